@@ -1,0 +1,3 @@
+module github.com/f44ffc3b/websocket
+
+go 1.25
