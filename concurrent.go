@@ -1,0 +1,92 @@
+package websocket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// readAheadLimit is how many messages HandleConcurrent keeps for a handler that
+// does not take them: those in the channel and the one in the reader's hand.
+const readAheadLimit = 16
+
+// An inbox is what the reader goroutine of HandleConcurrent has read ahead.
+type inbox struct {
+	messages chan Message  // closed when nothing more comes
+	unwanted chan struct{} // closed when the handler has ended
+	finished chan struct{} // closed when the reader has ended
+	once     sync.Once     // closes unwanted
+	deadline deadline      // of those who wait for messages
+}
+
+// readAhead starts the reader. Inbox.release waits for it.
+func (c *Conn) readAhead() {
+	b := &inbox{
+		messages: make(chan Message, readAheadLimit-1),
+		unwanted: make(chan struct{}),
+		finished: make(chan struct{}),
+	}
+	c.inbox = b
+	go func() {
+		defer close(b.finished)
+		defer close(b.messages)
+		for b.put(c) {
+		}
+	}()
+}
+
+// put reads one message and keeps it for the handler. The order of the messages
+// is kept, which the egg's threads do not promise: unmasking and checking happen
+// as the bytes arrive, and leave nothing to do in parallel.
+func (b *inbox) put(c *Conn) bool {
+	c.lockReceiver()
+	op, data, err := c.receive(nil)
+	c.in.lock.unlock()
+	if err != nil {
+		return false
+	}
+	select {
+	case b.messages <- Message{op, data}:
+		return true
+	case <-b.unwanted:
+		return false
+	}
+}
+
+// next takes the next message. Those that came before the peer ended the
+// connection are still handed out.
+func (b *inbox) next(c *Conn) (Message, error) {
+	if err := c.err(); errors.Is(err, net.ErrClosed) {
+		return Message{}, err
+	}
+	select {
+	case m, ok := <-b.messages:
+		if !ok {
+			return Message{}, c.err()
+		}
+		return m, nil
+	case <-b.deadline.wait():
+		return Message{}, errReadDeadline
+	}
+}
+
+func (b *inbox) appendNext(c *Conn, dst []byte) (Opcode, []byte, error) {
+	m, err := b.next(c)
+	if err != nil || dst == nil {
+		return m.Opcode, m.Data, err
+	}
+	return m.Opcode, append(dst, m.Data...), nil
+}
+
+// release ends the reader, whose socket is closed, and waits for it.
+func (b *inbox) release() {
+	b.once.Do(func() { close(b.unwanted) })
+	b.deadline.set(time.Time{})
+	<-b.finished
+}
+
+func errInbox(m method) error {
+	return fmt.Errorf("websocket: %v cannot be used with HandleConcurrent, whose reader takes all frames; use Handle", m)
+}

@@ -1,0 +1,201 @@
+package websocket
+
+import (
+	"sync"
+	"time"
+)
+
+// deadlines decides what the deadlines of the socket are. The user sets them,
+// but the watchdog and the close handshake need the read deadline for
+// themselves now and then; what the user set meanwhile is kept for afterwards.
+type deadlines struct {
+	mu          sync.Mutex
+	read, write time.Time // what the user asked for
+	polling     bool      // the watchdog has the read deadline, for a moment
+	closing     bool      // the close handshake has it, for good
+}
+
+// past is a deadline that makes a blocked read return at once.
+var past = time.Unix(1, 0)
+
+// SetReadDeadline sets the time after which receiving methods that are waiting,
+// and those called later, return an error that is [os.ErrDeadlineExceeded]. The
+// zero time is none. The connection stays usable, also in the middle of a frame:
+// set a later deadline and call the same method again, and it goes on where it
+// was.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if err := c.err(); err != nil {
+		return err
+	}
+	if c.inbox != nil {
+		c.inbox.deadline.set(t)
+		return nil
+	}
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.read = t
+	if d.polling || d.closing {
+		return nil
+	}
+	return c.conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline sets the time after which sending methods return an error
+// that is [os.ErrDeadlineExceeded]; WriteTimeout holds beside it. The zero time is
+// none. The connection stays usable if nothing of the frame was written; a frame
+// that was cut off ends it. Over TLS, any expired write does.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if err := c.err(); err != nil {
+		return err
+	}
+	c.streamWait.set(t)
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.write = t
+	return c.conn.SetWriteDeadline(c.writeDeadline())
+}
+
+// writeDeadline is the deadline of a write that begins now: the user's or that
+// of WriteTimeout, whichever comes first. d.mu is held.
+func (c *Conn) writeDeadline() time.Time {
+	t := c.deadlines.write
+	if c.opts.writeTimeout == 0 {
+		return t
+	}
+	limit := time.Now().Add(c.opts.writeTimeout)
+	if t.IsZero() || limit.Before(t) {
+		return limit
+	}
+	return t
+}
+
+// armWrite sets the deadline of the write that follows. Without WriteTimeout
+// there is nothing to renew: the user's deadline is on the socket already.
+func (c *Conn) armWrite() {
+	if c.opts.writeTimeout == 0 {
+		return
+	}
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.conn.SetWriteDeadline(c.writeDeadline())
+}
+
+// userWriteExpired reports whether the deadline that the user set for writing,
+// and not WriteTimeout, has passed.
+func (c *Conn) userWriteExpired() bool {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.write.IsZero() && !time.Now().Before(d.write)
+}
+
+// beginPoll lends the read deadline to the watchdog until endPoll.
+func (c *Conn) beginPoll(until time.Time) {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		return
+	}
+	d.polling = true
+	c.conn.SetReadDeadline(until)
+}
+
+func (c *Conn) endPoll() {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.polling = false
+	if !d.closing {
+		c.conn.SetReadDeadline(d.read)
+	}
+}
+
+// interruptPoll sends the watchdog away from the reading side, for a reader that
+// wants it.
+func (c *Conn) interruptPoll() {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.polling && !d.closing {
+		c.conn.SetReadDeadline(past)
+	}
+}
+
+// setClosingDeadline takes the read deadline for the end of the connection.
+func (c *Conn) setClosingDeadline(t time.Time) {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closing = true
+	c.conn.SetReadDeadline(t)
+}
+
+// A deadline can be waited for on a channel, by those who wait for something
+// else than the socket. It costs a timer only while somebody does.
+type deadline struct {
+	mu      sync.Mutex
+	t       time.Time
+	timer   *time.Timer
+	expired chan struct{} // nil until the first wait
+	closed  bool          // expired is closed
+}
+
+// set changes the deadline, for those who are waiting already too.
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.t = t
+	if d.expired != nil {
+		d.arm()
+	}
+}
+
+// wait returns a channel that is closed when the deadline has passed.
+func (d *deadline) wait() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.expired == nil {
+		d.expired = make(chan struct{})
+		d.arm()
+	}
+	return d.expired
+}
+
+func (d *deadline) arm() {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	if d.closed {
+		d.expired, d.closed = make(chan struct{}), false
+	}
+	switch left := time.Until(d.t); {
+	case d.t.IsZero():
+	case left <= 0:
+		d.expire()
+	case d.timer == nil:
+		d.timer = time.AfterFunc(left, d.fire)
+	default:
+		d.timer.Reset(left)
+	}
+}
+
+// fire looks again: the deadline may have moved while the timer's goroutine was
+// on its way.
+func (d *deadline) fire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.t.IsZero() && time.Until(d.t) <= 0 {
+		d.expire()
+	}
+}
+
+func (d *deadline) expire() {
+	if !d.closed {
+		close(d.expired)
+		d.closed = true
+	}
+}

@@ -1,0 +1,352 @@
+package websocket
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"sync"
+)
+
+// An Opcode says what the payload of a frame is (RFC 6455 section 5.2). On the
+// wire it has four bits; the upper four of an Opcode are never written.
+type Opcode byte
+
+// The opcodes of RFC 6455. Close, Ping and Pong are those of control frames.
+const (
+	Continuation Opcode = 0x0
+	Text         Opcode = 0x1
+	Binary       Opcode = 0x2
+	Close        Opcode = 0x8
+	Ping         Opcode = 0x9
+	Pong         Opcode = 0xA
+)
+
+// IsControl reports whether op is that of a control frame, one reserved for
+// further control frames included (RFC 6455 section 5.5). A control frame may
+// come between the fragments of a message.
+func (op Opcode) IsControl() bool { return op&0x8 != 0 }
+
+// IsReserved reports whether RFC 6455 gives op no meaning: a peer that sends
+// such a frame breaks section 5.2.
+func (op Opcode) IsReserved() bool { return op > Binary && op < Close || op > Pong }
+
+// String returns the name that RFC 6455 has for op, as in "text" or "ping".
+func (op Opcode) String() string {
+	switch op {
+	case Continuation:
+		return "continuation"
+	case Text:
+		return "text"
+	case Binary:
+		return "binary"
+	case Close:
+		return "close"
+	case Ping:
+		return "ping"
+	case Pong:
+		return "pong"
+	}
+	return fmt.Sprintf("reserved opcode %#x", byte(op))
+}
+
+// The two bytes that every header starts with (RFC 6455 section 5.2).
+const (
+	finBit     = 0x80
+	rsv1Bit    = 0x40
+	rsv2Bit    = 0x20
+	rsv3Bit    = 0x10
+	opcodeBits = 0x0F
+
+	maskBit    = 0x80
+	lengthBits = 0x7F
+)
+
+const (
+	// maxControlPayload is what RFC 6455 section 5.5 allows a control frame. It
+	// is also the largest length that the second byte of a header can hold: the
+	// two values above it say where else the length is.
+	maxControlPayload = 125
+	length16          = 126
+	length64          = 127
+
+	// maxHeaderSize is two bytes, a 64-bit length and a masking key.
+	maxHeaderSize = 2 + 8 + 4
+)
+
+// A Header is all of a frame but its payload (RFC 6455 section 5.2). It holds
+// whatever was on the wire or is to go there: no rule about reserved bits,
+// opcodes or the size of control frames is enforced on it.
+type Header struct {
+	Fin              bool // the last frame of its message
+	RSV1, RSV2, RSV3 bool // for extensions to define
+	Opcode           Opcode
+	Masked           bool    // every frame of a client is, no frame of a server may be
+	MaskKey          [4]byte // zero when not Masked
+	Length           int64   // of the payload, in bytes
+}
+
+// A Frame is a header and its payload.
+//
+// Payload holds the bytes as they are on the wire: when Masked is set they are
+// masked with MaskKey. [Frame.Unmask] makes them readable; [Mask] masks the
+// payload of a frame that a client is to send. A masked frame that is written as
+// it was read is therefore the same bytes again.
+type Frame struct {
+	Header
+	Payload []byte // its length is what is written; Length is ignored then
+}
+
+// Unmask unmasks the payload in place and clears Masked and MaskKey. A frame that
+// is not masked is left alone, so a second call changes nothing. Copies of a
+// Frame share one payload: unmask only one of them.
+func (f *Frame) Unmask() {
+	if !f.Masked {
+		return
+	}
+	Mask(f.Payload, f.MaskKey, 0)
+	f.Masked, f.MaskKey = false, [4]byte{}
+}
+
+// ReadHeader reads the header of a frame from r and not a byte of what follows.
+//
+// The error is [io.EOF] when r ends before the first byte and
+// [io.ErrUnexpectedEOF] when it ends after that; any other error of r comes back
+// as it is. A length that RFC 6455 section 5.2 does not allow, which is one with
+// the highest of 64 bits set or one that fits a shorter form, is [ErrProtocol],
+// at the first byte that leaves no doubt of it.
+func ReadHeader(r io.Reader) (Header, error) {
+	var buf [maxHeaderSize]byte
+	for have, want := 0, 2; ; {
+		n, err := io.ReadAtLeast(r, buf[have:want], 1)
+		have += n
+		if err != nil {
+			if err == io.EOF && have > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return Header{}, err
+		}
+		h, size, err := parseHeader(buf[:have])
+		if size > 0 || err != nil {
+			return h, err
+		}
+		if have == 2 {
+			want = headerSize(buf[1])
+		}
+	}
+}
+
+// headerSize returns the size of a header from its second byte, which says how
+// long the length is and whether there is a masking key.
+func headerSize(b1 byte) int {
+	n := 2
+	switch b1 & lengthBits {
+	case length16:
+		n += 2
+	case length64:
+		n += 8
+	}
+	if b1&maskBit != 0 {
+		n += 4
+	}
+	return n
+}
+
+// parseHeader parses the header that b starts with and returns its size n, or 0
+// when it takes more bytes to tell. An error comes as soon as the bytes that
+// prove it are there: a peer that stops behind them is not waited for.
+func parseHeader(b []byte) (h Header, n int, err error) {
+	if len(b) < 2 {
+		return h, 0, nil
+	}
+	n = 2
+	length := uint64(b[1] & lengthBits)
+	if length > maxControlPayload {
+		if length, n, err = parseLength(b); n == 0 {
+			return h, 0, err
+		}
+	}
+	if b[1]&maskBit != 0 {
+		if len(b) < n+4 {
+			return h, 0, nil
+		}
+		h.Masked = true
+		h.MaskKey = [4]byte(b[n:])
+		n += 4
+	}
+	h.Fin = b[0]&finBit != 0
+	h.RSV1 = b[0]&rsv1Bit != 0
+	h.RSV2 = b[0]&rsv2Bit != 0
+	h.RSV3 = b[0]&rsv3Bit != 0
+	h.Opcode = Opcode(b[0] & opcodeBits)
+	h.Length = int64(length)
+	return h, n, nil
+}
+
+// parseLength parses a length of 16 or 64 bits and returns what n is behind it.
+func parseLength(b []byte) (length uint64, n int, err error) {
+	if b[1]&lengthBits == length16 {
+		if len(b) < 4 {
+			return 0, 0, nil
+		}
+		length = uint64(binary.BigEndian.Uint16(b[2:]))
+		if length <= maxControlPayload {
+			return 0, 0, protocolError("5.2", "length %d in 16 bits, which fits 7", length)
+		}
+		return length, 4, nil
+	}
+	if len(b) > 2 && b[2] >= 0x80 {
+		return 0, 0, protocolError("5.2", "length with the highest of its 64 bits set")
+	}
+	if len(b) < 8 {
+		return 0, 0, nil
+	}
+	// The last two bytes cannot make up for six of zeros.
+	if binary.BigEndian.Uint64(b)<<16 == 0 {
+		return 0, 0, protocolError("5.2", "length in 64 bits, which fits 16")
+	}
+	if len(b) < 10 {
+		return 0, 0, nil
+	}
+	return binary.BigEndian.Uint64(b[2:]), 10, nil
+}
+
+// ReadFrame reads a frame from r and not a byte of what follows. The payload is
+// as it came, see [Frame], and belongs to the caller.
+//
+// A payload over maxPayload bytes is [ErrMessageTooLarge], before any of it is
+// read. Below that, memory follows what arrives: a declared length alone
+// allocates next to nothing. The other errors are those of [ReadHeader]; when r
+// ends within the payload it is [io.ErrUnexpectedEOF].
+func ReadFrame(r io.Reader, maxPayload int64) (Frame, error) {
+	h, err := ReadHeader(r)
+	if err != nil {
+		return Frame{}, err
+	}
+	// The second limit is that of an address space of 32 bits.
+	if limit := min(maxPayload, math.MaxInt); h.Length > limit {
+		return Frame{}, fmt.Errorf("%w: frame of %d bytes, the limit is %d", ErrMessageTooLarge, h.Length, limit)
+	}
+	payload, err := readPayload(r, h.Length)
+	if err != nil {
+		return Frame{}, err
+	}
+	return Frame{Header: h, Payload: payload}, nil
+}
+
+func readPayload(r io.Reader, length int64) ([]byte, error) {
+	var b []byte
+	for left := length; left > 0; left = length - int64(len(b)) {
+		b = grow(b, len(b), left)
+		n, err := io.ReadFull(r, b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return nil, io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// grow returns b with room behind it for what comes next of a payload, of which
+// arrived bytes are at the end of b and left bytes are still to come.
+//
+// The room follows what arrived and not what was declared, so that a header alone
+// costs its sender more than it costs the receiver: 512 bytes for the first
+// piece, then up to 15 times what is there while that is below 64 KiB (a payload
+// that comes in earnest gets to whole reads in two steps), then as much again,
+// which copies no byte more than about once. There is never room for more than
+// left: what is behind the payload belongs to the next frame.
+func grow(b []byte, arrived int, left int64) []byte {
+	if len(b) < cap(b) || left <= 0 {
+		return b
+	}
+	const leap = 64 << 10
+	room := max(512, min(15*min(arrived, leap), leap), arrived)
+	// Compared as int64: left may not fit an int.
+	room = int(min(int64(room), left))
+	grown := make([]byte, len(b)+room)
+	copy(grown, b)
+	return grown[:len(b)]
+}
+
+// AppendHeader appends h to dst as it is on the wire, the length in the shortest
+// form, and returns the extended slice. A negative Length is written as 0; MaskKey
+// only counts when Masked is set.
+func AppendHeader(dst []byte, h Header) []byte {
+	b0 := byte(h.Opcode) & opcodeBits
+	if h.Fin {
+		b0 |= finBit
+	}
+	if h.RSV1 {
+		b0 |= rsv1Bit
+	}
+	if h.RSV2 {
+		b0 |= rsv2Bit
+	}
+	if h.RSV3 {
+		b0 |= rsv3Bit
+	}
+	var b1 byte
+	if h.Masked {
+		b1 = maskBit
+	}
+	switch length := max(h.Length, 0); {
+	case length <= maxControlPayload:
+		dst = append(dst, b0, b1|byte(length))
+	case length <= math.MaxUint16:
+		dst = append(dst, b0, b1|length16, byte(length>>8), byte(length))
+	default:
+		dst = append(dst, b0, b1|length64)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(length))
+	}
+	if h.Masked {
+		dst = append(dst, h.MaskKey[:]...)
+	}
+	return dst
+}
+
+// AppendFrame appends f to dst as it is on the wire and returns the extended
+// slice. The payload goes out as it is, see [Frame]; its length is what counts,
+// not Length.
+func AppendFrame(dst []byte, f Frame) []byte {
+	f.Length = int64(len(f.Payload))
+	return append(AppendHeader(dst, f.Header), f.Payload...)
+}
+
+// maxCopied is the largest payload that WriteFrame copies behind its header.
+const maxCopied = 8 << 10
+
+// A frameWriter is what WriteFrame needs for the time of a call and must not be
+// on the stack, as the writer is an interface.
+type frameWriter struct {
+	buf     [maxHeaderSize + maxCopied]byte
+	array   [2][]byte
+	buffers net.Buffers
+}
+
+var frameWriters = sync.Pool{New: func() any { return new(frameWriter) }}
+
+// WriteFrame writes f to w. It is AppendFrame without the slice: a small frame is
+// one call of Write. A large payload is not copied: header and payload are two
+// calls, or one writev when w is a [*net.TCPConn].
+//
+// The frame may be one that breaks the rules of RFC 6455. Errors are those of w.
+// Nothing here keeps the frames of two goroutines apart.
+func WriteFrame(w io.Writer, f Frame) error {
+	fw := frameWriters.Get().(*frameWriter)
+	defer frameWriters.Put(fw)
+	if len(f.Payload) <= maxCopied {
+		_, err := w.Write(AppendFrame(fw.buf[:0], f))
+		return err
+	}
+	f.Length = int64(len(f.Payload))
+	fw.array = [2][]byte{AppendHeader(fw.buf[:0], f.Header), f.Payload}
+	fw.buffers = fw.array[:]
+	_, err := fw.buffers.WriteTo(w)
+	fw.array, fw.buffers = [2][]byte{}, nil
+	return err
+}

@@ -1,0 +1,370 @@
+package websocket
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// originRequest is a request with just what origin policies look at. Empty
+// strings stand for headers that are not there; several lines are split by |.
+func originRequest(host, origin, site string) *http.Request {
+	r := &http.Request{Host: host, Header: http.Header{}}
+	if origin != "" {
+		r.Header["Origin"] = strings.Split(origin, "|")
+	}
+	if site != "" {
+		r.Header["Sec-Fetch-Site"] = strings.Split(site, "|")
+	}
+	return r
+}
+
+var sameOriginTests = []struct {
+	name, host, origin, site string
+	want                     bool
+}{
+	{"no Origin", "app.example", "", "", true},
+	{"no Origin, no Host", "", "", "", true},
+	{"https", "app.example", "https://app.example", "", true},
+	{"http", "app.example", "http://app.example", "", true},
+	{"case of host", "App.Example", "https://aPP.eXAMPLE", "", true},
+	{"case of scheme", "app.example", "HTTPS://app.example", "", true},
+	{"localhost with port", "localhost:8080", "http://localhost:8080", "", true},
+	{"underscore", "my_app.example", "https://my_app.example", "", true},
+
+	{"other host", "app.example", "https://evil.example", "", false},
+	{"subdomain", "example.com", "https://app.example.com", "", false},
+	{"parent domain", "app.example.com", "https://example.com", "", false},
+	{"host is a prefix", "app.example", "https://app.example.evil.example", "", false},
+	{"host is a suffix", "app.example", "https://evilapp.example", "", false},
+	{"empty Host", "", "https://app.example", "", false},
+	{"empty host twice", "", "https://", "", false},
+
+	{"default port of https in Host", "app.example:443", "https://app.example", "", true},
+	{"default port of http in Host", "app.example:80", "http://app.example", "", true},
+	{"default port of https in Origin", "app.example", "https://app.example:443", "", true},
+	{"default port of http in Origin", "app.example", "http://app.example:80", "", true},
+	{"other port in both", "app.example:8443", "https://app.example:8443", "", true},
+	{"https on port 80", "app.example:80", "https://app.example", "", false},
+	{"http on port 443", "app.example:443", "http://app.example", "", false},
+	{"port only in Host", "app.example:8443", "https://app.example", "", false},
+	{"port only in Origin", "app.example", "https://app.example:8443", "", false},
+	{"other port", "localhost:8080", "http://localhost:3000", "", false},
+	{"https says 80, Host nothing", "app.example", "https://app.example:80", "", false},
+	{"port without digits", "app.example:", "https://app.example", "", false},
+	{"port without digits in Origin", "app.example", "https://app.example:", "", false},
+	{"port with a name", "app.example", "https://app.example:https", "", false},
+	{"port 0", "app.example:0", "https://app.example:0", "", false},
+	{"port with a zero in front", "app.example", "https://app.example:0443", "", false},
+	{"port too large", "app.example:65979", "https://app.example:443", "", false},
+	{"port with a sign", "app.example", "https://app.example:+443", "", false},
+	{"two ports", "app.example:443:443", "https://app.example:443:443", "", false},
+
+	{"IPv4", "127.0.0.1:8080", "http://127.0.0.1:8080", "", true},
+	{"IPv6", "[::1]:8080", "http://[::1]:8080", "", true},
+	{"IPv6 without port", "[::1]", "http://[::1]", "", true},
+	{"IPv6 spelled out", "[0:0:0:0:0:0:0:1]", "http://[::1]", "", true},
+	{"IPv6 upper case", "[2001:DB8::A]", "https://[2001:db8::a]", "", true},
+	{"IPv4 in IPv6", "[::ffff:192.0.2.1]", "https://[::ffff:c000:201]", "", true},
+	{"other IPv6", "[::1]", "http://[::2]", "", false},
+	{"IPv6 without brackets", "::1", "http://::1", "", false},
+	{"IPv6 that is not closed", "[::1", "http://[::1", "", false},
+	{"IPv6 with text behind", "[::1]x", "http://[::1]x", "", false},
+	{"IPv6 with zone", "[fe80::1%eth0]", "http://[fe80::1%eth0]", "", false},
+	{"IPv4 in brackets", "[127.0.0.1]", "http://[127.0.0.1]", "", false},
+	{"empty brackets", "[]", "http://[]", "", false},
+
+	{"trailing dot in both", "app.example.", "https://app.example.", "", true},
+	{"trailing dot in Origin", "app.example", "https://app.example.", "", false},
+	{"trailing dot in Host", "app.example.", "https://app.example", "", false},
+	{"two trailing dots", "app.example..", "https://app.example..", "", false},
+	{"empty label", "app..example", "https://app..example", "", false},
+	{"only a dot", ".", "https://.", "", false},
+	{"IDN in ASCII", "xn--bcher-kva.example", "https://XN--BCHER-KVA.example", "", true},
+	{"IDN in UTF-8", "bücher.example", "https://bücher.example", "", false},
+	{"Kelvin sign is no k", "kiosk.example", "https://kios\u212a.example", "", false},
+	{"long s is no s", "kiosk.example", "https://kio\u017fk.example", "", false},
+
+	{"null", "app.example", "null", "", false},
+	{"null on null", "null", "null", "", false},
+	{"file", "app.example", "file://", "", false},
+	{"file with host", "app.example", "file://app.example", "", false},
+	{"extension", "app.example", "chrome-extension://app.example", "", false},
+	{"ws", "app.example", "ws://app.example", "", false},
+	{"no scheme", "app.example", "app.example", "", false},
+	{"empty scheme", "app.example", "://app.example", "", false},
+	{"scheme without slashes", "app.example", "https:app.example", "", false},
+	{"slash behind", "app.example", "https://app.example/", "", false},
+	{"path", "app.example", "https://app.example/chat", "", false},
+	{"query", "app.example", "https://app.example?", "", false},
+	{"fragment", "app.example", "https://app.example#", "", false},
+	{"user", "app.example", "https://app.example@evil.example", "", false},
+	{"user in front", "app.example", "https://evil.example@app.example", "", false},
+	{"password", "app.example", "https://app.example:443@evil.example", "", false},
+	{"backslash", "app.example", "https://evil.example\\@app.example", "", false},
+	{"percent", "app.example", "https://app%2eexample", "", false},
+	{"NUL", "app.example", "https://app.example\x00", "", false},
+	{"space behind", "app.example", "https://app.example ", "", false},
+	{"list", "app.example", "https://app.example, https://app.example", "", false},
+	{"list with spaces", "app.example", "https://evil.example https://app.example", "", false},
+	{"twice the right one", "app.example", "https://app.example|https://app.example", "", false},
+	{"right one, then another", "app.example", "https://app.example|https://evil.example", "", false},
+	{"garbage in Host", "app.example/x", "https://app.example/x", "", false},
+	{"wildcard", "*.example", "https://*.example", "", false},
+
+	{"same-origin", "app.example", "https://app.example", "same-origin", true},
+	{"same-origin, Host rewritten", "backend:9000", "https://app.example", "same-origin", true},
+	{"same-origin without Origin", "app.example", "", "same-origin", true},
+	{"same-origin with two Origins", "app.example", "https://app.example|https://evil.example", "same-origin", false},
+	{"same-origin in other case", "backend:9000", "https://app.example", "Same-Origin", false},
+	{"same-origin twice", "backend:9000", "https://app.example", "same-origin|same-origin", false},
+	{"same-origin in a list", "backend:9000", "https://app.example", "same-origin, same-origin", false},
+	{"same-origin, then cross-site", "app.example", "https://app.example", "same-origin|cross-site", false},
+	{"cross-site", "app.example", "https://evil.example", "cross-site", false},
+	{"cross-site without Origin", "app.example", "", "cross-site", false},
+	{"cross-site by scheme alone", "app.example", "http://app.example", "cross-site", false},
+	{"same-site", "api.example.com", "https://app.example.com", "same-site", false},
+	{"same-site without Origin", "api.example.com", "", "same-site", false},
+	{"unknown site", "app.example", "https://app.example", "elsewhere", false},
+	{"none without Origin", "app.example", "", "none", true},
+	{"none with the right Origin", "app.example", "https://app.example", "none", true},
+	{"none with another Origin", "app.example", "https://evil.example", "none", false},
+}
+
+func TestSameOrigin(t *testing.T) {
+	for _, test := range sameOriginTests {
+		t.Run(test.name, func(t *testing.T) {
+			r := originRequest(test.host, test.origin, test.site)
+			if got := SameOrigin(r); got != test.want {
+				t.Errorf("SameOrigin(Host %q, Origin %q, Sec-Fetch-Site %q) = %v, want %v",
+					r.Host, r.Header["Origin"], r.Header["Sec-Fetch-Site"], got, test.want)
+			}
+		})
+	}
+}
+
+func TestSameOrigin_refuses_an_empty_header(t *testing.T) {
+	for _, header := range []http.Header{{"Origin": {""}}, {"Sec-Fetch-Site": {""}}} {
+		if SameOrigin(&http.Request{Host: "app.example", Header: header}) {
+			t.Errorf("SameOrigin with the headers %q = true, want false", header)
+		}
+	}
+}
+
+func TestAnyOrigin(t *testing.T) {
+	for _, test := range sameOriginTests {
+		if !AnyOrigin(originRequest(test.host, test.origin, test.site)) {
+			t.Errorf("%s: AnyOrigin = false, want true", test.name)
+		}
+	}
+}
+
+// Whatever the patterns, nobody is locked out who would get in without them.
+func TestAllowOrigins_lets_in_what_SameOrigin_does(t *testing.T) {
+	policy := AllowOrigins("https://elsewhere.example")
+	for _, test := range sameOriginTests {
+		if got := policy(originRequest(test.host, test.origin, test.site)); got != test.want {
+			t.Errorf("%s: AllowOrigins = %v, SameOrigin = %v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestAllowOrigins(t *testing.T) {
+	tests := []struct {
+		pattern string
+		in      []string
+		out     []string
+	}{
+		{
+			"https://app.example.com",
+			[]string{"https://app.example.com", "https://app.example.com:443", "HTTPS://APP.example.com"},
+			[]string{
+				"http://app.example.com", "http://app.example.com:443", "https://app.example.com:8443", "https://example.com",
+				"https://x.app.example.com", "https://evilapp.example.com", "https://app.example.com.evil.example",
+				"https://app.example.com.", "https://app.example.com/", "https://u@app.example.com", "app.example.com", "null",
+			},
+		},
+		{
+			"HTTPS://App.Example.Com:443",
+			[]string{"https://app.example.com", "https://app.example.com:443"},
+			[]string{"http://app.example.com", "https://app.example.com:80"},
+		},
+		{
+			"http://app.example.com:8080",
+			[]string{"http://app.example.com:8080"},
+			[]string{"http://app.example.com", "https://app.example.com:8080", "http://app.example.com:80"},
+		},
+		{
+			"app.example.com",
+			[]string{"https://app.example.com", "http://app.example.com", "http://app.example.com:80"},
+			[]string{"http://app.example.com:443", "https://app.example.com:80", "http://app.example.com:8080", "ftp://app.example.com"},
+		},
+		{
+			"localhost:3000",
+			[]string{"http://localhost:3000", "https://localhost:3000"},
+			[]string{"http://localhost", "http://localhost:30000"},
+		},
+		{
+			"*.example.com",
+			[]string{"https://a.example.com", "http://a.example.com", "https://a.b.c.example.com", "https://A.EXAMPLE.com"},
+			[]string{
+				"https://example.com", "https://evilexample.com", "https://.example.com", "https://a..example.com",
+				"https://a.example.com.", "https://a.example.com:8443", "https://example.com.evil.example",
+				"https://evil.example/.example.com", "https://evil.example#.example.com", "https://evil.example\\.example.com",
+				"https://evil.example:443.example.com", "https://evil@a.example.com", "https://*.example.com", "null", "",
+			},
+		},
+		{
+			"https://*.example.com:8443",
+			[]string{"https://a.example.com:8443"},
+			[]string{"http://a.example.com:8443", "https://a.example.com", "https://example.com:8443"},
+		},
+		{
+			"*.localhost",
+			[]string{"http://app.localhost"},
+			[]string{"http://localhost"},
+		},
+		{
+			"http://[0:0::1]:8080",
+			[]string{"http://[::1]:8080"},
+			[]string{"http://[::1]", "http://[::2]:8080"},
+		},
+		{
+			"192.0.2.1",
+			[]string{"http://192.0.2.1"},
+			[]string{"http://192.0.2.11", "http://1192.0.2.1"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.pattern, func(t *testing.T) {
+			policy := AllowOrigins("https://first.example", test.pattern)
+			check := func(origins []string, want bool) {
+				for _, origin := range origins {
+					r := &http.Request{Host: "ws.test", Header: http.Header{"Origin": {origin}, "Sec-Fetch-Site": {"cross-site"}}}
+					if got := policy(r); got != want {
+						t.Errorf("AllowOrigins(%q) for Origin %q = %v, want %v", test.pattern, origin, got, want)
+					}
+				}
+			}
+			check(test.in, true)
+			check(test.out, false)
+		})
+	}
+}
+
+func TestAllowOrigins_refuses_several_Origins(t *testing.T) {
+	r := originRequest("ws.test", "https://a.example|https://a.example", "")
+	if AllowOrigins("https://a.example")(r) {
+		t.Error("AllowOrigins let in a request with two Origin headers")
+	}
+}
+
+func TestAllowOrigins_panics(t *testing.T) {
+	patterns := []string{
+		"", "*", "*.", "*example.com", "a.*.example.com", "*.*.example.com", "https://*", "https://", "://app.example.com",
+		"https://app.example.com/", "https://app.example.com/chat", "https://u@app.example.com", "https://app.example.com:",
+		"https://app.example.com:*", "https://app.example.com:65536", "ws://app.example.com", "file://", "null",
+		"app.example.com, b.example.com", "app example.com", "bücher.example", ".example.com", "*..example.com",
+		"[::1", "*.[::1]", "*.2.1", "*.192.0.2.1", "https:app.example.com", "https:///app.example.com",
+	}
+	for _, pattern := range patterns {
+		t.Run(pattern, func(t *testing.T) {
+			defer func() {
+				text, _ := recover().(string)
+				if !strings.Contains(text, `AllowOrigins("`+pattern+`")`) {
+					t.Errorf("AllowOrigins(%q) panicked with %q, want the pattern in it", pattern, text)
+				}
+				if pattern == "*" && !strings.Contains(text, "AnyOrigin") {
+					t.Errorf("AllowOrigins(%q) panicked with %q, want AnyOrigin in it", pattern, text)
+				}
+			}()
+			AllowOrigins("https://good.example", pattern)
+		})
+	}
+}
+
+func TestDenial(t *testing.T) {
+	tests := []struct {
+		name, origin, site string
+		want               []string
+	}{
+		{"other host", "https://evil.example", "", []string{`Origin "https://evil.example"`, `"app.example"`}},
+		{"several", "https://a.example|https://b.example", "", []string{`"https://a.example, https://b.example"`, `"app.example"`}},
+		{"from elsewhere without Origin", "", "cross-site", []string{`no Origin`, `Sec-Fetch-Site "cross-site"`, `"app.example"`}},
+		{"control characters", "a\x1b[2J\r\nb", "", []string{`"a\x1b[2J\r\nb"`}},
+		{"too long to repeat", strings.Repeat("a", 200), "", []string{`"` + strings.Repeat("a", 100) + `..."`}},
+		{"for another reason", "https://app.example", "", []string{`"app.example"`, "own rules"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := denial(originRequest("app.example", test.origin, test.site))
+			for _, want := range test.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("denial = %q, want %q in it", got, want)
+				}
+			}
+		})
+	}
+}
+
+// FuzzOrigin holds SameOrigin and AllowOrigins against a second, slower reading
+// of the Origin header: whatever is let in names the host it is let in for.
+func FuzzOrigin(f *testing.F) {
+	for _, test := range sameOriginTests {
+		f.Add(test.host, test.origin)
+	}
+	allow := AllowOrigins("*.example.com", "https://partner.example:8443")
+	f.Fuzz(func(t *testing.T, host, origin string) {
+		r := &http.Request{Host: host, Header: http.Header{"Origin": {origin}}}
+		same := SameOrigin(r)
+		if same && !namesHost(origin, host) {
+			t.Errorf("SameOrigin let Origin %q in on Host %q", origin, host)
+		}
+		if !allow(r) || same {
+			return
+		}
+		lower := strings.ToLower(origin)
+		if lower != "https://partner.example:8443" && !endsInSubdomain(lower) {
+			t.Errorf("AllowOrigins let Origin %q in", origin)
+		}
+	})
+}
+
+// namesHost reports whether origin is http:// or https:// and then host, give
+// or take the default port of the scheme and the spelling of an IPv6 address.
+func namesHost(origin, host string) bool {
+	origin, host = strings.ToLower(origin), strings.ToLower(host)
+	for scheme, port := range map[string]string{"http://": ":80", "https://": ":443"} {
+		rest, ok := strings.CutPrefix(origin, scheme)
+		if ok && sameAuthority(strings.TrimSuffix(rest, port), strings.TrimSuffix(host, port)) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameAuthority(a, b string) bool {
+	if a == b {
+		return true
+	}
+	hostA, portA := splitAuthority(a)
+	hostB, portB := splitAuthority(b)
+	ipA, ipB := net.ParseIP(hostA), net.ParseIP(hostB)
+	if ipA != nil && ipA.Equal(ipB) {
+		hostA, hostB = "", ""
+	}
+	return hostA == hostB && portA == portB
+}
+
+func splitAuthority(s string) (host, port string) {
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		return host, port
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"), ""
+}
+
+func endsInSubdomain(origin string) bool {
+	origin = strings.TrimSuffix(strings.TrimSuffix(origin, ":443"), ":80")
+	return strings.HasSuffix(origin, ".example.com") && !strings.ContainsAny(strings.TrimPrefix(strings.TrimPrefix(origin, "https:"), "http:"), ":@?#\\ ")
+}

@@ -1,0 +1,329 @@
+package websocket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// readBufferSize is what one read from the socket asks for. Payloads larger than
+// what is left of it are read past it, straight into the message.
+const readBufferSize = 4096
+
+// receiver is the receiving side of a Conn: socket → read buffer → header →
+// limits → payload. Its lock guards all of it.
+type receiver struct {
+	lock lock
+
+	// What was read from the socket and not yet used is buf[r:w].
+	buf  []byte
+	r, w int
+
+	// The frame whose header was taken from the buffer and whose payload was
+	// not yet, not wholly: it is open.
+	open   bool
+	header Header
+	left   int64 // bytes of its payload that are still to come
+	keyPos int   // where in the masking key they begin
+
+	// The message that the frame is a part of.
+	op     Opcode // Text or Binary; Continuation between messages
+	size   int64  // the payload lengths of its frames so far
+	frames int
+	isText bool // text is to be checked; never set for ReadFrame
+	text   utf8Checker
+
+	// Who is reading the message, and what it had when a deadline expired.
+	owner   method
+	partial []byte
+	frags   []Frame
+	stream  *messageReader
+
+	raw           bool // ReadFrame is in use: control frames are the user's
+	draining      bool // the connection has ended, and what comes is dropped
+	closeReceived bool
+}
+
+// errCloseReceived ends the reading of a connection that was closed here.
+var errCloseReceived = errors.New("websocket: the peer has answered the close frame")
+
+var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
+
+// lockReceiver takes the reading side. The watchdog gives way to readers.
+func (c *Conn) lockReceiver() {
+	if c.in.lock.tryLock() {
+		return
+	}
+	c.interruptPoll()
+	c.in.lock.lock()
+}
+
+// readSocket reads what has arrived, waiting for at least one byte.
+func (c *Conn) readSocket(p []byte) (int, error) {
+	if err := c.err(); err != nil && !c.in.draining {
+		return 0, err
+	}
+	n, err := c.conn.Read(p)
+	if n > 0 {
+		// An error that came along comes again.
+		c.heard()
+		return n, nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return 0, c.readFailed(err)
+}
+
+// readFailed tells the ways apart in which a read ends with nothing read.
+func (c *Conn) readFailed(err error) error {
+	if ended := c.err(); ended != nil {
+		return ended
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errReadDeadline
+	}
+	if err == io.EOF {
+		// io.EOF is a connection that was closed properly, which this one was not.
+		return c.die("the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF)
+	}
+	return c.die("receiving", err)
+}
+
+// fill reads once from the socket into the buffer, which is not full.
+func (c *Conn) fill() error {
+	in := &c.in
+	switch {
+	case in.buf == nil:
+		in.buf = make([]byte, readBufferSize)
+	case in.r == in.w:
+		in.r, in.w = 0, 0
+	case in.w == len(in.buf):
+		in.w = copy(in.buf, in.buf[in.r:in.w])
+		in.r = 0
+	}
+	n, err := c.readSocket(in.buf[in.w:])
+	in.w += n
+	return err
+}
+
+// buffered is what was read from the socket and not yet used.
+func (in *receiver) buffered() []byte { return in.buf[in.r:in.w] }
+
+// nextHeader waits for a whole header and returns it with its size, but leaves
+// it in the buffer: a control frame is taken up as a whole or not at all.
+func (c *Conn) nextHeader() (Header, int, error) {
+	for {
+		h, n, err := parseHeader(c.in.buffered())
+		if err != nil {
+			return h, 0, c.fail(err)
+		}
+		if n > 0 {
+			return h, n, nil
+		}
+		if err := c.fill(); err != nil {
+			return h, 0, err
+		}
+	}
+}
+
+// advance goes on to the next data frame and opens it. Control frames on the way
+// are handled on the spot (RFC 6455 section 5.4: they may come between the
+// fragments of a message).
+func (c *Conn) advance() error {
+	in := &c.in
+	for !in.open {
+		h, n, err := c.nextHeader()
+		if err != nil {
+			return err
+		}
+		if err := c.checkHeader(h); err != nil {
+			return c.fail(err)
+		}
+		if h.Opcode.IsControl() {
+			if err := c.handleControl(h, n); err != nil {
+				return err
+			}
+			continue
+		}
+		in.r += n
+		in.begin(h)
+	}
+	return nil
+}
+
+// checkHeader holds a frame from a client against the rules, and against the
+// limits before any of its payload is waited for.
+func (c *Conn) checkHeader(h Header) error {
+	in := &c.in
+	switch {
+	case h.RSV1 || h.RSV2 || h.RSV3:
+		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
+	case h.Opcode.IsReserved():
+		return fmt.Errorf("%w: %w", ErrInvalidOpcode, protocolError("5.2", "%v", h.Opcode))
+	case !h.Masked:
+		return protocolError("5.1", "unmasked %v frame from a client", h.Opcode)
+	case h.Opcode.IsControl():
+		return checkControl(h)
+	case h.Opcode == Continuation && in.op == Continuation:
+		return protocolError("5.4", "continuation frame with no message to continue")
+	case h.Opcode != Continuation && in.op != Continuation:
+		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
+	}
+	return c.checkLimits(h)
+}
+
+func checkControl(h Header) error {
+	if !h.Fin {
+		return protocolError("5.5", "fragmented %v frame", h.Opcode)
+	}
+	if h.Length > maxControlPayload {
+		return protocolError("5.5", "%v frame of %d bytes exceeds %d", h.Opcode, h.Length, maxControlPayload)
+	}
+	return nil
+}
+
+func (c *Conn) checkLimits(h Header) error {
+	in, o := &c.in, c.opts
+	if h.Length > o.maxFrameSize {
+		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, o.maxFrameSize)
+	}
+	// Neither side can overflow: size is at most maxMessageSize here.
+	if h.Length > o.maxMessageSize-in.size {
+		return tooLarge("message of %d bytes exceeds MaxMessageSize %d", in.size+h.Length, o.maxMessageSize)
+	}
+	if in.frames >= o.maxFragments {
+		return tooLarge("message of more frames than MaxFragments %d", o.maxFragments)
+	}
+	return nil
+}
+
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: %s (RFC 6455 section 10.4)", ErrMessageTooLarge, fmt.Sprintf(format, args...))
+}
+
+// begin opens a data frame whose header was checked.
+func (in *receiver) begin(h Header) {
+	if h.Opcode != Continuation {
+		in.op = h.Opcode
+		in.isText = h.Opcode == Text
+		in.text = utf8Checker{}
+	}
+	in.openFrame(h)
+	in.size += h.Length
+	in.frames++
+}
+
+func (in *receiver) openFrame(h Header) {
+	in.open = true
+	in.header = h
+	in.left = h.Length
+	in.keyPos = 0
+}
+
+// endFrame closes the open frame, of which nothing is left, and reports whether
+// it was the last of its message.
+func (c *Conn) endFrame() (last bool, err error) {
+	in := &c.in
+	in.open = false
+	if !in.header.Fin {
+		return false, nil
+	}
+	if in.isText && !in.text.complete() {
+		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
+	}
+	in.endMessage()
+	return true, nil
+}
+
+func (in *receiver) endMessage() {
+	in.op, in.size, in.frames, in.isText = Continuation, 0, 0, false
+	in.owner, in.partial, in.frags, in.stream = nobody, nil, nil, nil
+}
+
+// readChunk reads a piece of the open frame's payload into p, unmasks it and
+// checks it while it is in the cache. Neither p nor what is left may be empty.
+//
+// What the buffer has comes first; then large pieces come straight from the
+// socket, and small ones through the buffer, with what follows them.
+func (c *Conn) readChunk(p []byte) (int, error) {
+	in := &c.in
+	if int64(len(p)) > in.left {
+		p = p[:in.left]
+	}
+	n, err := c.readPayloadBytes(p)
+	if err != nil {
+		return 0, err
+	}
+	p = p[:n]
+	in.left -= int64(n)
+	in.keyPos = Mask(p, in.header.MaskKey, in.keyPos)
+	if in.isText && !in.text.check(p) {
+		return 0, c.fail(fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8))
+	}
+	return n, nil
+}
+
+// readPayloadBytes reads into p what comes next, still masked.
+func (c *Conn) readPayloadBytes(p []byte) (int, error) {
+	in := &c.in
+	if in.r == in.w {
+		if len(p) >= readBufferSize {
+			return c.readSocket(p[:min(len(p), maxRead)])
+		}
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, in.buffered())
+	in.r += n
+	return n, nil
+}
+
+// maxRead bounds a read into a message, so that the piece is still in the cache
+// when it is unmasked and checked.
+const maxRead = 64 << 10
+
+// readPayload appends the rest of the open frame's payload to b, of which
+// everything from start on was received. On an error, b is what there is so far.
+func (c *Conn) readPayload(b []byte, start int) ([]byte, error) {
+	in := &c.in
+	for in.left > 0 {
+		b = grow(b, len(b)-start+min(in.w-in.r, int(in.left)), in.left)
+		n, err := c.readChunk(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// handleControl waits for the whole of a control frame, whose header is the next
+// n bytes of the buffer, and answers it.
+func (c *Conn) handleControl(h Header, n int) error {
+	in := &c.in
+	end := n + int(h.Length)
+	for len(in.buffered()) < end {
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	payload := in.buffered()[n:end]
+	in.r += end
+	Mask(payload, h.MaskKey, 0)
+	switch h.Opcode {
+	case Ping:
+		if !c.opts.dropIncomingPings {
+			c.sendPong(payload)
+		}
+	case Close:
+		return c.peerClosed(payload)
+	}
+	return nil
+}
+
+// heard notes that the peer is alive.
+func (c *Conn) heard() { c.lastHeard.Store(int64(time.Since(c.born))) }

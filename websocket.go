@@ -1,0 +1,244 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A HandlerFunc is what a connection runs: it gets the Conn once the handshake is
+// done, and how it ends is how the connection is closed.
+//
+//   - nil closes with 1000.
+//   - A [*CloseError] that it made closes with that code and reason.
+//   - An error of this package means that the connection has ended already.
+//   - Any other error, and a panic, closes with 1011 and without its text, which
+//     goes to OnError instead. A panic then goes on to net/http.
+type HandlerFunc func(c *Conn) error
+
+// A Handler is an [http.Handler] that upgrades requests to WebSocket connections
+// and runs a HandlerFunc with each. See [Handle].
+type Handler struct {
+	fn         HandlerFunc
+	opts       *options
+	concurrent bool
+}
+
+// Handle returns an http.Handler that upgrades every request that is a WebSocket
+// handshake and runs fn with the connection, on the goroutine of the request. It
+// answers what is not one, and what AcceptConnection refuses, over HTTP.
+//
+// When fn ends, the close handshake follows, for at most CloseTimeout, and the
+// socket is closed. A nil fn or an option out of range makes Handle panic.
+func Handle(fn HandlerFunc, opts ...Option) *Handler {
+	if fn == nil {
+		panic("websocket: Handle(nil): want a HandlerFunc")
+	}
+	return &Handler{fn: fn, opts: newOptions(opts)}
+}
+
+// HandleConcurrent is Handle with a goroutine beside fn that reads from the
+// connection all the time: pings are answered and a close is seen at once, also
+// while fn is busy. At most 16 messages are read ahead; then the goroutine waits
+// until fn takes one. ReadFrame and ReceiveFragments cannot be used with it.
+func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
+	h := Handle(fn, opts...)
+	h.concurrent = true
+	return h
+}
+
+// ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
+// connection is closed.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, err := upgrade(w, r, h.opts)
+	if err != nil {
+		return // the refusal is answered
+	}
+	if h.concurrent {
+		c.readAhead()
+	}
+	h.serve(c)
+}
+
+// serve runs fn and closes the connection as it ends. Nothing outlives it.
+func (h *Handler) serve(c *Conn) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover() // nil for runtime.Goexit
+		c.Close(StatusInternalError, "")
+		if v == nil {
+			return
+		}
+		if h.opts.onError != nil && v != http.ErrAbortHandler {
+			h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
+		}
+		panic(v)
+	}()
+	err := h.fn(c)
+	returned = true
+	if err := h.close(c, err); err != nil {
+		h.report(c, err)
+	}
+}
+
+// close closes c as fn's result says and returns what is to be reported of it.
+func (h *Handler) close(c *Conn, err error) error {
+	if ended := c.err(); ended != nil {
+		c.Close(StatusNormalClosure, "")
+		return h.reportable(err, isCommon(err, ended))
+	}
+	if err == nil {
+		return h.reportable(c.Close(StatusNormalClosure, ""), true)
+	}
+	own := new(CloseError)
+	if !errors.As(err, &own) {
+		c.Close(StatusInternalError, "")
+		return err
+	}
+	closeErr := c.Close(own.Code, own.Reason)
+	if c.err() == nil {
+		c.Close(StatusInternalError, "")
+		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", closeErr, err)
+	}
+	return h.reportable(closeErr, true)
+}
+
+// reportable is err unless it is a common one and those are not to be reported.
+func (h *Handler) reportable(err error, common bool) error {
+	if common && !h.opts.propagateCommonErrors {
+		return nil
+	}
+	return err
+}
+
+// isCommon reports whether err, returned by a HandlerFunc whose connection has
+// ended, is only that end.
+func isCommon(err, ended error) bool {
+	return errors.Is(err, ended) || CloseStatus(err) != 0 ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)
+}
+
+func (h *Handler) report(c *Conn, err error) {
+	if h.opts.onError != nil {
+		h.opts.onError(c, err)
+		return
+	}
+	logf := log.Printf
+	if srv, ok := c.request.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
+		logf = srv.ErrorLog.Printf
+	}
+	logf("websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+}
+
+// A Conn is a WebSocket connection to one client. Every method may be called from
+// any goroutine, and by several at once.
+//
+// A connection ends once, and its error is sticky: every method that is waiting,
+// and every call from then on, returns an error that tells how.
+//
+//   - The peer closed it: a [*CloseError], which is [io.EOF] for 1000, 1001 and a
+//     close without a code.
+//   - It was closed here: [net.ErrClosed].
+//   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
+//     [ErrMessageTooLarge].
+//   - The peer was silent for too long: [ErrConnectionTimeout].
+//   - The TCP connection died: the error of the network.
+//
+// [CloseStatus] gives the close code for each. The cause of Context is the same
+// error.
+type Conn struct {
+	conn        net.Conn
+	opts        *options
+	request     *http.Request
+	subprotocol string
+
+	in         receiver
+	out        sender
+	inbox      *inbox // what HandleConcurrent has read ahead; nil with Handle
+	deadlines  deadlines
+	streamWait deadline // the write deadline of those who wait for a MessageWriter
+	keepalive  keepalive
+
+	born      time.Time
+	lastHeard atomic.Int64 // when the last byte came, in nanoseconds since born
+
+	ended atomic.Pointer[error] // see err and end
+	gone  chan struct{}         // closed when the socket is
+	ctx   connContext
+}
+
+// connContext is made when it is asked for: most connections never are.
+type connContext struct {
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// newConn makes the Conn of a socket on which the handshake is done, and starts
+// its keepalive. buffered is what came behind the handshake.
+func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffered []byte) *Conn {
+	c := &Conn{
+		conn:        nc,
+		opts:        o,
+		request:     r,
+		subprotocol: subprotocol,
+		born:        time.Now(),
+		gone:        make(chan struct{}),
+	}
+	if len(buffered) > 0 {
+		c.in.buf = make([]byte, max(readBufferSize, len(buffered)))
+		c.in.w = copy(c.in.buf, buffered)
+	}
+	c.keepalive.start(c)
+	return c
+}
+
+// Context returns a context that is done exactly when the connection ends, with
+// the reason as its [context.Cause]. It carries the values of the request's
+// context, but not its cancellation, and the Conn itself for [FromContext].
+func (c *Conn) Context() context.Context {
+	c.ctx.mu.Lock()
+	defer c.ctx.mu.Unlock()
+	if c.ctx.ctx == nil {
+		values := context.WithValue(context.WithoutCancel(c.request.Context()), connKey{}, c)
+		c.ctx.ctx, c.ctx.cancel = context.WithCancelCause(values)
+		if err := c.err(); err != nil {
+			c.ctx.cancel(err)
+		}
+	}
+	return c.ctx.ctx
+}
+
+type connKey struct{}
+
+// FromContext returns the Conn whose [Conn.Context] ctx is or comes from.
+func FromContext(ctx context.Context) (*Conn, bool) {
+	c, ok := ctx.Value(connKey{}).(*Conn)
+	return c, ok
+}
+
+// Request returns the handshake request. Its body is not to be used.
+func (c *Conn) Request() *http.Request { return c.request }
+
+// Subprotocol returns the subprotocol that was agreed on, "" if none was.
+func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// LocalAddr returns the address of this side of the socket.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the address of the other side of the socket, which is the
+// proxy's where there is one.
+func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// NetConn returns the socket, for its options and its addresses. To read or write
+// on it, to set its deadlines or to close it corrupts the connection.
+func (c *Conn) NetConn() net.Conn { return c.conn }

@@ -1,0 +1,207 @@
+package websocket
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// sender is the sending side of a Conn. Its lock is held for one frame at a
+// time and guards what is not atomic; let go of it with unlockSender.
+type sender struct {
+	lock      lock
+	streaming chan struct{} // of the MessageWriter that is open, nil without
+	vector    [2][]byte     // header and payload of a large frame
+	buffers   net.Buffers   // vector, as writev uses it up
+	closeCode StatusCode    // what the close frame said; set before closeSent
+
+	closeSent atomic.Bool
+
+	// Control frames that found the lock taken. Whoever holds it sends them when
+	// it lets go, so neither a reader nor the watchdog waits for a slow sender.
+	waiting control
+}
+
+// control is at most one ping and one pong: RFC 6455 section 5.5.3 lets an
+// endpoint answer only the latest ping, and so a flood of them takes no memory.
+type control struct {
+	any  atomic.Bool
+	mu   sync.Mutex
+	ping bool
+	pong []byte // nil: none
+}
+
+// writeBufferSize is the most that a frame is put together in one piece for one
+// write; the payload of a larger one is not copied.
+const writeBufferSize = 4096
+
+// fragmentSize is what a MessageWriter gathers: a frame that is put together in
+// one piece.
+const fragmentSize = writeBufferSize - maxHeaderSize
+
+var writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte) }}
+
+var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
+
+// sendErr is why nothing can be sent, nil if it can.
+func (c *Conn) sendErr() error {
+	if err := c.err(); err != nil {
+		return err
+	}
+	if c.out.closeSent.Load() {
+		return &closedError{CloseError: CloseError{Code: c.out.closeCode}}
+	}
+	return nil
+}
+
+// unlockSender lets go of the sending side, and first sends the control frames
+// that came in the meantime. One that comes right behind the last look finds
+// either the lock free or its holder looking again.
+func (c *Conn) unlockSender() {
+	for {
+		if c.out.waiting.any.Load() {
+			c.sendWaiting()
+		}
+		c.out.lock.unlock()
+		if !c.out.waiting.any.Load() || !c.out.lock.tryLock() {
+			return
+		}
+	}
+}
+
+// sendWaiting sends the control frames that wait. What cannot be sent any more
+// is dropped: the connection has ended, or the next ping makes up for it.
+func (c *Conn) sendWaiting() {
+	ping, pong := c.out.waiting.take()
+	if pong != nil && c.sendErr() == nil {
+		c.write(Header{Fin: true, Opcode: Pong}, pong)
+	}
+	if ping && c.sendErr() == nil {
+		c.write(Header{Fin: true, Opcode: Ping}, nil)
+	}
+}
+
+func (w *control) take() (ping bool, pong []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ping, pong = w.ping, w.pong
+	w.ping, w.pong = false, nil
+	w.any.Store(false)
+	return ping, pong
+}
+
+// sendPong answers a ping. payload is read only until it returns.
+func (c *Conn) sendPong(payload []byte) {
+	if !c.out.lock.tryLock() {
+		w := &c.out.waiting
+		w.mu.Lock()
+		w.pong = append([]byte{}, payload...)
+		w.any.Store(true)
+		w.mu.Unlock()
+		c.nudgeSender()
+		return
+	}
+	defer c.unlockSender()
+	if c.sendErr() == nil {
+		c.write(Header{Fin: true, Opcode: Pong}, payload)
+	}
+}
+
+// sendPing sends the ping of the keepalive.
+func (c *Conn) sendPing() {
+	w := &c.out.waiting
+	w.mu.Lock()
+	w.ping = true
+	w.any.Store(true)
+	w.mu.Unlock()
+	c.nudgeSender()
+}
+
+// nudgeSender sends what waits if nobody else is about to.
+func (c *Conn) nudgeSender() {
+	if c.out.lock.tryLock() {
+		c.unlockSender()
+	}
+}
+
+// writeClose sends a close frame, the last frame of this side.
+func (c *Conn) writeClose(payload []byte) error {
+	if c.out.waiting.any.Load() {
+		c.sendWaiting()
+	}
+	if err := c.write(Header{Fin: true, Opcode: Close}, payload); err != nil {
+		return err
+	}
+	c.noteCloseSent(payload)
+	return nil
+}
+
+// noteCloseSent starts the time within which the peer has to answer.
+func (c *Conn) noteCloseSent(payload []byte) {
+	c.out.closeCode = StatusNoStatusReceived
+	if len(payload) >= 2 {
+		c.out.closeCode = StatusCode(payload[0])<<8 | StatusCode(payload[1])
+	}
+	c.out.closeSent.Store(true)
+	c.keepalive.expectClose(c)
+}
+
+// write puts one frame on the wire, in one write. The lock of c.out is held.
+func (c *Conn) write(h Header, payload []byte) error {
+	h.Length = int64(len(payload))
+	buf := writeBuffers.Get().(*[writeBufferSize]byte)
+	defer writeBuffers.Put(buf)
+	c.armWrite()
+	b := AppendHeader(buf[:0], h)
+	if len(payload) <= len(buf)-len(b) {
+		return c.written(c.conn.Write(append(b, payload...)))
+	}
+	if _, ok := c.conn.(*net.TCPConn); ok {
+		return c.written(c.writev(b, payload))
+	}
+	// Without writev, the frame's beginning goes out in one piece with the
+	// header, so that it is not a packet, or a TLS record, of a few bytes.
+	k := copy(buf[len(b):], payload)
+	if n, err := c.conn.Write(buf[:]); err != nil {
+		return c.written(n, err)
+	}
+	n, err := c.conn.Write(payload[k:])
+	return c.written(n+len(buf), err)
+}
+
+// writev writes header and payload in one system call. net.Buffers eats what it
+// is given, so it is made of the Conn's own vector each time.
+func (c *Conn) writev(header, payload []byte) (int, error) {
+	out := &c.out
+	out.vector = [2][]byte{header, payload}
+	out.buffers = out.vector[:]
+	n, err := out.buffers.WriteTo(c.conn)
+	out.vector, out.buffers = [2][]byte{}, nil
+	return int(n), err
+}
+
+// written turns the outcome of a write into what the sender is told. A frame of
+// which something was written and something was not is the end.
+func (c *Conn) written(n int, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := c.err(); ended != nil {
+		return ended
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.die("sending", err)
+	}
+	if !c.userWriteExpired() {
+		return c.die(fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), err)
+	}
+	// A TLS connection may have written part of a record, and says 0 all the same.
+	if _, ok := c.conn.(*tls.Conn); ok || n > 0 {
+		return c.die("sending: the deadline cut a frame off", err)
+	}
+	return errWriteDeadline
+}
