@@ -54,33 +54,32 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.write = t
-	return c.conn.SetWriteDeadline(c.writeDeadline())
+	return c.conn.SetWriteDeadline(earlier(t, c.writeLimit()))
 }
 
-// writeDeadline is the deadline of a write that begins now: the user's or that
-// of WriteTimeout, whichever comes first. d.mu is held.
-func (c *Conn) writeDeadline() time.Time {
-	t := c.deadlines.write
+// writeLimit is when WriteTimeout ends a write that begins now, zero for never.
+func (c *Conn) writeLimit() time.Time {
 	if c.opts.writeTimeout == 0 {
-		return t
+		return time.Time{}
 	}
-	limit := time.Now().Add(c.opts.writeTimeout)
-	if t.IsZero() || limit.Before(t) {
-		return limit
-	}
-	return t
+	return time.Now().Add(c.opts.writeTimeout)
 }
 
-// armWrite sets the deadline of the write that follows. Without WriteTimeout
-// there is nothing to renew: the user's deadline is on the socket already.
-func (c *Conn) armWrite() {
-	if c.opts.writeTimeout == 0 {
-		return
-	}
+// armWrite sets the deadline of the write that follows. What the connection sends
+// of its own accord is no business of the user's deadline, which is often one
+// that passed with the last message.
+func (c *Conn) armWrite(own bool) {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.conn.SetWriteDeadline(c.writeDeadline())
+	if c.opts.writeTimeout == 0 && d.write.IsZero() {
+		return // as it is on the socket
+	}
+	limit := c.writeLimit()
+	if !own {
+		limit = earlier(limit, d.write)
+	}
+	c.conn.SetWriteDeadline(limit)
 }
 
 // userWriteExpired reports whether the deadline that the user set for writing,
@@ -132,6 +131,14 @@ func (c *Conn) setClosingDeadline(t time.Time) {
 	defer d.mu.Unlock()
 	d.closing = true
 	c.conn.SetReadDeadline(t)
+}
+
+// earlier returns the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // A deadline can be waited for on a channel, by those who wait for something

@@ -81,14 +81,6 @@ func (k *keepalive) next(c *Conn) time.Time {
 	return earlier(next, silent)
 }
 
-// earlier returns the earlier of two times, of which zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
 // silencePollOf is silencePoll, or less where ConnectionTimeout is short.
 func silencePollOf(o *options) time.Duration {
 	return min(silencePoll, o.connectionTimeout/4)

@@ -65,17 +65,23 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 	if err := c.err(); err != nil && !c.in.draining {
 		return 0, err
 	}
-	n, err := c.conn.Read(p)
-	if n > 0 {
-		// An error that came along comes again.
-		c.heard()
-		return n, nil
+	for range maxEmptyReads {
+		n, err := c.conn.Read(p)
+		if n > 0 {
+			// An error that came along comes again.
+			c.heard()
+			return n, nil
+		}
+		if err != nil {
+			return 0, c.readFailed(err)
+		}
 	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return 0, c.readFailed(err)
+	return 0, c.readFailed(io.ErrNoProgress)
 }
+
+// maxEmptyReads is how often a net.Conn may return neither a byte nor an error
+// before it is taken for broken.
+const maxEmptyReads = 100
 
 // readFailed tells the ways apart in which a read ends with nothing read.
 func (c *Conn) readFailed(err error) error {

@@ -1,3 +1,53 @@
+// Package websocket serves WebSocket connections (RFC 6455, version 13) from
+// net/http. It is an idiomatic port of the CHICKEN Scheme websockets egg and needs
+// the standard library alone.
+//
+// [Handle] makes an [http.Handler] of a function:
+//
+//	http.Handle("/echo", websocket.Handle(func(c *websocket.Conn) error {
+//		for {
+//			op, data, err := c.ReceiveMessage()
+//			if err != nil {
+//				return err // a normal close is no error to anybody
+//			}
+//			if err := c.SendMessage(op, data); err != nil {
+//				return err
+//			}
+//		}
+//	}))
+//
+// The function has the connection for as long as it runs, and how it ends is how
+// the connection is closed, see [HandlerFunc]. Messages are received and sent by the
+// methods of [Conn], all of which may be called from any goroutine.
+//
+// # Safe by default
+//
+// Only pages of the same origin get in, and clients that are no browser: see
+// [SameOrigin], and [AcceptConnection] to change it. What a peer can make the
+// server hold in memory is bounded by [MaxFrameSize], [MaxMessageSize] and
+// [MaxFragments], and follows what it sends, not what it announces. How long it can
+// make anybody wait is bounded by [ConnectionTimeout], [WriteTimeout] and
+// [CloseTimeout]. A peer that breaks a rule of RFC 6455 is told which one in the
+// close frame, and so is the function, by the error of whatever it calls next.
+//
+// # Keepalive
+//
+// Every connection has a timer that pings the peer each [PingInterval] and ends the
+// connection after ConnectionTimeout of silence. It needs no reader: while no method
+// is receiving, it handles the control frames that arrive ahead of the next message
+// by itself. [Conn.Context] is done as soon as the connection has ended.
+//
+// # Frames
+//
+// Below messages there are frames: [Conn.ReadFrame] and [Conn.WriteFrame] for
+// protocols of one's own, and [ReadHeader], [ReadFrame], [WriteFrame], [AppendFrame] and
+// [Mask], which need no Conn at all, for proxies, test clients and other APIs.
+//
+// # From the egg
+//
+// Options are named after the egg's parameters. Two defaults differ from it on
+// purpose: other origins are refused and pings are answered; [EggDefaults] is for
+// those who want them back.
 package websocket
 
 import (

@@ -78,10 +78,10 @@ func (c *Conn) unlockSender() {
 func (c *Conn) sendWaiting() {
 	ping, pong := c.out.waiting.take()
 	if pong != nil && c.sendErr() == nil {
-		c.write(Header{Fin: true, Opcode: Pong}, pong)
+		c.writeOwn(Pong, pong)
 	}
 	if ping && c.sendErr() == nil {
-		c.write(Header{Fin: true, Opcode: Ping}, nil)
+		c.writeOwn(Ping, nil)
 	}
 }
 
@@ -107,7 +107,7 @@ func (c *Conn) sendPong(payload []byte) {
 	}
 	defer c.unlockSender()
 	if c.sendErr() == nil {
-		c.write(Header{Fin: true, Opcode: Pong}, payload)
+		c.writeOwn(Pong, payload)
 	}
 }
 
@@ -133,7 +133,7 @@ func (c *Conn) writeClose(payload []byte) error {
 	if c.out.waiting.any.Load() {
 		c.sendWaiting()
 	}
-	if err := c.write(Header{Fin: true, Opcode: Close}, payload); err != nil {
+	if err := c.writeOwn(Close, payload); err != nil {
 		return err
 	}
 	c.noteCloseSent(payload)
@@ -150,12 +150,23 @@ func (c *Conn) noteCloseSent(payload []byte) {
 	c.keepalive.expectClose(c)
 }
 
-// write puts one frame on the wire, in one write. The lock of c.out is held.
+// write puts one frame on the wire for the user. The lock of c.out is held.
 func (c *Conn) write(h Header, payload []byte) error {
+	c.armWrite(false)
+	return c.writeFrame(h, payload)
+}
+
+// writeOwn puts a control frame on the wire that the connection sends of its own
+// accord. The lock of c.out is held.
+func (c *Conn) writeOwn(op Opcode, payload []byte) error {
+	c.armWrite(true)
+	return c.writeFrame(Header{Fin: true, Opcode: op}, payload)
+}
+
+func (c *Conn) writeFrame(h Header, payload []byte) error {
 	h.Length = int64(len(payload))
 	buf := writeBuffers.Get().(*[writeBufferSize]byte)
 	defer writeBuffers.Put(buf)
-	c.armWrite()
 	b := AppendHeader(buf[:0], h)
 	if len(payload) <= len(buf)-len(b) {
 		return c.written(c.conn.Write(append(b, payload...)))
