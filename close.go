@@ -85,8 +85,9 @@ func (c *Conn) abort(err error, code StatusCode) {
 	if !c.end(err) {
 		return
 	}
+	c.setClosingDeadline(past)
 	c.sendLastClose(failPayload(code, err))
-	c.takeReceiver()
+	c.in.lock.lock()
 	defer c.in.lock.unlock()
 	c.linger()
 }
@@ -145,13 +146,6 @@ func (c *Conn) sendCloseOnce(payload []byte) {
 	}
 }
 
-// takeReceiver takes the receiving side from whoever is waiting on it, once the
-// connection has ended.
-func (c *Conn) takeReceiver() {
-	c.setClosingDeadline(past)
-	c.in.lock.lock()
-}
-
 // linger shuts the write side, drains what still comes for a moment and closes
 // the socket. The receiving side is held.
 func (c *Conn) linger() {
@@ -208,8 +202,9 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	if c.opts.closeTimeout > 0 {
 		inTime = c.closeSocketAfter(c.opts.closeTimeout)
 	}
+	c.setClosingDeadline(past)
 	c.sendCloseOnce(payload)
-	c.takeReceiver()
+	c.in.lock.lock()
 	defer c.in.lock.unlock()
 	err := c.awaitClose()
 	late := !inTime()

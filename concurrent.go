@@ -3,7 +3,6 @@ package websocket
 import (
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 )
@@ -56,9 +55,10 @@ func (b *inbox) put(c *Conn) bool {
 }
 
 // next takes the next message. Those that came before the peer ended the
-// connection are still handed out.
+// connection are still handed out; Close drops them.
 func (b *inbox) next(c *Conn) (Message, error) {
-	if err := c.err(); errors.Is(err, net.ErrClosed) {
+	var here *closedError
+	if err := c.err(); errors.As(err, &here) && here.peer == nil {
 		return Message{}, err
 	}
 	select {
@@ -74,10 +74,10 @@ func (b *inbox) next(c *Conn) (Message, error) {
 
 func (b *inbox) appendNext(c *Conn, dst []byte) (Opcode, []byte, error) {
 	m, err := b.next(c)
-	if err != nil || dst == nil {
-		return m.Opcode, m.Data, err
+	if dst == nil {
+		return m.Opcode, m.Data, err // no copy of what is the caller's already
 	}
-	return m.Opcode, append(dst, m.Data...), nil
+	return m.Opcode, append(dst, m.Data...), err
 }
 
 // release ends the reader, whose socket is closed, and waits for it.

@@ -12,6 +12,7 @@ type deadlines struct {
 	mu          sync.Mutex
 	read, write time.Time // what the user asked for
 	polling     bool      // the watchdog has the read deadline, for a moment
+	readers     int       // who wants the receiving side and sends the watchdog away
 	closing     bool      // the close handshake has it, for good
 }
 
@@ -91,16 +92,18 @@ func (c *Conn) userWriteExpired() bool {
 	return !d.write.IsZero() && !time.Now().Before(d.write)
 }
 
-// beginPoll lends the read deadline to the watchdog until endPoll.
-func (c *Conn) beginPoll(until time.Time) {
+// beginPoll lends the read deadline to the watchdog until endPoll, unless somebody
+// with a better claim is waiting for it.
+func (c *Conn) beginPoll(until time.Time) bool {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closing {
-		return
+	if d.closing || d.readers > 0 {
+		return false
 	}
 	d.polling = true
 	c.conn.SetReadDeadline(until)
+	return true
 }
 
 func (c *Conn) endPoll() {
@@ -113,15 +116,23 @@ func (c *Conn) endPoll() {
 	}
 }
 
-// interruptPoll sends the watchdog away from the reading side, for a reader that
-// wants it.
+// interruptPoll sends the watchdog away from the receiving side, for a reader that
+// wants it, and keeps it away until readerDone.
 func (c *Conn) interruptPoll() {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.readers++
 	if d.polling && !d.closing {
 		c.conn.SetReadDeadline(past)
 	}
+}
+
+func (c *Conn) readerDone() {
+	d := &c.deadlines
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers--
 }
 
 // setClosingDeadline takes the read deadline for the end of the connection.

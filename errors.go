@@ -160,6 +160,13 @@ func (e *closedError) Error() string {
 
 func (e *closedError) Is(target error) bool { return target == net.ErrClosed }
 
+func (e *closedError) Unwrap() error {
+	if e.peer == nil {
+		return nil
+	}
+	return e.peer
+}
+
 // deadError is the end of a connection whose TCP connection died: no close
 // frame came.
 type deadError struct {

@@ -16,9 +16,10 @@ import (
 type keepalive struct {
 	mu       sync.Mutex
 	timer    *time.Timer
-	armed    bool // the timer is set, or its goroutine runs
+	armed    bool // the timer is set
+	ticks    int  // goroutines of the timer that run
 	stopped  bool
-	finished chan struct{} // closed when armed becomes false; made by wait
+	finished chan struct{} // closed when the last of them ends; made by wait
 	nextPing time.Time     // zero: no pings
 	closeBy  time.Time     // zero: no close frame is waiting for its answer
 }
@@ -49,22 +50,39 @@ func (k *keepalive) expectClose(c *Conn) {
 	if c.opts.closeTimeout > 0 && c.err() == nil {
 		k.closeBy = time.Now().Add(c.opts.closeTimeout)
 	}
-	if !k.armed || k.timer.Stop() {
-		k.arm(c)
-	}
+	k.disarm()
+	k.arm(c)
 }
 
 // arm sets the timer for what is due next. k.mu is held.
 func (k *keepalive) arm(c *Conn) {
 	next := k.next(c)
-	k.armed = !k.stopped && !next.IsZero()
-	switch {
-	case !k.armed:
-		k.finish()
-	case k.timer == nil:
+	if k.armed || k.stopped || next.IsZero() {
+		return
+	}
+	k.armed = true
+	k.ticks++
+	if k.timer == nil {
 		k.timer = time.AfterFunc(time.Until(next), c.tick)
-	default:
-		k.timer.Reset(time.Until(next))
+		return
+	}
+	k.timer.Reset(time.Until(next))
+}
+
+// disarm stops the timer. A tick that it does not catch sets it again itself.
+func (k *keepalive) disarm() {
+	if k.armed && k.timer.Stop() {
+		k.armed = false
+		k.leave()
+	}
+}
+
+// leave notes that a tick has ended, or will not be. k.mu is held.
+func (k *keepalive) leave() {
+	k.ticks--
+	if k.ticks == 0 && k.finished != nil {
+		close(k.finished)
+		k.finished = nil
 	}
 }
 
@@ -96,23 +114,13 @@ func (k *keepalive) stop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stopped = true
-	if k.timer != nil && k.timer.Stop() {
-		k.armed = false
-		k.finish()
-	}
+	k.disarm()
 }
 
-func (k *keepalive) finish() {
-	if k.finished != nil {
-		close(k.finished)
-		k.finished = nil
-	}
-}
-
-// wait waits for a tick that was running when the timer was stopped.
+// wait waits for the ticks that were running when the timer was stopped.
 func (k *keepalive) wait() {
 	k.mu.Lock()
-	if !k.armed {
+	if k.ticks == 0 {
 		k.mu.Unlock()
 		return
 	}
@@ -133,19 +141,26 @@ func (c *Conn) tick() {
 		c.closeTimedOut()
 	case c.isSilent():
 		c.silenced()
-	case ping:
+	}
+	// A peer that does not read holds up the ping, but not the watchdog: the next
+	// tick may come while this one is still writing.
+	k.mu.Lock()
+	k.arm(c)
+	k.mu.Unlock()
+	if ping {
 		c.sendPing()
 		c.poll(time.Now().Add(pingPoll))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.arm(c)
+	k.leave()
 }
 
 // due reports what the time has come for, and moves the ping on.
 func (k *keepalive) due(interval time.Duration) (ping, closeLate bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.armed = false
 	now := time.Now()
 	closeLate = !k.closeBy.IsZero() && !now.Before(k.closeBy)
 	ping = !k.nextPing.IsZero() && !now.Before(k.nextPing)
@@ -206,9 +221,11 @@ func (c *Conn) poll(until time.Time) (alive bool) {
 		return false
 	}
 	defer in.lock.unlock()
-	before := c.lastHeard.Load()
-	c.beginPoll(until)
+	if !c.beginPoll(until) {
+		return false
+	}
 	defer c.endPoll()
+	before := c.lastHeard.Load()
 	if !in.open && !in.raw {
 		c.advance() // its error is the connection's end or the poll's deadline
 	}

@@ -167,13 +167,13 @@ func (p *peer) close() {
 	p.conn.Close()
 }
 
-var testKey = [4]byte{0x37, 0xfa, 0x21, 0x3d}
+var peerKey = [4]byte{0x37, 0xfa, 0x21, 0x3d}
 
 // clientFrame is a frame as a client sends it: masked.
 func clientFrame(fin bool, op Opcode, payload string) []byte {
 	b := []byte(payload)
-	Mask(b, testKey, 0)
-	return AppendFrame(nil, Frame{Header{Fin: fin, Opcode: op, Masked: true, MaskKey: testKey}, b})
+	Mask(b, peerKey, 0)
+	return AppendFrame(nil, Frame{Header{Fin: fin, Opcode: op, Masked: true, MaskKey: peerKey}, b})
 }
 
 // join makes one segment of several frames.

@@ -58,6 +58,7 @@ func (c *Conn) lockReceiver() {
 	}
 	c.interruptPoll()
 	c.in.lock.lock()
+	c.readerDone()
 }
 
 // readSocket reads what has arrived, waiting for at least one byte.

@@ -142,7 +142,7 @@ func (h *Handler) serve(c *Conn) {
 
 // close closes c as fn's result says and returns what is to be reported of it.
 func (h *Handler) close(c *Conn, err error) error {
-	if ended := c.err(); ended != nil {
+	if ended := c.err(); ended != nil || c.out.closeSent.Load() && err != nil {
 		c.Close(StatusNormalClosure, "")
 		return h.reportable(err, isCommon(err, ended))
 	}
@@ -171,7 +171,7 @@ func (h *Handler) reportable(err error, common bool) error {
 }
 
 // isCommon reports whether err, returned by a HandlerFunc whose connection has
-// ended, is only that end.
+// ended or was about to, is only that end.
 func isCommon(err, ended error) bool {
 	return errors.Is(err, ended) || CloseStatus(err) != 0 ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)

@@ -147,6 +147,10 @@ func (c *Conn) noteCloseSent(payload []byte) {
 		c.out.closeCode = StatusCode(payload[0])<<8 | StatusCode(payload[1])
 	}
 	c.out.closeSent.Store(true)
+	if c.out.streaming != nil {
+		close(c.out.streaming) // its message cannot be finished any more
+		c.out.streaming = nil
+	}
 	c.keepalive.expectClose(c)
 }
 
