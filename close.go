@@ -52,7 +52,7 @@ func (c *Conn) end(err error) bool {
 // closeSocket is the last act of an end.
 func (c *Conn) closeSocket() {
 	c.conn.Close()
-	c.keepalive.stop()
+	c.keepalive.alarm.stop()
 	close(c.gone)
 }
 
@@ -74,19 +74,21 @@ func (c *Conn) die(doing string, err error) error {
 // receiving side is held.
 func (c *Conn) fail(err error) error {
 	if c.end(err) {
-		c.sendLastClose(failPayload(CloseStatus(err), err))
+		c.sendLastClose(failPayload(err))
 		c.linger()
 	}
 	return c.err()
 }
 
-// abort is fail for who does not hold the receiving side.
-func (c *Conn) abort(err error, code StatusCode) {
+// abort is fail for who does not hold the receiving side and has the payload of
+// the close frame.
+func (c *Conn) abort(err error, payload []byte) {
 	if !c.end(err) {
 		return
 	}
+	c.keepalive.ignoreSilence()
 	c.setClosingDeadline(past)
-	c.sendLastClose(failPayload(code, err))
+	c.sendLastClose(payload)
 	c.in.lock.lock()
 	defer c.in.lock.unlock()
 	c.linger()
@@ -115,7 +117,8 @@ func (c *Conn) peerClosed(payload []byte) error {
 }
 
 // failPayload tells the peer what it did wrong, as far as there is room.
-func failPayload(code StatusCode, err error) []byte {
+func failPayload(err error) []byte {
+	code := CloseStatus(err)
 	reason := strings.TrimPrefix(err.Error(), "websocket: ")
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
@@ -197,7 +200,6 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 }
 
 func (c *Conn) closeHandshake(payload []byte) error {
-	defer c.closeSocket()
 	inTime := func() bool { return true }
 	if c.opts.closeTimeout > 0 {
 		inTime = c.closeSocketAfter(c.opts.closeTimeout)
@@ -206,12 +208,13 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	c.sendCloseOnce(payload)
 	c.in.lock.lock()
 	defer c.in.lock.unlock()
-	err := c.awaitClose()
-	late := !inTime()
-	switch {
-	case err == errCloseReceived:
+	if c.awaitClose() == errCloseReceived {
+		c.linger()
+		inTime()
 		return nil
-	case late:
+	}
+	c.closeSocket()
+	if !inTime() {
 		return c.noAnswer()
 	}
 	return &deadError{"the peer did not answer the close frame", io.ErrUnexpectedEOF}
@@ -234,18 +237,18 @@ func (c *Conn) awaitClose() error {
 		if err := c.drainPayload(); err != nil {
 			return err
 		}
-		h, n, err := c.nextHeader()
+		n, err := c.nextHeader()
 		if err != nil {
 			return err
 		}
-		if h.Opcode.IsControl() && h.Length <= maxControlPayload {
-			if err := c.handleControl(h, n); err != nil {
+		if in.header.Opcode.IsControl() && in.header.Length <= maxControlPayload {
+			if err := c.handleControl(n); err != nil {
 				return err
 			}
 			continue
 		}
 		in.r += n
-		in.openFrame(h)
+		in.openFrame()
 	}
 }
 
@@ -268,7 +271,7 @@ func (c *Conn) drainPayload() error {
 
 // release waits for the goroutines of a connection whose socket is closed.
 func (c *Conn) release() {
-	c.keepalive.wait()
+	c.keepalive.alarm.wait()
 	c.streamWait.set(time.Time{})
 	if c.inbox != nil {
 		c.inbox.release()

@@ -63,13 +63,23 @@ func (b *inbox) next(c *Conn) (Message, error) {
 	}
 	select {
 	case m, ok := <-b.messages:
-		if !ok {
-			return Message{}, c.err()
-		}
-		return m, nil
+		return m, b.endOf(c, ok)
+	default: // what is there is not lost to a deadline
+	}
+	select {
+	case m, ok := <-b.messages:
+		return m, b.endOf(c, ok)
 	case <-b.deadline.wait():
 		return Message{}, errReadDeadline
 	}
+}
+
+// endOf is the error of a receive from messages: none, or the connection's.
+func (b *inbox) endOf(c *Conn, ok bool) error {
+	if ok {
+		return nil
+	}
+	return c.err()
 }
 
 func (b *inbox) appendNext(c *Conn, dst []byte) (Opcode, []byte, error) {

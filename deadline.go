@@ -14,6 +14,7 @@ type deadlines struct {
 	polling     bool      // the watchdog has the read deadline, for a moment
 	readers     int       // who wants the receiving side and sends the watchdog away
 	closing     bool      // the close handshake has it, for good
+	lifted      bool      // the write deadline is off the socket, for a control frame
 }
 
 // past is a deadline that makes a blocked read return at once.
@@ -21,9 +22,9 @@ var past = time.Unix(1, 0)
 
 // SetReadDeadline sets the time after which receiving methods that are waiting,
 // and those called later, return an error that is [os.ErrDeadlineExceeded]. The
-// zero time is none. The connection stays usable, also in the middle of a frame:
-// set a later deadline and call the same method again, and it goes on where it
-// was.
+// zero time is none. What has arrived by then may still be returned. The connection
+// stays usable, also in the middle of a frame: set a later deadline and call the
+// same method again, and it goes on where it was.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.err(); err != nil {
 		return err
@@ -55,41 +56,27 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.write = t
-	return c.conn.SetWriteDeadline(earlier(t, c.writeLimit()))
-}
-
-// writeLimit is when WriteTimeout ends a write that begins now, zero for never.
-func (c *Conn) writeLimit() time.Time {
-	if c.opts.writeTimeout == 0 {
-		return time.Time{}
+	if d.lifted {
+		return nil
 	}
-	return time.Now().Add(c.opts.writeTimeout)
+	return c.conn.SetWriteDeadline(t)
 }
 
-// armWrite sets the deadline of the write that follows. What the connection sends
-// of its own accord is no business of the user's deadline, which is often one
-// that passed with the last message.
-func (c *Conn) armWrite(own bool) {
+// liftWriteDeadline takes the user's deadline off the socket for what the
+// connection sends of its own accord, and puts it back. It is often one that
+// passed with the last message.
+func (c *Conn) liftWriteDeadline(lift bool) {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c.opts.writeTimeout == 0 && d.write.IsZero() {
-		return // as it is on the socket
+	d.lifted = lift
+	switch {
+	case d.write.IsZero():
+	case lift:
+		c.conn.SetWriteDeadline(time.Time{})
+	default:
+		c.conn.SetWriteDeadline(d.write)
 	}
-	limit := c.writeLimit()
-	if !own {
-		limit = earlier(limit, d.write)
-	}
-	c.conn.SetWriteDeadline(limit)
-}
-
-// userWriteExpired reports whether the deadline that the user set for writing,
-// and not WriteTimeout, has passed.
-func (c *Conn) userWriteExpired() bool {
-	d := &c.deadlines
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return !d.write.IsZero() && !time.Now().Before(d.write)
 }
 
 // beginPoll lends the read deadline to the watchdog until endPoll, unless somebody
@@ -142,14 +129,6 @@ func (c *Conn) setClosingDeadline(t time.Time) {
 	defer d.mu.Unlock()
 	d.closing = true
 	c.conn.SetReadDeadline(t)
-}
-
-// earlier returns the earlier of two times, of which zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // A deadline can be waited for on a channel, by those who wait for something

@@ -138,7 +138,7 @@ func (e *CloseError) Is(target error) bool {
 // A HandshakeError is a request that [Upgrade] refused: what was answered over
 // HTTP. No connection was made, and nothing is left for the caller to answer.
 type HandshakeError struct {
-	Status int    // the HTTP status that was sent
+	Status int    // the HTTP status that was sent; 403 when AccessDenied's handler chose another
 	Reason string // what was wrong with the request, as its sender was told
 }
 

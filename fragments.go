@@ -28,7 +28,7 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	}
 	in.owner, in.isText = byReadFrame, false
 	var err error
-	if in.partial, err = c.readPayload(in.partial, 0); err != nil {
+	if in.partial, err = c.readPayload(in.partial, 0, 0); err != nil {
 		return Frame{}, err
 	}
 	f := Frame{Header: in.plainHeader(), Payload: in.partial}
@@ -46,10 +46,11 @@ func (c *Conn) openRawFrame() error {
 	if c.in.open {
 		return nil
 	}
-	h, n, err := c.nextHeader()
+	n, err := c.nextHeader()
 	if err != nil {
 		return err
 	}
+	h := &c.in.header
 	if !h.Masked {
 		return c.fail(protocolError("5.1", "unmasked %v frame from a client", h.Opcode))
 	}
@@ -57,7 +58,7 @@ func (c *Conn) openRawFrame() error {
 		return c.fail(tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, c.opts.maxFrameSize))
 	}
 	c.in.r += n
-	c.in.openFrame(h)
+	c.in.openFrame()
 	return nil
 }
 
@@ -78,13 +79,11 @@ func (c *Conn) WriteFrame(f Frame) error {
 	if err := c.err(); err != nil {
 		return err
 	}
-	if err := c.write(f.Header, f.Payload); err != nil {
-		return err
-	}
 	if f.Opcode == Close {
 		c.noteCloseSent(f.Payload)
+		return c.writeOwn(f.Header, f.Payload)
 	}
-	return nil
+	return c.write(f.Header, f.Payload)
 }
 
 // ReceiveFragments waits for the next message and returns the frames that it
@@ -107,7 +106,7 @@ func (c *Conn) ReceiveFragments() ([]Frame, error) {
 		}
 		in.owner = byReceiveFragments
 		var err error
-		if in.partial, err = c.readPayload(in.partial, 0); err != nil {
+		if in.partial, err = c.readPayload(in.partial, 0, 0); err != nil {
 			return nil, err
 		}
 		in.frags = append(in.frags, Frame{Header: in.plainHeader(), Payload: in.partial})

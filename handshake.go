@@ -99,6 +99,17 @@ func checkRequest(r *http.Request) *HandshakeError {
 			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
 			describe("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
 
+	// Items 8 and 9, though nothing of the latter is agreed on: what is not a list
+	// as section 4.3 has it is no handshake.
+	case !validSubprotocols(h["Sec-Websocket-Protocol"]):
+		return refusal(http.StatusBadRequest,
+			"Sec-WebSocket-Protocol is a list of tokens; this request has %s",
+			describe("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
+	case !validExtensions(h["Sec-Websocket-Extensions"]):
+		return refusal(http.StatusBadRequest,
+			"Sec-WebSocket-Extensions is a list as in RFC 6455 section 9.1; this request has %s",
+			describe("Sec-WebSocket-Extensions", h["Sec-Websocket-Extensions"]))
+
 	// A proxy that forwards the body and a server that takes its bytes for
 	// frames would disagree on where the request ends: request smuggling.
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
@@ -325,11 +336,66 @@ func validKey(key string) bool {
 	return err == nil && n == 16
 }
 
+// validSubprotocols reports whether the header, if there is one, is 1#token.
+func validSubprotocols(values []string) bool {
+	return validList(values, isToken)
+}
+
+// validExtensions reports whether the header, if there is one, is the
+// extension-list of RFC 6455 section 9.1.
+func validExtensions(values []string) bool {
+	return validList(values, func(extension string) bool {
+		name, params, found := strings.Cut(extension, ";")
+		for found {
+			var param string
+			param, params, found = strings.Cut(params, ";")
+			if !validParameter(param) {
+				return false
+			}
+		}
+		return isToken(strings.Trim(name, " \t"))
+	})
+}
+
+// validParameter reports whether s is token [ "=" ( token | quoted-string ) ].
+// Unquoted, the latter must be a token too, so no comma or semicolon is hidden in
+// one.
+func validParameter(s string) bool {
+	name, value, found := strings.Cut(s, "=")
+	if !isToken(strings.Trim(name, " \t")) {
+		return false
+	}
+	if !found {
+		return true
+	}
+	value = strings.Trim(value, " \t")
+	if inner, ok := strings.CutPrefix(value, `"`); ok {
+		if value, ok = strings.CutSuffix(inner, `"`); !ok {
+			return false
+		}
+	}
+	return isToken(value)
+}
+
+// validList reports whether every element of a list header is valid, and there is
+// one if there is the header at all.
+func validList(values []string, valid func(element string) bool) bool {
+	elements := 0
+	for element := range listElements(values) {
+		if !valid(element) {
+			return false
+		}
+		elements++
+	}
+	return elements > 0 || len(values) == 0
+}
+
 // hasToken reports whether one of the comma-separated lists in values has
-// token, which is lower case, in any case.
+// token, in upper or lower case.
 func hasToken(values []string, token string) bool {
 	for element := range listElements(values) {
-		if equalFoldASCII(element, token) {
+		// EqualFold takes the Kelvin sign for a k; those have another length.
+		if len(element) == len(token) && strings.EqualFold(element, token) {
 			return true
 		}
 	}
@@ -350,27 +416,6 @@ func listElements(values []string) iter.Seq[string] {
 	}
 }
 
-// equalFoldASCII compares s with the lower-case string lower. strings.EqualFold
-// goes by Unicode, where the Kelvin sign is a k.
-func equalFoldASCII(s, lower string) bool {
-	if len(s) != len(lower) {
-		return false
-	}
-	for i := range len(s) {
-		if lowerASCII(s[i]) != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func lowerASCII(b byte) byte {
-	if b >= 'A' && b <= 'Z' {
-		return b + ('a' - 'A')
-	}
-	return b
-}
-
 // isToken reports whether s is a token of RFC 9110 section 5.6.2.
 func isToken(s string) bool {
 	for i := range len(s) {
@@ -382,7 +427,7 @@ func isToken(s string) bool {
 }
 
 func isAlphanumeric(b byte) bool {
-	return b >= '0' && b <= '9' || lowerASCII(b) >= 'a' && lowerASCII(b) <= 'z'
+	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
 }
 
 // describe names a header with what the peer has put there.

@@ -2,27 +2,36 @@ package websocket
 
 import (
 	"fmt"
+	"math"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // The keepalive is one timer a connection. It sends the pings, and it is the
 // watchdog: it ends the connection when the peer has been silent for
-// ConnectionTimeout or has not answered a close frame within CloseTimeout.
+// ConnectionTimeout, has not answered a close frame within CloseTimeout, or has
+// held up a write for WriteTimeout.
 //
 // A handler that only sends reads nothing. So at each ping, and before it ends
 // the connection, the keepalive takes the receiving side if it is free and
 // handles what control frames have arrived.
+//
+// Its times are durations since the connection was born: they fit an atomic, and
+// the monotonic clock alone is read much faster than time.Now reads both.
 type keepalive struct {
+	alarm alarm
+	due   atomic.Int64 // what the alarm is set for
+
 	mu       sync.Mutex
-	timer    *time.Timer
-	armed    bool // the timer is set
-	ticks    int  // goroutines of the timer that run
-	stopped  bool
-	finished chan struct{} // closed when the last of them ends; made by wait
-	nextPing time.Time     // zero: no pings
-	closeBy  time.Time     // zero: no close frame is waiting for its answer
+	nextPing time.Duration // never: no pings
+	closeBy  time.Duration // never: no close frame is waiting for its answer
+	deaf     bool          // silence does not matter any more
 }
+
+// never is a time that does not come.
+const never time.Duration = math.MaxInt64
 
 const (
 	// pingPoll is how long the keepalive listens after a ping. A read with a
@@ -33,182 +42,209 @@ const (
 	silencePoll = 100 * time.Millisecond
 )
 
-func (k *keepalive) start(c *Conn) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if c.opts.pingInterval > 0 {
-		k.nextPing = c.born.Add(c.opts.pingInterval)
+// age is the time since the connection was born.
+func (c *Conn) age() time.Duration { return time.Since(c.born) }
+
+// heard notes that the peer is alive.
+func (c *Conn) heard() { c.lastHeard.Store(int64(c.age())) }
+
+// after is t+d, or never where there is no limit d or the sum is none.
+func after(t, d time.Duration) time.Duration {
+	if d == 0 || d > never-t {
+		return never
 	}
-	k.arm(c)
+	return t + d
+}
+
+func (c *Conn) startKeepalive() {
+	c.keepalive.nextPing = after(0, c.opts.pingInterval)
+	c.keepalive.closeBy = never
+	c.schedule()
 }
 
 // expectClose bounds the wait for the answer to a close frame. Pings end with it.
-func (k *keepalive) expectClose(c *Conn) {
+func (c *Conn) expectClose() {
+	k := &c.keepalive
+	k.mu.Lock()
+	k.nextPing = never
+	if c.err() == nil {
+		k.closeBy = after(c.age(), c.opts.closeTimeout)
+	}
+	k.mu.Unlock()
+	c.schedule()
+}
+
+// schedule sets the alarm for what is due next.
+func (c *Conn) schedule() {
+	k := &c.keepalive
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.nextPing = time.Time{}
-	if c.opts.closeTimeout > 0 && c.err() == nil {
-		k.closeBy = time.Now().Add(c.opts.closeTimeout)
+	now := c.age()
+	next := min(k.nextPing, listenBefore(k.closeBy, now, c.opts.closeTimeout))
+	if !k.deaf {
+		next = min(next, listenBefore(c.silentAt(), now, c.opts.connectionTimeout))
 	}
-	k.disarm()
-	k.arm(c)
-}
-
-// arm sets the timer for what is due next. k.mu is held.
-func (k *keepalive) arm(c *Conn) {
-	next := k.next(c)
-	if k.armed || k.stopped || next.IsZero() {
+	// In this order, a write that begins meanwhile is either seen here or sees
+	// that the alarm comes too late for it.
+	k.due.Store(int64(next))
+	next = min(next, c.writeLate())
+	k.due.Store(int64(next))
+	if next == never {
+		k.alarm.clear()
 		return
 	}
-	k.armed = true
-	k.ticks++
-	if k.timer == nil {
-		k.timer = time.AfterFunc(time.Until(next), c.tick)
-		return
-	}
-	k.timer.Reset(time.Until(next))
+	k.alarm.set(next-now, c.tick)
 }
 
-// disarm stops the timer. A tick that it does not catch sets it again itself.
-func (k *keepalive) disarm() {
-	if k.armed && k.timer.Stop() {
-		k.armed = false
-		k.leave()
+// listenBefore is when to look at the end of a timeout: a moment before it, to
+// listen if nobody does, and then.
+func listenBefore(end, now, timeout time.Duration) time.Duration {
+	if early := end - listenTime(timeout); end != never && now < early {
+		return early
 	}
+	return end
 }
 
-// leave notes that a tick has ended, or will not be. k.mu is held.
-func (k *keepalive) leave() {
-	k.ticks--
-	if k.ticks == 0 && k.finished != nil {
-		close(k.finished)
-		k.finished = nil
-	}
+// listenTime is silencePoll, or less where the timeout is short.
+func listenTime(timeout time.Duration) time.Duration {
+	return min(silencePoll, timeout/4)
 }
 
-// next is when there is something to do, zero for never.
-func (k *keepalive) next(c *Conn) time.Time {
-	next := earlier(k.nextPing, k.closeBy)
-	if c.opts.connectionTimeout == 0 {
-		return next
-	}
-	silent := c.silentAt()
-	if early := silent.Add(-silencePollOf(c.opts)); time.Now().Before(early) {
-		silent = early
-	}
-	return earlier(next, silent)
-}
-
-// silencePollOf is silencePoll, or less where ConnectionTimeout is short.
-func silencePollOf(o *options) time.Duration {
-	return min(silencePoll, o.connectionTimeout/4)
+// ignoreSilence is for a connection that is being ended: what is left to do has
+// bounds of its own.
+func (k *keepalive) ignoreSilence() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.deaf = true
 }
 
 // silentAt is when the peer will have been silent for ConnectionTimeout.
-func (c *Conn) silentAt() time.Time {
-	return c.born.Add(time.Duration(c.lastHeard.Load()) + c.opts.connectionTimeout)
+func (c *Conn) silentAt() time.Duration {
+	return after(time.Duration(c.lastHeard.Load()), c.opts.connectionTimeout)
 }
 
-// stop keeps the timer from going off again.
-func (k *keepalive) stop() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.stopped = true
-	k.disarm()
-}
-
-// wait waits for the ticks that were running when the timer was stopped.
-func (k *keepalive) wait() {
-	k.mu.Lock()
-	if k.ticks == 0 {
-		k.mu.Unlock()
+// beginWrite puts the write that follows under the watchdog, which costs less
+// than a deadline of the socket for each. The alarm is nearly always set for a
+// time before the write can be late: a ping comes sooner.
+func (c *Conn) beginWrite() {
+	if c.opts.writeTimeout == 0 {
 		return
 	}
-	if k.finished == nil {
-		k.finished = make(chan struct{})
+	now := max(c.age(), 1) // 0 is no write
+	c.out.writing.Store(int64(now))
+	if int64(after(now, c.opts.writeTimeout)) < c.keepalive.due.Load() {
+		c.schedule()
 	}
-	finished := k.finished
-	k.mu.Unlock()
-	<-finished
 }
 
-// tick does what is due and sets the timer again.
+func (c *Conn) endWrite() { c.out.writing.Store(0) }
+
+// writeLate is when the write that is going on, if one is, will have taken
+// WriteTimeout.
+func (c *Conn) writeLate() time.Duration {
+	if began := c.out.writing.Load(); began != 0 {
+		return after(time.Duration(began), c.opts.writeTimeout)
+	}
+	return never
+}
+
+// tick does what is due and sets the alarm again.
 func (c *Conn) tick() {
 	k := &c.keepalive
-	ping, closeLate := k.due(c.opts.pingInterval)
+	k.alarm.rung()
+	defer k.alarm.leave()
+	ping := k.takePing(c.age(), c.opts.pingInterval)
 	switch {
-	case closeLate:
-		c.closeTimedOut()
+	case c.closeIsLate():
+		c.giveUp(c.noAnswer())
+	case c.writeLate() <= c.age():
+		c.endWrite()
+		c.giveUp(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), os.ErrDeadlineExceeded})
 	case c.isSilent():
 		c.silenced()
 	}
 	// A peer that does not read holds up the ping, but not the watchdog: the next
 	// tick may come while this one is still writing.
-	k.mu.Lock()
-	k.arm(c)
-	k.mu.Unlock()
+	c.schedule()
 	if ping {
 		c.sendPing()
 		c.poll(time.Now().Add(pingPoll))
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.leave()
 }
 
-// due reports what the time has come for, and moves the ping on.
-func (k *keepalive) due(interval time.Duration) (ping, closeLate bool) {
+// takePing reports whether it is time for a ping, and moves the next one on.
+func (k *keepalive) takePing(now, interval time.Duration) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.armed = false
-	now := time.Now()
-	closeLate = !k.closeBy.IsZero() && !now.Before(k.closeBy)
-	ping = !k.nextPing.IsZero() && !now.Before(k.nextPing)
-	if ping {
-		k.nextPing = now.Add(interval)
+	if now < k.nextPing {
+		return false
 	}
-	return ping, closeLate
+	k.nextPing = after(now, interval)
+	return true
 }
 
-// closeTimedOut gives up a peer that leaves a close frame unanswered. Where the
-// connection has ended already, somebody else does or is about to.
-func (c *Conn) closeTimedOut() {
-	if c.end(c.noAnswer()) {
+// closeIsLate reports whether the time to answer the close frame is over. If that
+// is about to be so, it listens for the rest of the time, if nobody else does.
+func (c *Conn) closeIsLate() bool {
+	k := &c.keepalive
+	k.mu.Lock()
+	by := k.closeBy
+	k.mu.Unlock()
+	left := by - c.age()
+	if left > listenTime(c.opts.closeTimeout) {
+		return false
+	}
+	c.poll(time.Now().Add(left))
+	if c.age() < by {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closeBy = never
+	return true
+}
+
+// giveUp closes the socket of a peer that does not do its part. Whoever waits for
+// it, on a connection that is ending already, is set free.
+func (c *Conn) giveUp(err error) {
+	if c.end(err) {
 		c.closeSocket()
+		return
 	}
-	c.keepalive.mu.Lock()
-	defer c.keepalive.mu.Unlock()
-	c.keepalive.closeBy = time.Time{}
+	c.conn.Close()
 }
 
 // isSilent reports whether nothing has come for ConnectionTimeout. If that is
 // about to be so, it listens for the rest of the time, if nobody else does.
 func (c *Conn) isSilent() bool {
-	if c.opts.connectionTimeout == 0 {
+	k := &c.keepalive
+	k.mu.Lock()
+	deaf := k.deaf
+	k.mu.Unlock()
+	if deaf {
 		return false
 	}
-	silent := c.silentAt()
-	if time.Until(silent) > silencePollOf(c.opts) {
+	window := listenTime(c.opts.connectionTimeout)
+	left := c.silentAt() - c.age()
+	if left > window {
 		return false
 	}
-	until := silent
-	if time.Until(silent) <= 0 {
-		until = time.Now().Add(silencePollOf(c.opts))
+	if left <= 0 {
+		left = window
 	}
-	if c.poll(until) {
-		return false
-	}
-	return !time.Now().Before(c.silentAt())
+	return !c.poll(time.Now().Add(left)) && c.age() >= c.silentAt()
 }
 
 // silenced ends a connection whose peer is silent. One that is being closed
 // already is given up.
 func (c *Conn) silenced() {
 	if c.err() != nil {
+		c.keepalive.ignoreSilence()
 		c.conn.Close()
 		return
 	}
-	c.abort(fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.opts.connectionTimeout), StatusGoingAway)
+	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.opts.connectionTimeout)
+	c.abort(err, failPayload(err))
 }
 
 // poll takes the receiving side if it is free and handles the control frames that

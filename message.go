@@ -118,7 +118,7 @@ func (c *Conn) receive(dst []byte) (Opcode, []byte, error) {
 		in.owner = byReceiveMessage
 		op := in.op
 		var err error
-		if msg, err = c.readPayload(msg, start); err != nil {
+		if msg, err = c.readPayload(msg, start, c.mayFollow()); err != nil {
 			in.keep(msg[start:])
 			return 0, dst, err
 		}
@@ -130,6 +130,16 @@ func (c *Conn) receive(dst []byte) (Opcode, []byte, error) {
 			return op, msg, nil
 		}
 	}
+}
+
+// mayFollow is how much of the message may come behind the open frame. Room for
+// it is made along with the frame's: growing by a fragment at a time would copy
+// the message once for each.
+func (c *Conn) mayFollow() int64 {
+	if c.in.header.Fin {
+		return 0
+	}
+	return c.opts.maxMessageSize - c.in.size
 }
 
 // keep saves what there is of a message for when the reading goes on. It is a
@@ -430,6 +440,7 @@ func (w *messageWriter) write(p []byte) (n int, err error) {
 				return n, err
 			}
 			w.buf = w.buf[:0]
+			continue
 		}
 		k := min(len(p), fragmentSize-len(w.buf))
 		w.buf = append(w.buf, p[:k]...)
@@ -451,7 +462,8 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 func (w *messageWriter) Close() error {
 	err, broken := w.finish()
 	if broken {
-		w.c.abort(err, StatusInternalError)
+		end := &closedError{CloseError: CloseError{Code: StatusInternalError}}
+		w.c.abort(end, []byte{byte(end.Code >> 8), byte(end.Code & 0xff)})
 	}
 	return err
 }

@@ -21,11 +21,11 @@ import (
 //
 //   - Several Origin headers: refused. No browser sends them.
 //   - Sec-Fetch-Site: same-origin lets the request in whatever its Origin and
-//     Host say, so that a proxy which rewrites Host does no harm. Browsers have
-//     sent the header since 2023, to https and localhost, and no script can set
-//     it. Any other value refuses the request, except for "none", which stands
-//     for no page at all and leaves the decision to Origin.
-//   - No Origin: not a browser, let in. Browsers send one with every handshake.
+//     Host say, so that a proxy which rewrites Host does no harm. Browsers that
+//     send the header let no script set it. Any other value leaves the decision to
+//     Origin, which no script can set either.
+//   - No Origin: not a browser, let in, unless Sec-Fetch-Site says otherwise.
+//     Browsers send an Origin with every handshake.
 //   - Origin: let in if its host and port are those of the Host header.
 //     Upper and lower case are the same; a port that is left out is that of the
 //     Origin's scheme, 80 or 443. "null", schemes other than http and https,
@@ -42,12 +42,14 @@ func SameOrigin(r *http.Request) bool {
 	if len(origins) > 1 {
 		return false
 	}
-	switch sites := r.Header["Sec-Fetch-Site"]; {
-	case len(sites) == 0, len(sites) == 1 && sites[0] == "none":
-		return len(origins) == 0 || isHost(origins[0], r.Host)
-	default:
-		return len(sites) == 1 && sites[0] == "same-origin"
+	sites := r.Header["Sec-Fetch-Site"]
+	if len(sites) == 1 && sites[0] == "same-origin" {
+		return true
 	}
+	if len(origins) == 0 {
+		return len(sites) == 0 || len(sites) == 1 && sites[0] == "none"
+	}
+	return isHost(origins[0], r.Host)
 }
 
 // AnyOrigin lets in every request: any page that a visitor opens can then use

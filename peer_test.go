@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -40,10 +41,19 @@ func serve(t testing.TB, fn HandlerFunc, opts ...Option) *httptest.Server {
 // for every handler to return.
 func serveHandler(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(h)
+	// httptest.Server.Close does not wait for the handlers of hijacked connections.
+	var handlers sync.WaitGroup
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handlers.Add(1)
+		defer handlers.Done()
+		h.ServeHTTP(w, r)
+	}))
 	srv.Config.ErrorLog = quiet
 	srv.Start()
-	t.Cleanup(srv.Close)
+	t.Cleanup(func() {
+		srv.Close()
+		handlers.Wait()
+	})
 	return srv
 }
 

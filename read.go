@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 )
 
 // readBufferSize is what one read from the socket asks for. Payloads larger than
@@ -24,9 +23,9 @@ type receiver struct {
 	// The frame whose header was taken from the buffer and whose payload was
 	// not yet, not wholly: it is open.
 	open   bool
-	header Header
-	left   int64 // bytes of its payload that are still to come
-	keyPos int   // where in the masking key they begin
+	header Header // also of the frame that comes next, while none is open
+	left   int64  // bytes of its payload that are still to come
+	keyPos int    // where in the masking key they begin
 
 	// The message that the frame is a part of.
 	op     Opcode // Text or Binary; Continuation between messages
@@ -119,19 +118,21 @@ func (c *Conn) fill() error {
 // buffered is what was read from the socket and not yet used.
 func (in *receiver) buffered() []byte { return in.buf[in.r:in.w] }
 
-// nextHeader waits for a whole header and returns it with its size, but leaves
-// it in the buffer: a control frame is taken up as a whole or not at all.
-func (c *Conn) nextHeader() (Header, int, error) {
+// nextHeader waits for a whole header, reads it and returns its size, but leaves
+// it in the buffer: a control frame is taken up as a whole or not at all. No frame
+// is open.
+func (c *Conn) nextHeader() (int, error) {
+	in := &c.in
 	for {
-		h, n, err := parseHeader(c.in.buffered())
+		n, err := in.header.parse(in.buffered())
 		if err != nil {
-			return h, 0, c.fail(err)
+			return 0, c.fail(err)
 		}
 		if n > 0 {
-			return h, n, nil
+			return n, nil
 		}
 		if err := c.fill(); err != nil {
-			return h, 0, err
+			return 0, err
 		}
 	}
 }
@@ -142,28 +143,28 @@ func (c *Conn) nextHeader() (Header, int, error) {
 func (c *Conn) advance() error {
 	in := &c.in
 	for !in.open {
-		h, n, err := c.nextHeader()
+		n, err := c.nextHeader()
 		if err != nil {
 			return err
 		}
-		if err := c.checkHeader(h); err != nil {
+		if err := c.checkHeader(&in.header); err != nil {
 			return c.fail(err)
 		}
-		if h.Opcode.IsControl() {
-			if err := c.handleControl(h, n); err != nil {
+		if in.header.Opcode.IsControl() {
+			if err := c.handleControl(n); err != nil {
 				return err
 			}
 			continue
 		}
 		in.r += n
-		in.begin(h)
+		in.begin()
 	}
 	return nil
 }
 
 // checkHeader holds a frame from a client against the rules, and against the
 // limits before any of its payload is waited for.
-func (c *Conn) checkHeader(h Header) error {
+func (c *Conn) checkHeader(h *Header) error {
 	in := &c.in
 	switch {
 	case h.RSV1 || h.RSV2 || h.RSV3:
@@ -182,7 +183,7 @@ func (c *Conn) checkHeader(h Header) error {
 	return c.checkLimits(h)
 }
 
-func checkControl(h Header) error {
+func checkControl(h *Header) error {
 	if !h.Fin {
 		return protocolError("5.5", "fragmented %v frame", h.Opcode)
 	}
@@ -192,7 +193,7 @@ func checkControl(h Header) error {
 	return nil
 }
 
-func (c *Conn) checkLimits(h Header) error {
+func (c *Conn) checkLimits(h *Header) error {
 	in, o := &c.in, c.opts
 	if h.Length > o.maxFrameSize {
 		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, o.maxFrameSize)
@@ -212,21 +213,20 @@ func tooLarge(format string, args ...any) error {
 }
 
 // begin opens a data frame whose header was checked.
-func (in *receiver) begin(h Header) {
-	if h.Opcode != Continuation {
-		in.op = h.Opcode
-		in.isText = h.Opcode == Text
+func (in *receiver) begin() {
+	if op := in.header.Opcode; op != Continuation {
+		in.op = op
+		in.isText = op == Text
 		in.text = utf8Checker{}
 	}
-	in.openFrame(h)
-	in.size += h.Length
+	in.openFrame()
+	in.size += in.header.Length
 	in.frames++
 }
 
-func (in *receiver) openFrame(h Header) {
+func (in *receiver) openFrame() {
 	in.open = true
-	in.header = h
-	in.left = h.Length
+	in.left = in.header.Length
 	in.keyPos = 0
 }
 
@@ -294,11 +294,12 @@ func (c *Conn) readPayloadBytes(p []byte) (int, error) {
 const maxRead = 64 << 10
 
 // readPayload appends the rest of the open frame's payload to b, of which
-// everything from start on was received. On an error, b is what there is so far.
-func (c *Conn) readPayload(b []byte, start int) ([]byte, error) {
+// everything from start on was received, and behind which more bytes of the same
+// message may follow. On an error, b is what there is so far.
+func (c *Conn) readPayload(b []byte, start int, more int64) ([]byte, error) {
 	in := &c.in
 	for in.left > 0 {
-		b = grow(b, len(b)-start+min(in.w-in.r, int(in.left)), in.left)
+		b = grow(b, len(b)-start+min(in.w-in.r, int(in.left)), in.left+more)
 		n, err := c.readChunk(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		if err != nil {
@@ -310,9 +311,9 @@ func (c *Conn) readPayload(b []byte, start int) ([]byte, error) {
 
 // handleControl waits for the whole of a control frame, whose header is the next
 // n bytes of the buffer, and answers it.
-func (c *Conn) handleControl(h Header, n int) error {
+func (c *Conn) handleControl(n int) error {
 	in := &c.in
-	end := n + int(h.Length)
+	end := n + int(in.header.Length)
 	for len(in.buffered()) < end {
 		if err := c.fill(); err != nil {
 			return err
@@ -320,8 +321,8 @@ func (c *Conn) handleControl(h Header, n int) error {
 	}
 	payload := in.buffered()[n:end]
 	in.r += end
-	Mask(payload, h.MaskKey, 0)
-	switch h.Opcode {
+	Mask(payload, in.header.MaskKey, 0)
+	switch in.header.Opcode {
 	case Ping:
 		if !c.opts.dropIncomingPings {
 			c.sendPong(payload)
@@ -331,6 +332,3 @@ func (c *Conn) handleControl(h Header, n int) error {
 	}
 	return nil
 }
-
-// heard notes that the peer is alive.
-func (c *Conn) heard() { c.lastHeard.Store(int64(time.Since(c.born))) }

@@ -2,28 +2,44 @@ package websocket
 
 import "encoding/binary"
 
-// ValidUTF8 reports whether b is valid UTF-8 as RFC 3629 has it.
+// ValidUTF8 reports whether b is valid UTF-8: RFC 3629, which RFC 6455 section
+// 8.1 demands of text. Surrogates, overlong forms and what is beyond U+10FFFF
+// are not, nor is a character that b ends within.
 func ValidUTF8(b []byte) bool {
-	var c utf8Checker
-	return c.check(b) && c.complete()
+	var u utf8Checker
+	return u.check(b) && u.complete()
 }
 
+// A utf8Checker checks text that comes in pieces, which may be cut anywhere. The
+// zero value is ready.
+type utf8Checker struct {
+	state uint64
+}
+
+// complete reports whether the text so far does not end within a character.
+func (u *utf8Checker) complete() bool { return u.state == utf8Between }
+
+// The states of a checker. Each is a shift amount, six bits apart, for the reason
+// at utf8Rows.
 const (
-	utf8Between = 6 * iota
-	utf8Tail1
+	utf8Between = 6 * iota // no character is unfinished
+	utf8Tail1              // one more byte of 80 to BF
 	utf8Tail2
 	utf8Tail3
-	utf8AfterE0
-	utf8AfterED
-	utf8AfterF0
-	utf8AfterF4
-	utf8Invalid
+	utf8AfterE0 // the second byte is restricted: no overlong forms
+	utf8AfterED // no surrogates
+	utf8AfterF0 // no overlong forms
+	utf8AfterF4 // nothing beyond U+10FFFF
+	utf8Invalid // for good
+	utf8End     // how many bits of a row are used
 )
 
+// utf8Grammar is the syntax of RFC 3629 section 4. What it does not list leads to
+// utf8Invalid.
 var utf8Grammar = []struct {
-	from   int
-	lo, hi byte
-	to     int
+	from      int
+	low, high byte
+	to        int
 }{
 	{utf8Between, 0x00, 0x7F, utf8Between},
 	{utf8Between, 0xC2, 0xDF, utf8Tail1},
@@ -43,55 +59,82 @@ var utf8Grammar = []struct {
 	{utf8AfterF4, 0x80, 0x8F, utf8Tail2},
 }
 
-var utf8Rows = func() (rows [256]uint64) {
+// utf8Rows holds, for each byte, where it leads from every state: shifted right by
+// a state, the low six bits are the next one. That makes a step one load, which
+// does not wait for the state before it, and one shift, which alone does. Steps
+// through a table that is indexed by the state would each wait for a load.
+var utf8Rows = utf8Table()
+
+func utf8Table() (rows [256]uint64) {
 	for b := range rows {
-		for state := utf8Between; state <= utf8Invalid; state += 6 {
+		for state := utf8Between; state < utf8End; state += 6 {
 			rows[b] |= utf8Invalid << state
 		}
 	}
 	for _, rule := range utf8Grammar {
-		for b := int(rule.lo); b <= int(rule.hi); b++ {
+		for b := int(rule.low); b <= int(rule.high); b++ {
 			rows[b] ^= uint64(utf8Invalid^rule.to) << rule.from
 		}
 	}
 	return rows
-}()
-
-// A utf8Checker checks text that comes in pieces. The zero value is at the start.
-type utf8Checker struct {
-	state uint64
 }
 
-// complete reports whether the text so far does not end within a character.
-func (c *utf8Checker) complete() bool { return c.state == utf8Between }
+// utf8Step takes state over four bytes. It leaves the bits above the low six as
+// they come; the mask in a shift costs nothing, as it is what the processor does.
+// Four is as many as the compiler still inlines.
+func utf8Step(state uint64, b *[4]byte) uint64 {
+	state = utf8Rows[b[0]] >> (state & 63)
+	state = utf8Rows[b[1]] >> (state & 63)
+	state = utf8Rows[b[2]] >> (state & 63)
+	return utf8Rows[b[3]] >> (state & 63)
+}
 
-// check reports whether the text can still be valid with b behind what came before.
-func (c *utf8Checker) check(b []byte) bool {
-	state := c.state
-	for len(b) >= 32 {
-		if state&63 == utf8Between {
-			w := binary.LittleEndian.Uint64(b) | binary.LittleEndian.Uint64(b[8:]) |
-				binary.LittleEndian.Uint64(b[16:]) | binary.LittleEndian.Uint64(b[24:])
-			if w&0x8080808080808080 == 0 {
+// notASCII has the bits that eight bytes of ASCII have not.
+const notASCII = 0x8080808080808080
+
+// check reports whether the text can still become valid with b behind all that
+// came before: it is false when b has a byte that nothing behind it can make good,
+// even within an unfinished character, and for every call after that.
+//
+// Between characters, 16 bytes of ASCII are skipped with one test, and as long as
+// there are more of them, 32. Everything else goes through the states by 16 bytes:
+// text with an accent here and there then stays out of them for most of its
+// length, and text in another script does not pay for a branch per character.
+func (u *utf8Checker) check(b []byte) bool {
+	state := u.state
+	// Slicing from the front costs less when the capacity is known to shrink with
+	// the length, and when the result is known not to be empty (hence > 32).
+	b = b[:len(b):len(b)]
+	for len(b) > 32 {
+		if state&63 == utf8Between && (utf8Word(b, 0)|utf8Word(b, 8))&notASCII == 0 {
+			b = b[16:]
+			for len(b) > 32 && (utf8Word(b, 0)|utf8Word(b, 8)|utf8Word(b, 16)|utf8Word(b, 24))&notASCII == 0 {
 				b = b[32:]
-				continue
 			}
+			continue
 		}
-		for i := 0; i < 32; i += 8 {
-			state = utf8Rows[b[i]] >> (state & 63)
-			state = utf8Rows[b[i+1]] >> (state & 63)
-			state = utf8Rows[b[i+2]] >> (state & 63)
-			state = utf8Rows[b[i+3]] >> (state & 63)
-			state = utf8Rows[b[i+4]] >> (state & 63)
-			state = utf8Rows[b[i+5]] >> (state & 63)
-			state = utf8Rows[b[i+6]] >> (state & 63)
-			state = utf8Rows[b[i+7]] >> (state & 63)
+		if state&63 == utf8Invalid {
+			u.state = utf8Invalid
+			return false
 		}
-		b = b[32:]
+		state = utf8Step(state, (*[4]byte)(b))
+		state = utf8Step(state, (*[4]byte)(b[4:]))
+		state = utf8Step(state, (*[4]byte)(b[8:]))
+		state = utf8Step(state, (*[4]byte)(b[12:]))
+		b = b[16:]
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		if state&63 == utf8Between && utf8Word(b, 0)&notASCII == 0 {
+			continue
+		}
+		state = utf8Step(state, (*[4]byte)(b))
+		state = utf8Step(state, (*[4]byte)(b[4:]))
 	}
 	for _, x := range b {
 		state = utf8Rows[x] >> (state & 63)
 	}
-	c.state = state & 63
-	return c.state != utf8Invalid
+	u.state = state & 63
+	return u.state != utf8Invalid
 }
+
+func utf8Word(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }

@@ -248,7 +248,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffe
 		c.in.buf = make([]byte, max(readBufferSize, len(buffered)))
 		c.in.w = copy(c.in.buf, buffered)
 	}
-	c.keepalive.start(c)
+	c.startKeepalive()
 	return c
 }
 

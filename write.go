@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -15,11 +14,10 @@ import (
 type sender struct {
 	lock      lock
 	streaming chan struct{} // of the MessageWriter that is open, nil without
-	vector    [2][]byte     // header and payload of a large frame
-	buffers   net.Buffers   // vector, as writev uses it up
 	closeCode StatusCode    // what the close frame said; set before closeSent
 
 	closeSent atomic.Bool
+	writing   atomic.Int64 // when the write that is going on began, 0 for none
 
 	// Control frames that found the lock taken. Whoever holds it sends them when
 	// it lets go, so neither a reader nor the watchdog waits for a slow sender.
@@ -35,15 +33,9 @@ type control struct {
 	pong []byte // nil: none
 }
 
-// writeBufferSize is the most that a frame is put together in one piece for one
-// write; the payload of a larger one is not copied.
-const writeBufferSize = 4096
-
-// fragmentSize is what a MessageWriter gathers: a frame that is put together in
-// one piece.
-const fragmentSize = writeBufferSize - maxHeaderSize
-
-var writeBuffers = sync.Pool{New: func() any { return new([writeBufferSize]byte) }}
+// fragmentSize is what a MessageWriter gathers: it bounds what a message that is
+// being written holds in memory.
+const fragmentSize = 4096
 
 var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
 
@@ -78,10 +70,10 @@ func (c *Conn) unlockSender() {
 func (c *Conn) sendWaiting() {
 	ping, pong := c.out.waiting.take()
 	if pong != nil && c.sendErr() == nil {
-		c.writeOwn(Pong, pong)
+		c.writeOwn(Header{Fin: true, Opcode: Pong}, pong)
 	}
 	if ping && c.sendErr() == nil {
-		c.writeOwn(Ping, nil)
+		c.writeOwn(Header{Fin: true, Opcode: Ping}, nil)
 	}
 }
 
@@ -107,7 +99,7 @@ func (c *Conn) sendPong(payload []byte) {
 	}
 	defer c.unlockSender()
 	if c.sendErr() == nil {
-		c.writeOwn(Pong, payload)
+		c.writeOwn(Header{Fin: true, Opcode: Pong}, payload)
 	}
 }
 
@@ -133,14 +125,12 @@ func (c *Conn) writeClose(payload []byte) error {
 	if c.out.waiting.any.Load() {
 		c.sendWaiting()
 	}
-	if err := c.writeOwn(Close, payload); err != nil {
-		return err
-	}
 	c.noteCloseSent(payload)
-	return nil
+	return c.writeOwn(Header{Fin: true, Opcode: Close}, payload)
 }
 
-// noteCloseSent starts the time within which the peer has to answer.
+// noteCloseSent starts the time within which the peer has to answer. It comes
+// before the frame is written: the answer may be read before the write returns.
 func (c *Conn) noteCloseSent(payload []byte) {
 	c.out.closeCode = StatusNoStatusReceived
 	if len(payload) >= 2 {
@@ -151,52 +141,23 @@ func (c *Conn) noteCloseSent(payload []byte) {
 		close(c.out.streaming) // its message cannot be finished any more
 		c.out.streaming = nil
 	}
-	c.keepalive.expectClose(c)
+	c.expectClose()
 }
 
-// write puts one frame on the wire for the user. The lock of c.out is held.
+// write puts one frame on the wire, in one write. The lock of c.out is held.
 func (c *Conn) write(h Header, payload []byte) error {
-	c.armWrite(false)
-	return c.writeFrame(h, payload)
+	c.beginWrite()
+	n, err := writeFrame(c.conn, h, payload)
+	c.endWrite()
+	return c.written(n, err)
 }
 
 // writeOwn puts a control frame on the wire that the connection sends of its own
 // accord. The lock of c.out is held.
-func (c *Conn) writeOwn(op Opcode, payload []byte) error {
-	c.armWrite(true)
-	return c.writeFrame(Header{Fin: true, Opcode: op}, payload)
-}
-
-func (c *Conn) writeFrame(h Header, payload []byte) error {
-	h.Length = int64(len(payload))
-	buf := writeBuffers.Get().(*[writeBufferSize]byte)
-	defer writeBuffers.Put(buf)
-	b := AppendHeader(buf[:0], h)
-	if len(payload) <= len(buf)-len(b) {
-		return c.written(c.conn.Write(append(b, payload...)))
-	}
-	if _, ok := c.conn.(*net.TCPConn); ok {
-		return c.written(c.writev(b, payload))
-	}
-	// Without writev, the frame's beginning goes out in one piece with the
-	// header, so that it is not a packet, or a TLS record, of a few bytes.
-	k := copy(buf[len(b):], payload)
-	if n, err := c.conn.Write(buf[:]); err != nil {
-		return c.written(n, err)
-	}
-	n, err := c.conn.Write(payload[k:])
-	return c.written(n+len(buf), err)
-}
-
-// writev writes header and payload in one system call. net.Buffers eats what it
-// is given, so it is made of the Conn's own vector each time.
-func (c *Conn) writev(header, payload []byte) (int, error) {
-	out := &c.out
-	out.vector = [2][]byte{header, payload}
-	out.buffers = out.vector[:]
-	n, err := out.buffers.WriteTo(c.conn)
-	out.vector, out.buffers = [2][]byte{}, nil
-	return int(n), err
+func (c *Conn) writeOwn(h Header, payload []byte) error {
+	c.liftWriteDeadline(true)
+	defer c.liftWriteDeadline(false)
+	return c.write(h, payload)
 }
 
 // written turns the outcome of a write into what the sender is told. A frame of
@@ -210,9 +171,6 @@ func (c *Conn) written(n int, err error) error {
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return c.die("sending", err)
-	}
-	if !c.userWriteExpired() {
-		return c.die(fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), err)
 	}
 	// A TLS connection may have written part of a record, and says 0 all the same.
 	if _, ok := c.conn.(*tls.Conn); ok || n > 0 {

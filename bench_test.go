@@ -1,0 +1,178 @@
+package websocket
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+// benchmarkSizes are a chat line, a document, what a socket takes in one go, and
+// what it does not.
+var benchmarkSizes = []struct {
+	name string
+	size int
+}{{"16B", 16}, {"1KiB", 1 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}}
+
+// benchmarkText is text that is neither all ASCII nor hardly any.
+func benchmarkText(size int) string {
+	const line = "The quick brown fox jumps over the lazy dog – Zwölf Boxkämpfer jagen Viktor. "
+	text := strings.Repeat(line, size/len(line)+1)[:size]
+	return strings.ToValidUTF8(text, "?")
+}
+
+// forEachSize runs a benchmark for text and binary of each size.
+func forEachSize(b *testing.B, run func(b *testing.B, op Opcode, payload string)) {
+	for _, op := range []Opcode{Text, Binary} {
+		for _, s := range benchmarkSizes {
+			b.Run(fmt.Sprintf("%v/%s", op, s.name), func(b *testing.B) {
+				payload := benchmarkText(s.size)
+				b.SetBytes(int64(len(payload)))
+				b.ReportAllocs()
+				run(b, op, payload)
+			})
+		}
+	}
+}
+
+// BenchmarkEcho is a round trip over loopback TCP; the kernel has the most of it.
+func BenchmarkEcho(b *testing.B) {
+	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
+		p := dial(b, serve(b, func(c *Conn) error {
+			var buf []byte
+			for {
+				op, data, err := c.AppendMessage(buf[:0])
+				if err != nil {
+					return err
+				}
+				if err := c.SendMessage(op, data); err != nil {
+					return err
+				}
+				buf = data
+			}
+		}))
+		request := clientFrame(true, op, payload)
+		response := make([]byte, len(request)-len(peerKey))
+		// A frame that fits the buffers of neither side needs both at once.
+		requests, errs := make(chan bool), make(chan error, 1)
+		go func() {
+			for range requests {
+				if _, err := p.conn.Write(request); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+		for b.Loop() {
+			requests <- true
+			if _, err := io.ReadFull(p.br, response); err != nil {
+				b.Fatal(err)
+			}
+		}
+		close(requests)
+		select {
+		case err := <-errs:
+			b.Fatal(err)
+		default:
+		}
+		p.close()
+	})
+}
+
+// BenchmarkEcho_in_memory is what of BenchmarkEcho is ours.
+func BenchmarkEcho_in_memory(b *testing.B) {
+	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
+		c := playForEver(b, clientFrame(true, op, payload))
+		buf := make([]byte, 0, len(payload))
+		for b.Loop() {
+			op, data, err := c.AppendMessage(buf[:0])
+			if err == nil {
+				err = c.SendMessage(op, data)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkReceiveMessage(b *testing.B) {
+	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
+		c := playForEver(b, clientFrame(true, op, payload))
+		for b.Loop() {
+			if _, _, err := c.ReceiveMessage(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkSendMessage(b *testing.B) {
+	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
+		c := playForEver(b, clientFrame(true, op, ""))
+		data := []byte(payload)
+		for b.Loop() {
+			if err := c.SendMessage(op, data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkMessageReader(b *testing.B) {
+	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
+		c := playForEver(b, clientFrame(true, op, payload))
+		buf := make([]byte, 32<<10)
+		for b.Loop() {
+			_, r, err := c.MessageReader()
+			for err == nil {
+				_, err = r.Read(buf)
+			}
+			if err != io.EOF {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkMessageWriter writes lines, as an encoder does, and large pieces.
+func BenchmarkMessageWriter(b *testing.B) {
+	for _, piece := range []int{100, 32 << 10} {
+		b.Run(fmt.Sprintf("pieces of %dB", piece), func(b *testing.B) {
+			data := []byte(benchmarkText(piece))
+			b.SetBytes(int64(64 * len(data)))
+			b.ReportAllocs()
+			c := playForEver(b, clientFrame(true, Text, ""))
+			for b.Loop() {
+				w := openWriter(b, c, Text)
+				for range 64 {
+					if _, err := w.Write(data); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkReceiveMessage_fragmented is a message in many small frames with a
+// ping between any two.
+func BenchmarkReceiveMessage_fragmented(b *testing.B) {
+	wire := clientFrame(false, Text, "sixteen bytes it")
+	for range 62 {
+		wire = join(wire, clientFrame(true, Ping, "p"), clientFrame(false, Continuation, "sixteen bytes it"))
+	}
+	wire = join(wire, clientFrame(true, Continuation, "sixteen bytes it"))
+	c := playForEver(b, wire)
+	buf := make([]byte, 0, 64*16)
+	b.SetBytes(64 * 16)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := c.AppendMessage(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,319 @@
+package websocket
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestHandleConcurrent_delivers_in_order_while_fn_is_busy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		const messages = 100
+		for i := range messages {
+			w.send(clientFrame(true, Text, fmt.Sprint(i)))
+		}
+		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		done := serveConcurrent(c, func(c *Conn) error {
+			for i := range messages {
+				time.Sleep(time.Second)
+				if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
+					t.Errorf("got message %q, error %v, want %d", got, err, i)
+				}
+			}
+			return receiveAll(c)
+		})
+		if got := CloseStatus(<-done); got != 4001 {
+			t.Errorf("got close status %v, want the peer's", got)
+		}
+	})
+}
+
+func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, PingInterval(0))
+		w := witnessed(p, false)
+		done := serveConcurrent(c, func(c *Conn) error {
+			time.Sleep(10 * time.Second)
+			return c.Context().Err()
+		})
+		time.Sleep(time.Second)
+		w.send(clientFrame(true, Text, "unread"))
+		w.send(clientFrame(true, Ping, "1"))
+		time.Sleep(time.Second)
+		w.send(clientFrame(true, Ping, "2"))
+		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		<-c.Context().Done()
+		took(t, "seeing the close", w.start, 2*time.Second)
+		<-done
+		w.expect("1s pong 1", "2s pong 2", "2s close 4001", "2s end")
+	})
+}
+
+// pushed counts the messages that a peer can get rid of. Each is larger than the
+// read buffer, so none is taken in part.
+func pushed(p *peer, messages int) *atomic.Int32 {
+	var n atomic.Int32
+	p.conn.SetDeadline(time.Time{})
+	go func() {
+		for i := range messages {
+			message := fmt.Sprintf("%-*d", 2*readBufferSize, i)
+			if _, err := p.conn.Write(clientFrame(true, Text, message)); err != nil {
+				return
+			}
+			n.Add(1)
+		}
+	}()
+	return &n
+}
+
+func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+		n := pushed(p, 100)
+		take := make(chan struct{})
+		done := serveConcurrent(c, func(c *Conn) error {
+			for i := range 100 {
+				<-take
+				_, got, err := c.ReceiveMessage()
+				if err != nil {
+					return err
+				}
+				if strings.TrimSpace(string(got)) != fmt.Sprint(i) {
+					t.Errorf("got message %.10q, want %d", got, i)
+				}
+			}
+			return nil
+		})
+		for taken := range int32(10) {
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if got := n.Load(); got != 16+taken {
+				t.Fatalf("with %d messages taken, %d were read, want %d", taken, got, 16+taken)
+			}
+			take <- struct{}{}
+		}
+		p.conn.Close()
+		close(take)
+		wantError(t, <-done, io.ErrUnexpectedEOF)
+	})
+}
+
+// concurrentEnds are ends that come behind messages which nobody has taken yet.
+var concurrentEnds = []struct {
+	name string
+	end  []byte // nil hangs up
+	want error
+	code StatusCode
+}{
+	{"the peer's close", clientFrame(true, Close, closeBody(1001, "")), io.EOF, 1001},
+	{"a broken rule", []byte{0x81, 0x00}, ErrProtocol, 1002},
+	{"EOF", nil, io.ErrUnexpectedEOF, 1006},
+}
+
+func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
+	for _, tt := range concurrentEnds {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t)
+				w := witnessed(p, true)
+				for i := range 16 {
+					w.send(clientFrame(true, Text, fmt.Sprint(i)))
+				}
+				if tt.end != nil {
+					w.send(tt.end)
+				} else {
+					time.AfterFunc(time.Second, func() { w.p.conn.Close() })
+				}
+				done := serveConcurrent(c, func(c *Conn) error {
+					time.Sleep(5 * time.Second)
+					for i := range 16 {
+						if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
+							t.Errorf("got message %q, error %v, want %d", got, err, i)
+						}
+					}
+					_, _, err := c.ReceiveMessage()
+					wantSticky(t, c, err)
+					return err
+				})
+				err := <-done
+				wantError(t, err, tt.want)
+				if got := CloseStatus(err); got != tt.code {
+					t.Errorf("got close status %v, want %v", got, tt.code)
+				}
+			})
+		})
+	}
+}
+
+func TestHandleConcurrent_closed_here(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		n := pushed(p, 100)
+		done := serveConcurrent(c, func(c *Conn) error {
+			time.Sleep(time.Second)
+			go c.Close(4000, "")
+			<-c.Context().Done()
+			_, _, err := c.ReceiveMessage()
+			wantError(t, err, net.ErrClosed)
+			wantSticky(t, c, err)
+			return err
+		})
+		time.Sleep(2 * time.Second)
+		if got := n.Load(); got < 16 {
+			t.Errorf("%d messages were read ahead, want 16", got)
+		}
+		p.br.Discard(4)
+		p.conn.Write(clientFrame(true, Close, ""))
+		<-done
+	})
+}
+
+func TestHandleConcurrent_wakes_fn(t *testing.T) {
+	for _, name := range []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t)
+				w := witnessed(p, true)
+				done := serveConcurrent(c, everyMethod[name])
+				time.AfterFunc(3*time.Second, func() { c.Close(4000, "") })
+				time.AfterFunc(5*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+				wantError(t, <-done, net.ErrClosed)
+				took(t, "closing", w.start, 5*time.Second)
+			})
+		})
+	}
+}
+
+func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		done := serveConcurrent(c, func(c *Conn) error {
+			c.SendMessage(Close, []byte(closeBody(4000, "")))
+			time.Sleep(2 * time.Second)
+			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
+				t.Errorf("got message %q, error %v, want what came before the answer", got, err)
+			}
+			return receiveAll(c)
+		})
+		time.Sleep(time.Second)
+		w.send(clientFrame(true, Text, "on my way"))
+		w.send(clientFrame(true, Close, closeBody(4001, "your")))
+		wantAnswer(t, <-done, 4000, CloseError{4001, "your"})
+	})
+}
+
+func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
+	for name, read := range reading {
+		if slices.Contains(framing, name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			p := dial(t, serveHandler(t, HandleConcurrent(func(c *Conn) error {
+				for i := range 20 {
+					if got, err := read(c); got != fmt.Sprint(i) || err != nil {
+						t.Errorf("got %q, error %v, want %d", got, err, i)
+					}
+				}
+				return nil
+			})))
+			for i := range 20 {
+				p.send(Text, fmt.Sprint(i))
+			}
+			p.expectClose(StatusNormalClosure)
+			p.send(Close, "")
+			p.expectEOF()
+		})
+	}
+}
+
+func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
+	c, p := dialConn(t)
+	hangUp(p)
+	c.readAhead()
+	_, got, err := c.AppendMessage([]byte("mine"))
+	if string(got) != "mine" || err == nil {
+		t.Errorf("got %q, error %v, want dst as it was and an error", got, err)
+	}
+}
+
+func TestHandleConcurrent_has_no_frames(t *testing.T) {
+	c, p := dialConn(t)
+	done := serveConcurrent(c, func(c *Conn) error {
+		for _, name := range framing {
+			err := everyMethod[name](c)
+			if err == nil || !strings.Contains(err.Error(), name+" cannot be used with HandleConcurrent") {
+				t.Errorf("got error %v, want one that names %s and HandleConcurrent", err, name)
+			}
+		}
+		return echo(c)
+	})
+	p.send(Text, "still alive")
+	p.expect(Text, "still alive")
+	p.finish(done)
+}
+
+func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		done := serveConcurrent(c, func(c *Conn) error {
+			for _, wait := range []time.Duration{3, 0, 20} {
+				start := time.Now()
+				c.SetReadDeadline(start.Add(wait * time.Second))
+				_, _, err := c.ReceiveMessage()
+				wantError(t, err, os.ErrDeadlineExceeded)
+				took(t, "the deadline", start, wait*time.Second)
+			}
+			c.SetReadDeadline(time.Time{})
+			w.send(clientFrame(true, Text, "alive"))
+			if _, got, err := c.ReceiveMessage(); string(got) != "alive" || err != nil {
+				t.Errorf("got message %q, error %v", got, err)
+			}
+			w.send(clientFrame(true, Close, ""))
+			return receiveAll(c)
+		})
+		wantError(t, <-done, io.EOF)
+	})
+}
+
+// Nothing of a connection outlives fn, wherever its reader is when fn ends.
+func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
+	readers := map[string]func(p *peer){
+		"the reader waits for the peer": func(p *peer) { witnessed(p, false) },
+		"the reader waits for fn":       func(p *peer) { pushed(p, 100) },
+		"the reader is within a message": func(p *peer) {
+			witnessed(p, false).send(clientFrame(false, Text, "half"))
+		},
+	}
+	ends := map[string]HandlerFunc{
+		"returns": noop,
+		"fails":   func(*Conn) error { return errSecret },
+	}
+	for reader, peer := range readers {
+		for end, fn := range ends {
+			t.Run(reader+"/fn "+end, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := pipe(t, OnError(func(*Conn, error) {}))
+					peer(p)
+					done := serveConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) })
+					<-done
+					select {
+					case <-c.inbox.finished:
+					default:
+						t.Error("the reader runs on")
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,304 @@
+package websocket
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDeadline(t *testing.T) {
+	const unset = -1
+	// Each step happens at its time; in says how far ahead the deadline is set,
+	// unset to clear it.
+	type step struct{ at, in time.Duration }
+	tests := []struct {
+		name  string
+		steps []step
+		want  time.Duration
+	}{
+		{"set before the wait", []step{{0, 5}}, 5},
+		{"set while waited for", []step{{2, 5}}, 7},
+		{"extended", []step{{0, 5}, {3, 10}}, 13},
+		{"shortened", []step{{0, 50}, {3, 1}}, 4},
+		{"in the past", []step{{0, 50}, {3, -5}}, 3},
+		{"now", []step{{3, 0}}, 3},
+		{"cleared", []step{{0, 5}, {3, unset}}, unset},
+		{"cleared and set again", []step{{0, 5}, {3, unset}, {20, 5}}, 25},
+		{"never set", nil, unset},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var d deadline
+				start := time.Now()
+				for _, s := range tt.steps {
+					at := start.Add(s.at * time.Second)
+					time.AfterFunc(time.Until(at), func() {
+						if s.in == unset {
+							d.set(time.Time{})
+						} else {
+							d.set(time.Now().Add(s.in * time.Second))
+						}
+					})
+				}
+				got := time.Duration(unset)
+				select {
+				case <-d.wait():
+					got = time.Since(start) / time.Second
+				case <-time.After(time.Hour):
+				}
+				if got != tt.want {
+					t.Errorf("expired after %d s, want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestDeadline_can_be_waited_for_again(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d deadline
+		d.set(time.Now().Add(-time.Second))
+		<-d.wait()
+		<-d.wait()
+		d.set(time.Now().Add(time.Second))
+		select {
+		case <-d.wait():
+			t.Error("expired already, want it renewed")
+		default:
+		}
+		start := time.Now()
+		<-d.wait()
+		if got := time.Since(start); got != time.Second {
+			t.Errorf("expired after %v, want 1s", got)
+		}
+		d.set(time.Now().Add(-time.Second))
+		<-d.wait()
+	})
+}
+
+// The timer's goroutine may already be on its way when the deadline moves.
+func TestDeadline_fire_races_with_set(t *testing.T) {
+	for range 200 {
+		var d deadline
+		d.set(time.Now().Add(50 * time.Microsecond))
+		expired := d.wait()
+		var wg sync.WaitGroup
+		wg.Go(func() { d.set(time.Now().Add(time.Hour)) })
+		wg.Go(d.fire)
+		wg.Wait()
+		select {
+		case <-expired: // it was in time
+			expired = d.wait()
+		default:
+		}
+		select {
+		case <-expired:
+			t.Fatal("a deadline in an hour has expired")
+		default:
+		}
+		d.set(time.Time{})
+	}
+}
+
+func TestSetReadDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		done := serveConn(c, func(c *Conn) error {
+			start := time.Now()
+			c.SetReadDeadline(start.Add(3 * time.Second))
+			_, _, err := c.ReceiveMessage()
+			wantError(t, err, os.ErrDeadlineExceeded)
+			if got := time.Since(start); got != 3*time.Second {
+				t.Errorf("the deadline struck after %v, want 3s", got)
+			}
+			_, _, err = c.ReceiveMessage()
+			wantError(t, err, os.ErrDeadlineExceeded)
+			if CloseStatus(err) != 0 || errors.Is(err, net.ErrClosed) {
+				t.Errorf("%v looks like an end", err)
+			}
+			c.SetReadDeadline(time.Time{})
+			return echo(c)
+		})
+		time.Sleep(4 * time.Second)
+		p.send(Text, "alive")
+		p.expect(Text, "alive")
+		p.finish(done)
+	})
+}
+
+func TestSetDeadlines_after_the_end(t *testing.T) {
+	c, p := pipe(t)
+	p.conn.Close()
+	_, _, err := c.ReceiveMessage()
+	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": c.SetReadDeadline, "SetWriteDeadline": c.SetWriteDeadline} {
+		if got := set(time.Now()); got != err || got == nil {
+			t.Errorf("%s: got error %v, want the sticky one: %v", name, got, err)
+		}
+	}
+	c.Close(StatusNormalClosure, "")
+}
+
+func TestSetWriteDeadline(t *testing.T) {
+	tests := []struct {
+		name string
+		opts []Option
+	}{
+		{"with WriteTimeout", nil},
+		{"without WriteTimeout", []Option{WriteTimeout(0)}},
+		{"with a shorter WriteTimeout in between", []Option{WriteTimeout(10 * time.Second)}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, tt.opts...)
+				done := serveConn(c, func(c *Conn) error {
+					start := time.Now()
+					c.SetWriteDeadline(start.Add(3 * time.Second))
+					err := c.SendMessage(Text, []byte("nobody reads this"))
+					wantError(t, err, os.ErrDeadlineExceeded)
+					if got := time.Since(start); got != 3*time.Second {
+						t.Errorf("the deadline struck after %v, want 3s", got)
+					}
+					if c.err() != nil {
+						t.Errorf("a deadline before the first byte ended the connection: %v", c.err())
+					}
+					c.SetWriteDeadline(time.Time{})
+					return echo(c)
+				})
+				time.Sleep(4 * time.Second)
+				p.send(Text, "alive")
+				p.expect(Text, "alive")
+				p.finish(done)
+			})
+		})
+	}
+}
+
+// cutOff sends a message of which the peer takes only the beginning.
+func cutOff(t *testing.T, c *Conn, p *peer) error {
+	t.Helper()
+	sent := make(chan error, 1)
+	go func() { sent <- c.SendMessage(Binary, make([]byte, 100)) }()
+	if _, err := p.conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return <-sent
+}
+
+func TestSetWriteDeadline_that_cuts_a_frame_off_ends_the_connection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		err := cutOff(t, c, p)
+		wantError(t, err, os.ErrDeadlineExceeded)
+		if got := c.SendMessage(Text, nil); got != err || CloseStatus(got) != StatusAbnormalClosure {
+			t.Errorf("got error %v, want the sticky %v with 1006", got, err)
+		}
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestWriteTimeout(t *testing.T) {
+	tests := []struct {
+		name string
+		send func(t *testing.T, c *Conn, p *peer) error
+	}{
+		{"a peer that reads nothing", func(t *testing.T, c *Conn, p *peer) error { return c.SendMessage(Text, []byte("x")) }},
+		{"a peer that stops reading", cutOff},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, WriteTimeout(7*time.Second), PingInterval(0))
+				time.Sleep(time.Second)
+				start := time.Now()
+				c.SetWriteDeadline(start.Add(time.Hour))
+				err := tt.send(t, c, p)
+				wantError(t, err, os.ErrDeadlineExceeded)
+				if got := time.Since(start); got != 7*time.Second {
+					t.Errorf("the sender was held for %v, want 7s", got)
+				}
+				if CloseStatus(c.err()) != StatusAbnormalClosure {
+					t.Errorf("got end %v, want a dead connection", c.err())
+				}
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+// The deadlines of the user are for the user's messages: what the library sends
+// in the name of the protocol still goes out.
+func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
+	tests := []struct {
+		name string
+		opts []Option
+		end  func(c *Conn) error
+		peer func(p *peer)
+	}{
+		{"Close", nil, func(c *Conn) error { return c.Close(4000, "") }, func(p *peer) { p.expectClose(4000); p.send(Close, closeBody(4000, "")) }},
+		{"Close without WriteTimeout", []Option{WriteTimeout(0)}, func(c *Conn) error { return c.Close(4000, "") }, func(p *peer) { p.expectClose(4000); p.send(Close, closeBody(4000, "")) }},
+		{"the answer to a close", nil, receiveAll, func(p *peer) { p.send(Close, closeBody(4000, "")); p.expectClose(4000) }},
+		{"failing", nil, receiveAll, func(p *peer) {
+			p.write([]byte{0xf1, 0x80})
+			p.write(make([]byte, 4))
+			p.expectClose(StatusProtocolError)
+		}},
+		{"pong", nil, receiveAll, func(p *peer) { p.expectNothing(); p.send(Close, ""); p.expectClose(StatusNoStatusReceived) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, p := dialConn(t, tt.opts...)
+			c.SetWriteDeadline(time.Now().Add(-time.Second))
+			wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
+			ended := make(chan error, 1)
+			go func() { ended <- tt.end(c) }()
+			tt.peer(p)
+			hangUp(p)
+			p.expectEOF()
+			await(t, ended)
+			c.Close(StatusNormalClosure, "")
+		})
+	}
+}
+
+// The deadline is off the socket while a pong is on its way, and what is set
+// meanwhile holds from then on.
+func TestSetWriteDeadline_during_a_pong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, PingInterval(0))
+		done := serveConn(c, receiveAll)
+		p.send(Ping, "1")
+		synctest.Wait()
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		time.Sleep(2 * time.Second)
+		p.expect(Pong, "1")
+		synctest.Wait()
+		start := time.Now()
+		wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
+		took(t, "the deadline", start, 0)
+		p.finish(done)
+	})
+}
+
+func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
+	conns := make(chan *Conn, 1)
+	p := dialTLS(t, func(c *Conn) error {
+		conns <- c
+		<-c.Context().Done()
+		return nil
+	})
+	c := await(t, conns)
+	c.SetWriteDeadline(time.Now().Add(-time.Second))
+	err := c.SendMessage(Text, []byte("late"))
+	wantError(t, err, os.ErrDeadlineExceeded)
+	if CloseStatus(c.err()) != StatusAbnormalClosure {
+		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", c.err())
+	}
+	p.conn.Close()
+}

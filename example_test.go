@@ -1,0 +1,418 @@
+package websocket_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+// talk connects to the handler as a client that says something and then goodbye.
+// Once the handler has returned it prints what came back.
+func talk(h http.Handler, words ...string) {
+	returned := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(returned)
+		h.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	resp, err := handshake(server.URL, http.Header{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	conn := resp.Body.(io.ReadWriteCloser)
+	for _, word := range words {
+		say(conn, websocket.Text, word)
+	}
+	say(conn, websocket.Close, "\x03\xe8")
+	answers := listen(conn)
+	conn.Close()
+	<-returned
+	for _, answer := range answers {
+		fmt.Println("server", answer)
+	}
+}
+
+// listen reads frames until the end.
+func listen(conn io.Reader) (answers []string) {
+	for {
+		f, err := websocket.ReadFrame(conn, 1<<20)
+		if err != nil {
+			return answers
+		}
+		answer := fmt.Sprintf("sends %v %q", f.Opcode, f.Payload)
+		if f.Opcode == websocket.Close && len(f.Payload) >= 2 {
+			code := websocket.StatusCode(f.Payload[0])<<8 | websocket.StatusCode(f.Payload[1])
+			answer = fmt.Sprintf("closes with %v %q", code, f.Payload[2:])
+		}
+		answers = append(answers, answer)
+	}
+}
+
+// say sends one frame as a client does: masked.
+func say(conn io.Writer, op websocket.Opcode, words string) {
+	payload, key := []byte(words), [4]byte{1, 2, 3, 4}
+	websocket.Mask(payload, key, 0)
+	header := websocket.Header{Fin: true, Opcode: op, Masked: true, MaskKey: key}
+	if err := websocket.WriteFrame(conn, websocket.Frame{Header: header, Payload: payload}); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// An echo server.
+func Example() {
+	mux := http.NewServeMux()
+	mux.Handle("/echo", websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			op, data, err := c.ReceiveMessage()
+			if err != nil {
+				return err // a normal close is no error to anybody: Handle sorts it out
+			}
+			if err := c.SendMessage(op, data); err != nil {
+				return err
+			}
+		}
+	}))
+	log.Fatal(http.ListenAndServe(":8080", mux))
+}
+
+// How the function ends is how the connection is closed.
+func ExampleHandle() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		_, data, err := c.ReceiveMessage()
+		if err != nil {
+			return err
+		}
+		if string(data) != "open sesame" {
+			return &websocket.CloseError{Code: websocket.StatusPolicyViolation, Reason: "wrong password"}
+		}
+		return nil
+	}, websocket.MaxMessageSize(4096), websocket.PingInterval(10*time.Second))
+
+	talk(h, "please")
+	talk(h, "open sesame")
+	// Output:
+	// server closes with 1008 (policy violation) "wrong password"
+	// server closes with 1000 (normal closure) ""
+}
+
+// A reader beside the function answers pings and sees a close while it is busy,
+// and the connection's context is done at once.
+func ExampleHandleConcurrent() {
+	h := websocket.HandleConcurrent(func(c *websocket.Conn) error {
+		for {
+			_, data, err := c.ReceiveMessage()
+			if err != nil {
+				return err
+			}
+			answer, err := search(c.Context(), string(data))
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(websocket.Text, answer); err != nil {
+				return err
+			}
+		}
+	})
+	http.Handle("/search", h)
+}
+
+// search stands for work that takes its time and can be cancelled.
+func search(ctx context.Context, query string) ([]byte, error) {
+	select {
+	case <-time.After(time.Second):
+		return []byte("nothing found for " + query), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func ExampleConn_ReceiveMessage() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			op, data, err := c.ReceiveMessage()
+			if errors.Is(err, io.EOF) {
+				fmt.Println("the client is done:", err)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Printf("received %v %q\n", op, data)
+		}
+	})
+	talk(h, "hello", "world")
+	// Output:
+	// received text "hello"
+	// received text "world"
+	// the client is done: websocket: closed with 1000 (normal closure)
+	// server closes with 1000 (normal closure) ""
+}
+
+// One buffer for all messages of a connection: nothing is allocated once it is
+// large enough.
+func ExampleConn_AppendMessage() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		var buf []byte
+		for {
+			op, data, err := c.AppendMessage(buf[:0])
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(op, data); err != nil {
+				return err
+			}
+			buf = data // it may have grown
+		}
+	})
+	talk(h, "over", "and over")
+	// Output:
+	// server sends text "over"
+	// server sends text "and over"
+	// server closes with 1000 (normal closure) ""
+}
+
+// A message is decoded while it arrives.
+func ExampleConn_MessageReader() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		_, r, err := c.MessageReader()
+		if err != nil {
+			return err
+		}
+		for dec := json.NewDecoder(r); dec.More(); {
+			var word string
+			if err := dec.Decode(&word); err != nil {
+				return err
+			}
+			fmt.Println(word)
+		}
+		return nil
+	})
+	talk(h, `"one" "two" "three"`)
+	// Output:
+	// one
+	// two
+	// three
+	// server closes with 1000 (normal closure) ""
+}
+
+// A message of unknown length is sent as it is made. Close ends it.
+func ExampleConn_MessageWriter() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		w, err := c.MessageWriter(websocket.Text)
+		if err != nil {
+			return err
+		}
+		for i := range 3 {
+			fmt.Fprintf(w, "line %d; ", i+1)
+		}
+		return w.Close()
+	})
+	talk(h)
+	// Output:
+	// server sends text "line 1; line 2; line 3; "
+	// server closes with 1000 (normal closure) ""
+}
+
+func ExampleConn_Messages() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for msg, err := range c.Messages() {
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(msg.Opcode, []byte(strings.ToUpper(string(msg.Data)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	talk(h, "louder", "please")
+	// Output:
+	// server sends text "LOUDER"
+	// server sends text "PLEASE"
+	// server closes with 1000 (normal closure) ""
+}
+
+func ExampleConn_SendJSON() {
+	type request struct{ A, B int }
+	type response struct {
+		Sum   int    `json:"sum"`
+		Error string `json:"error,omitempty"`
+	}
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			var req request
+			var bad *json.SyntaxError
+			err := c.ReceiveJSON(&req)
+			switch {
+			case errors.As(err, &bad): // the connection is none the worse for it
+				err = c.SendJSON(response{Error: bad.Error()})
+			case err == nil:
+				err = c.SendJSON(response{Sum: req.A + req.B})
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	talk(h, `{"a": 40, "b": 2}`, `40 + 2`)
+	// Output:
+	// server sends text "{\"sum\":42}"
+	// server sends text "{\"sum\":0,\"error\":\"invalid character '+' after top-level value\"}"
+	// server closes with 1000 (normal closure) ""
+}
+
+// Code that is called with a context finds the connection that it works for.
+func ExampleFromContext() {
+	notify := func(ctx context.Context, text string) error {
+		c, ok := websocket.FromContext(ctx)
+		if !ok {
+			return errors.New("not called for a WebSocket")
+		}
+		return c.SendMessage(websocket.Text, []byte(text))
+	}
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		return notify(c.Context(), "it works")
+	})
+	talk(h)
+	fmt.Println(notify(context.Background(), "lost"))
+	// Output:
+	// server sends text "it works"
+	// server closes with 1000 (normal closure) ""
+	// not called for a WebSocket
+}
+
+// A handler that only sends learns from the context that the client has gone.
+func ExampleConn_Context() {
+	websocket.Handle(func(c *websocket.Conn) error {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case now := <-ticker.C:
+				if err := c.SendMessage(websocket.Text, now.AppendFormat(nil, time.TimeOnly)); err != nil {
+					return err
+				}
+			case <-c.Context().Done():
+				return context.Cause(c.Context())
+			}
+		}
+	})
+}
+
+func ExampleConn_Close() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		c.SendMessage(websocket.Text, []byte("one more thing"))
+		err := c.Close(websocket.StatusServiceRestart, "back in a minute")
+		fmt.Println("close handshake:", err)
+		return err
+	})
+	talk(h)
+	// Output:
+	// close handshake: <nil>
+	// server sends text "one more thing"
+	// server closes with 1012 (service restart) "back in a minute"
+}
+
+// A client that is silent for too long is asked whether it is still there; the
+// deadline does the connection no harm.
+func ExampleConn_SetReadDeadline() {
+	websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			op, data, err := c.ReceiveMessage()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = c.SendMessage(websocket.Text, []byte("still there?"))
+			} else if err == nil {
+				err = c.SendMessage(op, data)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func ExampleCloseStatus() {
+	errs := []error{
+		&websocket.CloseError{Code: websocket.StatusGoingAway},
+		fmt.Errorf("receiving: %w", websocket.ErrInvalidUTF8),
+		websocket.ErrMessageTooLarge,
+		errors.New("something else"),
+	}
+	for _, err := range errs {
+		fmt.Println(websocket.CloseStatus(err))
+	}
+	// Output:
+	// 1001 (going away)
+	// 1007 (invalid payload)
+	// 1009 (message too big)
+	// 0
+}
+
+// On the low level every frame is the program's own business, pings and the close
+// included.
+func ExampleConn_ReadFrame() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			f, err := c.ReadFrame()
+			if err != nil {
+				return err
+			}
+			if f.Opcode == websocket.Close {
+				return nil // which answers it
+			}
+			fmt.Printf("%v of %d bytes, fin %t\n", f.Opcode, f.Length, f.Fin)
+		}
+	})
+	talk(h, "hello")
+	// Output:
+	// text of 5 bytes, fin true
+	// server closes with 1000 (normal closure) ""
+}
+
+// The frames of a message say how it was split, which ReceiveMessage does not.
+func ExampleConn_ReceiveFragments() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			frames, err := c.ReceiveFragments()
+			if err != nil {
+				return err
+			}
+			op, data, err := websocket.ProcessFragments(frames)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%v %q in %d frame(s)\n", op, data, len(frames))
+		}
+	})
+	talk(h, "hello")
+	// Output:
+	// text "hello" in 1 frame(s)
+	// server closes with 1000 (normal closure) ""
+}
+
+func ExampleProcessFragments() {
+	frames := []websocket.Frame{
+		{Header: websocket.Header{Opcode: websocket.Text}, Payload: []byte("Hel")},
+		{Header: websocket.Header{Fin: true, Opcode: websocket.Continuation}, Payload: []byte("lo")},
+	}
+	op, data, err := websocket.ProcessFragments(frames)
+	fmt.Printf("%v %q %v\n", op, data, err)
+
+	_, _, err = websocket.ProcessFragments(frames[1:])
+	fmt.Println(err)
+	// Output:
+	// text "Hello" <nil>
+	// websocket: protocol error: message begins with a continuation frame (RFC 6455 section 5.4)
+}

@@ -1,0 +1,426 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// plain is a frame as Conn.ReadFrame returns it.
+func plain(h Header, payload string) Frame {
+	h.Length = int64(len(payload))
+	return Frame{h, []byte(payload)}
+}
+
+// masked is the same frame as a client sends it.
+func masked(f Frame) []byte {
+	f.Masked, f.MaskKey = true, peerKey
+	f.Payload = bytes.Clone(f.Payload)
+	Mask(f.Payload, peerKey, 0)
+	return AppendFrame(nil, f)
+}
+
+func equalFrames(a, b Frame) bool {
+	return a.Header == b.Header && bytes.Equal(a.Payload, b.Payload)
+}
+
+// strangeFrames break rules that are not ReadFrame's business.
+var strangeFrames = []struct {
+	name  string
+	frame Frame
+}{
+	{"text", plain(Header{Fin: true, Opcode: Text}, "hello")},
+	{"empty binary", plain(Header{Fin: true, Opcode: Binary}, "")},
+	{"text that is not UTF-8", plain(Header{Fin: true, Opcode: Text}, "\xff")},
+	{"unfinished text inside a character", plain(Header{Opcode: Text}, "\xe2\x82")},
+	{"continuation of nothing", plain(Header{Fin: true, Opcode: Continuation}, "what?")},
+	{"a new message inside it", plain(Header{Opcode: Binary}, "one")},
+	{"and another", plain(Header{Opcode: Binary}, "two")},
+	{"all reserved bits", plain(Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, "bits")},
+	{"RSV2 alone", plain(Header{RSV2: true, Opcode: Continuation}, "bit")},
+	{"reserved opcode", plain(Header{Fin: true, Opcode: 0x3}, "three")},
+	{"reserved control opcode", plain(Header{Fin: true, Opcode: 0xf}, "")},
+	{"ping", plain(Header{Fin: true, Opcode: Ping}, "unanswered")},
+	{"pong", plain(Header{Fin: true, Opcode: Pong}, "")},
+	{"fragmented ping", plain(Header{Opcode: Ping}, "part")},
+	{"long ping", plain(Header{Fin: true, Opcode: Ping}, strings.Repeat("p", 126))},
+	{"close of one byte", plain(Header{Fin: true, Opcode: Close}, "\x03")},
+	{"close with a code of no meaning", plain(Header{Fin: true, Opcode: Close}, "\x00\x00")},
+	{"frame behind a close", plain(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
+}
+
+func TestConn_ReadFrame(t *testing.T) {
+	t.Run("returns any frame as it came", func(t *testing.T) {
+		var wire []byte
+		for _, tt := range strangeFrames {
+			wire = append(wire, masked(tt.frame)...)
+		}
+		c, s := play(t, slices.Collect(slices.Chunk(wire, 1000)), MaxMessageSize(1000), MaxFragments(1))
+		for _, tt := range strangeFrames {
+			got, err := c.ReadFrame()
+			if err != nil || !equalFrames(got, tt.frame) {
+				t.Fatalf("%s: got %+v %s and error %v, want %+v %s", tt.name, got.Header, abbreviate(got.Payload), err, tt.frame.Header, abbreviate(tt.frame.Payload))
+			}
+		}
+		s.wantSent(t)
+		f, err := c.ReadFrame()
+		wantError(t, err, io.ErrUnexpectedEOF)
+		if !reflect.DeepEqual(f, Frame{}) {
+			t.Errorf("got frame %+v with the error", f)
+		}
+	})
+	t.Run("returns payloads that are the caller's", func(t *testing.T) {
+		c, _ := play(t, pieces(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
+		one, _ := c.ReadFrame()
+		copy(one.Payload, "XXX")
+		two, err := c.ReadFrame()
+		if string(one.Payload) != "XXX" || string(two.Payload) != "two" || err != nil {
+			t.Errorf("got %q, %q and error %v, want XXX and two", one.Payload, two.Payload, err)
+		}
+	})
+	for _, tt := range []struct {
+		name, mention string
+		wire          []byte
+		is            error
+		code          StatusCode
+	}{
+		{"unmasked frame", "5.1", unhex("81 05 48656c6c6f"), ErrProtocol, StatusProtocolError},
+		{"unmasked ping", "5.1", unhex("89 00"), ErrProtocol, StatusProtocolError},
+		{"malformed length", "5.2", unhex("82 fe 0001"), ErrProtocol, StatusProtocolError},
+		{"frame over MaxFrameSize", "MaxFrameSize 1000", headerOf(true, Text, 1001), ErrMessageTooLarge, StatusMessageTooBig},
+		{"control frame over MaxFrameSize", "MaxFrameSize 1000", headerOf(true, Pong, 1001), ErrMessageTooLarge, StatusMessageTooBig},
+	} {
+		t.Run("fails on "+tt.name, func(t *testing.T) {
+			c, s := play(t, pieces(clientFrame(true, Ping, "before"), tt.wire, nil), MaxFrameSize(1000))
+			if f, err := c.ReadFrame(); err != nil || f.Opcode != Ping {
+				t.Fatalf("got %v and error %v, want the ping before", f.Opcode, err)
+			}
+			_, err := c.ReadFrame()
+			wantError(t, err, tt.is)
+			wantMention(t, fmt.Sprint(err), tt.mention)
+			wantFailed(t, s, tt.code)
+		})
+	}
+	t.Run("leaves the connection to the other methods between messages", func(t *testing.T) {
+		c, s := play(t, pieces(join(clientFrame(true, Text, "raw"), clientFrame(true, Ping, "answered"), clientFrame(true, Text, "cooked \xff"))))
+		if f, err := c.ReadFrame(); err != nil || string(f.Payload) != "raw" {
+			t.Fatalf("got %q and error %v, want raw", f.Payload, err)
+		}
+		_, _, err := c.ReceiveMessage()
+		wantError(t, err, ErrInvalidUTF8)
+		if frames := s.frames(t); len(frames) != 2 || frames[0].Opcode != Pong {
+			t.Errorf("got frames %v, want a pong and the close", frames)
+		}
+	})
+	t.Run("has taken the close that the handler's end answers", func(t *testing.T) {
+		fn, results := result(func(c *Conn) error {
+			f, err := c.ReadFrame()
+			if err == nil && f.Opcode != Close {
+				err = errors.New("not a close frame")
+			}
+			return err
+		})
+		p := dial(t, serve(t, fn, CloseTimeout(0)))
+		p.close()
+		if err := await(t, results); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
+	t.Run("leaves control frames alone once it was called", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pipe(t, PingInterval(15*time.Second))
+			defer c.conn.Close()
+			go func() {
+				p.send(Text, "raw")
+				p.send(Ping, "for the user")
+			}()
+			if f, err := c.ReadFrame(); err != nil || f.Opcode != Text {
+				t.Fatalf("got %v and error %v, want text", f.Opcode, err)
+			}
+			p.expect(Ping, "")
+			time.Sleep(time.Second)
+			if f, err := c.ReadFrame(); err != nil || f.Opcode != Ping || string(f.Payload) != "for the user" {
+				t.Errorf("got %v %q and error %v, want the ping", f.Opcode, f.Payload, err)
+			}
+		})
+	})
+	t.Run("returns the frame whose header the keepalive has taken in", func(t *testing.T) {
+		for _, r := range append(slices.Clone(receivers), rawReceiver) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, PingInterval(15*time.Second))
+				defer c.conn.Close()
+				go func() {
+					p.send(Ping, "answered")
+					p.write(clientFrame(false, Text, strings.Repeat("κ", 5000)))
+					p.write(clientFrame(true, Continuation, "end"))
+				}()
+				p.expect(Ping, "")
+				p.expect(Pong, "answered")
+				time.Sleep(time.Second)
+				var expired int
+				op, data, err := r.receive(c, &expired)
+				if err != nil || op != Text || string(data) != strings.Repeat("κ", 5000)+"end" {
+					t.Errorf("%s: got %v %s and error %v, want the whole text", r.name, op, abbreviate(data), err)
+				}
+			})
+		}
+	})
+}
+
+func TestConn_low_level_with_HandleConcurrent(t *testing.T) {
+	c, _ := play(t, pieces(clientFrame(true, Text, "x")))
+	c.readAhead()
+	_, frameErr := c.ReadFrame()
+	_, fragmentsErr := c.ReceiveFragments()
+	for name, err := range map[string]error{"ReadFrame": frameErr, "ReceiveFragments": fragmentsErr} {
+		if err == nil {
+			t.Errorf("%s works beside the reader", name)
+			continue
+		}
+		wantMention(t, err.Error(), name, "HandleConcurrent")
+	}
+	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "x" {
+		t.Errorf("got %q and error %v, want the message", data, err)
+	}
+}
+
+func TestConn_WriteFrame(t *testing.T) {
+	long := strings.Repeat("x", 70000)
+	tests := []struct {
+		name  string
+		frame Frame
+		wire  string
+	}{
+		{"text", Frame{Header{Fin: true, Opcode: Text}, []byte("hi")}, "\x81\x02hi"},
+		{"zero frame", Frame{}, "\x00\x00"},
+		{"reserved bits", Frame{Header{RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, nil}, "\x71\x00"},
+		{"reserved opcode", Frame{Header{Fin: true, Opcode: 0xb}, []byte("x")}, "\x8b\x01x"},
+		{"text that is not UTF-8", Frame{Header{Fin: true, Opcode: Text}, []byte("\xff")}, "\x81\x01\xff"},
+		{"long ping", Frame{Header{Fin: true, Opcode: Ping}, []byte(long[:126])}, "\x89\x7e\x00\x7e" + long[:126]},
+		{"fragmented pong", Frame{Header{Opcode: Pong}, []byte("x")}, "\x0a\x01x"},
+		{"length from the payload", Frame{Header{Fin: true, Opcode: Binary, Length: 99}, []byte("x")}, "\x82\x01x"},
+		{"masked as it is", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: peerKey}, []byte("as it is")}, "\x81\x88\x37\xfa\x21\x3das it is"},
+		{"key that does not count", Frame{Header{Fin: true, Opcode: Text, MaskKey: peerKey}, nil}, "\x81\x00"},
+		{"large", Frame{Header{RSV1: true, Opcode: Binary}, []byte(long)}, "\x42\x7f\x00\x00\x00\x00\x00\x01\x11\x70" + long},
+		{"close of one byte", Frame{Header{Fin: true, Opcode: Close}, []byte{3}}, "\x88\x01\x03"},
+		{"close", Frame{Header{Fin: true, Opcode: Close}, []byte("\x0f\xa0bye")}, "\x88\x05\x0f\xa0bye"},
+		{"data after the close", Frame{Header{Fin: true, Opcode: Text}, []byte("late")}, "\x81\x04late"},
+	}
+	c, s := play(t, nil)
+	for _, tt := range tests {
+		before := bytes.Clone(tt.frame.Payload)
+		if err := c.WriteFrame(tt.frame); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if got := bytes.Join(s.writes, nil); string(got) != tt.wire {
+			t.Errorf("%s: got %s, want %s", tt.name, abbreviate(got), abbreviate([]byte(tt.wire)))
+		}
+		if !bytes.Equal(before, tt.frame.Payload) {
+			t.Errorf("%s: WriteFrame changed the payload", tt.name)
+		}
+		s.writes = nil
+	}
+	err := c.SendMessage(Text, nil)
+	if CloseStatus(err) != 4000 {
+		t.Errorf("SendMessage after the close: got error %v, want one with status 4000", err)
+	}
+	s.wantSent(t)
+	c.Close(StatusNormalClosure, "")
+	s.wantSent(t)
+}
+
+func TestConn_WriteFrame_does_not_wait_for_a_MessageWriter(t *testing.T) {
+	c, s := play(t, nil)
+	w := openWriter(t, c, Text)
+	mustWrite(t, w, "gathered")
+	if err := c.WriteFrame(plain(Header{Fin: true, Opcode: Binary}, "between")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.wantSent(t, sent{true, Binary, "between"}, sent{true, Text, "gathered"})
+}
+
+func TestReceiveFragments(t *testing.T) {
+	c, s := play(t, pieces(join(
+		clientFrame(false, Text, "κό\xcf"), clientFrame(true, Ping, "p"), clientFrame(false, Continuation, ""), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "\x83με"),
+		clientFrame(true, Binary, "single"), clientFrame(true, Close, ""))))
+	want := [][]Frame{
+		{plain(Header{Opcode: Text}, "κό\xcf"), plain(Header{}, ""), plain(Header{Fin: true}, "\x83με")},
+		{plain(Header{Fin: true, Opcode: Binary}, "single")},
+	}
+	for i := range want {
+		got, err := c.ReceiveFragments()
+		if err != nil || !slices.EqualFunc(got, want[i], equalFrames) {
+			t.Fatalf("got frames %v and error %v, want %v", got, err, want[i])
+		}
+		// They are the caller's.
+		for _, f := range got {
+			clear(f.Payload)
+		}
+	}
+	frames, err := c.ReceiveFragments()
+	if frames != nil || CloseStatus(err) != StatusNoStatusReceived {
+		t.Errorf("got %v and error %v, want the peer's close", frames, err)
+	}
+	s.wantSent(t, sent{true, Pong, "p"}, sent{true, Close, ""})
+}
+
+func TestProcessFragments(t *testing.T) {
+	text, more, last := Header{Opcode: Text}, Header{}, Header{Fin: true}
+	whole := Header{Fin: true, Opcode: Text}
+	tests := []struct {
+		name    string
+		frames  []Frame
+		op      Opcode
+		data    string
+		want    error
+		section string
+	}{
+		{"takes a single frame", []Frame{plain(whole, "hello")}, Text, "hello", nil, ""},
+		{"takes an empty message", []Frame{plain(Header{Fin: true, Opcode: Binary}, "")}, Binary, "", nil, ""},
+		{"joins fragments", []Frame{plain(text, "a\xe2"), plain(more, ""), plain(more, "\x82"), plain(last, "\xac")}, Text, "a€", nil, ""},
+		{"does not check binary", []Frame{plain(Header{Opcode: Binary}, "\xff"), plain(last, "\xc3")}, Binary, "\xff\xc3", nil, ""},
+		{"unmasks", []Frame{wireFrame(text, "Hel"), plain(more, "l"), wireFrame(last, "o")}, Text, "Hello", nil, ""},
+		{"ignores Length", []Frame{{Header{Fin: true, Opcode: Text, Length: 77}, []byte("x")}}, Text, "x", nil, ""},
+		{"rejects no frames", nil, 0, "", ErrProtocol, "5.4"},
+		{"rejects a continuation first", []Frame{plain(last, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a ping", []Frame{plain(Header{Fin: true, Opcode: Ping}, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a reserved opcode", []Frame{plain(Header{Fin: true, Opcode: 3}, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects text inside", []Frame{plain(text, "x"), plain(whole, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a control frame inside", []Frame{plain(text, "x"), plain(Header{Fin: true, Opcode: Pong}, ""), plain(last, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects FIN before the end", []Frame{plain(whole, "x"), plain(last, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects FIN inside", []Frame{plain(text, "x"), plain(last, "y"), plain(last, "z")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects an end without FIN", []Frame{plain(text, "x"), plain(more, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects RSV1", []Frame{plain(Header{Fin: true, RSV1: true, Opcode: Text}, "x")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects RSV2", []Frame{plain(text, "x"), plain(Header{Fin: true, RSV2: true}, "y")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects RSV3", []Frame{plain(Header{Fin: true, RSV3: true, Opcode: Binary}, "x")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects invalid text", []Frame{plain(text, "x"), plain(last, "\xff")}, 0, "", ErrInvalidUTF8, "8.1"},
+		{"rejects invalid masked text", []Frame{wireFrame(whole, "\xc0\x80")}, 0, "", ErrInvalidUTF8, "8.1"},
+		{"rejects text that ends inside a character", []Frame{plain(whole, "\xe2\x82")}, 0, "", ErrInvalidUTF8, "8.1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			op, data, err := ProcessFragments(tt.frames)
+			if op != tt.op || string(data) != tt.data || (err == nil) != (tt.want == nil) {
+				t.Errorf("got %v %q and error %v, want %v %q and %v", op, data, err, tt.op, tt.data, tt.want)
+			}
+			if tt.want != nil {
+				wantError(t, err, tt.want)
+				wantMention(t, fmt.Sprint(err), "RFC 6455 section "+tt.section)
+			}
+		})
+	}
+	t.Run("does not copy a single frame", func(t *testing.T) {
+		f := wireFrame(whole, "Hello")
+		frames := []Frame{f}
+		_, data, err := ProcessFragments(frames)
+		if err != nil || &data[0] != &f.Payload[0] || frames[0].Masked {
+			t.Errorf("got %q in another array, error %v, frame masked: %t", data, err, frames[0].Masked)
+		}
+		// Unmasked frames stay as they are when they are processed again.
+		if _, data, err := ProcessFragments(frames); err != nil || string(data) != "Hello" {
+			t.Errorf("the second time: got %q and error %v, want Hello", data, err)
+		}
+	})
+}
+
+// wireFrame is a frame as the function ReadFrame returns it from a client.
+func wireFrame(h Header, payload string) Frame {
+	f, err := ReadFrame(bytes.NewReader(masked(plain(h, payload))), 1<<20)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+// TestLowLevel_proxy passes frames between a client and an echo server, control
+// frames and all, on nothing but the low level.
+func TestLowLevel_proxy(t *testing.T) {
+	echoes := serve(t, echo, MaxMessageSize(1<<20))
+	p := dial(t, serve(t, func(c *Conn) error {
+		up := dial(t, echoes)
+		returned := make(chan error)
+		go func() {
+			for {
+				f, err := ReadFrame(up.br, 1<<20)
+				if err == nil {
+					err = c.WriteFrame(f)
+				}
+				if err != nil {
+					returned <- err
+					return
+				}
+			}
+		}()
+		for {
+			f, err := c.ReadFrame()
+			if err != nil {
+				return err
+			}
+			f.Masked, f.MaskKey = true, peerKey
+			Mask(f.Payload, peerKey, 0)
+			if err := WriteFrame(up.conn, f); err != nil {
+				return err
+			}
+			if f.Opcode == Close {
+				wantError(t, <-returned, io.EOF)
+				up.conn.Close()
+				return nil
+			}
+		}
+	}))
+	big := strings.Repeat("proxy ", 20000)
+	p.send(Text, "hello")
+	p.expect(Text, "hello")
+	p.write(join(clientFrame(false, Binary, "frag"), clientFrame(true, Ping, "through"), clientFrame(true, Continuation, "ments")))
+	p.expect(Pong, "through")
+	p.expect(Binary, "fragments")
+	p.send(Text, big)
+	p.expect(Text, big)
+	p.send(Close, closeBody(4999, "done"))
+	p.expectClose(4999)
+	p.expectEOF()
+}
+
+// TestLowLevel_protocol runs a protocol of its own: opcode 3 adds up, and RSV1
+// asks for the sum.
+func TestLowLevel_protocol(t *testing.T) {
+	p := dial(t, serve(t, func(c *Conn) error {
+		for sum := byte(0); ; {
+			f, err := c.ReadFrame()
+			switch {
+			case err != nil:
+				return err
+			case f.Opcode == Close:
+				return nil
+			case f.Opcode != 3:
+				return fmt.Errorf("opcode %v is not in the protocol", f.Opcode)
+			}
+			for _, b := range f.Payload {
+				sum += b
+			}
+			if f.RSV1 {
+				if err := c.WriteFrame(Frame{Header{Fin: true, RSV1: true, Opcode: 4}, []byte{sum}}); err != nil {
+					return err
+				}
+			}
+		}
+	}))
+	p.write(join(masked(plain(Header{Opcode: 3}, "\x01\x02")), masked(plain(Header{RSV1: true, Opcode: 3}, "\x03"))))
+	if f := p.read(); f.Opcode != 4 || !f.RSV1 || string(f.Payload) != "\x06" {
+		t.Errorf("got %+v %x, want the sum 6", f.Header, f.Payload)
+	}
+	p.close()
+}

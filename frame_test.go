@@ -1,0 +1,767 @@
+package websocket
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func fromHex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// abridged is b in hex, without the middle of a long one.
+func abridged(b []byte) string {
+	if len(b) > 80 {
+		return fmt.Sprintf("% x … % x (%d bytes)", b[:40], b[len(b)-8:], len(b))
+	}
+	return fmt.Sprintf("% x", b)
+}
+
+func TestOpcode(t *testing.T) {
+	for _, test := range []struct {
+		op                Opcode
+		control, reserved bool
+		name              string
+	}{
+		{Continuation, false, false, "continuation"},
+		{Text, false, false, "text"},
+		{Binary, false, false, "binary"},
+		{0x3, false, true, "reserved opcode 0x3"},
+		{0x7, false, true, "reserved opcode 0x7"},
+		{Close, true, false, "close"},
+		{Ping, true, false, "ping"},
+		{Pong, true, false, "pong"},
+		{0xB, true, true, "reserved opcode 0xb"},
+		{0xF, true, true, "reserved opcode 0xf"},
+		{0x10, false, true, "reserved opcode 0x10"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.op.IsControl(); got != test.control {
+				t.Errorf("IsControl: got %v, want %v", got, test.control)
+			}
+			if got := test.op.IsReserved(); got != test.reserved {
+				t.Errorf("IsReserved: got %v, want %v", got, test.reserved)
+			}
+			if got := test.op.String(); got != test.name {
+				t.Errorf("String: got %q, want %q", got, test.name)
+			}
+		})
+	}
+}
+
+type frameTest struct {
+	name  string
+	head  string // in hex
+	frame Frame  // Length is set by frameTests
+}
+
+// frameTests are frames whose bytes are head and then the payload.
+func frameTests() []frameTest {
+	hello := []byte("Hello")
+	masked := []byte{0x7F, 0x9F, 0x4D, 0x51, 0x58}
+	tests := []frameTest{
+		{"RFC 5.7 unmasked text", "81 05", Frame{Header{Fin: true, Opcode: Text}, hello}},
+		{"RFC 5.7 masked text", "81 85 37fa213d", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: sampleKey}, masked}},
+		{"RFC 5.7 first fragment", "01 03", Frame{Header{Opcode: Text}, hello[:3]}},
+		{"RFC 5.7 last fragment", "80 02", Frame{Header{Fin: true}, hello[3:]}},
+		{"RFC 5.7 ping", "89 05", Frame{Header{Fin: true, Opcode: Ping}, hello}},
+		{"RFC 5.7 masked pong", "8a 85 37fa213d", Frame{Header{Fin: true, Opcode: Pong, Masked: true, MaskKey: sampleKey}, masked}},
+		{"RFC 5.7 256 bytes", "82 7e 0100", Frame{Header{Fin: true, Opcode: Binary}, counting(256)}},
+		{"RFC 5.7 64 KiB", "82 7f 0000000000010000", Frame{Header{Fin: true, Opcode: Binary}, counting(64 << 10)}},
+		{"empty", "82 00", Frame{Header{Fin: true, Opcode: Binary}, nil}},
+		{"empty and masked", "88 80 37fa213d", Frame{Header{Fin: true, Opcode: Close, Masked: true, MaskKey: sampleKey}, nil}},
+		{"largest in 7 bits", "82 7d", Frame{Header{Fin: true, Opcode: Binary}, counting(125)}},
+		{"smallest in 16 bits", "82 fe 007e 37fa213d", Frame{Header{Fin: true, Opcode: Binary, Masked: true, MaskKey: sampleKey}, counting(126)}},
+		{"largest in 16 bits", "82 7e ffff", Frame{Header{Fin: true, Opcode: Binary}, counting(65535)}},
+		{"masked in 64 bits", "02 ff 0000000000020001 37fa213d", Frame{Header{Opcode: Binary, Masked: true, MaskKey: sampleKey}, counting(128<<10 + 1)}},
+		{"RSV1", "c1 05", Frame{Header{Fin: true, RSV1: true, Opcode: Text}, hello}},
+		{"RSV2", "a1 05", Frame{Header{Fin: true, RSV2: true, Opcode: Text}, hello}},
+		{"RSV3", "91 05", Frame{Header{Fin: true, RSV3: true, Opcode: Text}, hello}},
+		{"long and fragmented ping", "09 7e 0080", Frame{Header{Opcode: Ping}, counting(128)}},
+		{"all bits", "ff 85 ffffffff", Frame{Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: 0xF, Masked: true, MaskKey: [4]byte{0xFF, 0xFF, 0xFF, 0xFF}}, hello}},
+	}
+	for i := range tests {
+		tests[i].frame.Length = int64(len(tests[i].frame.Payload))
+	}
+	return tests
+}
+
+// wire is the frame as it is on the wire.
+func (test frameTest) wire(t testing.TB) []byte {
+	return append(fromHex(t, test.head), test.frame.Payload...)
+}
+
+func sameFrame(a, b Frame) bool {
+	return a.Header == b.Header && bytes.Equal(a.Payload, b.Payload)
+}
+
+func TestReadFrame(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			wire := test.wire(t)
+			for _, way := range []struct {
+				name string
+				wrap func(io.Reader) io.Reader
+			}{
+				{"at once", func(r io.Reader) io.Reader { return r }},
+				{"a byte at a time", iotest.OneByteReader},
+				{"in halves", iotest.HalfReader},
+			} {
+				behind := bytes.NewReader(append(bytes.Clone(wire), "next"...))
+				got, err := ReadFrame(way.wrap(behind), math.MaxInt64)
+				if err != nil || !sameFrame(got, test.frame) {
+					t.Errorf("%s: got %+v, payload %s, error %v\nwant %+v, payload %s", way.name,
+						got.Header, abridged(got.Payload), err, test.frame.Header, abridged(test.frame.Payload))
+				}
+				if behind.Len() != 4 {
+					t.Errorf("%s: got %d bytes left behind the frame, want 4", way.name, behind.Len())
+				}
+			}
+			if got, err := ReadFrame(iotest.DataErrReader(bytes.NewReader(wire)), math.MaxInt64); err != nil || !sameFrame(got, test.frame) {
+				t.Errorf("with the end in the last read: got error %v", err)
+			}
+		})
+	}
+}
+
+func TestReadHeader(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			head := fromHex(t, test.head)
+			r := bytes.NewReader(append(bytes.Clone(head), "payload"...))
+			got, err := ReadHeader(r)
+			if err != nil || got != test.frame.Header {
+				t.Errorf("got %+v, %v, want %+v", got, err, test.frame.Header)
+			}
+			if r.Len() != len("payload") {
+				t.Errorf("got %d bytes left behind the header, want %d", r.Len(), len("payload"))
+			}
+			for cut := range len(head) {
+				want := io.ErrUnexpectedEOF
+				if cut == 0 {
+					want = io.EOF
+				}
+				if got, err := ReadHeader(bytes.NewReader(head[:cut])); err != want || got != (Header{}) {
+					t.Errorf("cut to % x: got %+v, %v, want %v", head[:cut], got, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestParseHeader(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			head := fromHex(t, test.head)
+			for cut := range len(head) {
+				if _, n, err := parseHeader(head[:cut]); n != 0 || err != nil {
+					t.Errorf("% x: got size %d, %v, want 0 for more bytes", head[:cut], n, err)
+				}
+			}
+			for _, more := range []string{"", "x", "more than a header can be"} {
+				b := append(bytes.Clone(head), more...)
+				h, n, err := parseHeader(b)
+				if err != nil || n != len(head) || h != test.frame.Header {
+					t.Errorf("% x: got %+v, size %d, %v\nwant %+v, size %d", b, h, n, err, test.frame.Header, len(head))
+				}
+			}
+			if got := headerSize(head[1]); got != len(head) {
+				t.Errorf("headerSize(%#x): got %d, want %d", head[1], got, len(head))
+			}
+		})
+	}
+}
+
+// The rules of RFC 6455 section 5.2 on lengths. proof is as much of the header as
+// it takes to see that one is broken: an error must need no more and no less.
+func TestHeaderRejectsLength(t *testing.T) {
+	for _, test := range []struct{ name, proof, text string }{
+		{"0 in 16 bits", "82 7e 0000", "length 0 in 16 bits"},
+		{"125 in 16 bits", "82 7e 007d", "length 125 in 16 bits"},
+		{"125 in 16 bits, masked", "82 fe 007d", "length 125 in 16 bits"},
+		{"65535 in 64 bits", "82 7f 000000000000", "64 bits, which fits 16"},
+		{"125 in 64 bits, masked", "82 ff 000000000000", "64 bits, which fits 16"},
+		{"highest of 64 bits set", "82 7f 80", "highest of its 64 bits"},
+		{"all of 64 bits set, masked", "82 ff ff", "highest of its 64 bits"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			proof := fromHex(t, test.proof)
+			if _, n, err := parseHeader(proof[:len(proof)-1]); n != 0 || err != nil {
+				t.Errorf("% x: got size %d, %v, want 0 for more bytes", proof[:len(proof)-1], n, err)
+			}
+			whole := append(bytes.Clone(proof), bytes.Repeat([]byte{0xFF}, maxHeaderSize)...)
+			for _, b := range [][]byte{proof, whole} {
+				_, n, err := parseHeader(b)
+				if n != 0 || !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), test.text) {
+					t.Errorf("% x: got size %d, %v, want ErrProtocol with %q", b, n, err, test.text)
+				}
+			}
+			// A peer that sends the proof and no more must not be waited for.
+			trickle := io.MultiReader(iotest.OneByteReader(bytes.NewReader(proof)), iotest.ErrReader(errors.New("read on")))
+			if h, err := ReadHeader(trickle); !errors.Is(err, ErrProtocol) || h != (Header{}) {
+				t.Errorf("ReadHeader: got %+v, %v, want ErrProtocol", h, err)
+			}
+			if f, err := ReadFrame(bytes.NewReader(whole), math.MaxInt64); !errors.Is(err, ErrProtocol) || !sameFrame(f, Frame{}) {
+				t.Errorf("ReadFrame: got %+v, %v, want ErrProtocol", f, err)
+			}
+		})
+	}
+}
+
+func TestReadFrameLimit(t *testing.T) {
+	frame := append(fromHex(t, "82 7e 0100"), counting(256)...)
+	for _, test := range []struct {
+		name  string
+		wire  []byte
+		limit int64
+		want  string // of the error
+	}{
+		{"as large as allowed", frame, 256, ""},
+		{"one byte over", frame, 255, "frame of 256 bytes, the limit is 255"},
+		{"nothing allowed", frame, 0, "frame of 256 bytes, the limit is 0"},
+		{"empty, nothing allowed", fromHex(t, "82 00"), 0, ""},
+		{"negative limit", frame, -1, "frame of 256 bytes, the limit is -1"},
+		{"largest length", fromHex(t, "82 7f 7fffffffffffffff"), 1 << 20, "frame of 9223372036854775807 bytes, the limit is 1048576"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := bytes.NewReader(test.wire)
+			f, err := ReadFrame(r, test.limit)
+			if test.want == "" {
+				if err != nil {
+					t.Errorf("got %v, want no error", err)
+				}
+				return
+			}
+			if !errors.Is(err, ErrMessageTooLarge) || !strings.Contains(err.Error(), test.want) || !sameFrame(f, Frame{}) {
+				t.Errorf("got %+v, %v, want ErrMessageTooLarge with %q", f, err, test.want)
+			}
+			if got, want := len(test.wire)-r.Len(), headerSize(test.wire[1]); got != want {
+				t.Errorf("got %d bytes read, want the %d of the header", got, want)
+			}
+		})
+	}
+}
+
+func TestReadFrameTruncated(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range frameTests() {
+		if len(test.frame.Payload) == 0 {
+			continue
+		}
+		t.Run(test.name, func(t *testing.T) {
+			wire := test.wire(t)
+			head := len(wire) - len(test.frame.Payload)
+			for _, cut := range []int{1, head - 1, head, head + 1, len(wire) - 1} {
+				f, err := ReadFrame(bytes.NewReader(wire[:cut]), math.MaxInt64)
+				if err != io.ErrUnexpectedEOF || !sameFrame(f, Frame{}) {
+					t.Errorf("cut to %d bytes: got %v, want %v", cut, err, io.ErrUnexpectedEOF)
+				}
+				f, err = ReadFrame(io.MultiReader(bytes.NewReader(wire[:cut]), iotest.ErrReader(broken)), math.MaxInt64)
+				if err != broken || !sameFrame(f, Frame{}) {
+					t.Errorf("broken at %d bytes: got %v, want %v", cut, err, broken)
+				}
+			}
+		})
+	}
+	if _, err := ReadFrame(iotest.ErrReader(broken), 1); err != broken {
+		t.Errorf("broken at once: got %v, want %v", err, broken)
+	}
+}
+
+// hungryReader gives what is in data and notes how much it was asked for at most.
+type hungryReader struct {
+	data  []byte
+	asked int
+}
+
+func (r *hungryReader) Read(b []byte) (int, error) {
+	r.asked = max(r.asked, len(b))
+	if len(r.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, r.data)
+	r.data = r.data[n:]
+	return n, nil
+}
+
+func TestReadFrameMemory(t *testing.T) {
+	head := fromHex(t, "82 7f 0000000040000000") // a GiB
+	for _, test := range []struct{ arrived, asked int }{
+		{0, 512}, {511, 512}, {512, 32 * 512}, {16 << 10, 64 << 10}, {100 << 10, 100 << 10}, {1 << 20, 1 << 20},
+	} {
+		t.Run(fmt.Sprintf("%d bytes of a GiB", test.arrived), func(t *testing.T) {
+			r := &hungryReader{data: append(bytes.Clone(head), make([]byte, test.arrived)...)}
+			if _, err := ReadFrame(r, math.MaxInt64); err != io.ErrUnexpectedEOF {
+				t.Fatalf("got %v, want %v", err, io.ErrUnexpectedEOF)
+			}
+			if r.asked > test.asked {
+				t.Errorf("got room for %d bytes, want %d at most", r.asked, test.asked)
+			}
+		})
+	}
+	t.Run("a declared length allocates nothing", func(t *testing.T) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 100 {
+			if _, err := ReadFrame(bytes.NewReader(head), math.MaxInt64); err != io.ErrUnexpectedEOF {
+				t.Fatalf("got %v, want %v", err, io.ErrUnexpectedEOF)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if got := (after.TotalAlloc - before.TotalAlloc) / 100; got > 4<<10 {
+			t.Errorf("got %d bytes allocated for a header, want 4 KiB at most", got)
+		}
+	})
+	t.Run("nothing is left over", func(t *testing.T) {
+		for _, size := range []int{1, 511, 512, 513, 8 << 10, 100 << 10, 1 << 20} {
+			f, err := ReadFrame(bytes.NewReader(AppendFrame(nil, Frame{Payload: make([]byte, size)})), math.MaxInt64)
+			if err != nil || len(f.Payload) != size || cap(f.Payload) != size {
+				t.Errorf("got %d bytes in room for %d, %v, want %d in as much", len(f.Payload), cap(f.Payload), err, size)
+			}
+		}
+	})
+	t.Run("one allocation each for a small header and payload", func(t *testing.T) {
+		wire := AppendFrame(nil, Frame{Payload: make([]byte, 100)})
+		r := bytes.NewReader(wire)
+		got := testing.AllocsPerRun(100, func() {
+			r.Reset(wire)
+			ReadFrame(r, 100)
+		})
+		if got > 2 {
+			t.Errorf("got %v allocations, want 2", got)
+		}
+	})
+}
+
+func TestGrow(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		b       []byte
+		arrived int
+		left    int64
+		room    int
+	}{
+		{"first piece", nil, 0, 1 << 40, 512},
+		{"first piece of little", nil, 0, 100, 100},
+		{"nothing left", nil, 0, 0, 0},
+		{"negative", nil, 0, -1, 0},
+		{"spare room stays", make([]byte, 1, 2), 1, 1 << 40, 1},
+		{"spare room stays, nothing left", make([]byte, 1, 9), 1, 0, 8},
+		{"a few bytes", make([]byte, 10), 10, 1 << 40, 512},
+		{"32 times", make([]byte, 512), 512, 1 << 40, 32 * 512},
+		{"32 times, little left", make([]byte, 512), 512, 1000, 1000},
+		{"of what arrived, not of what was there", make([]byte, 100<<10), 100, 1 << 40, 3200},
+		{"64 KiB", make([]byte, 8<<10), 8 << 10, 1 << 40, 64 << 10},
+		{"as much again", make([]byte, 100<<10), 100 << 10, 1 << 40, 100 << 10},
+		{"more left than an int of 32 bits holds", make([]byte, 512), 512, math.MaxInt64, 32 * 512},
+		{"as much again, little left", make([]byte, 100<<10), 100 << 10, 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			copy(test.b, "payload")
+			got := grow(test.b, test.arrived, test.left)
+			if !bytes.Equal(got, test.b) {
+				t.Errorf("got %s, want %s", abridged(got), abridged(test.b))
+			}
+			if room := cap(got) - len(got); room != test.room {
+				t.Errorf("got room for %d bytes, want %d", room, test.room)
+			}
+			if len(test.b) < cap(test.b) && &got[0] != &test.b[0] {
+				t.Errorf("got a copy, want b itself")
+			}
+		})
+	}
+}
+
+func TestAppendHeader(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			if got, want := AppendHeader([]byte{0xAA}, test.frame.Header), append([]byte{0xAA}, fromHex(t, test.head)...); !bytes.Equal(got, want) {
+				t.Errorf("got % x, want % x", got, want)
+			}
+		})
+	}
+	for _, test := range []struct {
+		name string
+		h    Header
+		want string
+	}{
+		{"negative length", Header{Length: -1}, "00 00"},
+		{"lowest length", Header{Length: math.MinInt64}, "00 00"},
+		{"highest length", Header{Length: math.MaxInt64}, "00 7f 7fffffffffffffff"},
+		{"length in Length", Header{Length: 65536}, "00 7f 0000000000010000"},
+		{"opcode of more than four bits", Header{Opcode: 0xF2}, "02 00"},
+		{"key of a frame that is not masked", Header{MaskKey: sampleKey}, "00 00"},
+		{"key of zeros", Header{Masked: true}, "00 80 00000000"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got, want := AppendHeader(nil, test.h), fromHex(t, test.want); !bytes.Equal(got, want) {
+				t.Errorf("got % x, want % x", got, want)
+			}
+		})
+	}
+}
+
+func TestAppendFrame(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			f := test.frame
+			f.Length = -77
+			f.Payload = bytes.Clone(f.Payload)
+			got, want := AppendFrame([]byte{0xAA}, f), append([]byte{0xAA}, test.wire(t)...)
+			if !bytes.Equal(got, want) {
+				t.Errorf("got %s, want %s", abridged(got), abridged(want))
+			}
+			if !bytes.Equal(f.Payload, test.frame.Payload) {
+				t.Errorf("the payload was changed to %s", abridged(f.Payload))
+			}
+			if n := testing.AllocsPerRun(10, func() { AppendFrame(got[:0], f) }); n != 0 {
+				t.Errorf("with room in dst: got %v allocations, want 0", n)
+			}
+		})
+	}
+}
+
+// writeRecorder keeps every slice that is written to it.
+type writeRecorder struct {
+	writes [][]byte
+	err    error
+}
+
+func (w *writeRecorder) Write(b []byte) (int, error) {
+	w.writes = append(w.writes, b)
+	if w.err != nil {
+		return 0, w.err
+	}
+	return len(b), nil
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestWriteFrame(t *testing.T) {
+	for _, test := range frameTests() {
+		t.Run(test.name, func(t *testing.T) {
+			f := test.frame
+			f.Length = 1 << 40
+			var got bytes.Buffer
+			if err := WriteFrame(&got, f); err != nil || !bytes.Equal(got.Bytes(), test.wire(t)) {
+				t.Errorf("got %s, %v, want %s", abridged(got.Bytes()), err, abridged(test.wire(t)))
+			}
+		})
+	}
+	t.Run("small frames in one write", func(t *testing.T) {
+		for _, size := range []int{0, 1, 125, 126, 4 << 10, maxCopied} {
+			w := &writeRecorder{}
+			if err := WriteFrame(w, Frame{Payload: make([]byte, size)}); err != nil || len(w.writes) != 1 {
+				t.Errorf("%d bytes: got %d writes, %v, want 1", size, len(w.writes), err)
+			}
+		}
+	})
+	t.Run("large payloads are not copied, but for their beginning", func(t *testing.T) {
+		w := &writeRecorder{}
+		payload := counting(3 * maxCopied)
+		if err := WriteFrame(w, Frame{Payload: payload}); err != nil || len(w.writes) != 2 {
+			t.Fatalf("got %d writes, %v, want 2", len(w.writes), err)
+		}
+		rest := payload[maxCopied:]
+		if got := w.writes[1]; len(got) != len(rest) || &got[0] != &rest[0] {
+			t.Errorf("got a copy of %d bytes, want the last %d of the payload itself", len(got), len(rest))
+		}
+	})
+	t.Run("an error ends it", func(t *testing.T) {
+		broken := errors.New("broken")
+		for _, size := range []int{1, maxCopied + 1} {
+			w := &writeRecorder{err: broken}
+			if err := WriteFrame(w, Frame{Payload: make([]byte, size)}); err != broken || len(w.writes) != 1 {
+				t.Errorf("%d bytes: got %d writes, %v, want 1, %v", size, len(w.writes), err, broken)
+			}
+		}
+	})
+	t.Run("an error in the second write too", func(t *testing.T) {
+		broken := errors.New("broken")
+		w := &writeRecorder{}
+		failing := writerFunc(func(b []byte) (int, error) {
+			if len(w.writes) == 1 {
+				w.err = broken
+			}
+			return w.Write(b)
+		})
+		if err := WriteFrame(failing, Frame{Payload: make([]byte, maxCopied+1)}); err != broken || len(w.writes) != 2 {
+			t.Errorf("got %d writes, %v, want 2, %v", len(w.writes), err, broken)
+		}
+	})
+	t.Run("a short write without an error is one", func(t *testing.T) {
+		for _, size := range []int{1, maxCopied + 1} {
+			writes := 0
+			short := writerFunc(func(b []byte) (int, error) { writes++; return len(b) - 1, nil })
+			if err := WriteFrame(short, Frame{Payload: make([]byte, size)}); err != io.ErrShortWrite || writes != 1 {
+				t.Errorf("%d bytes: got %d writes, %v, want 1, %v", size, writes, err, io.ErrShortWrite)
+			}
+		}
+	})
+	t.Run("without allocations", func(t *testing.T) {
+		for _, size := range []int{1, maxCopied, maxCopied + 1, 1 << 20} {
+			f := Frame{Payload: make([]byte, size)}
+			if n := testing.AllocsPerRun(100, func() { WriteFrame(io.Discard, f) }); n != 0 {
+				t.Errorf("%d bytes: got %v allocations, want 0", size, n)
+			}
+		}
+	})
+	t.Run("over TCP", func(t *testing.T) {
+		client, server := tcpPair(t)
+		for _, size := range []int{100, maxCopied, maxCopied + 1, 3 << 20} {
+			want := Frame{Header{Fin: true, Opcode: Binary, Length: int64(size)}, counting(size)}
+			errs := make(chan error, 1)
+			go func() { errs <- WriteFrame(client, want) }()
+			got, err := ReadFrame(server, int64(size))
+			if err != nil || !sameFrame(got, want) {
+				t.Errorf("got %+v, payload %s, %v", got.Header, abridged(got.Payload), err)
+			}
+			if err := <-errs; err != nil {
+				t.Errorf("WriteFrame: got %v", err)
+			}
+		}
+	})
+}
+
+func tcpPair(t testing.TB) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	server, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
+}
+
+func TestFrameUnmask(t *testing.T) {
+	t.Run("in place, once", func(t *testing.T) {
+		f, err := ReadFrame(bytes.NewReader(fromHex(t, "81 85 37fa213d 7f9f4d5158")), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload := f.Payload
+		for range 2 {
+			f.Unmask()
+			want := Header{Fin: true, Opcode: Text, Length: 5}
+			if string(payload) != "Hello" || f.Header != want {
+				t.Fatalf("got % x, %+v, want % x, %+v", payload, f.Header, "Hello", want)
+			}
+		}
+	})
+	t.Run("not masked", func(t *testing.T) {
+		f := Frame{Header{MaskKey: sampleKey}, []byte("Hello")}
+		if f.Unmask(); string(f.Payload) != "Hello" || f.MaskKey != sampleKey {
+			t.Errorf("got % x, key % x, want nothing changed", f.Payload, f.MaskKey)
+		}
+	})
+	t.Run("read and written again is the same", func(t *testing.T) {
+		for _, test := range frameTests() {
+			wire := test.wire(t)
+			f, err := ReadFrame(bytes.NewReader(wire), math.MaxInt64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := AppendFrame(nil, f); !bytes.Equal(got, wire) {
+				t.Errorf("%s: got %s, want %s", test.name, abridged(got), abridged(wire))
+			}
+		}
+	})
+}
+
+func FuzzReadHeader(f *testing.F) {
+	for _, test := range frameTests() {
+		f.Add(fromHex(f, test.head))
+	}
+	f.Add(fromHex(f, "82 7e 007d"))
+	f.Add(fromHex(f, "82 7f 0000000000007fff"))
+	f.Add(fromHex(f, "82 ff 8000000000000000 37fa213d"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		h, err := ReadHeader(iotest.OneByteReader(r))
+		read := len(b) - r.Len()
+		ended := err == io.EOF || err == io.ErrUnexpectedEOF
+		for cut := range len(b) + 1 {
+			parsed, n, parseErr := parseHeader(b[:cut])
+			switch {
+			case cut < read || ended:
+				if n != 0 || parseErr != nil {
+					t.Fatalf("% x: got size %d, %v, want 0 for more bytes", b[:cut], n, parseErr)
+				}
+			case err != nil:
+				if n != 0 || fmt.Sprint(parseErr) != err.Error() {
+					t.Fatalf("% x: got size %d, %v, want %v", b[:cut], n, parseErr, err)
+				}
+			case n != read || parseErr != nil || parsed != h:
+				t.Fatalf("% x: got %+v, size %d, %v\nwant %+v, size %d", b[:cut], parsed, n, parseErr, h, read)
+			}
+		}
+		r.Reset(b)
+		if got, gotErr := ReadHeader(r); got != h || fmt.Sprint(gotErr) != fmt.Sprint(err) {
+			t.Fatalf("% x at once: got %+v, %v, want %+v, %v", b, got, gotErr, h, err)
+		}
+		if err != nil {
+			return
+		}
+		if got := len(b) - r.Len(); got != read {
+			t.Fatalf("% x at once: got %d bytes read, want %d", b, got, read)
+		}
+		if got := AppendHeader(nil, h); !bytes.Equal(got, b[:read]) {
+			t.Fatalf("got % x back, want % x", got, b[:read])
+		}
+	})
+}
+
+func FuzzReadFrame(f *testing.F) {
+	for _, test := range frameTests() {
+		if len(test.frame.Payload) < 300 {
+			f.Add(test.wire(f), int64(200))
+		}
+	}
+	f.Add(fromHex(f, "82 7f 7fffffffffffffff 00"), int64(math.MaxInt64))
+	f.Add(fromHex(f, "82 00"), int64(-1))
+	f.Fuzz(func(t *testing.T, b []byte, limit int64) {
+		r := bytes.NewReader(b)
+		frame, err := ReadFrame(r, limit)
+		slow, slowErr := ReadFrame(iotest.OneByteReader(bytes.NewReader(b)), limit)
+		if fmt.Sprint(err) != fmt.Sprint(slowErr) || !sameFrame(frame, slow) {
+			t.Fatalf("% x a byte at a time: got %+v, %v, want %+v, %v", b, slow, slowErr, frame, err)
+		}
+		if err != nil {
+			return
+		}
+		if frame.Length > limit || frame.Length != int64(len(frame.Payload)) {
+			t.Fatalf("% x: got length %d with %d bytes, limit %d", b, frame.Length, len(frame.Payload), limit)
+		}
+		read := b[:len(b)-r.Len()]
+		if got := AppendFrame(nil, frame); !bytes.Equal(got, read) {
+			t.Fatalf("AppendFrame: got % x back, want % x", got, read)
+		}
+		var written bytes.Buffer
+		if err := WriteFrame(&written, frame); err != nil || !bytes.Equal(written.Bytes(), read) {
+			t.Fatalf("WriteFrame: got % x back, %v, want % x", written.Bytes(), err, read)
+		}
+		frame.Unmask()
+		if frame.Masked || frame.MaskKey != [4]byte{} {
+			t.Fatalf("% x unmasked: got %+v", b, frame.Header)
+		}
+	})
+}
+
+// BenchmarkParseHeader has the header that is filled in beside the one that is
+// returned.
+func BenchmarkParseHeader(b *testing.B) {
+	for _, length := range []int64{125, 1 << 10, 1 << 20} {
+		wire := AppendHeader(nil, Header{Fin: true, Opcode: Text, Masked: true, MaskKey: sampleKey, Length: length})
+		b.Run(fmt.Sprintf("%d/parse", length), func(b *testing.B) {
+			var sum int64
+			for b.Loop() {
+				var h Header
+				if n, err := h.parse(wire); n == 0 || err != nil {
+					b.Fatal(n, err)
+				}
+				sum += h.Length + int64(h.MaskKey[0])
+			}
+		})
+		b.Run(fmt.Sprintf("%d/parseHeader", length), func(b *testing.B) {
+			var sum int64
+			for b.Loop() {
+				h, n, err := parseHeader(wire)
+				if n == 0 || err != nil {
+					b.Fatal(n, err)
+				}
+				sum += h.Length + int64(h.MaskKey[0])
+			}
+		})
+	}
+}
+
+var frameSizes = []int{125, 1 << 10, 16 << 10, 1 << 20}
+
+func BenchmarkReadFrame(b *testing.B) {
+	for _, size := range frameSizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			wire := AppendFrame(nil, Frame{Payload: make([]byte, size)})
+			r := bytes.NewReader(wire)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Reset(wire)
+				if _, err := ReadFrame(r, 1<<20); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkAppendFrame(b *testing.B) {
+	for _, size := range frameSizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			f := Frame{Header{Fin: true, Opcode: Binary}, make([]byte, size)}
+			dst := make([]byte, 0, maxHeaderSize+size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				AppendFrame(dst, f)
+			}
+		})
+	}
+}
+
+// BenchmarkWriteFrame has one write of a copy beside what WriteFrame does, to a
+// TCP connection: where they meet is what maxCopied is about.
+func BenchmarkWriteFrame(b *testing.B) {
+	for _, size := range []int{125, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10} {
+		f := Frame{Header{Fin: true, Opcode: Binary}, make([]byte, size)}
+		buf := make([]byte, 0, maxHeaderSize+size)
+		for _, bench := range []struct {
+			name  string
+			write func(io.Writer) error
+		}{
+			{"WriteFrame", func(w io.Writer) error { return WriteFrame(w, f) }},
+			{"copy", func(w io.Writer) error { _, err := w.Write(AppendFrame(buf, f)); return err }},
+			{"buffers", func(w io.Writer) error {
+				_, err := (&net.Buffers{AppendHeader(buf, f.Header), f.Payload}).WriteTo(w)
+				return err
+			}},
+		} {
+			b.Run(fmt.Sprintf("%d/%s", size, bench.name), func(b *testing.B) {
+				client, server := tcpPair(b)
+				go io.Copy(io.Discard, server)
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := bench.write(client); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,586 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// habits are the ways in which a handler can use a connection. The keepalive has
+// to work with each.
+var habits = []struct {
+	name  string
+	serve func(*Conn, HandlerFunc) <-chan error
+	fn    HandlerFunc
+}{
+	{"receiving", serveConn, receiveAll},
+	{"only sending", serveConn, feed},
+	{"doing neither", serveConn, idle},
+	{"reading ahead", serveConcurrent, receiveAll},
+	{"reading ahead and doing nothing", serveConcurrent, idle},
+}
+
+// withHabits runs test in a bubble for every habit. The handler is running by
+// then; end waits for it.
+func withHabits(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *witness, end func() error)) {
+	for _, habit := range habits {
+		t.Run(habit.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, opts...)
+				w := witnessed(p, pongs)
+				done := habit.serve(c, habit.fn)
+				test(t, c, w, func() error { err := <-done; synctest.Wait(); return err })
+			})
+		})
+	}
+}
+
+func TestPingInterval(t *testing.T) {
+	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping")
+		c.Close(4000, "")
+		end()
+		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping", "1m1s close 4000", "1m6s end")
+	})
+}
+
+func TestPingInterval_keeps_time_for_hours(t *testing.T) {
+	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		time.Sleep(3*time.Hour + time.Second)
+		synctest.Wait()
+		if got := len(w.journal); got != 720 || w.journal[got-1] != "3h0m0s ping" {
+			t.Errorf("got %d pings, the last %q, want 720 and the last at 3h", got, w.journal[got-1])
+		}
+		c.Close(4000, "")
+		end()
+	})
+}
+
+func TestPingInterval_zero_sends_none(t *testing.T) {
+	withHabits(t, []Option{PingInterval(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.expect()
+		c.Close(4000, "")
+		end()
+	})
+}
+
+func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
+	c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
+	done := serveConn(c, receiveAll)
+	p.send(Pong, "")
+	p.finish(done)
+	if c.keepalive.alarm.timer != nil {
+		t.Error("a timer was made")
+	}
+}
+
+func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
+	withHabits(t, []Option{CloseTimeout(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		time.Sleep(20 * time.Second)
+		c.SendMessage(Close, nil)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.expect("15s ping", "20s close 1005")
+		w.p.conn.Close()
+		c.Close(4000, "") // with all timeouts off, nobody else looks
+		end()
+	})
+}
+
+func TestConnectionTimeout(t *testing.T) {
+	tests := []struct {
+		name string
+		opts []Option
+		want []string
+	}{
+		{"longer than PingInterval", []Option{ConnectionTimeout(50 * time.Second)}, []string{"15s ping", "30s ping", "45s ping", "50s close 1001", "51s end"}},
+		{"shorter than PingInterval", []Option{ConnectionTimeout(10 * time.Second)}, []string{"10s close 1001", "11s end"}},
+		{"without pings", []Option{ConnectionTimeout(10 * time.Second), PingInterval(0)}, []string{"10s close 1001", "11s end"}},
+		{"very short", []Option{ConnectionTimeout(time.Millisecond)}, []string{"1ms close 1001", "1.001s end"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			withHabits(t, tt.opts, false, func(t *testing.T, c *Conn, w *witness, end func() error) {
+				err := end()
+				wantError(t, err, ErrConnectionTimeout)
+				if errors.Is(err, io.EOF) || CloseStatus(err) != StatusGoingAway || !strings.Contains(err.Error(), "for ConnectionTimeout ") {
+					t.Errorf("got error %v, want 1001, not io.EOF, with the option and its value", err)
+				}
+				w.expect(tt.want...)
+				wantSticky(t, c, err)
+			})
+		})
+	}
+}
+
+// What waits for the connection learns of the timeout at once, not behind the
+// close frame and the draining.
+func TestConnectionTimeout_strikes_on_time(t *testing.T) {
+	for _, name := range append([]string{"Context"}, receiving...) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+				start := time.Now()
+				if name == "Context" {
+					<-c.Context().Done()
+				}
+				wantError(t, everyMethod[name](c), ErrConnectionTimeout)
+				took(t, name, start, 10*time.Second)
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
+	last := map[string][]byte{
+		"a pong":           clientFrame(true, Pong, ""),
+		"a message":        clientFrame(true, Binary, "x"),
+		"half a header":    {0x81},
+		"half a payload":   clientFrame(true, Binary, "hello")[:8],
+		"an empty message": clientFrame(true, Text, ""),
+	}
+	for name, b := range last {
+		t.Run(name, func(t *testing.T) {
+			withHabits(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *witness, end func() error) {
+				// In the last moment: who does not receive looks just before the time is up.
+				time.AfterFunc(59950*time.Millisecond, func() { w.send(b) })
+				<-c.Context().Done()
+				took(t, "the end", w.start, 119950*time.Millisecond)
+				end()
+			})
+		})
+	}
+}
+
+func TestConnectionTimeout_spares_a_peer_that_answers_pings(t *testing.T) {
+	withHabits(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		time.Sleep(time.Hour)
+		if err := c.err(); err != nil {
+			t.Errorf("a living connection was ended: %v", err)
+		}
+		c.Close(4000, "")
+		end()
+	})
+}
+
+func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
+	tests := []struct {
+		name    string
+		message string
+	}{
+		{"a small message", "hello"},
+		{"an empty message", ""},
+		{"a message that fills the buffer", string(make([]byte, readBufferSize-8))},
+		{"a message larger than the buffer", string(make([]byte, 100_000))},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, ConnectionTimeout(20*time.Second))
+				w := witnessed(p, true)
+				w.send(clientFrame(true, Binary, tt.message))
+				done := serveConn(c, func(c *Conn) error {
+					time.Sleep(3 * time.Hour)
+					_, got, err := c.ReceiveMessage()
+					if string(got) != tt.message || err != nil {
+						t.Errorf("got %s, error %v, want %s", abbreviate(got), err, abbreviate([]byte(tt.message)))
+					}
+					w.send(clientFrame(true, Close, ""))
+					return receiveAll(c)
+				})
+				wantError(t, <-done, io.EOF)
+			})
+		})
+	}
+}
+
+// Whoever does not receive sees the peer's end at the next ping.
+func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
+	ends := []struct {
+		name string
+		end  func(w *witness)
+		want StatusCode
+		wire []string
+	}{
+		{"the peer's close", func(w *witness) { w.send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
+		{"a broken rule", func(w *witness) { w.send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
+		{"EOF", func(w *witness) { w.p.conn.Close() }, 1006, []string{"15s ping", "16s end"}},
+	}
+	for _, tt := range ends {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t)
+				w := witnessed(p, true)
+				done := serveConn(c, idle)
+				time.Sleep(16 * time.Second)
+				tt.end(w)
+				<-c.Context().Done()
+				took(t, "the end", w.start, 30*time.Second)
+				if got := CloseStatus(<-done); got != tt.want {
+					t.Errorf("got close status %v, want %v", got, tt.want)
+				}
+				synctest.Wait()
+				w.expect(tt.wire...)
+			})
+		})
+	}
+}
+
+func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		done := serveConn(c, func(c *Conn) error {
+			for {
+				time.Sleep(700 * time.Millisecond)
+				if err := c.SendMessage(Binary, nil); err != nil {
+					return err
+				}
+			}
+		})
+		time.Sleep(16 * time.Second)
+		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		if got := CloseStatus(<-done); got != 4001 {
+			t.Errorf("got close status %v, want the peer's", got)
+		}
+		took(t, "the end", w.start, 30100*time.Millisecond)
+	})
+}
+
+// What the keepalive takes in is still there for whoever comes to read, as a whole.
+func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
+	large := strings.Repeat("x", 10_000)
+	for name, read := range reading {
+		for _, message := range []string{"", "hello", large} {
+			t.Run(fmt.Sprintf("%s/%d bytes", name, len(message)), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := pipe(t)
+					w := witnessed(p, true)
+					w.send(clientFrame(true, Text, message))
+					time.Sleep(40 * time.Second)
+					w.send(clientFrame(true, Text, "the next"))
+					for _, want := range []string{message, "the next"} {
+						got, err := read(c)
+						for name == "ReadFrame" && err == nil && got == "" && want != "" {
+							got, err = read(c) // pongs
+						}
+						if got != want || err != nil {
+							t.Fatalf("got %s, error %v, want %s", abbreviate([]byte(got)), err, abbreviate([]byte(want)))
+						}
+					}
+					w.p.conn.Close()
+					c.Close(StatusNormalClosure, "")
+				})
+			})
+		}
+	}
+}
+
+func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		w.send(clientFrame(true, Text, "hello"))
+		time.Sleep(40 * time.Second)
+		c.in.lock.lock()
+		if !c.in.open || c.in.left != 5 || len(c.in.partial) != 0 {
+			t.Errorf("got open = %t, %d bytes left, %d read, want all of the payload left", c.in.open, c.in.left, len(c.in.partial))
+		}
+		c.in.lock.unlock()
+		w.p.conn.Close()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, false)
+		w.send(clientFrame(true, Ping, "before"))
+		w.send(clientFrame(true, Text, "hello"))
+		w.send(clientFrame(true, Ping, "behind"))
+		time.Sleep(20 * time.Second)
+		w.expect("15s ping", "15s pong before")
+		go receiveAll(c)
+		synctest.Wait()
+		w.expect("15s ping", "15s pong before", "20s pong behind")
+		w.send(clientFrame(true, Close, ""))
+		synctest.Wait()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
+	tests := []struct {
+		name       string
+		comes      time.Duration // when the reader does
+		message    time.Duration // when the message does
+		want       time.Duration // when the reader has it
+		connection time.Duration
+	}{
+		{"during the poll behind a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
+		{"with a message that the poll took in", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
+		{"as the poll begins", 15 * time.Second, 15001 * time.Millisecond, 15001 * time.Millisecond, time.Minute},
+		{"during the poll before a timeout", 12_910 * time.Millisecond, 12_920 * time.Millisecond, 12_920 * time.Millisecond, 13 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, ConnectionTimeout(tt.connection))
+				w := witnessed(p, false)
+				time.AfterFunc(tt.message, func() { w.send(clientFrame(true, Text, "hello")) })
+				time.Sleep(tt.comes)
+				_, got, err := c.ReceiveMessage()
+				if string(got) != "hello" || err != nil {
+					t.Errorf("got message %q, error %v", got, err)
+				}
+				took(t, "receiving", w.start, tt.want)
+				w.p.conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+// A reader may come between the poll's taking the receiving side and its setting
+// the deadline.
+func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		c.interruptPoll()
+		start := time.Now()
+		if c.poll(start.Add(time.Minute)) {
+			t.Error("the poll heard something")
+		}
+		took(t, "the poll", start, 0)
+		c.readerDone()
+		p.conn.Close()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestAlarm_survives_races(t *testing.T) {
+	var a alarm
+	var rings atomic.Int32
+	var ring func()
+	ring = func() {
+		a.rung()
+		defer a.leave()
+		rings.Add(1)
+		a.set(time.Microsecond, ring)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 200 {
+				a.set(time.Duration(i)*10*time.Microsecond, ring)
+				if i == 3 {
+					a.clear()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a.set(0, ring)
+	for rings.Load() == 0 {
+		runtime.Gosched()
+	}
+	a.stop()
+	a.wait()
+	last := rings.Load()
+	a.set(0, ring)
+	a.wait()
+	if got := rings.Load(); got != last {
+		t.Errorf("rang %d times after it was stopped", got-last)
+	}
+}
+
+func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		done := serveConn(c, func(c *Conn) error {
+			if err := c.SendMessage(Text, []byte("held up")); err != nil {
+				t.Error(err)
+			}
+			return receiveAll(c)
+		})
+		time.Sleep(20 * time.Second)
+		w := witnessed(p, true)
+		time.Sleep(11 * time.Second)
+		w.expect("0s text held up", "0s ping", "10s ping")
+		w.send(clientFrame(true, Close, ""))
+		<-done
+	})
+}
+
+func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
+	tests := []struct {
+		name string
+		opts []Option
+		want time.Duration // when the connection ends
+		err  error
+	}{
+		{"is ended by WriteTimeout", []Option{WriteTimeout(10 * time.Second)}, 25 * time.Second, os.ErrDeadlineExceeded},
+		{"is ended by ConnectionTimeout", []Option{ConnectionTimeout(20 * time.Second)}, 20 * time.Second, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70 * time.Second, ErrConnectionTimeout},
+	}
+	for _, tt := range tests {
+		for _, habit := range habits {
+			t.Run(tt.name+"/"+habit.name, func(t *testing.T) {
+				if habit.name == "only sending" {
+					t.Skip("waits for its own write")
+				}
+				synctest.Test(t, func(t *testing.T) {
+					c, _ := pipe(t, tt.opts...)
+					start := time.Now()
+					done := habit.serve(c, habit.fn)
+					<-c.Context().Done()
+					took(t, "the end", start, tt.want)
+					err := <-done
+					wantError(t, err, tt.err)
+				})
+			})
+		}
+	}
+}
+
+// The deadline of the user passed long ago and says nothing about the ping.
+func TestPing_that_WriteTimeout_cuts_ends_the_connection_whatever_the_user_set(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := pipe(t, WriteTimeout(10*time.Second))
+		c.SetWriteDeadline(time.Now().Add(-time.Second))
+		start := time.Now()
+		<-c.Context().Done()
+		took(t, "the end", start, 25*time.Second)
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, ConnectionTimeout(10*time.Second))
+		p.conn.SetReadDeadline(time.Time{})
+		sent := make(chan error)
+		go func() { sent <- c.SendMessage(Text, []byte("nobody reads this")) }()
+		<-c.Context().Done()
+		wantError(t, context.Cause(c.Context()), ErrConnectionTimeout)
+		start := time.Now()
+		wantError(t, <-sent, ErrConnectionTimeout)
+		took(t, "waking the sender", start, 5*time.Second) // CloseTimeout
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, ConnectionTimeout(0))
+		w := witnessed(p, false)
+		w.send(clientFrame(true, Text, "first"))
+		done := serveConn(c, func(c *Conn) error {
+			for _, want := range []string{"first", "ping", "close"} {
+				f, err := c.ReadFrame()
+				if err != nil || string(f.Payload[max(0, len(f.Payload)-5):]) != want {
+					t.Errorf("got frame %v %q, error %v, want %q", f.Opcode, f.Payload, err, want)
+				}
+				time.Sleep(41 * time.Second)
+			}
+			return nil
+		})
+		time.Sleep(10 * time.Second)
+		w.send(clientFrame(true, Ping, "ping"))
+		w.send(clientFrame(true, Close, closeBody(4001, "close")))
+		<-done
+		synctest.Wait()
+		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping", "1m15s ping", "1m30s ping", "1m45s ping", "2m0s ping", "2m3s close 1000", "2m3s end")
+	})
+}
+
+func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
+	tests := []struct {
+		name     string
+		deadline time.Duration // what it is set to, at the beginning
+		comes    time.Duration // when the reader does
+		want     time.Duration // when it gives up
+	}{
+		{"expired before", time.Second, 40 * time.Second, 40 * time.Second},
+		{"expiring during a poll", 15005 * time.Millisecond, 15001 * time.Millisecond, 15005 * time.Millisecond},
+		{"expiring after a poll", 20 * time.Second, 16 * time.Second, 20 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t)
+				w := witnessed(p, true)
+				c.SetReadDeadline(w.start.Add(tt.deadline))
+				time.Sleep(tt.comes)
+				_, _, err := c.ReceiveMessage()
+				wantError(t, err, os.ErrDeadlineExceeded)
+				took(t, "the deadline", w.start, tt.want)
+				if err := c.SetReadDeadline(time.Time{}); err != nil {
+					t.Errorf("the connection has ended: %v", err)
+				}
+				w.send(clientFrame(true, Text, "hello"))
+				if _, got, err := c.ReceiveMessage(); string(got) != "hello" || err != nil {
+					t.Errorf("got message %q, error %v", got, err)
+				}
+				w.p.conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+func TestSetReadDeadline_during_a_poll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		time.Sleep(15*time.Second + time.Millisecond)
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		synctest.Wait()
+		_, _, err := c.ReceiveMessage()
+		wantError(t, err, os.ErrDeadlineExceeded)
+		took(t, "the deadline", w.start, 16*time.Second+time.Millisecond)
+		w.p.conn.Close()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+func TestClose_during_a_poll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, true)
+		time.Sleep(15*time.Second + time.Millisecond)
+		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		start := time.Now()
+		if err := c.Close(4000, ""); err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		took(t, "Close", start, time.Second)
+		synctest.Wait()
+		w.expect("15s ping", "15.001s close 4000", "16.001s end")
+	})
+}
+
+func TestKeepalive_stops_with_the_connection(t *testing.T) {
+	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+		w.p.conn.Close()
+		end()
+		if c.keepalive.alarm.timer.Stop() {
+			t.Error("the timer was still set")
+		}
+	})
+}

@@ -1,0 +1,166 @@
+package websocket
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"testing"
+)
+
+// naiveMask is RFC 6455 section 5.3 to the letter.
+func naiveMask(b []byte, key [4]byte, pos int) int {
+	for i := range b {
+		b[i] ^= key[(pos+i)&3]
+	}
+	return (pos + len(b)) & 3
+}
+
+var sampleKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
+
+func counting(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8)
+	}
+	return b
+}
+
+func TestMask(t *testing.T) {
+	t.Run("RFC 6455 section 5.7", func(t *testing.T) {
+		b := []byte("Hello")
+		pos := Mask(b, sampleKey, 0)
+		if want := []byte{0x7F, 0x9F, 0x4D, 0x51, 0x58}; !bytes.Equal(b, want) || pos != 1 {
+			t.Errorf("got % x and position %d, want % x and 1", b, pos, want)
+		}
+	})
+	t.Run("as the naive loop at every size, alignment and position", func(t *testing.T) {
+		for size := range 140 {
+			for offset := range 9 {
+				for pos := range 4 {
+					checkMask(t, size, offset, pos)
+				}
+			}
+		}
+		for _, size := range []int{511, 512, 1 << 10, 4<<10 + 3, 64<<10 - 1} {
+			checkMask(t, size, 6, 3)
+		}
+	})
+	t.Run("any position, mod 4", func(t *testing.T) {
+		for _, pos := range []int{-1, -2, -3, -4, -5, 4, 1 << 20, math.MaxInt, math.MinInt} {
+			checkMask(t, 5, 0, pos)
+			checkMask(t, 50, 0, pos)
+		}
+	})
+	t.Run("in pieces", func(t *testing.T) {
+		for cut := range 101 {
+			got, want := counting(100), counting(100)
+			naiveMask(want, sampleKey, 0)
+			pos := Mask(got[:cut], sampleKey, 0)
+			if end := Mask(got[cut:], sampleKey, pos); !bytes.Equal(got, want) || end != 0 {
+				t.Fatalf("cut at %d: got % x and position %d, want % x and 0", cut, got, end, want)
+			}
+		}
+	})
+	t.Run("nothing", func(t *testing.T) {
+		if got := Mask(nil, sampleKey, 6); got != 2 {
+			t.Errorf("got position %d, want 2", got)
+		}
+	})
+}
+
+// checkMask masks size bytes that start at offset of a longer slice: what is in
+// front of them and behind must stay as it is.
+func checkMask(t *testing.T, size, offset, pos int) {
+	t.Helper()
+	got, want := counting(offset+size+9), counting(offset+size+9)
+	gotPos := Mask(got[offset:offset+size], sampleKey, pos)
+	wantPos := naiveMask(want[offset:offset+size], sampleKey, pos)
+	if !bytes.Equal(got, want) || gotPos != wantPos {
+		t.Fatalf("%d bytes at offset %d, position %d:\n got % x and position %d\nwant % x and position %d",
+			size, offset, pos, got, gotPos, want, wantPos)
+	}
+}
+
+func TestMaskAllocatesNothing(t *testing.T) {
+	for _, size := range []int{5, 125, 64 << 10} {
+		b := make([]byte, size)
+		if n := testing.AllocsPerRun(100, func() { Mask(b, sampleKey, 1) }); n != 0 {
+			t.Errorf("%d bytes: got %v allocations, want 0", size, n)
+		}
+	}
+}
+
+func FuzzMask(f *testing.F) {
+	f.Add([]byte("Hello"), uint32(0x37FA213D), 0, 2)
+	f.Add(counting(100), uint32(0x01020304), -3, 33)
+	f.Add([]byte{}, uint32(0), math.MinInt, 0)
+	f.Fuzz(func(t *testing.T, b []byte, k uint32, pos, cut int) {
+		key := [4]byte(binary.BigEndian.AppendUint32(nil, k))
+		cut = int(uint(cut) % uint(len(b)+1))
+		want := bytes.Clone(b)
+		wantPos := naiveMask(want, key, pos)
+
+		got := bytes.Clone(b)
+		gotPos := Mask(got[cut:], key, Mask(got[:cut], key, pos))
+		if !bytes.Equal(got, want) || gotPos != wantPos {
+			t.Fatalf("cut at %d: got % x and position %d, want % x and %d", cut, got, gotPos, want, wantPos)
+		}
+		if Mask(got, key, pos); !bytes.Equal(got, b) {
+			t.Fatalf("masked twice: got % x, want % x", got, b)
+		}
+	})
+}
+
+// BenchmarkMask has the plain loop, one word a turn, and crypto/subtle beside
+// Mask. Payloads are seldom aligned: they come behind a header of 6, 8 or 14 bytes.
+func BenchmarkMask(b *testing.B) {
+	for _, size := range []int{16, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
+		buf := make([]byte, 6+size)[6:]
+		for _, bench := range []struct {
+			name string
+			mask func([]byte, [4]byte, int) int
+		}{
+			{"Mask", Mask}, {"bytes", naiveMask}, {"words", maskByWords}, {"XORBytes", maskByXORBytes},
+		} {
+			b.Run(fmt.Sprintf("%d/%s", size, bench.name), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					bench.mask(buf, sampleKey, 1)
+				}
+			})
+		}
+	}
+}
+
+func maskByWords(b []byte, key [4]byte, pos int) int {
+	var twice [8]byte
+	naiveMask(twice[:], key, pos)
+	word := binary.LittleEndian.Uint64(twice[:])
+	next := (pos + len(b)) & 3
+	for len(b) >= 8 {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)^word)
+		b = b[8:]
+	}
+	for i := range b {
+		b[i] ^= twice[i]
+	}
+	return next
+}
+
+func maskByXORBytes(b []byte, key [4]byte, pos int) int {
+	var block [512]byte
+	keys := block[:min(len(block), (len(b)+3)&^3)]
+	for i := range min(len(keys), 4) {
+		keys[i] = key[(pos+i)&3]
+	}
+	for done := 4; done < len(keys); done *= 2 {
+		copy(keys[done:], keys[:done])
+	}
+	next := (pos + len(b)) & 3
+	for len(b) > 0 {
+		b = b[subtle.XORBytes(b, b, keys):]
+	}
+	return next
+}

@@ -1,0 +1,442 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// wireForms are the headers of a server's frames for each form of the length.
+var wireForms = []struct {
+	op     Opcode
+	length int
+	header string
+}{
+	{Text, 0, "81 00"},
+	{Text, 1, "81 01"},
+	{Text, 125, "81 7d"},
+	{Text, 126, "81 7e 007e"},
+	{Binary, 0, "82 00"},
+	{Binary, 125, "82 7d"},
+	{Binary, 126, "82 7e 007e"},
+	{Binary, maxCopied, "82 7e 2000"},
+	{Binary, maxCopied + 1, "82 7e 2001"},
+	{Text, 65535, "81 7e ffff"},
+	{Binary, 65536, "82 7f 0000000000010000"},
+	{Binary, 1 << 20, "82 7f 0000000000100000"},
+	{Ping, 0, "89 00"},
+	{Ping, 125, "89 7d"},
+	{Pong, 0, "8a 00"},
+	{Pong, 125, "8a 7d"},
+	{Close, 2, "88 02"},
+	{Close, 125, "88 7d"},
+}
+
+// sample is a payload that op may have, no two bytes in a row alike.
+func sample(op Opcode, length int) []byte {
+	b := make([]byte, length)
+	for i := range b {
+		b[i] = byte('!' + i%83)
+	}
+	if op == Close {
+		copy(b, closeBody(StatusGoingAway, ""))
+	}
+	return b
+}
+
+func TestSendMessage(t *testing.T) {
+	for _, tt := range wireForms {
+		name := fmt.Sprintf("%v of %d bytes", tt.op, tt.length)
+		want := append(unhex(tt.header), sample(tt.op, tt.length)...)
+		send := func(c *Conn) error {
+			data := sample(tt.op, tt.length)
+			err := c.SendMessage(tt.op, data)
+			if !bytes.Equal(data, sample(tt.op, tt.length)) {
+				t.Errorf("%s: SendMessage changed the data", name)
+			}
+			return err
+		}
+		t.Run("sends "+name, func(t *testing.T) {
+			fn, results := result(send)
+			p := dial(t, serve(t, fn))
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(p.br, got); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("got %s and error %v, want %s", abbreviate(got), err, abbreviate(want))
+			}
+			if tt.op != Close {
+				p.expectClose(StatusNormalClosure)
+			}
+			p.conn.Close()
+			if err := await(t, results); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run("writes at once "+name, func(t *testing.T) {
+			c, s := play(t, nil)
+			if err := send(c); err != nil {
+				t.Fatal(err)
+			}
+			if got := bytes.Join(s.writes, nil); !bytes.Equal(got, want) {
+				t.Errorf("got %s, want %s", abbreviate(got), abbreviate(want))
+			}
+			// A large payload is not copied, so it takes two where there is no writev.
+			writes := 1
+			if tt.length > maxCopied {
+				writes = 2
+			}
+			if len(s.writes) != writes || len(s.writes[0]) < min(len(want), maxCopied) {
+				t.Errorf("got %d writes, the first of %d bytes; want %d", len(s.writes), len(s.writes[0]), writes)
+			}
+		})
+	}
+}
+
+func TestSendMessage_refusals(t *testing.T) {
+	long := strings.Repeat("x", 126)
+	tests := []struct {
+		name    string
+		op      Opcode
+		data    string
+		want    error
+		section string
+	}{
+		{"text that is not UTF-8", Text, "a\xffb", ErrInvalidUTF8, "8.1"},
+		{"text that ends inside a character", Text, strings.Repeat("x", 9999) + "\xe2\x82", ErrInvalidUTF8, "8.1"},
+		{"continuation", Continuation, "", ErrInvalidOpcode, "5.2"},
+		{"opcode 3", 3, "x", ErrInvalidOpcode, "5.2"},
+		{"opcode 7", 7, "x", ErrInvalidOpcode, "5.2"},
+		{"opcode b", 0xb, "x", ErrInvalidOpcode, "5.2"},
+		{"opcode f", 0xf, long, ErrInvalidOpcode, "5.2"},
+		{"opcode of more than four bits", 0x81, "x", ErrInvalidOpcode, "5.2"},
+		{"ping over 125 bytes", Ping, long, ErrProtocol, "5.5"},
+		{"pong over 125 bytes", Pong, long, ErrProtocol, "5.5"},
+		{"close over 125 bytes", Close, closeBody(1000, long[:124]), ErrProtocol, "5.5"},
+		{"close of one byte", Close, "\x03", ErrProtocol, "5.5.1"},
+		{"close code 1005", Close, closeBody(1005, ""), ErrProtocol, "7.4"},
+		{"close code 999", Close, closeBody(999, ""), ErrProtocol, "7.4"},
+		{"close reason that is not UTF-8", Close, closeBody(1000, "\xff"), ErrInvalidUTF8, "5.5.1"},
+	}
+	errs := make(chan error)
+	p := dial(t, serve(t, func(c *Conn) error {
+		for _, tt := range tests {
+			errs <- c.SendMessage(tt.op, []byte(tt.data))
+		}
+		return receiveAll(c)
+	}))
+	for _, tt := range tests {
+		err := await(t, errs)
+		t.Run("refuses "+tt.name, func(t *testing.T) {
+			if err == nil {
+				t.Fatal("got no error")
+			}
+			wantError(t, err, tt.want)
+			wantMention(t, err.Error(), "RFC 6455 section "+tt.section)
+		})
+	}
+	p.expectNothing()
+	p.close()
+}
+
+func TestSendMessage_nothing_follows_a_close(t *testing.T) {
+	c, s := play(t, pieces(clientFrame(true, Ping, "p"), clientFrame(true, Text, "still"), clientFrame(true, Close, closeBody(StatusGoingAway, ""))))
+	w := openWriter(t, c, Text)
+	body := closeBody(4000, "bye")
+	if err := c.SendMessage(Close, []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	_, openErr := c.MessageWriter(Text)
+	_, writeErr := w.Write(nil)
+	for _, err := range []error{c.SendMessage(Text, nil), c.SendMessage(Ping, nil), c.SendMessage(Close, nil), openErr, writeErr, w.Close()} {
+		wantError(t, err, net.ErrClosed)
+		if got := CloseStatus(err); got != 4000 {
+			t.Errorf("got close status %v, want 4000", got)
+		}
+	}
+	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "still" {
+		t.Errorf("got %q and error %v, want what the peer sent before its close", data, err)
+	}
+	_, _, err := c.ReceiveMessage()
+	wantError(t, err, net.ErrClosed)
+	s.wantSent(t, sent{true, Close, body})
+}
+
+// A slowConn returns from a write long after its bytes are at the peer.
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	time.Sleep(time.Second)
+	return n, err
+}
+
+func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
+	for name, send := range map[string]func(c *Conn, body string) error{
+		"SendMessage": func(c *Conn, body string) error { return c.SendMessage(Close, []byte(body)) },
+		"WriteFrame": func(c *Conn, body string) error {
+			return c.WriteFrame(Frame{Header{Fin: true, Opcode: Close}, []byte(body)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+				c.conn = slowConn{c.conn}
+				received := make(chan error)
+				go func() { received <- receiveAll(c) }()
+				go func() {
+					p.expectClose(4000)
+					p.send(Close, closeBody(StatusNormalClosure, ""))
+				}()
+				if err := send(c, closeBody(4000, "")); err != nil {
+					t.Error(err)
+				}
+				err := <-received
+				wantError(t, err, net.ErrClosed)
+				if got := CloseStatus(err); got != 4000 {
+					t.Errorf("got close status %v, want 4000", got)
+				}
+			})
+		})
+	}
+}
+
+func TestSendMessage_network_dies(t *testing.T) {
+	for name, send := range map[string]func(c *Conn) error{
+		"small":       func(c *Conn) error { return c.SendMessage(Text, []byte("small")) },
+		"large":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1<<17)) },
+		"ping":        func(c *Conn) error { return c.SendMessage(Ping, nil) },
+		"close":       func(c *Conn) error { return c.SendMessage(Close, nil) },
+		"frame":       func(c *Conn) error { return c.WriteFrame(Frame{}) },
+		"close frame": func(c *Conn) error { return c.WriteFrame(Frame{Header: Header{Opcode: Close}}) },
+		"stream":      func(c *Conn) error { w, err := c.MessageWriter(Text); return errors.Join(err, closeIf(w)) },
+		"long stream": func(c *Conn) error {
+			w, err := c.MessageWriter(Binary)
+			if err == nil {
+				_, err = w.Write(make([]byte, 1<<17))
+			}
+			return err
+		},
+	} {
+		c, s := play(t, nil)
+		s.writeErr = syscall.EPIPE
+		err := send(c)
+		wantError(t, err, syscall.EPIPE)
+		if CloseStatus(err) != StatusAbnormalClosure || !s.closed.Load() {
+			t.Errorf("%s: got error %v with status %v, want %v and the socket closed", name, err, CloseStatus(err), StatusAbnormalClosure)
+		}
+		_, _, err = c.ReceiveMessage()
+		wantError(t, err, syscall.EPIPE)
+	}
+}
+
+// stuck is a peer over TCP that reads nothing, with small buffers on the way.
+func stuck(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
+	fn, results := result(fn)
+	p := dialRaw(t, serve(t, func(c *Conn) error {
+		c.NetConn().(*net.TCPConn).SetWriteBuffer(4096)
+		return fn(c)
+	}, opts...))
+	p.conn.(*net.TCPConn).SetReadBuffer(4096)
+	p.handshake()
+	return results
+}
+
+func TestSendMessage_write_timeout(t *testing.T) {
+	large := make([]byte, 32<<20)
+	t.Run("frees a sender from a peer that reads nothing", func(t *testing.T) {
+		results := stuck(t, func(c *Conn) error { return c.SendMessage(Binary, large) }, WriteTimeout(50*time.Millisecond))
+		err := await(t, results)
+		wantError(t, err, os.ErrDeadlineExceeded)
+		wantMention(t, fmt.Sprint(err), "WriteTimeout 50ms")
+		if got := CloseStatus(err); got != StatusAbnormalClosure {
+			t.Errorf("got close status %v, want %v", got, StatusAbnormalClosure)
+		}
+	})
+	t.Run("frees a stream and those who wait for it", func(t *testing.T) {
+		results := stuck(t, func(c *Conn) error {
+			w, err := c.MessageWriter(Binary)
+			if err != nil {
+				return err
+			}
+			waited := make(chan error)
+			go func() { waited <- c.SendMessage(Text, nil) }()
+			_, err = w.Write(large)
+			wantError(t, <-waited, os.ErrDeadlineExceeded)
+			return err
+		}, WriteTimeout(50*time.Millisecond))
+		wantError(t, await(t, results), os.ErrDeadlineExceeded)
+	})
+	t.Run("is a minute if nothing else is said", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, _ := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			began := time.Now()
+			err := c.SendMessage(Text, []byte("unread"))
+			wantError(t, err, os.ErrDeadlineExceeded)
+			if waited := time.Since(began).Round(time.Millisecond); waited != time.Minute {
+				t.Errorf("waited for %v, want 1m", waited)
+			}
+			if again := c.SendMessage(Text, nil); again != err {
+				t.Errorf("got error %v, want %v again: nobody knows what was written", again, err)
+			}
+		})
+	})
+	t.Run("0 waits for ever", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
+			defer c.conn.Close()
+			go func() {
+				time.Sleep(1000 * time.Hour)
+				p.expect(Text, "patience")
+			}()
+			if err := c.SendMessage(Text, []byte("patience")); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("ends a connection that cannot send its pongs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			defer c.conn.Close()
+			// That the user's deadline has passed as well does not matter.
+			c.SetWriteDeadline(past)
+			c.SetReadDeadline(time.Now().Add(time.Hour))
+			go p.send(Ping, "")
+			began := time.Now()
+			_, _, err := c.ReceiveMessage()
+			if waited := time.Since(began).Round(time.Millisecond); waited != time.Minute || CloseStatus(err) != StatusAbnormalClosure {
+				t.Errorf("got error %v after %v, want a dead connection after 1m", err, waited)
+			}
+		})
+	})
+}
+
+func TestSendMessage_write_deadline(t *testing.T) {
+	t.Run("cuts off a frame and ends the connection", func(t *testing.T) {
+		results := stuck(t, func(c *Conn) error {
+			c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+			err := c.SendMessage(Binary, make([]byte, 32<<20))
+			if again := c.SendMessage(Binary, nil); again != err {
+				t.Errorf("got error %v, want %v again", again, err)
+			}
+			return err
+		})
+		err := await(t, results)
+		wantError(t, err, os.ErrDeadlineExceeded)
+		if got := CloseStatus(err); got != StatusAbnormalClosure {
+			t.Errorf("got close status %v, want %v", got, StatusAbnormalClosure)
+		}
+	})
+	t.Run("in the past sends nothing and leaves the connection usable", func(t *testing.T) {
+		fn, results := result(func(c *Conn) error {
+			c.SetWriteDeadline(time.Now().Add(-time.Second))
+			for _, send := range []error{
+				c.SendMessage(Text, []byte("never")), c.SendMessage(Binary, make([]byte, 1<<17)),
+				c.SendMessage(Ping, nil), c.WriteFrame(Frame{}), c.SendJSON(1),
+			} {
+				wantError(t, send, os.ErrDeadlineExceeded)
+			}
+			c.SetWriteDeadline(time.Time{})
+			return c.SendMessage(Text, []byte("now"))
+		})
+		p := dial(t, serve(t, fn))
+		p.expect(Text, "now")
+		p.expectClose(StatusNormalClosure)
+		p.conn.Close()
+		if err := await(t, results); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, timeout := range []time.Duration{0, time.Minute} {
+		t.Run(fmt.Sprintf("is kept to the moment with WriteTimeout %v", timeout), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(timeout))
+				defer c.conn.Close()
+				began := time.Now()
+				c.SetWriteDeadline(began.Add(time.Second))
+				wantError(t, c.SendMessage(Text, []byte("unread")), os.ErrDeadlineExceeded)
+				if waited := time.Since(began); waited != time.Second {
+					t.Errorf("waited for %v, want 1s", waited)
+				}
+				wantStillSends(t, c, p)
+			})
+		})
+	}
+	t.Run("wakes who is sending, and is gone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			defer c.conn.Close()
+			sent := make(chan error)
+			go func() { sent <- c.SendMessage(Text, []byte("unread")) }()
+			synctest.Wait()
+			c.SetWriteDeadline(past)
+			c.SetWriteDeadline(time.Time{})
+			wantError(t, <-sent, os.ErrDeadlineExceeded)
+			wantStillSends(t, c, p)
+		})
+	})
+}
+
+// wantStillSends checks that c can send, with no deadline.
+func wantStillSends(t *testing.T, c *Conn, p *peer) {
+	t.Helper()
+	c.SetWriteDeadline(time.Time{})
+	go c.SendMessage(Text, []byte("usable"))
+	p.expect(Text, "usable")
+}
+
+// TestPong_behind_a_blocked_sender floods a connection with pings whose sending
+// side is held by a peer that does not read yet.
+func TestPong_behind_a_blocked_sender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+		sent := make(chan error)
+		go func() { sent <- c.SendMessage(Binary, []byte("blocked")) }()
+		synctest.Wait()
+		go func() {
+			for i := range 100 {
+				p.send(Ping, fmt.Sprint("ping ", i))
+			}
+			p.send(Text, "behind the pings")
+		}()
+		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "behind the pings" {
+			t.Fatalf("got %q and error %v, want a reader that is not blocked", data, err)
+		}
+		p.expect(Binary, "blocked")
+		p.expect(Pong, "ping 99")
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		go receiveAll(c)
+		p.expectNothing()
+		p.conn.Close()
+	})
+}
+
+func TestPong_is_sent_whole(t *testing.T) {
+	c, s := play(t, pieces(clientFrame(true, Ping, strings.Repeat("p", 125)), clientFrame(true, Ping, ""), clientFrame(true, Text, "x")))
+	if _, _, err := c.ReceiveMessage(); err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{append(unhex("8a 7d"), strings.Repeat("p", 125)...), unhex("8a 00")}
+	if len(s.writes) != 2 || !bytes.Equal(s.writes[0], want[0]) || !bytes.Equal(s.writes[1], want[1]) {
+		t.Errorf("got writes %x, want %x", s.writes, want)
+	}
+}
+
+func TestPong_goes_out_before_a_close(t *testing.T) {
+	c, s := play(t, nil)
+	c.out.lock.lock()
+	c.sendPong([]byte("waits for the lock"))
+	if err := c.writeClose(nil); err != nil {
+		t.Error(err)
+	}
+	c.unlockSender()
+	s.wantSent(t, sent{true, Pong, "waits for the lock"}, sent{true, Close, ""})
+}
