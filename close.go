@@ -53,6 +53,7 @@ func (c *Conn) end(err error) bool {
 func (c *Conn) closeSocket() {
 	c.conn.Close()
 	c.keepalive.alarm.stop()
+	c.out.flushAlarm.stop()
 	close(c.gone)
 }
 
@@ -86,7 +87,6 @@ func (c *Conn) abort(err error, payload []byte) {
 	if !c.end(err) {
 		return
 	}
-	c.keepalive.ignoreSilence()
 	c.setClosingDeadline(past)
 	c.sendLastClose(payload)
 	c.in.lock.lock()
@@ -132,6 +132,7 @@ func failPayload(err error) []byte {
 // sendLastClose sends a close frame on a connection that has ended, behind
 // everything that is being sent.
 func (c *Conn) sendLastClose(payload []byte) {
+	c.keepalive.ignoreSilence()
 	limit := c.opts.closeTimeout
 	if limit == 0 {
 		limit = failTimeout
@@ -161,9 +162,7 @@ func (c *Conn) linger() {
 		return
 	}
 	c.setClosingDeadline(time.Now().Add(lingerTime))
-	if c.in.buf == nil {
-		c.in.buf = make([]byte, readBufferSize)
-	}
+	c.in.takeBuffer()
 	for {
 		if _, err := c.conn.Read(c.in.buf); err != nil {
 			return
@@ -202,6 +201,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 func (c *Conn) closeHandshake(payload []byte) error {
 	inTime := func() bool { return true }
 	if c.opts.closeTimeout > 0 {
+		c.keepalive.ignoreSilence()
 		inTime = c.closeSocketAfter(c.opts.closeTimeout)
 	}
 	c.setClosingDeadline(past)
@@ -272,6 +272,7 @@ func (c *Conn) drainPayload() error {
 // release waits for the goroutines of a connection whose socket is closed.
 func (c *Conn) release() {
 	c.keepalive.alarm.wait()
+	c.out.flushAlarm.wait()
 	c.streamWait.set(time.Time{})
 	if c.inbox != nil {
 		c.inbox.release()

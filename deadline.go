@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,10 +12,11 @@ import (
 type deadlines struct {
 	mu          sync.Mutex
 	read, write time.Time // what the user asked for
-	polling     bool      // the watchdog has the read deadline, for a moment
-	readers     int       // who wants the receiving side and sends the watchdog away
-	closing     bool      // the close handshake has it, for good
-	lifted      bool      // the write deadline is off the socket, for a control frame
+	hasWrite    atomic.Bool
+	polling     bool // the watchdog has the read deadline, for a moment
+	readers     int  // who wants the receiving side and sends the watchdog away
+	closing     bool // the close handshake has it, for good
+	lifted      bool // the write deadline is off the socket, for a control frame
 }
 
 // past is a deadline that makes a blocked read return at once.
@@ -56,6 +58,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.write = t
+	d.hasWrite.Store(!t.IsZero())
 	if d.lifted {
 		return nil
 	}

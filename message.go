@@ -270,7 +270,8 @@ func (c *Conn) SendJSON(v any) error {
 
 // SendMessage sends one frame: a Text or Binary message, a Ping or Pong, or the
 // Close that begins the close handshake. It returns when the frame is in the
-// kernel; data is read until then, never changed and never kept.
+// kernel, or on its way there with others, see [WriteCoalescing]; data is read until
+// then, never changed and never kept.
 //
 // What the peer would have to fail the connection for is not sent: Text that is
 // not UTF-8 is [ErrInvalidUTF8], Continuation and reserved opcodes are

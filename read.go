@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 )
-
-// readBufferSize is what one read from the socket asks for. Payloads larger than
-// what is left of it are read past it, straight into the message.
-const readBufferSize = 4096
 
 // receiver is the receiving side of a Conn: socket → read buffer → header →
 // limits → payload. Its lock guards all of it.
@@ -17,8 +14,11 @@ type receiver struct {
 	lock lock
 
 	// What was read from the socket and not yet used is buf[r:w].
-	buf  []byte
-	r, w int
+	buf    []byte
+	r, w   int
+	filled bool        // the last read filled the buffer: there was more to read
+	more   atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
+	ready  *readiness  // nil where a read needs a buffer to wait with
 
 	// The frame whose header was taken from the buffer and whose payload was
 	// not yet, not wholly: it is open.
@@ -98,21 +98,37 @@ func (c *Conn) readFailed(err error) error {
 	return c.die("receiving", err)
 }
 
-// fill reads once from the socket into the buffer, which is not full.
+// fill reads once from the socket into the buffer, in which there is no whole
+// frame. It may have to wait, so what was to be sent along with more is sent now.
 func (c *Conn) fill() error {
 	in := &c.in
-	switch {
-	case in.buf == nil:
-		in.buf = make([]byte, readBufferSize)
-	case in.r == in.w:
-		in.r, in.w = 0, 0
-	case in.w == len(in.buf):
-		in.w = copy(in.buf, in.buf[in.r:in.w])
-		in.r = 0
+	if in.more.Load() {
+		in.more.Store(false)
 	}
-	n, err := c.readSocket(in.buf[in.w:])
+	if c.out.deferred.Load() {
+		c.flushSoon()
+	}
+	n, err := c.fillBuffer()
 	in.w += n
+	in.filled = err == nil && in.w == len(in.buf)
 	return err
+}
+
+func (c *Conn) fillBuffer() (int, error) {
+	in := &c.in
+	if in.ready == nil || in.r < in.w {
+		in.takeBuffer()
+		return c.readSocket(in.buf[in.w:])
+	}
+	if err := c.err(); err != nil && !in.draining {
+		return 0, err
+	}
+	n, err := in.ready.fill()
+	if err != nil {
+		return 0, c.readFailed(err)
+	}
+	c.heard()
+	return n, nil
 }
 
 // buffered is what was read from the socket and not yet used.
@@ -242,6 +258,11 @@ func (c *Conn) endFrame() (last bool, err error) {
 		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	in.endMessage()
+	if wholeFrame(in.buffered()) {
+		in.more.Store(true)
+	} else if in.more.Load() {
+		in.more.Store(false)
+	}
 	return true, nil
 }
 
@@ -278,7 +299,7 @@ func (c *Conn) readPayloadBytes(p []byte) (int, error) {
 	in := &c.in
 	if in.r == in.w {
 		if len(p) >= readBufferSize {
-			return c.readSocket(p[:min(len(p), maxRead)])
+			return c.readPast(p[:min(len(p), maxRead)])
 		}
 		if err := c.fill(); err != nil {
 			return 0, err
@@ -287,6 +308,14 @@ func (c *Conn) readPayloadBytes(p []byte) (int, error) {
 	n := copy(p, in.buffered())
 	in.r += n
 	return n, nil
+}
+
+// readPast reads straight into a message.
+func (c *Conn) readPast(p []byte) (int, error) {
+	if c.out.deferred.Load() {
+		c.flushSoon()
+	}
+	return c.readSocket(p)
 }
 
 // maxRead bounds a read into a message, so that the piece is still in the cache

@@ -244,6 +244,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffe
 		born:        time.Now(),
 		gone:        make(chan struct{}),
 	}
+	c.in.ready = newReadiness(nc, &c.in)
 	if len(buffered) > 0 {
 		c.in.buf = make([]byte, max(readBufferSize, len(buffered)))
 		c.in.w = copy(c.in.buf, buffered)

@@ -22,15 +22,21 @@ type sender struct {
 	// Control frames that found the lock taken. Whoever holds it sends them when
 	// it lets go, so neither a reader nor the watchdog waits for a slow sender.
 	waiting control
+
+	// Frames that wait to be written together, see coalesce.go.
+	pending    []byte
+	deferred   atomic.Bool // there are some
+	flushAlarm alarm
 }
 
 // control is at most one ping and one pong: RFC 6455 section 5.5.3 lets an
 // endpoint answer only the latest ping, and so a flood of them takes no memory.
 type control struct {
-	any  atomic.Bool
-	mu   sync.Mutex
-	ping bool
-	pong []byte // nil: none
+	any   atomic.Bool
+	mu    sync.Mutex
+	ping  bool
+	pong  []byte // nil: none
+	flush bool   // nor does who wants the pending frames written
 }
 
 // fragmentSize is what a MessageWriter gathers: it bounds what a message that is
@@ -68,7 +74,10 @@ func (c *Conn) unlockSender() {
 // sendWaiting sends the control frames that wait. What cannot be sent any more
 // is dropped: the connection has ended, or the next ping makes up for it.
 func (c *Conn) sendWaiting() {
-	ping, pong := c.out.waiting.take()
+	ping, pong, flush := c.out.waiting.take()
+	if flush && len(c.out.pending) > 0 {
+		c.flush()
+	}
 	if pong != nil && c.sendErr() == nil {
 		c.writeOwn(Header{Fin: true, Opcode: Pong}, pong)
 	}
@@ -77,13 +86,13 @@ func (c *Conn) sendWaiting() {
 	}
 }
 
-func (w *control) take() (ping bool, pong []byte) {
+func (w *control) take() (ping bool, pong []byte, flush bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	ping, pong = w.ping, w.pong
-	w.ping, w.pong = false, nil
+	ping, pong, flush = w.ping, w.pong, w.flush
+	w.ping, w.pong, w.flush = false, nil, false
 	w.any.Store(false)
-	return ping, pong
+	return ping, pong, flush
 }
 
 // sendPong answers a ping. payload is read only until it returns.
@@ -144,8 +153,16 @@ func (c *Conn) noteCloseSent(payload []byte) {
 	c.expectClose()
 }
 
-// write puts one frame on the wire, in one write. The lock of c.out is held.
+// write puts one frame on the wire, in one write, alone or along with those that
+// wait. The lock of c.out is held.
 func (c *Conn) write(h Header, payload []byte) error {
+	later := c.mayDefer(h)
+	if later || len(c.out.pending) > 0 {
+		done, err := c.coalesce(h, payload, later)
+		if done || err != nil {
+			return err
+		}
+	}
 	c.beginWrite()
 	n, err := writeFrame(c.conn, h, payload)
 	c.endWrite()
