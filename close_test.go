@@ -353,6 +353,21 @@ func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
 	}
 }
 
+// Who closes a connection that has been silent for long still gives the peer the
+// time to answer.
+func TestClose_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+		w := witnessed(p, false)
+		time.Sleep(9 * time.Second)
+		time.AfterFunc(3*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		if err := c.Close(4000, ""); err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		took(t, "Close", w.start, 12*time.Second)
+	})
+}
+
 func TestClose_without_CloseTimeout(t *testing.T) {
 	forEver := []Option{CloseTimeout(0), PingInterval(0), ConnectionTimeout(time.Minute)}
 	t.Run("waits for a late answer", func(t *testing.T) {
@@ -824,6 +839,18 @@ func TestAbort_of_what_has_ended_does_nothing(t *testing.T) {
 	_, _, err := c.ReceiveMessage()
 	c.abort(ErrProtocol, nil)
 	wantSticky(t, c, err)
+}
+
+// What is left to do has bounds of its own.
+func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
+		start := time.Now()
+		time.Sleep(9 * time.Second)
+		c.abort(ErrProtocol, nil) // the peer reads nothing
+		took(t, "abort", start, 13*time.Second)
+		c.Close(StatusNormalClosure, "")
+	})
 }
 
 // brokenRule is an ErrProtocol with a text to choose.

@@ -107,6 +107,29 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 	})
 }
 
+// The keepalive reads while the reader waits for fn, and leaves what it finds.
+func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, ConnectionTimeout(20*time.Second))
+		w := witnessed(p, true)
+		const messages = 100
+		for i := range messages {
+			w.send(clientFrame(true, Text, fmt.Sprint(i)))
+		}
+		done := serveConcurrent(c, func(c *Conn) error {
+			time.Sleep(2 * time.Hour)
+			for i := range messages {
+				if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
+					t.Errorf("got message %q, error %v, want %d", got, err, i)
+				}
+			}
+			w.send(clientFrame(true, Close, ""))
+			return receiveAll(c)
+		})
+		wantError(t, <-done, io.EOF)
+	})
+}
+
 // concurrentEnds are ends that come behind messages which nobody has taken yet.
 var concurrentEnds = []struct {
 	name string

@@ -55,12 +55,12 @@ func TestPingInterval(t *testing.T) {
 	})
 }
 
-func TestPingInterval_keeps_time_for_hours(t *testing.T) {
+func TestPingInterval_keeps_time(t *testing.T) {
 	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
-		time.Sleep(3*time.Hour + time.Second)
+		time.Sleep(time.Hour + time.Second)
 		synctest.Wait()
-		if got := len(w.journal); got != 720 || w.journal[got-1] != "3h0m0s ping" {
-			t.Errorf("got %d pings, the last %q, want 720 and the last at 3h", got, w.journal[got-1])
+		if got := len(w.journal); got != 240 || w.journal[got-1] != "1h0m0s ping" {
+			t.Errorf("got %d pings, the last %q, want 240 and the last at 1h", got, w.journal[got-1])
 		}
 		c.Close(4000, "")
 		end()
@@ -368,6 +368,20 @@ func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 		}
 		took(t, "the poll", start, 0)
 		c.readerDone()
+		p.conn.Close()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+// A tick may be on its way when the connection begins to end.
+func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+		c.keepalive.ignoreSilence()
+		time.Sleep(time.Hour)
+		if err := c.err(); err != nil {
+			t.Errorf("the connection has ended: %v", err)
+		}
 		p.conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})

@@ -136,7 +136,7 @@ func wantMention(t testing.TB, text string, parts ...string) {
 	}
 }
 
-// A receiver receives one message in one of the ways there are. Deadlines that
+// A receiveFunc receives one message in one of the ways there are. Deadlines that
 // expire on the way are counted, and it goes on.
 type receiveFunc func(c *Conn, expired *int) (Opcode, []byte, error)
 

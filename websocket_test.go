@@ -480,6 +480,44 @@ func TestContext_made_after_the_end(t *testing.T) {
 	}
 }
 
+// Every method may be called from any goroutine, whatever the others do and
+// however the connection ends.
+func TestConn_is_safe_for_everybody_at_once(t *testing.T) {
+	for _, tt := range connEnds {
+		t.Run(tt.name, func(t *testing.T) {
+			c, p := dialConn(t, PingInterval(time.Millisecond))
+			var wg sync.WaitGroup
+			wg.Go(func() { io.Copy(io.Discard, p.conn) })
+			for name, call := range everyMethod {
+				if name == "Close" || name == "SendMessage/Close" {
+					continue
+				}
+				wg.Go(func() {
+					for c.err() == nil {
+						call(c)
+					}
+				})
+			}
+			wg.Go(func() {
+				for c.err() == nil {
+					if w, err := c.MessageWriter(Binary); err == nil {
+						w.Write(make([]byte, 5000))
+						w.Close()
+					}
+				}
+			})
+			for range 20 {
+				p.write(join(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
+			}
+			tt.end(c, p)
+			c.Close(StatusNormalClosure, "")
+			p.conn.Close()
+			wg.Wait()
+			wantSticky(t, c, c.err())
+		})
+	}
+}
+
 // misbehaviour is what a healthy connection must not notice.
 var misbehaviour = map[string]func(p *peer){
 	"reads nothing": func(p *peer) {
