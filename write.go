@@ -71,14 +71,14 @@ func (c *Conn) unlockSender() {
 	}
 }
 
-// sendWaiting sends the control frames that wait. What cannot be sent any more
-// is dropped: the connection has ended, or the next ping makes up for it.
+// sendWaiting sends the control frames that wait, a pong also on a connection that
+// has ended, ahead of the close frame. What cannot be sent any more is dropped.
 func (c *Conn) sendWaiting() {
 	ping, pong, flush := c.out.waiting.take()
 	if flush && len(c.out.pending) > 0 {
 		c.flush()
 	}
-	if pong != nil && c.sendErr() == nil {
+	if pong != nil && !c.out.closeSent.Load() {
 		c.writeOwn(Header{Fin: true, Opcode: Pong}, pong)
 	}
 	if ping && c.sendErr() == nil {
