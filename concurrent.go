@@ -44,6 +44,7 @@ func (b *inbox) put(c *Conn) bool {
 	op, data, err := c.receive(nil)
 	c.in.lock.unlock()
 	if err != nil {
+		c.die("receiving", err) // if it has not: a deadline that a wrapped socket sets itself
 		return false
 	}
 	select {
