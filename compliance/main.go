@@ -1,0 +1,103 @@
+// Compliance is the echo server to point a WebSocket conformance suite at: every
+// message comes back as it came, limits are wide, and nothing is sent that is no
+// answer. Docs/autobahn.md says how to run the Autobahn suite against it.
+//
+//	go run ./compliance -addr :9001
+package main
+
+import (
+	"context"
+	"flag"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+const (
+	// grace is how long connections may take to say goodbye when the server stops.
+	grace = 10 * time.Second
+
+	// maxFragments lets a message of the largest size come an octet at a time.
+	maxFragments = 1 << 30
+)
+
+func main() {
+	addr := flag.String("addr", ":9001", "`host:port` to listen on")
+	maxMessage := flag.Int64("max-message", 16<<20, "largest message in `bytes`, 1 GiB at most")
+	maxFrame := flag.Int64("max-frame", 16<<20, "largest frame in `bytes`, 1 GiB at most")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second Ctrl-C ends the program at once.
+	context.AfterFunc(ctx, stop)
+	l, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Printf("echoing on ws://%v", l.Addr())
+	if err := serve(ctx, l, *maxMessage, *maxFrame); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve echoes on l until ctx is done, and then closes every connection with 1001.
+func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) error {
+	echo := websocket.Handle(
+		func(c *websocket.Conn) error { return echoUntil(ctx, c) },
+		websocket.AcceptConnection(websocket.AnyOrigin),
+		websocket.MaxMessageSize(maxMessage),
+		websocket.MaxFrameSize(maxFrame),
+		websocket.MaxFragments(maxFragments),
+		// A suite compares all that it gets with what it expects, and a ping of
+		// our own is in no list.
+		websocket.PingInterval(0),
+	)
+	// Shutdown does not wait for connections that were upgraded.
+	var open sync.WaitGroup
+	srv := &http.Server{
+		ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			open.Add(1)
+			defer open.Done()
+			echo.ServeHTTP(w, r)
+		}),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := srv.Shutdown(ctx)
+	<-served
+	open.Wait() // bounded by CloseTimeout
+	return err
+}
+
+// echoUntil sends back what comes until the peer closes or ctx is done.
+func echoUntil(ctx context.Context, c *websocket.Conn) error {
+	stop := context.AfterFunc(ctx, func() { c.Close(websocket.StatusGoingAway, "") })
+	defer stop()
+	var buf []byte
+	for {
+		op, msg, err := c.AppendMessage(buf[:0])
+		if err != nil {
+			return err
+		}
+		if err := c.SendMessage(op, msg); err != nil {
+			return err
+		}
+		buf = msg
+	}
+}

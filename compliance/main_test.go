@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+// A connection is echoed to, and closed with 1001 when the server stops.
+func TestServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx, l, 1<<20, 1<<20) }()
+
+	conn, br := dial(t, l.Addr().String())
+	hello := websocket.Frame{
+		Header:  websocket.Header{Fin: true, Opcode: websocket.Text, Masked: true},
+		Payload: []byte("hello"),
+	}
+	for range 2 {
+		if err := websocket.WriteFrame(conn, hello); err != nil {
+			t.Fatal(err)
+		}
+		expectFrame(t, br, websocket.Text, "hello")
+	}
+
+	stop()
+	expectFrame(t, br, websocket.Close, "\x03\xe9")
+	answer := websocket.Frame{
+		Header:  websocket.Header{Fin: true, Opcode: websocket.Close, Masked: true},
+		Payload: []byte("\x03\xe9"),
+	}
+	if err := websocket.WriteFrame(conn, answer); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
+		t.Errorf("behind the close frame came %x, %v", rest, err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+}
+
+func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	request := []string{"GET / HTTP/1.1", "Host: " + addr, "Origin: http://elsewhere.test", "Upgrade: websocket", "Connection: Upgrade",
+		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""}
+	if _, err := io.WriteString(conn, strings.Join(request, "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	br := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("handshake answered with %s", resp.Status)
+	}
+	return conn, br
+}
+
+func expectFrame(t *testing.T, br *bufio.Reader, op websocket.Opcode, payload string) {
+	t.Helper()
+	f, err := websocket.ReadFrame(br, 1<<20)
+	if err != nil || f.Opcode != op || string(f.Payload) != payload {
+		t.Fatalf("got %v %q, %v, want %v %q", f.Opcode, f.Payload, err, op, payload)
+	}
+}
