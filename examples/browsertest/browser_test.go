@@ -1,0 +1,342 @@
+package browsertest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+// What TestMain sets up for all tests.
+var (
+	chatBinary string
+	browser    context.Context
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("BROWSERTEST") == "skip" {
+		fmt.Println("skipped, as BROWSERTEST says")
+		return
+	}
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "browsertest:", err)
+		os.Exit(1)
+	}
+	os.Exit(code)
+}
+
+// runTests builds the chat and starts the browser before the tests, and cleans up
+// behind them.
+func runTests(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "browsertest")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+
+	chatBinary = filepath.Join(dir, "chat")
+	if out, err := exec.Command("go", "build", "-C", "../chat", "-o", chatBinary, ".").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("building the chat: %w\n%s", err, out)
+	}
+	chromium, err := findChromium()
+	if err != nil {
+		return 0, err
+	}
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(chromium),
+		chromedp.UserDataDir(filepath.Join(dir, "profile")),
+		chromedp.NoFirstRun,
+		chromedp.NoDefaultBrowserCheck,
+		chromedp.Headless,
+		chromedp.NoSandbox, // it cannot be had as root, nor in most containers
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-background-timer-throttling", true),
+		chromedp.Flag("disable-backgrounding-occluded-windows", true),
+		chromedp.Flag("disable-renderer-backgrounding", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true))
+	defer cancel()
+	browser, cancel = chromedp.NewContext(allocator)
+	defer cancel()
+	if err := chromedp.Run(browser); err != nil {
+		return 0, fmt.Errorf("starting %s: %w", chromium, err)
+	}
+	return m.Run(), nil
+}
+
+func findChromium() (string, error) {
+	names := []string{"chromium", "chromium-browser", "google-chrome"}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("none of %s is in PATH: install one, or set BROWSERTEST=skip", strings.Join(names, ", "))
+}
+
+func TestTalk(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	bob := join(t, s.url(), "Bob")
+	ada.seesPeople("Ada", "Bob")
+	bob.seesPeople("Ada", "Bob")
+
+	const markup = `<img src=x onerror="alert(1)"> & <b>bold</b>`
+	ada.say("Hello, Bob")
+	bob.sees("Ada", "Hello, Bob")
+	bob.say(markup)
+	for _, p := range []*tab{ada, bob} {
+		p.sees("Ada", "Hello, Bob")
+		p.sees("Bob", markup)
+	}
+
+	late := join(t, s.url(), "Cy")
+	late.sees("Ada", "Hello, Bob")
+	late.sees("Bob", markup)
+	ada.seesPeople("Ada", "Bob", "Cy")
+
+	bob.run(chromedp.Click("#leave"))
+	ada.seesPeople("Ada", "Cy")
+	bob.until("back at the door", `!document.querySelector("#door").hidden && document.querySelector("#room").hidden`)
+	bob.run(chromedp.SetValue("#name", "cy"), chromedp.Click("#join button"))
+	bob.until("told that the name is taken", `document.querySelector("#refusal").textContent === "The name cy is taken"`)
+
+	ada.run(chromedp.Reload())
+	ada.online()
+	ada.seesPeople("Ada", "Cy")
+	ada.sees("Ada", "Hello, Bob")
+}
+
+func TestCutOff(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	line := startProxy(t, s.addr)
+	ada := join(t, s.url(), "Ada")
+	bob := join(t, "http://"+line.addr, "Bob")
+	ada.say("Before")
+	bob.sees("Ada", "Before")
+
+	line.cut()
+	bob.offline()
+	ada.seesPeople("Ada")
+	bob.until("closed without a close frame", "closeCodes[0] === %s", websocket.StatusAbnormalClosure)
+	ada.say("Bob does not hear this")
+	bob.say("Nobody hears this")
+
+	line.mend()
+	bob.online()
+	ada.seesPeople("Ada", "Bob")
+	ada.sees("Bob", "Nobody hears this")
+	ada.say("After")
+	for _, text := range []string{"Before", "Bob does not hear this", "After"} {
+		bob.sees("Ada", text)
+	}
+	bob.say("And back")
+	ada.sees("Bob", "And back")
+	bob.sees("Bob", "Nobody hears this")
+}
+
+// A network can break so that nobody is told: here, the server stands still.
+func TestSilence(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	bob := join(t, s.url(), "Bob")
+
+	s.signal(syscall.SIGSTOP)
+	ada.say("Is anybody there?")
+	ada.offline()
+
+	s.signal(syscall.SIGCONT)
+	ada.online()
+	for _, p := range []*tab{ada, bob} {
+		p.sees("Ada", "Is anybody there?")
+		p.seesPeople("Ada", "Bob")
+	}
+	bob.say("I am")
+	ada.sees("Bob", "I am")
+	bob.sees("Ada", "Is anybody there?")
+}
+
+func TestRestart(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	bob := join(t, s.url(), "Bob")
+	ada.say("Before")
+	bob.sees("Ada", "Before")
+
+	s.stop()
+	for _, p := range []*tab{ada, bob} {
+		p.until("told of the server's going away", "closeCodes[0] === %s", websocket.StatusGoingAway)
+		p.offline()
+	}
+
+	startServer(t, s.addr)
+	for _, p := range []*tab{ada, bob} {
+		p.online()
+		p.seesPeople("Ada", "Bob")
+	}
+	bob.say("After")
+	ada.sees("Bob", "After")
+	ada.sees("Ada", "Before")
+}
+
+// The longer the server is away, the less often a page asks for it.
+func TestBackOff(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada", hurry)
+	s.stop()
+	ada.until("ten delays have begun", "delays.length >= 10")
+	var delays []float64
+	ada.eval(&delays, "delays")
+	for i, got := range delays {
+		most := min(500*float64(int(1)<<i), 30_000)
+		if got < most/2 || got > most {
+			t.Errorf("delay %d is %.0f ms, want %.0f to %.0f", i+1, got, most/2, most)
+		}
+	}
+	startServer(t, s.addr)
+	ada.online()
+}
+
+// hurry makes time go fifty times as fast for delays of the page, and records
+// them. What it waits for from the server may take as long as it does.
+const hurry = `
+	window.delays = [];
+	const [set, now] = [setTimeout, Date.now];
+	Date.now = () => 50 * now();
+	window.setTimeout = (f, ms) => {
+		if (ms === 10_000) return set(f, ms);
+		delays.push(ms);
+		return set(f, ms / 50);
+	};`
+
+// A page from elsewhere must not talk in the name of who looks at it.
+func TestOriginElsewhere(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "<!doctype html><title>Elsewhere</title>")
+	}))
+	defer elsewhere.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(elsewhere.URL, "http://"), ":")
+
+	for what, origin := range map[string]string{
+		"another port": elsewhere.URL,
+		"another host": "http://localhost:" + port,
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := openTab(t, origin)
+			refusals := make(chan string, 1)
+			chromedp.ListenTarget(p.ctx, func(event any) {
+				if e, ok := event.(*network.EventWebSocketFrameError); ok {
+					refusals <- e.ErrorMessage
+				}
+			})
+			p.run(network.Enable())
+			p.eval(nil, script(`window.seen = []; const ws = new WebSocket(%s);
+				for (const type of ["open", "error", "close"]) ws.addEventListener(type, () => seen.push(type)); 0`,
+				"ws://"+s.addr+"/chat"))
+			p.until("refused", `seen.join() === "error,close" && closeCodes[0] === %s`, websocket.StatusAbnormalClosure)
+			if refusal := <-refusals; !strings.Contains(refusal, "403") {
+				t.Errorf("the browser was refused with %q, want 403", refusal)
+			}
+		})
+	}
+}
+
+func TestLayout(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	bob := join(t, s.url(), "Bob")
+	join(t, s.url(), "Grace Hopper")
+	ada.say("Has anybody tried the new frames example?")
+	bob.sees("Ada", "Has anybody tried the new frames example?")
+	bob.say("Yes, it uploads a file and shows how far it is while it does so.")
+	bob.say("The ping in the middle of a message was news to me. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
+	ada.sees("Bob", "The ping in the middle of a message was news to me. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
+	ada.say(strings.Repeat("Averylongwordthatcannotbebroken", 5))
+	ada.say("😀 مرحبا بالعالم")
+	bob.sees("Ada", "😀 مرحبا بالعالم")
+
+	for _, size := range []struct {
+		name          string
+		width, height int64
+		phone         bool
+	}{
+		{"phone", 390, 844, true},
+		{"desktop", 1280, 800, false},
+	} {
+		for _, scheme := range []string{"light", "dark"} {
+			t.Run(size.name+" "+scheme, func(t *testing.T) {
+				view := openTab(t, s.url())
+				prefer := emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})
+				view.run(emulation.SetDeviceMetricsOverride(size.width, size.height, 2, size.phone), prefer)
+				view.fits("#name")
+				view.screenshot(size.name + "-" + scheme + "-door")
+				view.run(chromedp.SendKeys("#name", "Edsger"), chromedp.Click("#join button"))
+				view.online()
+				view.sees("Ada", "😀 مرحبا بالعالم")
+				greeting := fmt.Sprintf("Good evening from a %s, %s", size.name, scheme)
+				view.say(greeting)
+				view.sees("Edsger", greeting)
+				view.fits("#text")
+				view.fits("#composer button")
+				view.fits("#leave")
+				view.fits("#messages > :last-child")
+				view.screenshot(size.name + "-" + scheme)
+			})
+		}
+	}
+}
+
+// Who reads what was said before is not moved away from it, but told that there
+// is more.
+func TestReadingBack(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	long := strings.TrimSpace(strings.Repeat("many words ", 80))
+	ada.say(long)
+	ada.say("The end")
+
+	reader := openTab(t, s.url())
+	reader.run(emulation.SetDeviceMetricsOverride(390, 500, 2, true),
+		chromedp.SendKeys("#name", "Reader"), chromedp.Click("#join button"))
+	reader.sees("Ada", "The end")
+	reader.fits("#messages > :last-child")
+	reader.eval(nil, `document.querySelector("#log").scrollTop = 0;
+		new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(() => painted(0))))`)
+	ada.say("Not yet")
+	reader.sees("Ada", "Not yet")
+	reader.fits("#newer")
+	reader.until("still at the beginning", `document.querySelector("#log").scrollTop === 0`)
+	reader.run(chromedp.Click("#newer"))
+	reader.fits("#messages > :last-child")
+	reader.until("not told any more", `document.querySelector("#newer").hidden`)
+}
+
+// fits checks that what selector selects is in the window, not behind something
+// else, and that nothing has to be scrolled but the messages.
+func (p *tab) fits(selector string) {
+	p.t.Helper()
+	p.until(selector+" is in the window", `(() => {
+		const it = document.querySelector(%s), r = it.getBoundingClientRect();
+		const page = document.documentElement, log = document.querySelector("#log");
+		return r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight
+			&& it.contains(document.elementFromPoint((r.left + r.right) / 2, (r.top + r.bottom) / 2))
+			&& page.scrollWidth <= innerWidth && page.scrollHeight <= innerHeight && log.scrollWidth <= log.clientWidth;
+	})()`, selector)
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+const limit = 3 << 20
+
+// start runs the server and returns its URL and its directory.
+func start(t *testing.T) (url, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	srv := httptest.NewServer(routes(dir, limit))
+	t.Cleanup(srv.Close)
+	return "ws" + strings.TrimPrefix(srv.URL, "http") + "/upload", dir
+}
+
+func connect(t *testing.T, url string) *client {
+	t.Helper()
+	c, err := dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.conn.Close() })
+	c.conn.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// testData is n bytes, no two pages alike.
+func testData(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	return b
+}
+
+func sumOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func TestUpload(t *testing.T) {
+	for _, size := range []int{0, 1, fragmentSize - 1, fragmentSize, 2*tellEvery + 1, limit} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			url, dir := start(t)
+			data := testData(size)
+			path := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(path, data, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			if err := upload(url, path, &out); err != nil {
+				t.Fatal(err)
+			}
+
+			var want strings.Builder
+			for n := tellEvery; n <= size; n += tellEvery {
+				fmt.Fprintf(&want, "%d of %d bytes\n", n, size)
+			}
+			fmt.Fprintf(&want, "%d of %d bytes\nSHA-256 %s\n", size, size, sumOf(data))
+			if out.String() != want.String() {
+				t.Errorf("the client printed\n%swant\n%s", out.String(), want.String())
+			}
+			got, err := os.ReadFile(filepath.Join(dir, sumOf(data)))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("the server keeps %d bytes with error %v, want the %d that were sent", len(got), err, size)
+			}
+		})
+	}
+}
+
+// Control frames come between the fragments of a message and are answered there;
+// several files go over one connection.
+func TestFrames(t *testing.T) {
+	url, dir := start(t)
+	c := connect(t, url)
+	for _, file := range []string{"", "a file", "another"} {
+		half := len(file) / 2
+		c.frame(t, websocket.Binary, false, file[:half])
+		c.frame(t, websocket.Ping, true, "still there?")
+		c.expect(t, websocket.Pong, "still there?")
+		c.frame(t, websocket.Continuation, false, "")
+		c.frame(t, websocket.Pong, true, "I am")
+		c.frame(t, websocket.Continuation, true, file[half:])
+		want, err := json.Marshal(progress{int64(len(file)), sumOf([]byte(file))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.expect(t, websocket.Text, string(want))
+	}
+	c.frame(t, websocket.Close, true, "\x03\xe8")
+	c.expect(t, websocket.Close, "")
+	if _, err := c.r.ReadByte(); err != io.EOF {
+		t.Errorf("after the close handshake the connection gave %v, want EOF", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 3 {
+		t.Errorf("the server keeps %v with error %v, want 3 files", files, err)
+	}
+}
+
+func (c *client) frame(t *testing.T, op websocket.Opcode, fin bool, payload string) {
+	t.Helper()
+	if err := c.write(op, fin, []byte(payload)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *client) expect(t *testing.T, op websocket.Opcode, payload string) {
+	t.Helper()
+	f, err := websocket.ReadFrame(c.r, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Opcode != op || string(f.Payload) != payload {
+		t.Fatalf("got a %v frame with %q, want %v with %q", f.Opcode, f.Payload, op, payload)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	frame := func(op websocket.Opcode, fin bool, size int) websocket.Frame {
+		h := websocket.Header{Fin: fin, Opcode: op, Masked: true}
+		return websocket.Frame{Header: h, Payload: make([]byte, size)}
+	}
+	reserved := frame(websocket.Binary, true, 1)
+	reserved.RSV1 = true
+	begin := frame(websocket.Binary, false, 1)
+	mega := frame(websocket.Continuation, false, 1<<20)
+	for _, test := range []struct {
+		what   string
+		frames []websocket.Frame
+		code   websocket.StatusCode
+	}{
+		{"text", []websocket.Frame{frame(websocket.Text, true, 0)}, websocket.StatusUnsupportedData},
+		{"a message within a message", []websocket.Frame{begin, begin}, websocket.StatusProtocolError},
+		{"a continuation of nothing", []websocket.Frame{frame(websocket.Continuation, true, 1)}, websocket.StatusProtocolError},
+		{"a reserved bit", []websocket.Frame{reserved}, websocket.StatusProtocolError},
+		{"a reserved opcode", []websocket.Frame{begin, frame(0xB, true, 0)}, websocket.StatusProtocolError},
+		{"a fragmented ping", []websocket.Frame{begin, frame(websocket.Ping, false, 0)}, websocket.StatusProtocolError},
+		{"a long ping", []websocket.Frame{begin, frame(websocket.Ping, true, 126)}, websocket.StatusProtocolError},
+		{"a large file", []websocket.Frame{begin, mega, mega, mega}, websocket.StatusMessageTooBig},
+		{"a large frame", []websocket.Frame{frame(websocket.Binary, false, 1<<20+1)}, websocket.StatusMessageTooBig},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			url, dir := start(t)
+			c := connect(t, url)
+			for _, f := range test.frames {
+				if err := websocket.WriteFrame(c.conn, f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := c.follow(func(progress) {})
+			if got := websocket.CloseStatus(err); got != test.code {
+				t.Errorf("the server closed with %v, want %v", err, test.code)
+			}
+			expectEmpty(t, c, dir)
+		})
+	}
+}
+
+// expectEmpty waits for the server to end the connection, and looks whether
+// anything of an unfinished file is left.
+func expectEmpty(t *testing.T, c *client, dir string) {
+	t.Helper()
+	if n, err := io.Copy(io.Discard, c.r); n > 0 || err != nil {
+		t.Errorf("after its close frame the server sent %d bytes and %v, want EOF", n, err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("the server keeps %v with error %v, want nothing", files, err)
+	}
+}
+
+func TestUploadFails(t *testing.T) {
+	url, dir := start(t)
+
+	t.Run("with the server's reason", func(t *testing.T) {
+		c := connect(t, url)
+		_, err := c.transfer(bytes.NewReader(testData(3*limit)), func(progress) {})
+		why := new(websocket.CloseError)
+		if !errors.As(err, &why) || why.Code != websocket.StatusMessageTooBig {
+			t.Errorf("a file that is too large gave %v, want 1009", err)
+		}
+	})
+
+	t.Run("with an unreadable file", func(t *testing.T) {
+		broken := errors.New("the disk is broken")
+		c := connect(t, url)
+		_, err := c.transfer(io.MultiReader(bytes.NewReader(testData(fragmentSize)), iotest.ErrReader(broken)), func(progress) {})
+		if err != broken {
+			t.Errorf("got %v, want %v", err, broken)
+		}
+	})
+
+	t.Run("without a server", func(t *testing.T) {
+		path := filepath.Join(dir, "no such file")
+		for _, err := range []error{
+			upload(url, path, io.Discard),
+			upload("http://localhost/", os.Args[0], io.Discard),
+			upload(strings.TrimSuffix(url, "upload"), os.Args[0], io.Discard),
+		} {
+			if err == nil {
+				t.Error("got no error")
+			}
+		}
+	})
+}
