@@ -53,7 +53,7 @@ func (a *alarm) stop() {
 func (a *alarm) disarm() {
 	if a.armed && a.timer.Stop() {
 		a.armed = false
-		a.left()
+		a.ended()
 	}
 }
 
@@ -68,10 +68,10 @@ func (a *alarm) rung() {
 func (a *alarm) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left()
+	a.ended()
 }
 
-func (a *alarm) left() {
+func (a *alarm) ended() {
 	a.running--
 	if a.running == 0 && a.finished != nil {
 		close(a.finished)

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"strings"
@@ -51,7 +52,7 @@ func (c *Conn) end(err error) bool {
 
 // closeSocket is the last act of an end.
 func (c *Conn) closeSocket() {
-	c.conn.Close()
+	c.cutSocket()
 	c.keepalive.alarm.stop()
 	c.out.flushAlarm.stop()
 	close(c.gone)
@@ -60,7 +61,18 @@ func (c *Conn) closeSocket() {
 // closeSocketAfter bounds all that an end does on the socket. The result of stop
 // is false if the time was up.
 func (c *Conn) closeSocketAfter(d time.Duration) (stop func() bool) {
-	return time.AfterFunc(d, func() { c.conn.Close() }).Stop
+	return time.AfterFunc(d, c.cutSocket).Stop
+}
+
+// cutSocket closes the socket under whatever is going on with it. The Close of a
+// TLS connection would write first, and wait for a peer that does not read;
+// linger has said goodbye to one that does.
+func (c *Conn) cutSocket() {
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		conn.NetConn().Close()
+		return
+	}
+	c.conn.Close()
 }
 
 // die ends a connection whose socket does not work any more.
@@ -89,6 +101,7 @@ func (c *Conn) abort(err error, payload []byte) {
 	}
 	c.setClosingDeadline(past)
 	c.sendLastClose(payload)
+	defer c.closeSocketAfter(lingerTime)()
 	c.in.lock.lock()
 	defer c.in.lock.unlock()
 	c.linger()
@@ -97,7 +110,7 @@ func (c *Conn) abort(err error, payload []byte) {
 // peerClosed takes the peer's close frame and answers it with the same code. The
 // receiving side is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	c.in.closeReceived = true
+	c.in.closeReceived.Store(true)
 	if c.in.draining {
 		return errCloseReceived
 	}
@@ -133,6 +146,9 @@ func failPayload(err error) []byte {
 // everything that is being sent.
 func (c *Conn) sendLastClose(payload []byte) {
 	c.keepalive.ignoreSilence()
+	if c.out.broken.Load() {
+		return
+	}
 	limit := c.opts.closeTimeout
 	if limit == 0 {
 		limit = failTimeout
@@ -155,13 +171,14 @@ func (c *Conn) sendCloseOnce(payload []byte) {
 func (c *Conn) linger() {
 	defer c.closeSocket()
 	conn, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok && c.in.closeReceived {
+	if !ok && c.in.closeReceived.Load() {
 		return // the peer has sent its last frame: there is nothing to drain
 	}
+	defer c.closeSocketAfter(lingerTime)()
 	if ok && conn.CloseWrite() != nil {
 		return
 	}
-	c.setClosingDeadline(time.Now().Add(lingerTime))
+	c.setClosingDeadline(time.Time{})
 	c.in.takeBuffer()
 	for {
 		if _, err := c.conn.Read(c.in.buf); err != nil {
@@ -187,10 +204,13 @@ func (c *Conn) linger() {
 // call it: returning closes the connection.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	payload, err := closePayload(code, reason)
-	if err != nil {
+	if err != nil && c.err() == nil {
 		return err
 	}
 	defer c.release()
+	if c.out.closeSent.Load() {
+		code = c.out.closeCode // what the peer was told
+	}
 	if !c.end(&closedError{CloseError: CloseError{code, reason}}) {
 		<-c.gone
 		return c.err()
@@ -228,7 +248,7 @@ func (c *Conn) noAnswer() error {
 // comes hold no more: the connection is over.
 func (c *Conn) awaitClose() error {
 	in := &c.in
-	if in.closeReceived {
+	if in.closeReceived.Load() {
 		return errCloseReceived
 	}
 	in.draining, in.isText = true, false

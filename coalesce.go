@@ -1,6 +1,8 @@
 package websocket
 
 import (
+	"errors"
+	"os"
 	"sync"
 	"time"
 )
@@ -60,10 +62,16 @@ func (c *Conn) flush() error {
 	coalesceBuffers.Put((*[coalesceSize]byte)(out.pending[:coalesceSize]))
 	out.pending = nil
 	out.deferred.Store(false)
-	if err != nil {
-		return c.die("sending", err)
+	switch {
+	case err == nil:
+		return nil
+	case c.err() != nil:
+		return c.endOfSending()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.die("sending: the deadline cut a frame off", errTimedOut)
+		return c.endOfSending()
 	}
-	return nil
+	return c.sendFailed(err)
 }
 
 // flushSoon has what is pending written, by whoever holds the sending side or

@@ -40,9 +40,7 @@ func (c *Conn) readAhead() {
 // is kept, which the egg's threads do not promise: unmasking and checking happen
 // as the bytes arrive, and leave nothing to do in parallel.
 func (b *inbox) put(c *Conn) bool {
-	c.lockReceiver()
-	op, data, err := c.receive(nil)
-	c.in.lock.unlock()
+	op, data, err := c.receiveNext()
 	if err != nil {
 		c.die("receiving", err) // if it has not: a deadline that a wrapped socket sets itself
 		return false
@@ -53,6 +51,14 @@ func (b *inbox) put(c *Conn) bool {
 	case <-b.unwanted:
 		return false
 	}
+}
+
+func (c *Conn) receiveNext() (Opcode, []byte, error) {
+	if err := c.lockReceiver(); err != nil {
+		return 0, nil, err
+	}
+	defer c.in.lock.unlock()
+	return c.receive(nil)
 }
 
 // next takes the next message. Those that came before the peer ended the
@@ -71,8 +77,12 @@ func (b *inbox) next(c *Conn) (Message, error) {
 	case m, ok := <-b.messages:
 		return m, b.endOf(c, ok)
 	case <-b.deadline.wait():
+	}
+	if c.err() == nil {
 		return Message{}, errReadDeadline
 	}
+	m, ok := <-b.messages // the reader is on its way out
+	return m, b.endOf(c, ok)
 }
 
 // endOf is the error of a receive from messages: none, or the connection's.

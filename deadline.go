@@ -91,9 +91,9 @@ func (c *Conn) beginPoll(until time.Time) bool {
 	if d.closing || d.readers > 0 {
 		return false
 	}
-	d.polling = true
-	c.conn.SetReadDeadline(until)
-	return true
+	// A socket that knows no deadlines cannot be listened to for a while.
+	d.polling = c.conn.SetReadDeadline(until) == nil
+	return d.polling
 }
 
 func (c *Conn) endPoll() {
@@ -135,7 +135,7 @@ func (c *Conn) setClosingDeadline(t time.Time) {
 }
 
 // A deadline can be waited for on a channel, by those who wait for something
-// else than the socket. It costs a timer only while somebody does.
+// else than the socket. It costs a timer only once somebody has.
 type deadline struct {
 	mu      sync.Mutex
 	t       time.Time
@@ -188,8 +188,12 @@ func (d *deadline) arm() {
 func (d *deadline) fire() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.t.IsZero() && time.Until(d.t) <= 0 {
+	switch left := time.Until(d.t); {
+	case d.t.IsZero():
+	case left <= 0:
 		d.expire()
+	default:
+		d.timer.Reset(left) // or the clock was set back
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"unicode/utf8"
 )
 
@@ -121,6 +122,9 @@ type CloseError struct {
 
 // Error names the code, and quotes the reason where there is one.
 func (e *CloseError) Error() string {
+	if e == nil {
+		return "websocket: closed with nothing: a nil *CloseError"
+	}
 	if e.Reason == "" {
 		return fmt.Sprintf("websocket: closed with %v", e.Code)
 	}
@@ -129,7 +133,7 @@ func (e *CloseError) Error() string {
 
 // Is makes a close without a failure io.EOF.
 func (e *CloseError) Is(target error) bool {
-	if target != io.EOF {
+	if target != io.EOF || e == nil {
 		return false
 	}
 	return e.Code == StatusNormalClosure || e.Code == StatusGoingAway || e.Code == StatusNoStatusReceived
@@ -177,6 +181,17 @@ type deadError struct {
 func (e *deadError) Error() string { return "websocket: " + e.doing + ": " + e.err.Error() }
 func (e *deadError) Unwrap() error { return e.err }
 
+// errTimedOut is in a deadError for a write that took too long. It is not
+// os.ErrDeadlineExceeded, which every later call would then return, to a caller
+// who takes it for a connection that stays usable and tries again for ever.
+var errTimedOut = errors.New("i/o timeout")
+
+// cutOffError is what the senders get of it, whose write took too long.
+type cutOffError struct{ error }
+
+func (e cutOffError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+func (e cutOffError) Unwrap() error        { return e.error }
+
 // CloseStatus returns the close code that err carries (a [*CloseError]) or
 // stands for: 1002 for ErrProtocol, 1006 for a TCP connection that died, the
 // code sent when the connection was closed here, and so on. It returns 0 for
@@ -192,7 +207,7 @@ func CloseStatus(err error) StatusCode {
 		return 0
 	case errors.As(err, &here):
 		return here.Code
-	case errors.As(err, &peer):
+	case errors.As(err, &peer) && peer != nil:
 		return peer.Code
 	case errors.As(err, &dead), errors.Is(err, ErrCloseTimeout):
 		return StatusAbnormalClosure

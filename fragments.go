@@ -16,7 +16,9 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	if c.inbox != nil {
 		return Frame{}, errInbox(byReadFrame)
 	}
-	c.lockReceiver()
+	if err := c.lockReceiver(); err != nil {
+		return Frame{}, err
+	}
 	defer c.in.lock.unlock()
 	if err := c.claim(byReadFrame); err != nil {
 		return Frame{}, err
@@ -35,7 +37,7 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	in.open = false
 	in.endMessage()
 	if f.Opcode == Close {
-		in.closeReceived = true
+		in.closeReceived.Store(true)
 	}
 	return f, nil
 }
@@ -74,12 +76,14 @@ func (in *receiver) plainHeader() Header {
 // It waits for no MessageWriter, so a data frame can end up inside its message.
 // After a Close frame, sending methods other than WriteFrame return an error.
 func (c *Conn) WriteFrame(f Frame) error {
-	c.out.lock.lock()
-	defer c.unlockSender()
-	if err := c.err(); err != nil {
+	if err := c.lockSender(); err != nil {
 		return err
 	}
-	if f.Opcode == Close {
+	defer c.unlockSender()
+	if c.err() != nil {
+		return c.endOfSending()
+	}
+	if f.Opcode&opcodeBits == Close {
 		c.noteCloseSent(f.Payload)
 		return c.writeOwn(f.Header, f.Payload)
 	}
@@ -94,7 +98,9 @@ func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if c.inbox != nil {
 		return nil, errInbox(byReceiveFragments)
 	}
-	c.lockReceiver()
+	if err := c.lockReceiver(); err != nil {
+		return nil, err
+	}
 	defer c.in.lock.unlock()
 	if err := c.claim(byReceiveFragments); err != nil {
 		return nil, err

@@ -154,6 +154,18 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 			}
 		})
 	})
+	t.Run("checks no text, also where the keepalive has taken in the header", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := pipe(t, PingInterval(15*time.Second))
+			defer c.conn.Close()
+			go p.send(Text, "not \xff text")
+			p.expect(Ping, "")
+			time.Sleep(time.Second)
+			if f, err := c.ReadFrame(); err != nil || string(f.Payload) != "not \xff text" {
+				t.Errorf("got %q and error %v, want the frame as it came", f.Payload, err)
+			}
+		})
+	})
 	t.Run("returns the frame whose header the keepalive has taken in", func(t *testing.T) {
 		for _, r := range append(slices.Clone(receivers), rawReceiver) {
 			synctest.Test(t, func(t *testing.T) {
@@ -231,8 +243,8 @@ func TestConn_WriteFrame(t *testing.T) {
 		s.writes = nil
 	}
 	err := c.SendMessage(Text, nil)
-	if CloseStatus(err) != 4000 {
-		t.Errorf("SendMessage after the close: got error %v, want one with status 4000", err)
+	if CloseStatus(err) != StatusNoStatusReceived { // the first close frame
+		t.Errorf("SendMessage after the close: got error %v, want one with that of the first", err)
 	}
 	s.wantSent(t)
 	c.Close(StatusNormalClosure, "")

@@ -370,9 +370,10 @@ func validParameter(s string) bool {
 	}
 	value = strings.Trim(value, " \t")
 	if inner, ok := strings.CutPrefix(value, `"`); ok {
-		if value, ok = strings.CutSuffix(inner, `"`); !ok {
+		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) {
 			return false
 		}
+		value = strings.ReplaceAll(value, `\`, "") // each stands for what is behind it
 	}
 	return isToken(value)
 }

@@ -3,7 +3,6 @@ package websocket
 import (
 	"fmt"
 	"math"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,7 +66,7 @@ func (c *Conn) expectClose() {
 	k := &c.keepalive
 	k.mu.Lock()
 	k.nextPing = never
-	if c.err() == nil {
+	if c.err() == nil && !c.in.closeReceived.Load() {
 		k.closeBy = after(c.age(), c.opts.closeTimeout)
 	}
 	k.mu.Unlock()
@@ -159,16 +158,17 @@ func (c *Conn) tick() {
 		c.giveUp(c.noAnswer())
 	case c.writeLate() <= c.age():
 		c.endWrite()
-		c.giveUp(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), os.ErrDeadlineExceeded})
+		c.giveUp(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), errTimedOut})
 	case c.isSilent():
 		c.silenced()
 	}
 	// A peer that does not read holds up the ping, but not the watchdog: the next
 	// tick may come while this one is still writing.
 	c.schedule()
+	c.nudgeSender() // for pongs that waited for this
 	if ping {
 		c.sendPing()
-		c.poll(time.Now().Add(pingPoll))
+		c.poll(time.Now().Add(pingPoll), true)
 	}
 }
 
@@ -194,7 +194,7 @@ func (c *Conn) closeIsLate() bool {
 	if left > listenTime(c.opts.closeTimeout) {
 		return false
 	}
-	c.poll(time.Now().Add(left))
+	c.poll(time.Now().Add(left), false)
 	if c.age() < by {
 		return false
 	}
@@ -211,7 +211,7 @@ func (c *Conn) giveUp(err error) {
 		c.closeSocket()
 		return
 	}
-	c.conn.Close()
+	c.cutSocket()
 }
 
 // isSilent reports whether nothing has come for ConnectionTimeout. If that is
@@ -232,7 +232,7 @@ func (c *Conn) isSilent() bool {
 	if left <= 0 {
 		left = window
 	}
-	return !c.poll(time.Now().Add(left)) && c.age() >= c.silentAt()
+	return !c.poll(time.Now().Add(left), false) && c.age() >= c.silentAt()
 }
 
 // silenced ends a connection whose peer is silent. One that is being closed
@@ -240,7 +240,7 @@ func (c *Conn) isSilent() bool {
 func (c *Conn) silenced() {
 	if c.err() != nil {
 		c.keepalive.ignoreSilence()
-		c.conn.Close()
+		c.cutSocket()
 		return
 	}
 	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.opts.connectionTimeout)
@@ -250,8 +250,9 @@ func (c *Conn) silenced() {
 // poll takes the receiving side if it is free and handles the control frames that
 // arrive until the given time, up to the first data frame, which stays for the
 // reader. It reports whether the peer cannot be called silent: something came, or
-// so much of it waits unread that nothing more could be taken in.
-func (c *Conn) poll(until time.Time) (alive bool) {
+// so much of it waits unread that nothing more could be taken in. Pings are answered
+// or, where nobody watches over the write, only noted.
+func (c *Conn) poll(until time.Time, answer bool) (alive bool) {
 	in := &c.in
 	if c.err() != nil || !in.lock.tryLock() {
 		return false
@@ -261,6 +262,8 @@ func (c *Conn) poll(until time.Time) (alive bool) {
 		return false
 	}
 	defer c.endPoll()
+	in.noAnswers = !answer
+	defer func() { in.noAnswers = false }()
 	before := c.lastHeard.Load()
 	if !in.open && !in.raw {
 		c.advance() // its error is the connection's end or the poll's deadline

@@ -363,7 +363,7 @@ func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 		c, p := pipe(t)
 		c.interruptPoll()
 		start := time.Now()
-		if c.poll(start.Add(time.Minute)) {
+		if c.poll(start.Add(time.Minute), true) {
 			t.Error("the poll heard something")
 		}
 		took(t, "the poll", start, 0)
@@ -448,7 +448,7 @@ func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
 		want time.Duration // when the connection ends
 		err  error
 	}{
-		{"is ended by WriteTimeout", []Option{WriteTimeout(10 * time.Second)}, 25 * time.Second, os.ErrDeadlineExceeded},
+		{"is ended by WriteTimeout", []Option{WriteTimeout(10 * time.Second)}, 25 * time.Second, errTimedOut},
 		{"is ended by ConnectionTimeout", []Option{ConnectionTimeout(20 * time.Second)}, 20 * time.Second, ErrConnectionTimeout},
 		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70 * time.Second, ErrConnectionTimeout},
 	}

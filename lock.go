@@ -30,6 +30,23 @@ func (l *lock) lock() {
 	}
 }
 
+// lockUnless is lock for who gives up when one of the channels is closed. It
+// reports whether the lock was taken.
+func (l *lock) lockUnless(ended, expired <-chan struct{}) bool {
+	freed := l.enter()
+	defer l.waiting.Add(-1)
+	for !l.tryLock() {
+		select {
+		case <-freed:
+		case <-ended:
+			return false
+		case <-expired:
+			return false
+		}
+	}
+	return true
+}
+
 // enter announces a waiter. An unlock that comes after it leaves a token in the
 // channel, so a waiter that finds the lock held after entering is woken.
 func (l *lock) enter() <-chan struct{} {

@@ -41,6 +41,9 @@ func (c *Conn) claim(m method) error {
 	if in.owner == byMessageReader && m != byReadFrame {
 		return c.skipMessage()
 	}
+	if in.owner == byMessageReader {
+		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", m)
+	}
 	if in.owner != nobody && in.owner != m {
 		return fmt.Errorf("websocket: %v in the middle of a message that %v began and a deadline cut short; call %v again first", m, in.owner, in.owner)
 	}
@@ -97,7 +100,9 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if c.inbox != nil {
 		return c.inbox.appendNext(c, dst)
 	}
-	c.lockReceiver()
+	if err := c.lockReceiver(); err != nil {
+		return 0, dst, err
+	}
 	defer c.in.lock.unlock()
 	return c.receive(dst)
 }
@@ -178,7 +183,9 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 		}
 		return m.Opcode, bytes.NewReader(m.Data), nil
 	}
-	c.lockReceiver()
+	if err := c.lockReceiver(); err != nil {
+		return 0, nil, err
+	}
 	defer c.in.lock.unlock()
 	if err := c.claim(byMessageReader); err != nil {
 		return 0, nil, err
@@ -202,7 +209,9 @@ var errMessageDropped = errors.New("websocket: read of a message that was droppe
 
 func (m *messageReader) Read(p []byte) (int, error) {
 	c := m.c
-	c.lockReceiver()
+	if err := c.lockReceiver(); err != nil {
+		return 0, err
+	}
 	defer c.in.lock.unlock()
 	if m.done {
 		return 0, io.EOF
@@ -261,6 +270,9 @@ func (c *Conn) ReceiveJSON(v any) error {
 
 // SendJSON sends v as encoding/json encodes it, in one text message.
 func (c *Conn) SendJSON(v any) error {
+	if err := c.sendErr(); err != nil {
+		return err
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("websocket: %T as JSON: %w", v, err)
@@ -284,6 +296,9 @@ func (c *Conn) SendJSON(v any) error {
 // After a Close nothing more can be sent, and the receiving methods go on until
 // the peer has answered it, within CloseTimeout. [Conn.Close] does all of that.
 func (c *Conn) SendMessage(op Opcode, data []byte) error {
+	if err := c.sendErr(); err != nil {
+		return err
+	}
 	if err := checkMessage(op, data); err != nil {
 		return err
 	}
@@ -307,15 +322,25 @@ func checkMessage(op Opcode, data []byte) error {
 	case op == Text && !ValidUTF8(data):
 		return fmt.Errorf("%w: in a text message to be sent; send it as Binary (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	case op == Close:
-		_, err := parseClosePayload(data)
-		return err
+		return checkClosePayload(data)
 	}
 	return nil
 }
 
+// checkClosePayload makes a broken rule of what would be the peer's otherwise.
+func checkClosePayload(data []byte) error {
+	_, err := parseClosePayload(data)
+	if err != nil && !errors.Is(err, ErrProtocol) {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return err
+}
+
 // sendControl sends a control frame, also between the fragments of a message.
 func (c *Conn) sendControl(op Opcode, data []byte) error {
-	c.out.lock.lock()
+	if err := c.lockSender(); err != nil {
+		return err
+	}
 	defer c.unlockSender()
 	if err := c.sendErr(); err != nil {
 		return err
@@ -329,7 +354,9 @@ func (c *Conn) sendControl(op Opcode, data []byte) error {
 // lockForMessage takes the sending side between messages.
 func (c *Conn) lockForMessage() error {
 	for {
-		c.out.lock.lock()
+		if err := c.lockSender(); err != nil {
+			return err
+		}
 		if err := c.sendErr(); err != nil {
 			c.unlockSender()
 			return err
@@ -351,7 +378,7 @@ func (c *Conn) waitForStream(closed <-chan struct{}) error {
 	case <-closed:
 		return nil
 	case <-c.Context().Done():
-		return c.err()
+		return c.endOfSending()
 	case <-c.streamWait.wait():
 		return errWriteDeadline
 	}
@@ -363,10 +390,14 @@ func (c *Conn) waitForStream(closed <-chan struct{}) error {
 // same goroutine sends, and ping, pong and close frames go between the fragments.
 //
 // A Write of Text that breaks UTF-8 returns [ErrInvalidUTF8] and sends nothing of
-// it. A message that is closed inside a character is not sent at all if nothing
-// of it has left; if something has, nothing can mend it and the connection ends
-// with 1011. The writer may be used by any goroutine.
+// it. A message whose Close fails, because it ends inside a character or a deadline
+// has passed, is not sent at all if nothing of it has left; if something has,
+// nothing can mend it and the connection ends with 1011. The writer may be used by
+// any goroutine.
 func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
+	if err := c.sendErr(); err != nil {
+		return nil, err
+	}
 	if op != Text && op != Binary {
 		return nil, fmt.Errorf("%w: %v cannot be written as a stream; want Text or Binary (RFC 6455 section 5.4)", ErrInvalidOpcode, op)
 	}
@@ -395,7 +426,9 @@ var errMessageClosed = fmt.Errorf("websocket: write to a message that is closed:
 
 func (w *messageWriter) Write(p []byte) (int, error) {
 	c := w.c
-	c.out.lock.lock()
+	if err := c.lockSender(); err != nil {
+		return 0, err
+	}
 	defer c.unlockSender()
 	if err := w.usable(); err != nil {
 		return 0, err
@@ -473,20 +506,23 @@ func (w *messageWriter) Close() error {
 // message that can be neither finished nor taken back.
 func (w *messageWriter) finish() (err error, broken bool) {
 	c := w.c
-	c.out.lock.lock()
+	c.out.lock.lock() // not lockSender: a deadline must not keep the message open
 	defer c.unlockSender()
 	if err := w.usable(); err != nil {
 		return err, false
 	}
+	begun := w.op == Continuation
 	if w.isText && !w.text.complete() {
 		err = fmt.Errorf("%w: text message to be sent ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
-		broken = w.op == Continuation
-	} else if err = w.sendFragment(w.buf, true); err != nil {
-		return err, false
+	} else {
+		err = w.sendFragment(w.buf, true)
 	}
+	broken = err != nil && begun
 	w.closed = true
 	w.buf = nil
-	c.out.streaming = nil
-	close(w.ended)
+	if c.out.streaming == w.ended {
+		c.out.streaming = nil
+		close(w.ended)
+	}
 	return err, broken
 }

@@ -71,7 +71,9 @@ func newOptions(opts []Option) *options {
 }
 
 // PingInterval sets how often the keepalive sends a ping, so that the peer and
-// every proxy on the way see a live connection (15 s). 0 sends none.
+// every proxy on the way see a live connection (15 s). 0 sends none. While no
+// method is receiving, this is also how often pings and the close of the peer are
+// looked for.
 func PingInterval(d time.Duration) Option {
 	checkDuration("PingInterval", d)
 	return func(o *options) { o.pingInterval = d }
@@ -96,7 +98,7 @@ func ConnectionTimeout(d time.Duration) Option {
 
 // WriteTimeout sets how long one write to the socket may wait for a peer that
 // does not read (60 s). A connection whose write takes longer is dead, and the
-// error is [os.ErrDeadlineExceeded]. 0 waits for ever: a peer that stops reading
+// sender's error is [os.ErrDeadlineExceeded]. 0 waits for ever: a peer that stops reading
 // then holds its senders for as long as it likes.
 func WriteTimeout(d time.Duration) Option {
 	checkDuration("WriteTimeout", d)

@@ -42,7 +42,8 @@ type receiver struct {
 
 	raw           bool // ReadFrame is in use: control frames are the user's
 	draining      bool // the connection has ended, and what comes is dropped
-	closeReceived bool
+	noAnswers     bool // pongs are left to who sends next
+	closeReceived atomic.Bool
 }
 
 // errCloseReceived ends the reading of a connection that was closed here.
@@ -50,14 +51,18 @@ var errCloseReceived = errors.New("websocket: the peer has answered the close fr
 
 var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
 
-// lockReceiver takes the reading side. The watchdog gives way to readers.
-func (c *Conn) lockReceiver() {
+// lockReceiver takes the receiving side, unless the connection ends before it is
+// free. The watchdog gives way to readers.
+func (c *Conn) lockReceiver() error {
 	if c.in.lock.tryLock() {
-		return
+		return nil
 	}
 	c.interruptPoll()
-	c.in.lock.lock()
-	c.readerDone()
+	defer c.readerDone()
+	if !c.in.lock.lockUnless(c.Context().Done(), nil) {
+		return c.err()
+	}
+	return nil
 }
 
 // readSocket reads what has arrived, waiting for at least one byte.
@@ -88,7 +93,9 @@ func (c *Conn) readFailed(err error) error {
 	if ended := c.err(); ended != nil {
 		return ended
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	// Nor is it an end if the socket was only looked at once more behind a write
+	// that failed: that is the end then.
+	if errors.Is(err, os.ErrDeadlineExceeded) || c.out.broken.Load() {
 		return errReadDeadline
 	}
 	if err == io.EOF {
@@ -353,7 +360,11 @@ func (c *Conn) handleControl(n int) error {
 	Mask(payload, in.header.MaskKey, 0)
 	switch in.header.Opcode {
 	case Ping:
-		if !c.opts.dropIncomingPings {
+		switch {
+		case c.opts.dropIncomingPings:
+		case in.noAnswers:
+			c.out.waiting.addPong(payload)
+		default:
 			c.sendPong(payload)
 		}
 	case Close:

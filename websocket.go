@@ -67,7 +67,7 @@ import (
 //
 //   - nil closes with 1000.
 //   - A [*CloseError] that it made closes with that code and reason.
-//   - An error of this package means that the connection has ended already.
+//   - What a method returned because the connection has ended changes nothing.
 //   - Any other error, and a panic, closes with 1011 and without its text, which
 //     goes to OnError instead. A panic then goes on to net/http.
 type HandlerFunc func(c *Conn) error
@@ -133,9 +133,9 @@ func (h *Handler) serve(c *Conn) {
 		}
 		panic(v)
 	}()
-	err := h.fn(c)
+	err := h.close(c, h.fn(c))
 	returned = true
-	if err := h.close(c, err); err != nil {
+	if err != nil {
 		h.report(c, err)
 	}
 }
@@ -149,17 +149,16 @@ func (h *Handler) close(c *Conn, err error) error {
 	if err == nil {
 		return h.reportable(c.Close(StatusNormalClosure, ""), true)
 	}
-	own := new(CloseError)
-	if !errors.As(err, &own) {
+	var own *CloseError
+	if !errors.As(err, &own) || own == nil {
 		c.Close(StatusInternalError, "")
 		return err
 	}
-	closeErr := c.Close(own.Code, own.Reason)
-	if c.err() == nil {
+	if _, invalid := closePayload(own.Code, own.Reason); invalid != nil {
 		c.Close(StatusInternalError, "")
-		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", closeErr, err)
+		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", invalid, err)
 	}
-	return h.reportable(closeErr, true)
+	return h.reportable(c.Close(own.Code, own.Reason), true)
 }
 
 // reportable is err unless it is a common one and those are not to be reported.

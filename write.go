@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // sender is the sending side of a Conn. Its lock is held for one frame at a
@@ -17,6 +18,7 @@ type sender struct {
 	closeCode StatusCode    // what the close frame said; set before closeSent
 
 	closeSent atomic.Bool
+	broken    atomic.Bool  // a write has failed; the lock may be held by who found out
 	writing   atomic.Int64 // when the write that is going on began, 0 for none
 
 	// Control frames that found the lock taken. Whoever holds it sends them when
@@ -45,10 +47,25 @@ const fragmentSize = 4096
 
 var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
 
+// lockSender takes the sending side, unless the connection ends or the write
+// deadline passes before it is free.
+func (c *Conn) lockSender() error {
+	if c.out.lock.tryLock() {
+		return nil
+	}
+	if c.out.lock.lockUnless(c.Context().Done(), c.streamWait.wait()) {
+		return nil
+	}
+	if c.err() != nil {
+		return c.endOfSending()
+	}
+	return errWriteDeadline
+}
+
 // sendErr is why nothing can be sent, nil if it can.
 func (c *Conn) sendErr() error {
-	if err := c.err(); err != nil {
-		return err
+	if c.err() != nil {
+		return c.endOfSending()
 	}
 	if c.out.closeSent.Load() {
 		return &closedError{CloseError: CloseError{Code: c.out.closeCode}}
@@ -98,11 +115,7 @@ func (w *control) take() (ping bool, pong []byte, flush bool) {
 // sendPong answers a ping. payload is read only until it returns.
 func (c *Conn) sendPong(payload []byte) {
 	if !c.out.lock.tryLock() {
-		w := &c.out.waiting
-		w.mu.Lock()
-		w.pong = append([]byte{}, payload...)
-		w.any.Store(true)
-		w.mu.Unlock()
+		c.out.waiting.addPong(payload)
 		c.nudgeSender()
 		return
 	}
@@ -110,6 +123,13 @@ func (c *Conn) sendPong(payload []byte) {
 	if c.sendErr() == nil {
 		c.writeOwn(Header{Fin: true, Opcode: Pong}, payload)
 	}
+}
+
+func (w *control) addPong(payload []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pong = append([]byte{}, payload...)
+	w.any.Store(true)
 }
 
 // sendPing sends the ping of the keepalive.
@@ -141,6 +161,9 @@ func (c *Conn) writeClose(payload []byte) error {
 // noteCloseSent starts the time within which the peer has to answer. It comes
 // before the frame is written: the answer may be read before the write returns.
 func (c *Conn) noteCloseSent(payload []byte) {
+	if c.out.closeSent.Load() {
+		return
+	}
 	c.out.closeCode = StatusNoStatusReceived
 	if len(payload) >= 2 {
 		c.out.closeCode = StatusCode(payload[0])<<8 | StatusCode(payload[1])
@@ -183,15 +206,33 @@ func (c *Conn) written(n int, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ended := c.err(); ended != nil {
-		return ended
+	if c.err() != nil {
+		return c.endOfSending()
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return c.die("sending", err)
+		return c.sendFailed(err)
 	}
 	// A TLS connection may have written part of a record, and says 0 all the same.
 	if _, ok := c.conn.(*tls.Conn); ok || n > 0 {
-		return c.die("sending: the deadline cut a frame off", err)
+		c.die("sending: the deadline cut a frame off", errTimedOut)
+		return c.endOfSending()
 	}
 	return errWriteDeadline
+}
+
+// endOfSending is what senders are told of the end.
+func (c *Conn) endOfSending() error {
+	err := c.err()
+	if errors.Is(err, errTimedOut) {
+		return cutOffError{err}
+	}
+	return err
+}
+
+// sendFailed ends a connection that cannot be written to. Its peer may have closed
+// it in an orderly way and gone, so what has arrived is looked at first.
+func (c *Conn) sendFailed(err error) error {
+	c.out.broken.Store(true)
+	c.poll(time.Now().Add(pingPoll), false)
+	return c.die("sending", err)
 }
