@@ -168,7 +168,7 @@ func (c *Conn) tick() {
 	c.nudgeSender() // for pongs that waited for this
 	if ping {
 		c.sendPing()
-		c.poll(time.Now().Add(pingPoll), true)
+		c.poll(time.Now().Add(pingPoll), listenAndAnswer)
 	}
 }
 
@@ -194,7 +194,7 @@ func (c *Conn) closeIsLate() bool {
 	if left > listenTime(c.opts.closeTimeout) {
 		return false
 	}
-	c.poll(time.Now().Add(left), false)
+	c.poll(time.Now().Add(left), listenOnly)
 	if c.age() < by {
 		return false
 	}
@@ -232,7 +232,7 @@ func (c *Conn) isSilent() bool {
 	if left <= 0 {
 		left = window
 	}
-	return !c.poll(time.Now().Add(left), false) && c.age() >= c.silentAt()
+	return !c.poll(time.Now().Add(left), listenOnly) && c.age() >= c.silentAt()
 }
 
 // silenced ends a connection whose peer is silent. One that is being closed
@@ -247,12 +247,20 @@ func (c *Conn) silenced() {
 	c.abort(err, failPayload(err))
 }
 
+// A look is what the receiving side is taken for by who does not want messages.
+type look int
+
+const (
+	listenAndAnswer look = 1 + iota
+	listenOnly           // nobody watches over writes: pongs are left to who sends next
+	lastLook             // nothing can be written any more
+)
+
 // poll takes the receiving side if it is free and handles the control frames that
 // arrive until the given time, up to the first data frame, which stays for the
 // reader. It reports whether the peer cannot be called silent: something came, or
-// so much of it waits unread that nothing more could be taken in. Pings are answered
-// or, where nobody watches over the write, only noted.
-func (c *Conn) poll(until time.Time, answer bool) (alive bool) {
+// so much of it waits unread that nothing more could be taken in.
+func (c *Conn) poll(until time.Time, purpose look) (alive bool) {
 	in := &c.in
 	if c.err() != nil || !in.lock.tryLock() {
 		return false
@@ -262,8 +270,8 @@ func (c *Conn) poll(until time.Time, answer bool) (alive bool) {
 		return false
 	}
 	defer c.endPoll()
-	in.noAnswers = !answer
-	defer func() { in.noAnswers = false }()
+	in.look = purpose
+	defer func() { in.look = 0 }()
 	before := c.lastHeard.Load()
 	if !in.open && !in.raw {
 		c.advance() // its error is the connection's end or the poll's deadline

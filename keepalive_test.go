@@ -363,7 +363,7 @@ func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 		c, p := pipe(t)
 		c.interruptPoll()
 		start := time.Now()
-		if c.poll(start.Add(time.Minute), true) {
+		if c.poll(start.Add(time.Minute), listenAndAnswer) {
 			t.Error("the poll heard something")
 		}
 		took(t, "the poll", start, 0)

@@ -42,7 +42,7 @@ type receiver struct {
 
 	raw           bool // ReadFrame is in use: control frames are the user's
 	draining      bool // the connection has ended, and what comes is dropped
-	noAnswers     bool // pongs are left to who sends next
+	look          look // what the watchdog, or a sender, is reading for
 	closeReceived atomic.Bool
 }
 
@@ -93,9 +93,8 @@ func (c *Conn) readFailed(err error) error {
 	if ended := c.err(); ended != nil {
 		return ended
 	}
-	// Nor is it an end if the socket was only looked at once more behind a write
-	// that failed: that is the end then.
-	if errors.Is(err, os.ErrDeadlineExceeded) || c.out.broken.Load() {
+	// In a last look behind a write that failed, that is the end, and not this.
+	if errors.Is(err, os.ErrDeadlineExceeded) || c.in.look == lastLook {
 		return errReadDeadline
 	}
 	if err == io.EOF {
@@ -362,7 +361,7 @@ func (c *Conn) handleControl(n int) error {
 	case Ping:
 		switch {
 		case c.opts.dropIncomingPings:
-		case in.noAnswers:
+		case in.look == listenOnly || in.look == lastLook:
 			c.out.waiting.addPong(payload)
 		default:
 			c.sendPong(payload)

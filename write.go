@@ -233,6 +233,6 @@ func (c *Conn) endOfSending() error {
 // it in an orderly way and gone, so what has arrived is looked at first.
 func (c *Conn) sendFailed(err error) error {
 	c.out.broken.Store(true)
-	c.poll(time.Now().Add(pingPoll), false)
+	c.poll(time.Now().Add(pingPoll), lastLook)
 	return c.die("sending", err)
 }
