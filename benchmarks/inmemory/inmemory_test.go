@@ -1,0 +1,54 @@
+package inmemory
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/f44ffc3b/websocket/benchmarks/servers"
+)
+
+// each runs f for every contestant in every case that it takes part in.
+func each[T interface{ Run(string, func(T)) bool }](t T, f func(t T, c Case, s servers.Contestant)) {
+	for _, c := range Cases() {
+		for _, s := range servers.All {
+			if c.Admits(s) {
+				t.Run(c.Name+"/"+s.Name, func(t T) { f(t, c, s) })
+			}
+		}
+	}
+}
+
+func BenchmarkEcho(b *testing.B) {
+	each(b, func(b *testing.B, c Case, s servers.Contestant) {
+		b.ReportAllocs()
+		b.SetBytes(int64(c.Size))
+		// A batched read may take a message or two of the counted ones with the
+		// warm-up: that is lost in b.N.
+		if err := c.Run(s, 100, b.N, func(int) { b.ResetTimer() }, b.StopTimer); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+func TestEchoIsExact(t *testing.T) {
+	each(t, func(t *testing.T, c Case, s servers.Contestant) {
+		const n = 3
+		var got bytes.Buffer
+		if err := c.run(s, 0, n, func(int) {}, func() {}, &got); err != nil {
+			t.Fatal(err)
+		}
+		several := 1
+		if c.Batched {
+			several = max(1, batch/c.Size)
+		}
+		_, echoed := c.Wire(several)
+		want := bytes.Repeat(echoed, n)[:n*len(echoed)/several]
+		_, frames, _ := bytes.Cut(got.Bytes(), []byte("\r\n\r\n"))
+		if s.Name == "coder" { // it has net/http write the response
+			frames = got.Bytes()
+		}
+		if !bytes.HasPrefix(frames, want) {
+			t.Errorf("got %d bytes that differ from the %d of the messages", len(frames), len(want))
+		}
+	})
+}

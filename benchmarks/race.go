@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/f44ffc3b/websocket/benchmarks/load"
+	"github.com/f44ffc3b/websocket/benchmarks/servers"
+)
+
+// A race is every contestant in every workload, several times.
+type race struct {
+	contestants []servers.Contestant
+	workloads   []load.Workload
+	rounds      int
+	counted     load.Limit
+	profile     string
+}
+
+// run runs the contestants in turn, round after round, so that a machine that is
+// slow for a while is slow for all of them.
+func (r race) run() ([]Result, error) {
+	var results []Result
+	for _, w := range r.workloads {
+		w, note := fitFiles(w)
+		samples := make(map[string][]Sample)
+		rounds := r.rounds
+		if w.Kind == load.Idle {
+			rounds = 1 // it takes long, and nothing that others do to the machine shows in it
+		}
+		for round := range rounds {
+			fmt.Fprintf(os.Stderr, "%s, round %d of %d%s\n", w.Name, round+1, rounds, note)
+			for _, c := range r.contestants {
+				if !w.Admits(c) {
+					continue
+				}
+				s, err := r.heat(c, w)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %s: %w", w.Name, c.Name, err)
+				}
+				samples[c.Name] = append(samples[c.Name], s)
+			}
+		}
+		results = appendResults(results, r.contestants, w, w.Baseline(), samples)
+	}
+	return results, nil
+}
+
+// fitFiles has fewer connections where the limit on open files wants it.
+func fitFiles(w load.Workload) (load.Workload, string) {
+	if most := maxFiles() - 100; w.Conns > most {
+		note := fmt.Sprintf(" (%d connections only: the limit on open files)", most)
+		w.Conns = most
+		return w, note
+	}
+	return w, ""
+}
+
+// heat runs one contestant in one workload once.
+func (r race) heat(c servers.Contestant, w load.Workload) (s Sample, err error) {
+	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)), "-cpuprofile", r.profile)
+	if err != nil {
+		return s, err
+	}
+	defer server.stop()
+	addr, err := server.line()
+	if err != nil {
+		return s, err
+	}
+	client, err := spawn(false, "-generate")
+	if err != nil {
+		return s, err
+	}
+	defer client.stop()
+	if w.Kind == load.Idle {
+		return idle(server, client, r.job(c, w, addr))
+	}
+	return busy(server, client, r.job(c, w, addr))
+}
+
+// job has a warm-up of a quarter of the counted part.
+func (r race) job(c servers.Contestant, w load.Workload, addr string) job {
+	warmup := load.Limit{Messages: (r.counted.Messages + 3) / 4, Duration: r.counted.Duration / 4}
+	return job{Workload: w, Addr: addr, Raw: c.Raw, Warmup: warmup, Counted: r.counted}
+}
+
+func (p *process) assign(j job) error {
+	line, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	_, err = p.outcome(string(line))
+	return err
+}
+
+func (p *process) outcome(line string) (outcome, error) {
+	var o outcome
+	if err := p.ask(line, &o); err != nil {
+		return o, err
+	}
+	if o.Error != "" {
+		return o, errors.New(o.Error)
+	}
+	return o, nil
+}
+
+// busy measures what the server uses for each message.
+func busy(server, client *process, j job) (Sample, error) {
+	var before, after snapshot
+	if err := client.assign(j); err != nil {
+		return Sample{}, err
+	}
+	if err := server.ask(beginCommand, &before); err != nil {
+		return Sample{}, err
+	}
+	o, err := client.outcome("go")
+	if err != nil {
+		return Sample{}, err
+	}
+	if err := server.ask(endCommand, &after); err != nil {
+		return Sample{}, err
+	}
+	n := float64(o.Messages)
+	return Sample{
+		CPU:       micros(after.CPU-before.CPU) / n,
+		Rate:      n / o.Elapsed.Seconds(),
+		Allocs:    float64(after.Mallocs-before.Mallocs) / n,
+		Bytes:     float64(after.Bytes-before.Bytes) / n,
+		Generator: micros(o.CPU) / n,
+	}, nil
+}
+
+// idle measures what connections that do nothing occupy: new, and after an echo.
+func idle(server, client *process, j job) (Sample, error) {
+	var empty, fresh, used snapshot
+	if err := server.ask(settleCommand, &empty); err != nil {
+		return Sample{}, err
+	}
+	if err := client.assign(j); err != nil {
+		return Sample{}, err
+	}
+	if err := server.ask(settleCommand, &fresh); err != nil {
+		return Sample{}, err
+	}
+	if _, err := client.outcome("go"); err != nil {
+		return Sample{}, err
+	}
+	if err := server.ask(settleCommand, &used); err != nil {
+		return Sample{}, err
+	}
+	each := func(s snapshot) float64 {
+		return float64(s.Resident-empty.Resident) / 1024 / float64(j.Workload.Conns)
+	}
+	return Sample{Fresh: each(fresh), Used: each(used)}, nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/f44ffc3b/websocket/benchmarks/servers"
+)
+
+// A table is one metric, the workloads down and the contestants across.
+type table struct {
+	title  string
+	metric func(Sample) float64
+	ratios bool // how this library stands to the best peer and the baseline
+}
+
+var raceTables = []table{
+	{"Server CPU, µs a message", func(s Sample) float64 { return s.CPU }, true},
+	{"Messages a second", func(s Sample) float64 { return s.Rate }, false},
+	{"Allocations a message", func(s Sample) float64 { return s.Allocs }, false},
+	{"Bytes allocated a message", func(s Sample) float64 { return s.Bytes }, false},
+	{"Resident KiB an idle connection, new", func(s Sample) float64 { return s.Fresh }, true},
+	{"Resident KiB an idle connection, after one echo", func(s Sample) float64 { return s.Used }, true},
+}
+
+var memoryTables = []table{
+	{"Library alone: ns a message", func(s Sample) float64 { return s.CPU * 1000 }, true},
+	{"Library alone: allocations a message", func(s Sample) float64 { return s.Allocs }, false},
+	{"Library alone: bytes allocated a message", func(s Sample) float64 { return s.Bytes }, false},
+}
+
+// markdown is all tables.
+func (r Report) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s on %s, %d cores, median of %d round(s).\n", r.Go, r.System, r.Cores, r.Rounds)
+	for _, t := range raceTables {
+		t.write(&b, r.Race)
+	}
+	for _, t := range memoryTables {
+		t.write(&b, r.InMemory)
+	}
+	return b.String()
+}
+
+// write writes the table, unless it would be empty: no idle connections have a CPU
+// time, no echoes a size.
+func (t table) write(b *strings.Builder, all []Result) {
+	rs := slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return t.empty(r) })
+	if len(rs) == 0 {
+		return
+	}
+	names := contestantNames(rs)
+	header := append([]string{"workload"}, names...)
+	if t.ratios {
+		header = append(header, "÷ best peer", "÷ baseline")
+	}
+	fmt.Fprintf(b, "\n### %s\n\n| %s |\n|---%s|\n", t.title, strings.Join(header, " | "), strings.Repeat("|---:", len(header)-1))
+	for _, row := range rowsOf(rs) {
+		cells := []string{row[0].Workload}
+		for _, name := range names {
+			cells = append(cells, t.cell(row, name))
+		}
+		if t.ratios {
+			peer, baseline := t.rivals(row)
+			cells = append(cells, t.ratio(row, peer), t.ratio(row, baseline))
+		}
+		fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
+	}
+}
+
+func (t table) empty(r Result) bool {
+	idle := r.Median.Fresh != 0 || r.Median.Used != 0
+	return idle != strings.Contains(t.title, "idle")
+}
+
+// contestantNames are those in rs, in the order of servers.All.
+func contestantNames(rs []Result) []string {
+	var names []string
+	for _, c := range servers.All {
+		if slices.ContainsFunc(rs, func(r Result) bool { return r.Contestant == c.Name }) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// rowsOf splits rs by workload.
+func rowsOf(rs []Result) [][]Result {
+	var rows [][]Result
+	for i, r := range rs {
+		if i == 0 || r.Workload != rs[i-1].Workload {
+			rows = append(rows, nil)
+		}
+		rows[len(rows)-1] = append(rows[len(rows)-1], r)
+	}
+	return rows
+}
+
+func find(row []Result, name string) (Result, bool) {
+	i := slices.IndexFunc(row, func(r Result) bool { return r.Contestant == name })
+	if i < 0 {
+		return Result{}, false
+	}
+	return row[i], true
+}
+
+func (t table) cell(row []Result, name string) string {
+	r, ok := find(row, name)
+	if !ok {
+		return "–"
+	}
+	return number(t.metric(r.Median))
+}
+
+// rivals names the best peer of a row, and its baseline. Where text is checked, only
+// peers that check count.
+func (t table) rivals(row []Result) (peer, baseline string) {
+	for _, r := range row {
+		c, err := servers.Find(r.Contestant)
+		if err != nil || c.Kind != servers.Peer || isText(r) && !c.ChecksUTF8 {
+			continue
+		}
+		if best, ok := find(row, peer); !ok || t.metric(r.Median) < t.metric(best.Median) {
+			peer = r.Contestant
+		}
+	}
+	return peer, row[0].Baseline
+}
+
+func isText(r Result) bool {
+	return strings.HasPrefix(r.Workload, "ascii") || strings.HasPrefix(r.Workload, "multibyte")
+}
+
+// ratio is this library's figure divided by the rival's.
+func (t table) ratio(row []Result, rival string) string {
+	own, ok := find(row, servers.All[0].Name)
+	other, found := find(row, rival)
+	if !ok || !found || t.metric(other.Median) == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f (%s)", t.metric(own.Median)/t.metric(other.Median), rival)
+}
+
+// number has three digits that count, and no more than two behind the point.
+func number(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 0.995 || v < 0.005:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}
+
+// The lines of performance.md that what is generated stands between.
+const (
+	beginMark = "<!-- generated: begin -->\n"
+	endMark   = "<!-- generated: end -->"
+)
+
+// updateDocs writes the tables and plots of the reports in files.
+func updateDocs(files, docs string) error {
+	r, err := readReports(files)
+	if err != nil {
+		return err
+	}
+	plots, err := r.plot(docs)
+	if err != nil {
+		return err
+	}
+	page := filepath.Join(docs, "performance.md")
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	before, rest, begins := strings.Cut(string(text), beginMark)
+	_, after, ends := strings.Cut(rest, endMark)
+	if !begins || !ends {
+		return fmt.Errorf("%s has no lines %q and %q", page, beginMark, endMark)
+	}
+	return os.WriteFile(page, []byte(before+beginMark+"\n"+r.markdown()+plots+"\n"+endMark+after), 0o644)
+}

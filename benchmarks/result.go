@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/f44ffc3b/websocket/benchmarks/load"
+	"github.com/f44ffc3b/websocket/benchmarks/servers"
+)
+
+// A Sample is what one run of a contestant in a workload measured. What is per
+// message is per handshake or per delivery where that is what is counted.
+type Sample struct {
+	CPU       float64 `json:"cpu_us,omitempty"`     // of the server, microseconds a message
+	Rate      float64 `json:"per_second,omitempty"` // messages a second
+	Allocs    float64 `json:"allocs"`               // allocations a message
+	Bytes     float64 `json:"bytes"`                // bytes allocated a message
+	Generator float64 `json:"generator_us,omitempty"`
+	Fresh     float64 `json:"fresh_kib,omitempty"` // resident KiB an idle connection, new
+	Used      float64 `json:"used_kib,omitempty"`  // and after an echo
+}
+
+// metrics are the fields of a Sample.
+var metrics = []func(*Sample) *float64{
+	func(s *Sample) *float64 { return &s.CPU },
+	func(s *Sample) *float64 { return &s.Rate },
+	func(s *Sample) *float64 { return &s.Allocs },
+	func(s *Sample) *float64 { return &s.Bytes },
+	func(s *Sample) *float64 { return &s.Generator },
+	func(s *Sample) *float64 { return &s.Fresh },
+	func(s *Sample) *float64 { return &s.Used },
+}
+
+// median has the median of each metric.
+func median(samples []Sample) (m Sample) {
+	for _, metric := range metrics {
+		var values []float64
+		for _, s := range samples {
+			values = append(values, *metric(&s))
+		}
+		slices.Sort(values)
+		n := len(values)
+		*metric(&m) = (values[(n-1)/2] + values[n/2]) / 2
+	}
+	return m
+}
+
+// A Result is a contestant in a workload.
+type Result struct {
+	Contestant string   `json:"contestant"`
+	Workload   string   `json:"workload"`
+	Group      string   `json:"group"`
+	Conns      int      `json:"connections,omitempty"`
+	Baseline   string   `json:"baseline"`
+	Median     Sample   `json:"median"`
+	Samples    []Sample `json:"samples"`
+}
+
+func appendResults(rs []Result, cs []servers.Contestant, w load.Workload, baseline string, samples map[string][]Sample) []Result {
+	for _, c := range cs {
+		if s := samples[c.Name]; len(s) > 0 {
+			rs = append(rs, Result{c.Name, w.Name, w.Group, w.Conns, baseline, median(s), s})
+		}
+	}
+	return rs
+}
+
+// A Report is everything that one run of this program measured, and on what.
+type Report struct {
+	Go       string            `json:"go"`
+	System   string            `json:"system"`
+	Cores    int               `json:"cores"`
+	Rounds   int               `json:"rounds"`
+	Modules  map[string]string `json:"modules"`
+	Race     []Result          `json:"race,omitempty"`
+	InMemory []Result          `json:"inmemory,omitempty"`
+}
+
+func newReport(rounds int) Report {
+	r := Report{
+		Go:     runtime.Version(),
+		System: runtime.GOOS + "/" + runtime.GOARCH,
+		Cores:  runtime.NumCPU(), Rounds: rounds,
+		Modules: make(map[string]string),
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			r.Modules[m.Path] = m.Version
+		}
+	}
+	return r
+}
+
+func (r Report) write(file string) error {
+	data, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
+}
+
+// readReports merges the reports in the files, named with commas between them.
+func readReports(files string) (Report, error) {
+	var all Report
+	for _, file := range strings.Split(files, ",") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return all, err
+		}
+		race, inMemory := all.Race, all.InMemory
+		all = Report{}
+		if err := json.Unmarshal(data, &all); err != nil {
+			return all, err
+		}
+		all.Race = append(race, all.Race...)
+		all.InMemory = append(inMemory, all.InMemory...)
+	}
+	return all, nil
+}

@@ -1,0 +1,102 @@
+package servers
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+)
+
+var gobwas = Contestant{
+	Name:           "gobwas",
+	Kind:           Peer,
+	Modes:          []Mode{Detached, InHandler},
+	ChecksUTF8:     true,
+	JoinsFragments: true,
+	Handler:        gobwasHandler,
+}
+
+func gobwasHandler(m Mode) http.Handler {
+	room := new(hub[net.Conn])
+	return routes(
+		gobwasServe(m, gobwasEcho),
+		gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasChat(room, c, br) }))
+}
+
+// gobwasServe reads through net/http's buffer, which may hold bytes of the first
+// frame, and is what saves a read of the socket for each header.
+func gobwasServe(m Mode, fn func(net.Conn, io.Reader)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, rw, _, err := ws.UpgradeHTTP(r, w)
+		if err != nil {
+			return
+		}
+		br := rw.Reader
+		run(m, func() {
+			defer c.Close()
+			fn(c, br)
+		})
+	}
+}
+
+func gobwasReader(c net.Conn, br io.Reader) *wsutil.Reader {
+	return &wsutil.Reader{
+		Source:         br,
+		State:          ws.StateServerSide,
+		CheckUTF8:      true,
+		MaxFrameSize:   messageLimit,
+		MaxMessageSize: messageLimit,
+		OnIntermediate: wsutil.ControlFrameHandler(c, ws.StateServerSide),
+	}
+}
+
+// gobwasNext reads the next message into buf, and answers control frames.
+func gobwasNext(r *wsutil.Reader, buf *bytes.Buffer) (ws.OpCode, error) {
+	for {
+		h, err := r.NextFrame()
+		if err != nil {
+			return 0, err
+		}
+		if h.OpCode.IsControl() {
+			if err := r.OnIntermediate(h, r); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		buf.Reset()
+		_, err = buf.ReadFrom(r)
+		return h.OpCode, err
+	}
+}
+
+func gobwasEcho(c net.Conn, br io.Reader) {
+	r := gobwasReader(c, br)
+	var buf bytes.Buffer
+	for {
+		op, err := gobwasNext(r, &buf)
+		if err != nil {
+			return
+		}
+		if wsutil.WriteServerMessage(c, op, buf.Bytes()) != nil {
+			return
+		}
+	}
+}
+
+func gobwasChat(room *hub[net.Conn], c net.Conn, br io.Reader) {
+	room.join(c)
+	defer room.leave(c)
+	r := gobwasReader(c, br)
+	var buf bytes.Buffer
+	for {
+		op, err := gobwasNext(r, &buf)
+		if err != nil {
+			return
+		}
+		frame := ws.MustCompileFrame(ws.NewFrame(op, true, buf.Bytes()))
+		room.each(func(c net.Conn) { c.Write(frame) })
+	}
+}

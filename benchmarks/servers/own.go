@@ -1,0 +1,73 @@
+package servers
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+var own = Contestant{
+	Name:           "websocket",
+	Kind:           Own,
+	Modes:          []Mode{InHandler, Detached},
+	ChecksUTF8:     true,
+	JoinsFragments: true,
+	Handler:        ownHandler,
+}
+
+func ownHandler(m Mode) http.Handler {
+	room := new(hub[*websocket.Conn])
+	echo := ownServe(m, ownEcho)
+	return routes(echo, ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
+}
+
+// ownServe runs fn as Handle does or, detached, on a goroutine of its own.
+func ownServe(m Mode, fn websocket.HandlerFunc) http.HandlerFunc {
+	opts := []websocket.Option{
+		websocket.MaxFrameSize(messageLimit),
+		websocket.MaxMessageSize(messageLimit),
+		// The keepalive is on, but no ping may come between the bytes that the
+		// load generator counts.
+		websocket.PingInterval(50 * time.Second),
+	}
+	if m == InHandler {
+		return websocket.Handle(fn, opts...).ServeHTTP
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Upgrade(w, r, opts...)
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close(websocket.StatusNormalClosure, "")
+			fn(c)
+		}()
+	}
+}
+
+func ownEcho(c *websocket.Conn) error {
+	var buf []byte
+	for {
+		op, data, err := c.AppendMessage(buf[:0])
+		if err != nil {
+			return err
+		}
+		buf = data
+		if err := c.SendMessage(op, data); err != nil {
+			return err
+		}
+	}
+}
+
+func ownChat(room *hub[*websocket.Conn], c *websocket.Conn) error {
+	room.join(c)
+	defer room.leave(c)
+	for {
+		op, data, err := c.ReceiveMessage()
+		if err != nil {
+			return err
+		}
+		room.each(func(c *websocket.Conn) { c.SendMessage(op, data) })
+	}
+}

@@ -1,0 +1,222 @@
+package servers
+
+import (
+	"crypto/sha1"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/http"
+	"unicode/utf8"
+)
+
+// rawFrame is the least that an echo of frames can be in plain Go: parse, unmask,
+// one write a message. It has no limits, locks, timeouts or checks but that of text,
+// and trusts the load generator.
+var rawFrame = Contestant{
+	Name:           "rawframe",
+	Kind:           Baseline,
+	Modes:          []Mode{InHandler, Detached},
+	ChecksUTF8:     true,
+	JoinsFragments: true,
+	Handler:        func(m Mode) http.Handler { return rawHandler(m, false) },
+}
+
+// rawBatch is rawFrame with one write for all the messages of one read.
+var rawBatch = Contestant{
+	Name:           "rawbatch",
+	Kind:           Baseline,
+	Modes:          []Mode{InHandler, Detached},
+	ChecksUTF8:     true,
+	JoinsFragments: true,
+	Handler:        func(m Mode) http.Handler { return rawHandler(m, true) },
+}
+
+func rawHandler(m Mode, batch bool) http.Handler {
+	room := new(hub[net.Conn])
+	echo := func(c net.Conn, frames []byte) { c.Write(frames) }
+	chat := func(_ net.Conn, frames []byte) { room.each(func(c net.Conn) { c.Write(frames) }) }
+	return routes(
+		rawServe(m, func(c net.Conn) { rawLoop(c, batch, echo) }),
+		rawServe(m, func(c net.Conn) {
+			room.join(c)
+			defer room.leave(c)
+			rawLoop(c, batch, chat)
+		}))
+}
+
+func rawServe(m Mode, loop func(net.Conn)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		// net/http's buffers go as soon as nothing refers to them.
+		rw.Reader.Reset(nil)
+		rw.Writer.Reset(nil)
+		run(m, func() {
+			defer c.Close()
+			if _, err := c.Write(rawResponse(r.Header.Get("Sec-WebSocket-Key"))); err == nil {
+				loop(c)
+			}
+		})
+	}
+}
+
+func rawResponse(key string) []byte {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	res := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
+	res = base64.StdEncoding.AppendEncode(res, sum[:])
+	return append(res, "\r\n\r\n"...)
+}
+
+// A rawConn is a buffer that frames are read into, unmasked in and written from.
+type rawConn struct {
+	conn  net.Conn
+	batch bool
+	send  func(net.Conn, []byte)
+
+	buf     []byte
+	r, w    int    // buf[r:w] is read and not yet used
+	message []byte // the fragments so far, behind rawRoom
+	out     []byte // the answers of a batch
+	op      byte
+	key     []byte // the masking key, over and over
+}
+
+// rawRoom is the largest header that is sent.
+const rawRoom = 10
+
+func rawLoop(c net.Conn, batch bool, send func(net.Conn, []byte)) {
+	raw := &rawConn{conn: c, batch: batch, send: send}
+	raw.buf, raw.key, raw.message = make([]byte, 4096), make([]byte, 1024), make([]byte, rawRoom)
+	for raw.fill() == nil && raw.frames() == nil {
+	}
+}
+
+// fill reads once, into room for at least the rest of the frame that has begun.
+func (c *rawConn) fill() error {
+	c.w = copy(c.buf, c.buf[c.r:c.w])
+	c.r = 0
+	if header, length, ok := parseRaw(c.buf[:c.w]); ok && header+length > len(c.buf) {
+		c.buf = append(make([]byte, 0, header+length), c.buf[:c.w]...)
+		c.buf = c.buf[:cap(c.buf)]
+	}
+	n, err := c.conn.Read(c.buf[c.w:])
+	c.w += n
+	return err
+}
+
+var errClosed = errors.New("closed")
+
+// frames answers the whole frames in the buffer.
+func (c *rawConn) frames() error {
+	c.out = c.out[:0]
+	for {
+		header, length, ok := parseRaw(c.buf[c.r:c.w])
+		if !ok || header+length > c.w-c.r {
+			break
+		}
+		frame := c.buf[c.r : c.r+header+length]
+		c.r += len(frame)
+		answer, err := c.answer(frame, header)
+		switch {
+		case err != nil:
+			return err
+		case c.batch:
+			c.out = append(c.out, answer...)
+		case len(answer) > 0:
+			c.send(c.conn, answer)
+		}
+	}
+	if len(c.out) > 0 {
+		c.send(c.conn, c.out)
+	}
+	return nil
+}
+
+// answer returns the frame to send for one that came, nil for all fragments but
+// the last. The room that the longer header of the client left is enough for it.
+func (c *rawConn) answer(frame []byte, header int) ([]byte, error) {
+	fin, op, payload := frame[0]&0x80 != 0, frame[0]&0xf, frame[header:]
+	c.unmask(payload, frame[header-4:header])
+	if op >= 8 {
+		return nil, c.control(op)
+	}
+	if op != 0 {
+		c.op = op
+	}
+	if op == 0 || !fin {
+		c.message = append(c.message, payload...)
+		if !fin {
+			return nil, nil
+		}
+		frame, header = c.message, rawRoom
+		c.message = c.message[:rawRoom]
+	}
+	payload = frame[header:]
+	if c.op == 1 && !utf8.Valid(payload) {
+		return nil, errClosed
+	}
+	start := header - rawHeaderSize(len(payload))
+	appendRawHeader(frame[start:start], c.op, len(payload))
+	return frame[start:], nil
+}
+
+// control answers a ping that is empty, and a close.
+func (c *rawConn) control(op byte) error {
+	if op == 9 {
+		_, err := c.conn.Write([]byte{0x8a, 0})
+		return err
+	}
+	c.conn.Write([]byte{0x88, 0})
+	return errClosed
+}
+
+func (c *rawConn) unmask(payload, key []byte) {
+	n := copy(c.key, key)
+	for n < min(len(c.key), len(payload)) {
+		n += copy(c.key[n:], c.key[:n])
+	}
+	for len(payload) > 0 {
+		payload = payload[subtle.XORBytes(payload, payload, c.key[:n]):]
+	}
+}
+
+// parseRaw returns the sizes of the header and the payload of the frame that b
+// begins with, and false if b is too short to tell.
+func parseRaw(b []byte) (header, length int, ok bool) {
+	if len(b) < 2 {
+		return 0, 0, false
+	}
+	switch length := int(b[1] & 0x7f); {
+	case length < 126:
+		return 6, length, true
+	case length == 126 && len(b) >= 4:
+		return 8, int(binary.BigEndian.Uint16(b[2:])), true
+	case length == 127 && len(b) >= 10:
+		return 14, int(binary.BigEndian.Uint64(b[2:])), true
+	}
+	return 0, 0, false
+}
+
+func rawHeaderSize(length int) int {
+	switch {
+	case length < 126:
+		return 2
+	case length <= 0xffff:
+		return 4
+	}
+	return 10
+}
+
+func appendRawHeader(dst []byte, op byte, length int) []byte {
+	switch dst = append(dst, 0x80|op); rawHeaderSize(length) {
+	case 2:
+		return append(dst, byte(length))
+	case 4:
+		return binary.BigEndian.AppendUint16(append(dst, 126), uint16(length))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, 127), uint64(length))
+}
