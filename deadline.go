@@ -26,7 +26,8 @@ var past = time.Unix(1, 0)
 // and those called later, return an error that is [os.ErrDeadlineExceeded]. The
 // zero time is none. What has arrived by then may still be returned. The connection
 // stays usable, also in the middle of a frame: set a later deadline and call the
-// same method again, and it goes on where it was.
+// same method again, and it goes on where it was. Answering the ping of a peer that
+// does not read is bounded by WriteTimeout instead.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.err(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"fmt"
 )
 
@@ -84,10 +85,20 @@ func (c *Conn) WriteFrame(f Frame) error {
 		return c.endOfSending()
 	}
 	if f.Opcode&opcodeBits == Close {
-		c.noteCloseSent(f.Payload)
+		c.noteCloseSent(f.plain())
 		return c.writeOwn(f.Header, f.Payload)
 	}
 	return c.write(f.Header, f.Payload)
+}
+
+// plain is the payload unmasked; that of a masked frame is copied.
+func (f Frame) plain() []byte {
+	if !f.Masked {
+		return f.Payload
+	}
+	b := bytes.Clone(f.Payload)
+	Mask(b, f.MaskKey, 0)
+	return b
 }
 
 // ReceiveFragments waits for the next message and returns the frames that it

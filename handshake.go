@@ -370,7 +370,7 @@ func validParameter(s string) bool {
 	}
 	value = strings.Trim(value, " \t")
 	if inner, ok := strings.CutPrefix(value, `"`); ok {
-		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) {
+		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
 			return false
 		}
 		value = strings.ReplaceAll(value, `\`, "") // each stands for what is behind it

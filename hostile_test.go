@@ -56,6 +56,11 @@ func measure() usage {
 	return usage{samples[0].Value.Uint64() + samples[1].Value.Uint64(), runtime.NumGoroutine(), openFiles()}
 }
 
+// growth is how much more memory is in use after than before.
+func growth(before, after usage) uint64 {
+	return after.memory - min(after.memory, before.memory)
+}
+
 func (u usage) String() string {
 	return fmt.Sprintf("%d KiB, %d goroutines, %d descriptors", u.memory>>10, u.goroutines, u.files)
 }
@@ -229,21 +234,23 @@ func (s *siege) connect() (net.Conn, error) {
 	return conn, nil
 }
 
+// upgraded101 is the answer to testHandshake, byte for byte: a ping may follow
+// directly.
+const upgraded101 = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	"Sec-WebSocket-Accept: " + rfcAccept + "\r\n\r\n"
+
 // upgradeClient does the handshake on a connection.
 func upgradeClient(conn net.Conn) error {
 	if _, err := io.WriteString(conn, fmt.Sprintf(testHandshake, "")); err != nil {
 		return err
 	}
-	var answer []byte
-	for buf := make([]byte, 512); !bytes.HasSuffix(answer, []byte("\r\n\r\n")); {
-		n, err := conn.Read(buf)
-		answer = append(answer, buf[:n]...)
-		if err != nil {
-			return err
-		}
+	answer := make([]byte, len(upgraded101))
+	n, err := io.ReadFull(conn, answer)
+	if err == nil && string(answer) != upgraded101 {
+		err = errors.New("not what was to come")
 	}
-	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
-		return fmt.Errorf("handshake answered with %q", answer)
+	if err != nil {
+		return fmt.Errorf("handshake answered with %q: %w", answer[:n], err)
 	}
 	return nil
 }
@@ -320,10 +327,10 @@ func (s *siege) peakWhile(f func()) uint64 {
 	}()
 	var peak uint64
 	for {
-		peak = max(peak, measure().memory)
+		peak = max(peak, growth(s.base, measure()))
 		select {
 		case <-done:
-			return peak - min(peak, s.base.memory)
+			return peak
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -418,8 +425,8 @@ func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testin
 			t.Error("the server has not read all that was sent")
 		}
 		now := measure()
-		s.wantAtMost(now.memory-connected.memory, uint64(len(conns))<<11, "the frames cost")
-		s.wantAtMost(now.memory-s.base.memory, 64<<20, "the connections, of both sides, and the frames cost")
+		s.wantAtMost(growth(connected, now), 1<<20+uint64(len(conns))<<11, "the frames cost")
+		s.wantAtMost(growth(s.base, now), 64<<20, "the connections, of both sides, and the frames cost")
 	})
 }
 
@@ -529,11 +536,11 @@ func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
 		besiege(t, echo, func(s *siege) {
 			conns := s.raid(crowd(t, 4, 2))
 			wire := sliced(size)
-			before := measure().memory // the attackers share what they send
+			s.base = measure() // the attackers share what they send
 			peak := s.peakWhile(func() {
 				s.together(conns, func(conn net.Conn) error { return sendSliced(conn, wire, size) })
 			})
-			s.wantAtMost(peak-(before-s.base.memory), 8*uint64(size*len(conns)), "the most in use, of both sides")
+			s.wantAtMost(peak, 1<<20+8*uint64(size*len(conns)), "the most in use, of both sides")
 		}, MaxFragments(size))
 	})
 	t.Run("is over the default MaxFragments", func(t *testing.T) {
@@ -613,7 +620,7 @@ func TestHostile_50_clients_that_send_for_ever_and_never_read(t *testing.T) {
 					}, timedOutWriting)
 				})
 				t.Logf("%d KiB were sent", sent.Load()>>10)
-				s.wantAtMost(peak, uint64(len(conns))*tt.eachCost, "the most in use, of both sides")
+				s.wantAtMost(peak, 1<<20+uint64(len(conns))*tt.eachCost, "the most in use, of both sides")
 			}, WriteTimeout(200*time.Millisecond))
 		})
 	}
@@ -656,7 +663,7 @@ func TestHostile_slow_readers(t *testing.T) {
 					trickle(conn)
 				}, timedOutWriting)
 			})
-			s.wantAtMost(peak, uint64(len(conns))*64<<10, "the most in use, of both sides")
+			s.wantAtMost(peak, 1<<20+uint64(len(conns))*64<<10, "the most in use, of both sides")
 		}, WriteTimeout(200*time.Millisecond))
 	})
 }
@@ -833,7 +840,7 @@ func TestHostile_200_peers_that_never_answer_a_close(t *testing.T) {
 						}
 					}, isError(ErrCloseTimeout))
 				})
-				s.wantAtMost(peak, uint64(len(conns))*128<<10, "the most in use, of both sides")
+				s.wantAtMost(peak, 1<<20+uint64(len(conns))*128<<10, "the most in use, of both sides")
 			}, CloseTimeout(limit))
 		})
 	}
@@ -887,7 +894,7 @@ func TestHostile_10000_idle_connections(t *testing.T) {
 			return
 		}
 		now := measure()
-		perConn := (now.memory - before.memory) / uint64(n)
+		perConn := growth(before, now) / uint64(n)
 		t.Logf("%d idle connections: %v, %d bytes each", n, now, perConn)
 		if most := uint64(24 << 10); perConn > most {
 			t.Errorf("an idle connection costs %d bytes, want at most %d", perConn, most)
@@ -1044,10 +1051,11 @@ func TestHostile_100_races_of_Close_Send_Receive_and_the_watchdog(t *testing.T) 
 // chat reads everything, sends a little and falls silent, or leaves.
 func (s *siege) chat() error {
 	conn, err := s.connect()
-	if err == nil {
-		err = upgradeClient(conn)
-	}
 	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if upgradeClient(conn) != nil {
 		return nil // the watchdog may strike that early
 	}
 	var wg sync.WaitGroup

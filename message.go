@@ -506,7 +506,7 @@ func (w *messageWriter) Close() error {
 // message that can be neither finished nor taken back.
 func (w *messageWriter) finish() (err error, broken bool) {
 	c := w.c
-	c.out.lock.lock() // not lockSender: a deadline must not keep the message open
+	c.out.lock.lock() // not lockSender: the message ends here, whatever the deadline
 	defer c.unlockSender()
 	if err := w.usable(); err != nil {
 		return err, false

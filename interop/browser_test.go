@@ -1,0 +1,110 @@
+package interop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// chromium is the browser's own WebSocket, in a page of the app. One browser is
+// started for the test, with a tab for each path.
+func chromium(t *testing.T) client {
+	program, err := lookChromium()
+	browser := context.Background()
+	if err == nil {
+		browser, err = startChromium(t, program)
+	}
+	return client{
+		name:  "chromium",
+		lacks: []string{"send-fragments", "client-ping"},
+		version: func() (string, error) {
+			if err != nil {
+				return "", err
+			}
+			version, err := output(program, "--version")
+			return version[strings.LastIndex(version, "\n")+1:], err
+		},
+		run: func(ctx context.Context, p path, run string, cases []string) map[string]error {
+			if err != nil {
+				return map[string]error{"": err}
+			}
+			return runTab(ctx, browser, p, run, cases)
+		},
+	}
+}
+
+func lookChromium() (string, error) {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if program, err := exec.LookPath(name); err == nil {
+			return program, nil
+		}
+	}
+	return "", errors.New("no Chromium in PATH")
+}
+
+func startChromium(t *testing.T, program string) (context.Context, error) {
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(program),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.NoFirstRun,
+		chromedp.NoDefaultBrowserCheck,
+		chromedp.Headless,
+		chromedp.NoSandbox, // it cannot be had as root, nor in most containers
+		chromedp.DisableGPU,
+		chromedp.IgnoreCertErrors,
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-background-timer-throttling", true),
+		chromedp.Flag("disable-renderer-backgrounding", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-dev-shm-usage", true))
+	t.Cleanup(cancel)
+	browser, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	return browser, chromedp.Run(browser)
+}
+
+func runTab(ctx, browser context.Context, p path, run string, cases []string) map[string]error {
+	tab, cancel := chromedp.NewContext(browser)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	script := fmt.Sprintf(`(async () => {
+		const { run } = await import(location.href + "cases.mjs");
+		const results = {};
+		const url = location.href.replace(/^http/, "ws");
+		await run({ WebSocket }, url, %s, (name, error) => (results[name] = error ?? ""));
+		return results;
+	})()`, quoteAll(cases))
+	said := map[string]string{}
+	err := chromedp.Run(tab,
+		chromedp.Navigate(p.http+"/"+run+"/"),
+		chromedp.Evaluate(script, &said, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
+			return e.WithAwaitPromise(true)
+		}))
+	results := map[string]error{}
+	for name, problem := range said {
+		results[name] = nil
+		if problem != "" {
+			results[name] = errors.New(problem)
+		}
+	}
+	if err != nil {
+		results[""] = err
+	}
+	return results
+}
+
+func quoteAll(names []string) string {
+	list := "["
+	for _, name := range names {
+		list += fmt.Sprintf("%q,", name)
+	}
+	return list + "]"
+}

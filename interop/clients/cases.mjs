@@ -1,0 +1,188 @@
+// The cases of the clients that have the browser's WebSocket interface: Chromium,
+// which imports this file into a page, and Node's ws and undici.
+
+const text = "Grüße, 世界 🌍";
+const mebibyte = 1 << 20;
+const closing = { code: 4001, reason: "the client has had enough: ✓" };
+const closed = { code: 4002, reason: "the server has had enough: ✓" };
+
+// A Session makes promises of a WebSocket's events.
+class Session {
+  #inbox = [];
+  #wake = () => {};
+  #end = null;
+
+  constructor(socket) {
+    this.socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.addEventListener("message", ({ data }) => this.#happened(() => this.#inbox.push(data)));
+    socket.addEventListener("close", (event) => this.#happened(() => (this.#end = event)));
+    socket.addEventListener("error", (event) => (this.error = event.error ?? event.message));
+  }
+
+  #happened(what) {
+    what();
+    this.#wake();
+  }
+
+  async #until(condition) {
+    while (!condition()) {
+      await new Promise((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  async open() {
+    await new Promise((resolve) => {
+      this.socket.addEventListener("open", resolve);
+      this.socket.addEventListener("close", resolve);
+    });
+    if (this.socket.readyState !== 1 && this.error) {
+      throw new Error(`not connected: ${this.error}`);
+    }
+    return this;
+  }
+
+  async receive() {
+    await this.#until(() => this.#inbox.length > 0 || this.#end);
+    if (this.#inbox.length === 0) {
+      throw new Error(`closed with ${this.#end.code} ${this.#end.reason}`);
+    }
+    return this.#inbox.shift();
+  }
+
+  async expect(want) {
+    const got = await this.receive();
+    if (!same(got, want)) {
+      throw new Error(`got ${describe(got)}, want ${describe(want)}`);
+    }
+  }
+
+  async echo(message) {
+    this.socket.send(message);
+    await this.expect(message);
+  }
+
+  async close(code = 1000, reason = "") {
+    this.socket.close(code, reason);
+    await this.closed(code, "");
+  }
+
+  async closed(code, reason) {
+    await this.#until(() => this.#end);
+    const got = this.#end;
+    if (!got.wasClean || got.code !== code || got.reason !== reason) {
+      throw new Error(`closed with ${got.code} "${got.reason}", clean: ${got.wasClean}; want ${code} "${reason}"`);
+    }
+  }
+}
+
+function same(a, b) {
+  if (typeof a === "string" || typeof b === "string") {
+    return a === b;
+  }
+  const [x, y] = [new Uint8Array(a), new Uint8Array(b)];
+  return x.length === y.length && x.every((byte, i) => byte === y[i]);
+}
+
+function describe(message) {
+  if (typeof message !== "string") {
+    return `${message.byteLength} bytes`;
+  }
+  return message.length < 100 ? JSON.stringify(message) : `a string of ${message.length}`;
+}
+
+const bytes = (length) => Uint8Array.from({ length }, (_, i) => i % 251).buffer;
+const fragmentsAnswer = (count, message) => `${count}: ${message}` + "a".repeat(5000) + "b".repeat(5000);
+
+// Each case gets a function that opens a Session with what the server has for it,
+// and what the client has beyond the browser's interface.
+const cases = {
+  async text(open) {
+    const session = await open();
+    await session.echo(text);
+    await session.echo("");
+    await session.close();
+  },
+  async binary(open) {
+    const session = await open();
+    await session.echo(bytes(256));
+    await session.echo(bytes(0));
+    await session.close();
+  },
+  async large(open) {
+    const session = await open();
+    await session.echo("x".repeat(mebibyte));
+    await session.echo(bytes(mebibyte));
+    await session.close();
+  },
+  async "send-fragments"(open, { sendFragments }) {
+    const session = await open();
+    sendFragments(session.socket, ["frag", "men", "ted"]);
+    await session.expect(fragmentsAnswer(3, "fragmented"));
+    await session.close();
+  },
+  async "receive-fragments"(open) {
+    const session = await open();
+    session.socket.send(text);
+    await session.expect(fragmentsAnswer(1, text));
+    await session.close();
+  },
+  async "client-ping"(open, { ping }) {
+    const session = await open();
+    const pong = await ping(session.socket, "are you there?");
+    if (pong !== "are you there?") {
+      throw new Error(`got pong ${JSON.stringify(pong)}`);
+    }
+    await session.close();
+  },
+  async "server-ping"(open) {
+    const session = await open();
+    await session.expect("pong");
+    await session.close();
+  },
+  async subprotocol(open) {
+    const session = await open(["chat.v0", "chat.v1"]);
+    await session.expect("chat.v1");
+    if (session.socket.protocol !== "chat.v1") {
+      throw new Error(`agreed on ${session.socket.protocol}`);
+    }
+    await session.close();
+  },
+  async "client-close"(open) {
+    const session = await open();
+    await session.close(closing.code, closing.reason);
+  },
+  async "server-close"(open) {
+    const session = await open();
+    await session.closed(closed.code, closed.reason);
+  },
+  async idle(open) {
+    const session = await open();
+    await session.expect("awake");
+    await session.echo("thanks");
+    await session.close();
+  },
+};
+
+// run runs the named cases in order and reports each: its name and what went
+// wrong, or null.
+export async function run(client, base, names, report) {
+  for (const name of names) {
+    const open = (protocols = []) => new Session(new client.WebSocket(base + name, protocols)).open();
+    try {
+      await cases[name](open, client);
+      report(name, null);
+    } catch (error) {
+      report(name, String(error));
+    }
+  }
+}
+
+// main runs what the command line says: a base URL, and cases.
+export async function main(client) {
+  const [base, ...names] = process.argv.slice(2);
+  await run(client, base, names, (name, error) => {
+    console.log(error === null ? `ok ${name}` : `failed ${name}: ${error}`);
+    process.exitCode ||= error === null ? 0 : 1;
+  });
+}

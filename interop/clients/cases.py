@@ -1,0 +1,162 @@
+"""The cases of the Python clients, each of which is a Session."""
+
+import asyncio
+import sys
+
+TEXT = "Grüße, 世界 🌍"
+MEBIBYTE = 1 << 20
+PING = b"are you there?"
+CLIENT_CLOSE = 4001, "the client has had enough: ✓"
+SERVER_CLOSE = 4002, "the server has had enough: ✓"
+
+
+class Closed(Exception):
+    """What receive raises when the server has closed, with code and reason."""
+
+
+class Session:
+    """A connection: what each client does in its own way."""
+
+    @classmethod
+    async def open(cls, url, protocols):
+        raise NotImplementedError
+
+    async def send(self, message):
+        raise NotImplementedError
+
+    async def receive(self):
+        raise NotImplementedError
+
+    async def send_fragments(self, parts):
+        raise NotImplementedError
+
+    async def ping(self, payload):
+        """Returns when the pong with this payload has come."""
+        raise NotImplementedError
+
+    def subprotocol(self):
+        raise NotImplementedError
+
+    async def close(self, code, reason):
+        """Returns the code that the server answered with."""
+        raise NotImplementedError
+
+
+def check(got, want):
+    if got != want:
+        raise AssertionError(f"got {got!r:.100}, want {want!r:.100}")
+
+
+async def expect(session, message):
+    check(await session.receive(), message)
+
+
+async def echo(session, message):
+    await session.send(message)
+    await expect(session, message)
+
+
+async def leave(session, code=1000, reason=""):
+    check(await session.close(code, reason), code)
+
+
+def counted(count, message):
+    return f"{count}: {message}" + "a" * 5000 + "b" * 5000
+
+
+async def text(open):
+    session = await open()
+    await echo(session, TEXT)
+    await echo(session, "")
+    await leave(session)
+
+
+async def binary(open):
+    session = await open()
+    await echo(session, bytes(range(256)))
+    await echo(session, b"")
+    await leave(session)
+
+
+async def large(open):
+    session = await open()
+    await echo(session, "x" * MEBIBYTE)
+    await echo(session, bytes(i % 251 for i in range(MEBIBYTE)))
+    await leave(session)
+
+
+async def send_fragments(open):
+    session = await open()
+    await session.send_fragments(["frag", "men", "ted"])
+    await expect(session, counted(3, "fragmented"))
+    await leave(session)
+
+
+async def receive_fragments(open):
+    session = await open()
+    await session.send(TEXT)
+    await expect(session, counted(1, TEXT))
+    await leave(session)
+
+
+async def client_ping(open):
+    session = await open()
+    await session.ping(PING)
+    await leave(session)
+
+
+async def server_ping(open):
+    session = await open()
+    await expect(session, "pong")
+    await leave(session)
+
+
+async def subprotocol(open):
+    session = await open(["chat.v0", "chat.v1"])
+    await expect(session, "chat.v1")
+    check(session.subprotocol(), "chat.v1")
+    await leave(session)
+
+
+async def client_close(open):
+    session = await open()
+    await leave(session, *CLIENT_CLOSE)
+
+
+async def server_close(open):
+    session = await open()
+    try:
+        message = await session.receive()
+    except Closed as closed:
+        check(closed.args, SERVER_CLOSE)
+    else:
+        raise AssertionError(f"got {message!r:.100}, want a close")
+
+
+async def idle(open):
+    session = await open()
+    await expect(session, "awake")
+    await echo(session, "thanks")
+    await leave(session)
+
+
+async def run(session_class):
+    base, *names = sys.argv[1:]
+    failed = False
+    for name in names:
+
+        async def open(protocols=None):
+            return await session_class.open(base + name, protocols)
+
+        try:
+            await globals()[name.replace("-", "_")](open)
+            print("ok", name, flush=True)
+        except Exception as error:
+            failed = True
+            print(f"failed {name}: {error!r}", flush=True)
+    return failed
+
+
+def main(session_class):
+    """Runs what the command line says: a base URL, and cases."""
+    sys.exit(asyncio.run(run(session_class)))

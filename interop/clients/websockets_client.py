@@ -1,0 +1,38 @@
+import websockets
+
+import cases
+
+
+class Session(cases.Session):
+    def __init__(self, conn):
+        self.conn = conn
+
+    @classmethod
+    async def open(cls, url, protocols):
+        return cls(await websockets.connect(url, subprotocols=protocols))
+
+    async def send(self, message):
+        await self.conn.send(message)
+
+    async def receive(self):
+        try:
+            return await self.conn.recv()
+        except websockets.ConnectionClosed as closed:
+            raise cases.Closed(closed.rcvd and closed.rcvd.code, closed.rcvd and closed.rcvd.reason)
+
+    async def send_fragments(self, parts):
+        # It ends the message with an empty frame of its own.
+        await self.conn.send([*parts[:-2], parts[-2] + parts[-1]])
+
+    async def ping(self, payload):
+        await (await self.conn.ping(payload))
+
+    def subprotocol(self):
+        return self.conn.subprotocol
+
+    async def close(self, code, reason):
+        await self.conn.close(code, reason)
+        return self.conn.close_code
+
+
+cases.main(Session)

@@ -1,0 +1,148 @@
+package interop
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A path is a way to the server: what clients connect to.
+type path struct {
+	name        string
+	websocket   string // ws:// or wss://, without a path
+	http        string
+	certificate string // the file with the one to trust, in PEM
+	tls         *tls.Config
+}
+
+// paths are all ways to one server. The impatient ones have proxies that hang up
+// after little silence.
+type paths struct{ common, impatient []path }
+
+// startPaths serves h directly, over TLS, and through each proxy with and without
+// TLS, until the test ends.
+func startPaths(t *testing.T, a *app, h http.Handler) paths {
+	t.Helper()
+	cert := makeCertificate(t)
+	backend := serve(t, a.server(h), nil)
+	direct := []path{
+		cert.path("direct", backend, false),
+		cert.path("tls", serve(t, a.server(h), cert.server), true),
+	}
+	all := paths{direct, direct[:2:2]}
+	for _, p := range proxies {
+		addrs := p.start(t, backend, cert)
+		all.common = append(all.common, cert.path(p.name, addrs.plain, false), cert.path(p.name+"-tls", addrs.tls, true))
+		if byDefault() {
+			all.impatient = all.common
+			continue
+		}
+		all.impatient = append(all.impatient,
+			cert.path(p.name, addrs.impatient, false), cert.path(p.name+"-tls", addrs.impatientTLS, true))
+	}
+	return all
+}
+
+// startDirect serves h without TLS alone.
+func startDirect(t *testing.T, a *app, h http.Handler) path {
+	t.Helper()
+	return certificate{}.path("direct", serve(t, a.server(h), nil), false)
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// serve returns the address. Over TLS it offers HTTP/2, as net/http does by default:
+// WebSockets have to do without.
+func serve(t *testing.T, s *http.Server, config *tls.Config) string {
+	t.Helper()
+	l := listen(t)
+	done := make(chan error, 1)
+	go func() {
+		if config == nil {
+			done <- s.Serve(l)
+			return
+		}
+		s.TLSConfig = config
+		done <- s.ServeTLS(l, "", "")
+	}()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-done; err != http.ErrServerClosed {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// A certificate is self-signed, for 127.0.0.1.
+type certificate struct {
+	file   string // itself, in PEM
+	both   string // with its key
+	server *tls.Config
+	client *tls.Config
+}
+
+func makeCertificate(t *testing.T) certificate {
+	t.Helper()
+	fatal := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	fatal(err)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "interop"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(24 * time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	fatal(err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	fatal(err)
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+
+	dir := t.TempDir()
+	c := certificate{file: filepath.Join(dir, "cert.pem"), both: filepath.Join(dir, "both.pem")}
+	fatal(os.WriteFile(c.file, certPEM, 0o600))
+	fatal(os.WriteFile(c.both, append(certPEM, keyPEM...), 0o600))
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	fatal(err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certPEM)
+	c.server = &tls.Config{Certificates: []tls.Certificate{pair}}
+	c.client = &tls.Config{RootCAs: roots}
+	return c
+}
+
+func (c certificate) path(name, addr string, secure bool) path {
+	p := path{name: name, websocket: "ws://" + addr, http: "http://" + addr, certificate: c.file, tls: c.client}
+	if secure {
+		p.websocket, p.http = "wss://"+addr, "https://"+addr
+	}
+	return p
+}
