@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type inbox struct {
 	finished chan struct{} // closed when the reader has ended
 	once     sync.Once     // closes unwanted
 	deadline deadline      // of those who wait for messages
+	over     atomic.Bool   // the end was handed out: no message comes after it
 }
 
 // readAhead starts the reader. Inbox.release waits for it.
@@ -65,7 +67,7 @@ func (c *Conn) receiveNext() (Opcode, []byte, error) {
 // connection are still handed out; Close drops them.
 func (b *inbox) next(c *Conn) (Message, error) {
 	var here *closedError
-	if err := c.err(); errors.As(err, &here) && here.peer == nil {
+	if err := c.err(); b.over.Load() || errors.As(err, &here) && here.peer == nil {
 		return Message{}, err
 	}
 	select {
@@ -77,12 +79,18 @@ func (b *inbox) next(c *Conn) (Message, error) {
 	case m, ok := <-b.messages:
 		return m, b.endOf(c, ok)
 	case <-b.deadline.wait():
+	case <-c.Context().Done(): // the reader may yet be draining the socket
 	}
 	if c.err() == nil {
 		return Message{}, errReadDeadline
 	}
-	m, ok := <-b.messages // the reader is on its way out
-	return m, b.endOf(c, ok)
+	select {
+	case m, ok := <-b.messages:
+		return m, b.endOf(c, ok)
+	default:
+		b.over.Store(true)
+		return Message{}, c.err()
+	}
 }
 
 // endOf is the error of a receive from messages: none, or the connection's.

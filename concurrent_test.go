@@ -340,3 +340,20 @@ func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
 		}
 	}
 }
+
+func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, false)
+		done := serveConcurrent(c, func(c *Conn) error {
+			start := time.Now()
+			_, _, err := c.ReceiveMessage()
+			// The reader goes on draining the socket for another second.
+			took(t, "ReceiveMessage", start, 0)
+			return err
+		})
+		w.send([]byte{0x81, 0x00}) // not masked
+		wantError(t, <-done, ErrProtocol)
+		w.p.conn.Close()
+	})
+}

@@ -392,8 +392,8 @@ func (c *Conn) waitForStream(closed <-chan struct{}) error {
 // A Write of Text that breaks UTF-8 returns [ErrInvalidUTF8] and sends nothing of
 // it. A message whose Close fails, because it ends inside a character or a deadline
 // has passed, is not sent at all if nothing of it has left; if something has,
-// nothing can mend it and the connection ends with 1011. The writer may be used by
-// any goroutine.
+// nothing can mend it and the connection ends with 1011. Close waits for a frame that
+// is on its way, whatever the write deadline. The writer may be used by any goroutine.
 func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
 	if err := c.sendErr(); err != nil {
 		return nil, err

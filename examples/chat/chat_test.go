@@ -133,13 +133,22 @@ func (b *browser) read() websocket.Frame {
 	}
 }
 
+// receive returns the next event.
+func (b *browser) receive() (e event) {
+	b.t.Helper()
+	f := b.read()
+	if f.Opcode != websocket.Text || json.Unmarshal(f.Payload, &e) != nil {
+		b.t.Fatalf("got a %v frame with %q, want an event", f.Opcode, f.Payload)
+	}
+	return e
+}
+
 // expect returns the next event, which must be of that type.
 func (b *browser) expect(kind string) event {
 	b.t.Helper()
-	f := b.read()
-	var e event
-	if f.Opcode != websocket.Text || json.Unmarshal(f.Payload, &e) != nil || e.Type != kind {
-		b.t.Fatalf("got a %v frame with %q, want %q", f.Opcode, f.Payload, kind)
+	e := b.receive()
+	if e.Type != kind {
+		b.t.Fatalf("got event %+v, want one of type %q", e, kind)
 	}
 	return e
 }
