@@ -599,11 +599,11 @@ var floods = []struct {
 	flood    []byte
 	eachCost uint64
 }{
-	{"pings", Handle, receiveAll, pingFlood, 128 << 10},
-	{"pings beside a busy handler", HandleConcurrent, idle, pingFlood, 128 << 10},
-	{"pings behind a sender that is stuck", HandleConcurrent, sendWhenAsked(lots), pingFlood, 192 << 10},
-	{"messages to an echo", Handle, echo, messageFlood, 128 << 10},
-	{"messages to a concurrent echo", HandleConcurrent, echo, messageFlood, 256 << 10},
+	{"pings", Handle, receiveAll, pingFlood, 256 << 10},
+	{"pings beside a busy handler", HandleConcurrent, idle, pingFlood, 256 << 10},
+	{"pings behind a sender that is stuck", HandleConcurrent, sendWhenAsked(lots), pingFlood, 256 << 10},
+	{"messages to an echo", Handle, echo, messageFlood, 256 << 10},
+	{"messages to a concurrent echo", HandleConcurrent, echo, messageFlood, 384 << 10},
 }
 
 func TestHostile_50_clients_that_send_for_ever_and_never_read(t *testing.T) {
