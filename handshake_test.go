@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -1020,10 +1021,30 @@ func naiveRefusal(r *http.Request) string {
 		return "version"
 	case len(r.Header.Values("Sec-WebSocket-Key")) != 1 || err != nil || len(key) != 16:
 		return "key"
+	case !isList(r.Header.Values("Sec-WebSocket-Protocol"), tokenPattern):
+		return "subprotocols"
+	case !isList(r.Header.Values("Sec-WebSocket-Extensions"), extensionPattern):
+		return "extensions"
 	case len(body) > 0 || bodyErr != nil || r.ContentLength > 0 || r.TransferEncoding != nil:
 		return "body"
 	}
 	return ""
+}
+
+// The grammar of RFC 9110 section 5.6.2 and RFC 6455 section 9.1. A quoted string
+// is to be a token once its quotes and backslashes are gone.
+const (
+	tokenCharacter   = "[!#$%&'*+.^_`|~0-9A-Za-z-]"
+	tokenPattern     = tokenCharacter + "+"
+	parameterPattern = tokenPattern + `(?:[ \t]*=[ \t]*(?:` + tokenPattern + `|"(?:\\?` + tokenCharacter + `)+"))?`
+	extensionPattern = tokenPattern + `(?:[ \t]*;[ \t]*` + parameterPattern + `)*`
+)
+
+// isList reports whether lines are a list of at least one element, or there are
+// none.
+func isList(lines []string, element string) bool {
+	list := regexp.MustCompile(`^[ \t,]*` + element + `(?:[ \t]*,[ \t,]*` + element + `)*[ \t,]*$`)
+	return len(lines) == 0 || list.MatchString(strings.Join(lines, ","))
 }
 
 func listHas(lines []string, token string) bool {
