@@ -131,7 +131,6 @@ func (c *Conn) peerClosed(payload []byte) error {
 
 // failPayload tells the peer what it did wrong, as far as there is room.
 func failPayload(err error) []byte {
-	code := CloseStatus(err)
 	reason := strings.TrimPrefix(err.Error(), "websocket: ")
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
@@ -139,7 +138,7 @@ func failPayload(err error) []byte {
 			reason = reason[:len(reason)-1]
 		}
 	}
-	return append([]byte{byte(code >> 8), byte(code)}, reason...)
+	return closeBytes(CloseStatus(err), reason)
 }
 
 // sendLastClose sends a close frame on a connection that has ended, behind

@@ -247,8 +247,13 @@ func closePayload(code StatusCode, reason string) ([]byte, error) {
 	if !utf8.ValidString(reason) {
 		return nil, fmt.Errorf("%w: in the close reason %q (RFC 6455 section 5.5.1)", ErrInvalidUTF8, reason)
 	}
+	return closeBytes(code, reason), nil
+}
+
+// closeBytes is closePayload without the rules.
+func closeBytes(code StatusCode, reason string) []byte {
 	payload := make([]byte, 0, 2+len(reason))
-	return append(append(payload, byte(code>>8), byte(code)), reason...), nil
+	return append(append(payload, byte(code>>8), byte(code)), reason...)
 }
 
 // parseClosePayload reads the body of a close frame by the rules of RFC 6455

@@ -55,10 +55,10 @@ func (c *Conn) openRawFrame() error {
 	}
 	h := &c.in.header
 	if !h.Masked {
-		return c.fail(protocolError("5.1", "unmasked %v frame from a client", h.Opcode))
+		return c.fail(unmasked(h))
 	}
-	if h.Length > c.opts.maxFrameSize {
-		return c.fail(tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, c.opts.maxFrameSize))
+	if err := c.checkFrameSize(h); err != nil {
+		return c.fail(err)
 	}
 	c.in.r += n
 	c.in.openFrame()

@@ -20,13 +20,8 @@ type lock struct {
 func (l *lock) tryLock() bool { return l.held.CompareAndSwap(false, true) }
 
 func (l *lock) lock() {
-	if l.tryLock() {
-		return
-	}
-	freed := l.enter()
-	defer l.waiting.Add(-1)
-	for !l.tryLock() {
-		<-freed
+	if !l.tryLock() {
+		l.lockUnless(nil, nil)
 	}
 }
 

@@ -497,7 +497,7 @@ func (w *messageWriter) Close() error {
 	err, broken := w.finish()
 	if broken {
 		end := &closedError{CloseError: CloseError{Code: StatusInternalError}}
-		w.c.abort(end, []byte{byte(end.Code >> 8), byte(end.Code & 0xff)})
+		w.c.abort(end, closeBytes(end.Code, ""))
 	}
 	return err
 }

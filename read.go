@@ -194,7 +194,7 @@ func (c *Conn) checkHeader(h *Header) error {
 	case h.Opcode.IsReserved():
 		return fmt.Errorf("%w: %w", ErrInvalidOpcode, protocolError("5.2", "%v", h.Opcode))
 	case !h.Masked:
-		return protocolError("5.1", "unmasked %v frame from a client", h.Opcode)
+		return unmasked(h)
 	case h.Opcode.IsControl():
 		return checkControl(h)
 	case h.Opcode == Continuation && in.op == Continuation:
@@ -203,6 +203,10 @@ func (c *Conn) checkHeader(h *Header) error {
 		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
 	}
 	return c.checkLimits(h)
+}
+
+func unmasked(h *Header) error {
+	return protocolError("5.1", "unmasked %v frame from a client", h.Opcode)
 }
 
 func checkControl(h *Header) error {
@@ -217,8 +221,8 @@ func checkControl(h *Header) error {
 
 func (c *Conn) checkLimits(h *Header) error {
 	in, o := &c.in, c.opts
-	if h.Length > o.maxFrameSize {
-		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, o.maxFrameSize)
+	if err := c.checkFrameSize(h); err != nil {
+		return err
 	}
 	// Neither side can overflow: size is at most maxMessageSize here.
 	if h.Length > o.maxMessageSize-in.size {
@@ -226,6 +230,13 @@ func (c *Conn) checkLimits(h *Header) error {
 	}
 	if in.frames >= o.maxFragments {
 		return tooLarge("message of more frames than MaxFragments %d", o.maxFragments)
+	}
+	return nil
+}
+
+func (c *Conn) checkFrameSize(h *Header) error {
+	if limit := c.opts.maxFrameSize; h.Length > limit {
+		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
 	}
 	return nil
 }
