@@ -20,7 +20,7 @@ const (
 var coalesceBuffers = sync.Pool{New: func() any { return new([coalesceSize]byte) }}
 
 // mayDefer reports whether a frame that is to be sent may wait for the next.
-func (c *Conn) mayDefer(h Header) bool {
+func (c *Conn) mayDefer(h *Header) bool {
 	return c.in.more.Load() && c.opts.writeCoalescing && h.Opcode != Close &&
 		!c.deadlines.hasWrite.Load() && c.err() == nil
 }
@@ -28,7 +28,7 @@ func (c *Conn) mayDefer(h Header) bool {
 // coalesce puts a frame behind those that wait, which are written first if there
 // is no room. It reports whether the frame is dealt with: written with the others,
 // or left to wait if it may. The lock of c.out is held.
-func (c *Conn) coalesce(h Header, payload []byte, later bool) (done bool, err error) {
+func (c *Conn) coalesce(h *Header, payload []byte, later bool) (done bool, err error) {
 	out := &c.out
 	size := maxHeaderSize + len(payload)
 	if len(out.pending) > 0 && size > coalesceSize-len(out.pending) {
@@ -44,7 +44,7 @@ func (c *Conn) coalesce(h Header, payload []byte, later bool) (done bool, err er
 		out.deferred.Store(true)
 		out.flushAlarm.set(coalesceTime, c.flushLate)
 	}
-	out.pending = AppendFrame(out.pending, Frame{h, payload})
+	out.pending = append(h.append(out.pending, int64(len(payload))), payload...)
 	if later {
 		return true, nil
 	}

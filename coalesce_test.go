@@ -267,11 +267,11 @@ func TestWholeFrame(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			frame := clientFrame(true, Binary, strings.Repeat("x", size))
 			for n := range len(frame) {
-				if wholeFrame(frame[:n]) {
+				if _, end := wholeFrame(frame[:n]); end > 0 {
 					t.Fatalf("%d of %d bytes are a whole frame", n, len(frame))
 				}
 			}
-			if !wholeFrame(frame) || !wholeFrame(append(frame, 0)) {
+			if _, end := wholeFrame(append(frame, 0)); end != len(frame) {
 				t.Error("a whole frame is none")
 			}
 		})

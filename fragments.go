@@ -86,9 +86,9 @@ func (c *Conn) WriteFrame(f Frame) error {
 	}
 	if f.Opcode&opcodeBits == Close {
 		c.noteCloseSent(f.plain())
-		return c.writeOwn(f.Header, f.Payload)
+		return c.writeOwn(&f.Header, f.Payload)
 	}
-	return c.write(f.Header, f.Payload)
+	return c.write(&f.Header, f.Payload)
 }
 
 // plain is the payload unmasked; that of a masked frame is copied.

@@ -294,6 +294,11 @@ func grow(b []byte, arrived int, left int64) []byte {
 // form, and returns the extended slice. A negative Length is written as 0; MaskKey
 // only counts when Masked is set.
 func AppendHeader(dst []byte, h Header) []byte {
+	return h.append(dst, max(h.Length, 0))
+}
+
+// append is AppendHeader with another length.
+func (h *Header) append(dst []byte, length int64) []byte {
 	b0 := byte(h.Opcode) & opcodeBits
 	if h.Fin {
 		b0 |= finBit
@@ -311,7 +316,7 @@ func AppendHeader(dst []byte, h Header) []byte {
 	if h.Masked {
 		b1 = maskBit
 	}
-	switch length := max(h.Length, 0); {
+	switch {
 	case length <= maxControlPayload:
 		dst = append(dst, b0, b1|byte(length))
 	case length <= math.MaxUint16:
@@ -330,8 +335,7 @@ func AppendHeader(dst []byte, h Header) []byte {
 // slice. The payload goes out as it is, see [Frame]; its length is what counts,
 // not Length.
 func AppendFrame(dst []byte, f Frame) []byte {
-	f.Length = int64(len(f.Payload))
-	return append(AppendHeader(dst, f.Header), f.Payload...)
+	return append(f.append(dst, int64(len(f.Payload))), f.Payload...)
 }
 
 // maxCopied is the largest payload that WriteFrame copies behind its header. To a
@@ -357,16 +361,15 @@ var frameWriters = sync.Pool{New: func() any { return new(frameWriter) }}
 // The frame may be one that breaks the rules of RFC 6455. Errors are those of w.
 // Nothing here keeps the frames of two goroutines apart.
 func WriteFrame(w io.Writer, f Frame) error {
-	_, err := writeFrame(w, f.Header, f.Payload)
+	_, err := writeFrame(w, &f.Header, f.Payload)
 	return err
 }
 
 // writeFrame is WriteFrame that also says how many bytes were written.
-func writeFrame(w io.Writer, h Header, payload []byte) (int, error) {
+func writeFrame(w io.Writer, h *Header, payload []byte) (int, error) {
 	fw := frameWriters.Get().(*frameWriter)
 	defer frameWriters.Put(fw)
-	h.Length = int64(len(payload))
-	b := AppendHeader(fw.buf[:0], h)
+	b := h.append(fw.buf[:0], int64(len(payload)))
 	if len(payload) <= maxCopied {
 		return writeWhole(w, append(b, payload...))
 	}

@@ -275,12 +275,17 @@ func (c *Conn) endFrame() (last bool, err error) {
 		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	in.endMessage()
-	if wholeFrame(in.buffered()) {
-		in.more.Store(true)
-	} else if in.more.Load() {
-		in.more.Store(false)
-	}
+	in.noteMore()
 	return true, nil
+}
+
+// noteMore notes whether the next frame is there already. The store of an atomic
+// costs as much as all the rest.
+func (in *receiver) noteMore() {
+	_, end := wholeFrame(in.buffered())
+	if more := end > 0; more != in.more.Load() {
+		in.more.Store(more)
+	}
 }
 
 func (in *receiver) endMessage() {

@@ -48,18 +48,27 @@ func (in *receiver) releaseBuffer() {
 	in.buf, in.r, in.w = nil, 0, 0
 }
 
-// wholeFrame reports whether b begins with a whole frame of a client.
-func wholeFrame(b []byte) bool {
+// wholeFrame returns where the payload of the frame that b begins with starts and
+// ends, or an end of 0 if that is not a masked frame that is all there. A length that is not in
+// the shortest form is none, nor is one of 64 bits, for which no buffer is large enough.
+func wholeFrame(b []byte) (start, end int) {
 	const key = 4
 	if len(b) < 2+key {
-		return false
+		return 0, 0
 	}
-	switch n := int(b[1] & lengthBits); n {
-	case length64:
-		return false // no buffer is that large
-	case length16:
-		return len(b) >= 4+key+(int(b[2])<<8|int(b[3]))
-	default:
-		return len(b) >= 2+key+n
+	start, length := 2+key, int(b[1]^maskBit)
+	if length > maxControlPayload {
+		if length != length16 || len(b) < 4+key {
+			return 0, 0
+		}
+		start, length = 4+key, int(b[2])<<8|int(b[3])
+		if length <= maxControlPayload {
+			return 0, 0
+		}
 	}
+	end = start + length
+	if end > len(b) {
+		return 0, 0
+	}
+	return start, end
 }

@@ -96,10 +96,10 @@ func (c *Conn) sendWaiting() {
 		c.flush()
 	}
 	if pong != nil && !c.out.closeSent.Load() {
-		c.writeOwn(Header{Fin: true, Opcode: Pong}, pong)
+		c.writeOwn(&Header{Fin: true, Opcode: Pong}, pong)
 	}
 	if ping && c.sendErr() == nil {
-		c.writeOwn(Header{Fin: true, Opcode: Ping}, nil)
+		c.writeOwn(&Header{Fin: true, Opcode: Ping}, nil)
 	}
 }
 
@@ -121,7 +121,7 @@ func (c *Conn) sendPong(payload []byte) {
 	}
 	defer c.unlockSender()
 	if c.sendErr() == nil {
-		c.writeOwn(Header{Fin: true, Opcode: Pong}, payload)
+		c.writeOwn(&Header{Fin: true, Opcode: Pong}, payload)
 	}
 }
 
@@ -155,7 +155,7 @@ func (c *Conn) writeClose(payload []byte) error {
 		c.sendWaiting()
 	}
 	c.noteCloseSent(payload)
-	return c.writeOwn(Header{Fin: true, Opcode: Close}, payload)
+	return c.writeOwn(&Header{Fin: true, Opcode: Close}, payload)
 }
 
 // noteCloseSent starts the time within which the peer has to answer. It comes
@@ -178,7 +178,7 @@ func (c *Conn) noteCloseSent(payload []byte) {
 
 // write puts one frame on the wire, in one write, alone or along with those that
 // wait. The lock of c.out is held.
-func (c *Conn) write(h Header, payload []byte) error {
+func (c *Conn) write(h *Header, payload []byte) error {
 	later := c.mayDefer(h)
 	if later || len(c.out.pending) > 0 {
 		done, err := c.coalesce(h, payload, later)
@@ -194,7 +194,7 @@ func (c *Conn) write(h Header, payload []byte) error {
 
 // writeOwn puts a control frame on the wire that the connection sends of its own
 // accord. The lock of c.out is held.
-func (c *Conn) writeOwn(h Header, payload []byte) error {
+func (c *Conn) writeOwn(h *Header, payload []byte) error {
 	c.liftWriteDeadline(true)
 	defer c.liftWriteDeadline(false)
 	return c.write(h, payload)
