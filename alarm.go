@@ -16,9 +16,9 @@ type alarm struct {
 	finished chan struct{} // closed when the last of them ends; made by wait
 }
 
-// set makes the alarm go off in d instead of when it was to. ring must be the
-// same function each time, and call rung first and leave last.
-func (a *alarm) set(d time.Duration, ring func()) {
+// set makes the alarm go off in d instead of when it was to. What it runs must be
+// the same each time, and call rung first and leave last.
+func (a *alarm) set(d time.Duration, c *Conn, ring func(*Conn)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.disarm()
@@ -28,7 +28,7 @@ func (a *alarm) set(d time.Duration, ring func()) {
 	a.armed = true
 	a.running++
 	if a.timer == nil {
-		a.timer = time.AfterFunc(d, ring)
+		a.timer = time.AfterFunc(d, func() { ring(c) })
 		return
 	}
 	a.timer.Reset(d)

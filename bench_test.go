@@ -96,6 +96,28 @@ func BenchmarkEcho_in_memory(b *testing.B) {
 	})
 }
 
+// BenchmarkTakeWhole is what it buys to have a way of its own for a message that is
+// there as a whole.
+func BenchmarkTakeWhole(b *testing.B) {
+	for _, size := range []int{16, 1 << 10} {
+		ways := map[string]func(*Conn, []byte) (Opcode, []byte, error){
+			"whole": (*Conn).receive,
+			"any":   (*Conn).receiveFrames,
+		}
+		for name, receive := range ways {
+			b.Run(fmt.Sprintf("%s/%dB", name, size), func(b *testing.B) {
+				c := playForEver(b, clientFrame(true, Binary, strings.Repeat("x", size)))
+				buf := make([]byte, 0, size)
+				for b.Loop() {
+					if _, data, err := receive(c, buf); err != nil || len(data) != size {
+						b.Fatal(len(data), err)
+					}
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkReceiveMessage(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
 		c := playForEver(b, clientFrame(true, op, payload))

@@ -13,7 +13,7 @@ import (
 // that one, and then either sends more or comes to wait for the peer, which
 // writes what is pending. The alarm is for a handler that does neither.
 const (
-	coalesceSize = 16 << 10
+	coalesceSize = 64 << 10
 	coalesceTime = 100 * time.Microsecond
 )
 
@@ -42,7 +42,7 @@ func (c *Conn) coalesce(h *Header, payload []byte, later bool) (done bool, err e
 	if out.pending == nil {
 		out.pending = coalesceBuffers.Get().(*[coalesceSize]byte)[:0]
 		out.deferred.Store(true)
-		out.flushAlarm.set(coalesceTime, c.flushLate)
+		out.flushAlarm.set(coalesceTime, c, (*Conn).flushLate)
 	}
 	out.pending = append(h.append(out.pending, int64(len(payload))), payload...)
 	if later {

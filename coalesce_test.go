@@ -233,6 +233,29 @@ func TestReadBuffer(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
+		c, p := dialConn(t)
+		if c.in.ready == nil {
+			t.Skip("this platform waits with a buffer")
+		}
+		frame := clientFrame(true, Binary, strings.Repeat("x", 6000))
+		p.write(append(frame, frame[:7]...))
+		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
+			t.Fatalf("got %d bytes and error %v", len(data), err)
+		}
+		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+			t.Fatal(err)
+		}
+		if got := len(c.in.buf); got != readBufferSize {
+			t.Errorf("got a buffer of %d bytes, want %d", got, readBufferSize)
+		}
+		c.SetReadDeadline(time.Time{})
+		p.write(frame[7:])
+		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
+			t.Fatalf("got %d bytes and error %v", len(data), err)
+		}
+	})
 	t.Run("grows with what is there to read", func(t *testing.T) {
 		c, _ := play(t, pieces(burst(60, strings.Repeat("x", 1000))))
 		largest := 0
@@ -273,6 +296,20 @@ func TestWholeFrame(t *testing.T) {
 			}
 			if _, end := wholeFrame(append(frame, 0)); end != len(frame) {
 				t.Error("a whole frame is none")
+			}
+		})
+	}
+	none := map[string]string{
+		"unmasked":                     "\x82\x00\x00\x00\x00\x00\x00",
+		"5 bytes, in 16 bits":          "\x82\xFE\x00\x05abcdhello",
+		"5 bytes, in 64 bits":          "\x82\xFF\x00\x00\x00\x00\x00\x00\x00\x05abcdhello",
+		"more than there is":           "\x82\x86abcdhello",
+		"more than there is by a byte": "\x82\xFE\x01\x00abcd" + strings.Repeat("x", 255),
+	}
+	for name, b := range none {
+		t.Run(name, func(t *testing.T) {
+			if start, end := wholeFrame([]byte(b)); start != 0 || end != 0 {
+				t.Errorf("got a payload from %d to %d, want none", start, end)
 			}
 		})
 	}

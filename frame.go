@@ -297,7 +297,7 @@ func AppendHeader(dst []byte, h Header) []byte {
 	return h.append(dst, max(h.Length, 0))
 }
 
-// append is AppendHeader with another length.
+// append is AppendHeader with the length given, and without a copy of h.
 func (h *Header) append(dst []byte, length int64) []byte {
 	b0 := byte(h.Opcode) & opcodeBits
 	if h.Fin {

@@ -25,7 +25,8 @@ type keepalive struct {
 
 	mu       sync.Mutex
 	nextPing time.Duration // never: no pings
-	closeBy  time.Duration // never: no close frame is waiting for its answer
+	closeBy  time.Duration // when the socket is closed, whatever goes on; or never
+	late     bool          // that time has come
 	deaf     bool          // silence does not matter any more
 }
 
@@ -73,6 +74,25 @@ func (c *Conn) expectClose() {
 	c.schedule()
 }
 
+// closeWithin bounds what an end still does on the socket: the watchdog closes it in
+// d at the latest, or when it was to before. 0 is no bound.
+func (c *Conn) closeWithin(d time.Duration) {
+	k := &c.keepalive
+	k.mu.Lock()
+	k.nextPing = never
+	k.closeBy = min(k.closeBy, after(c.age(), d))
+	k.mu.Unlock()
+	c.schedule()
+}
+
+// tooLate reports whether the watchdog has closed the socket at the end of a close
+// that took too long.
+func (k *keepalive) tooLate() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.late
+}
+
 // schedule sets the alarm for what is due next.
 func (c *Conn) schedule() {
 	k := &c.keepalive
@@ -92,7 +112,7 @@ func (c *Conn) schedule() {
 		k.alarm.clear()
 		return
 	}
-	k.alarm.set(next-now, c.tick)
+	k.alarm.set(next-now, c, (*Conn).tick)
 }
 
 // listenBefore is when to look at the end of a timeout: a moment before it, to
@@ -200,7 +220,7 @@ func (c *Conn) closeIsLate() bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.closeBy = never
+	k.closeBy, k.late = never, true
 	return true
 }
 

@@ -79,9 +79,14 @@ func TestPingInterval_zero_sends_none(t *testing.T) {
 
 func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
 	c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
-	done := serveConn(c, receiveAll)
 	p.send(Pong, "")
-	p.finish(done)
+	p.send(Text, "message")
+	if _, _, err := c.ReceiveMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SendMessage(Text, []byte("answer")); err != nil {
+		t.Fatal(err)
+	}
 	if c.keepalive.alarm.timer != nil {
 		t.Error("a timer was made")
 	}
@@ -390,18 +395,18 @@ func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 func TestAlarm_survives_races(t *testing.T) {
 	var a alarm
 	var rings atomic.Int32
-	var ring func()
-	ring = func() {
+	var ring func(*Conn)
+	ring = func(*Conn) {
 		a.rung()
 		defer a.leave()
 		rings.Add(1)
-		a.set(time.Microsecond, ring)
+		a.set(time.Microsecond, nil, ring)
 	}
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
 			for range 200 {
-				a.set(time.Duration(i)*10*time.Microsecond, ring)
+				a.set(time.Duration(i)*10*time.Microsecond, nil, ring)
 				if i == 3 {
 					a.clear()
 				}
@@ -409,14 +414,14 @@ func TestAlarm_survives_races(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	a.set(0, ring)
+	a.set(0, nil, ring)
 	for rings.Load() == 0 {
 		runtime.Gosched()
 	}
 	a.stop()
 	a.wait()
 	last := rings.Load()
-	a.set(0, ring)
+	a.set(0, nil, ring)
 	a.wait()
 	if got := rings.Load(); got != last {
 		t.Errorf("rang %d times after it was stopped", got-last)

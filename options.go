@@ -166,7 +166,7 @@ func MaxFragments(n int) Option {
 // already, but was not yet received, may wait to be written together with what is
 // sent in answer to that one: a tenth of the work where a peer sends many small
 // messages at once. It waits until a receiving method has to wait for the peer,
-// 16 KiB are together, or a connection is closed, but for no longer than 100 µs.
+// 64 KiB are together, or a connection is closed, but for no longer than 100 µs.
 func WriteCoalescing(coalesce bool) Option {
 	return func(o *options) { o.writeCoalescing = coalesce }
 }

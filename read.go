@@ -14,11 +14,11 @@ type receiver struct {
 	lock lock
 
 	// What was read from the socket and not yet used is buf[r:w].
-	buf    []byte
-	r, w   int
-	filled bool        // the last read filled the buffer: there was more to read
-	more   atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
-	ready  *readiness  // nil where a read needs a buffer to wait with
+	buf   []byte
+	r, w  int
+	bulk  bool        // the next read is to be into the larger buffer
+	more  atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
+	ready *readiness  // nil where a read needs a buffer to wait with
 
 	// The frame whose header was taken from the buffer and whose payload was
 	// not yet, not wholly: it is open.
@@ -116,13 +116,15 @@ func (c *Conn) fill() error {
 	}
 	n, err := c.fillBuffer()
 	in.w += n
-	in.filled = err == nil && in.w == len(in.buf)
+	// With no readiness to wait for, a read that was just large may be the last for
+	// a long time, for which the larger buffer would then be held.
+	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready != nil)
 	return err
 }
 
 func (c *Conn) fillBuffer() (int, error) {
 	in := &c.in
-	if in.ready == nil || in.r < in.w {
+	if in.ready == nil {
 		in.takeBuffer()
 		return c.readSocket(in.buf[in.w:])
 	}

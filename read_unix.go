@@ -35,8 +35,8 @@ func newReadiness(conn net.Conn, in *receiver) *readiness {
 	return r
 }
 
-// fill reads once into the receiver's buffer, which is empty. It blocks, and keeps
-// to the read deadline, as conn.Read does.
+// fill reads once into the receiver's buffer, behind what is there. It blocks, and
+// keeps to the read deadline, as conn.Read does.
 func (r *readiness) fill() (int, error) {
 	if err := r.raw.Read(r.read); err != nil {
 		return 0, err
@@ -55,7 +55,7 @@ func (r *readiness) fill() (int, error) {
 func (r *readiness) tryRead(fd uintptr) bool {
 	r.in.takeBuffer()
 	for {
-		r.n, r.err = syscall.Read(int(fd), r.in.buf)
+		r.n, r.err = syscall.Read(int(fd), r.in.buf[r.in.w:])
 		if r.err != syscall.EINTR {
 			break
 		}
@@ -63,6 +63,6 @@ func (r *readiness) tryRead(fd uintptr) bool {
 	if r.err == nil && r.n > 0 {
 		return true
 	}
-	r.in.releaseBuffer()
+	r.in.shrinkBuffer()
 	return r.err != syscall.EAGAIN
 }
