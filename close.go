@@ -39,7 +39,11 @@ func (c *Conn) err() error {
 // end makes err the end of the connection and reports whether it is. It is not
 // when the connection has ended before; nothing is left to do then.
 func (c *Conn) end(err error) bool {
-	if !c.ended.CompareAndSwap(nil, &err) {
+	if c.ended.Load() != nil {
+		return false
+	}
+	reason := err // on the heap, and only where it stays there
+	if !c.ended.CompareAndSwap(nil, &reason) {
 		return false
 	}
 	c.ctx.mu.Lock()
@@ -56,12 +60,6 @@ func (c *Conn) closeSocket() {
 	c.keepalive.alarm.stop()
 	c.out.flushAlarm.stop()
 	close(c.gone)
-}
-
-// closeSocketAfter bounds all that an end does on the socket. The result of stop
-// is false if the time was up.
-func (c *Conn) closeSocketAfter(d time.Duration) (stop func() bool) {
-	return time.AfterFunc(d, c.cutSocket).Stop
 }
 
 // cutSocket closes the socket under whatever is going on with it. The Close of a
@@ -101,7 +99,7 @@ func (c *Conn) abort(err error, payload []byte) {
 	}
 	c.setClosingDeadline(past)
 	c.sendLastClose(payload)
-	defer c.closeSocketAfter(lingerTime)()
+	c.closeWithin(lingerTime)
 	c.in.lock.lock()
 	defer c.in.lock.unlock()
 	c.linger()
@@ -152,7 +150,7 @@ func (c *Conn) sendLastClose(payload []byte) {
 	if limit == 0 {
 		limit = failTimeout
 	}
-	defer c.closeSocketAfter(limit)()
+	c.closeWithin(limit)
 	c.sendCloseOnce(payload)
 }
 
@@ -173,12 +171,13 @@ func (c *Conn) linger() {
 	if !ok && c.in.closeReceived.Load() {
 		return // the peer has sent its last frame: there is nothing to drain
 	}
-	defer c.closeSocketAfter(lingerTime)()
+	c.closeWithin(lingerTime)
 	if ok && conn.CloseWrite() != nil {
 		return
 	}
 	c.setClosingDeadline(time.Time{})
 	c.in.takeBuffer()
+	defer c.in.releaseBuffer()
 	for {
 		if _, err := c.conn.Read(c.in.buf); err != nil {
 			return
@@ -210,7 +209,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.out.closeSent.Load() {
 		code = c.out.closeCode // what the peer was told
 	}
-	if !c.end(&closedError{CloseError: CloseError{code, reason}}) {
+	if c.err() != nil || !c.end(&closedError{CloseError: CloseError{code, reason}}) {
 		<-c.gone
 		return c.err()
 	}
@@ -218,10 +217,9 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 }
 
 func (c *Conn) closeHandshake(payload []byte) error {
-	inTime := func() bool { return true }
 	if c.opts.closeTimeout > 0 {
 		c.keepalive.ignoreSilence()
-		inTime = c.closeSocketAfter(c.opts.closeTimeout)
+		c.closeWithin(c.opts.closeTimeout)
 	}
 	c.setClosingDeadline(past)
 	c.sendCloseOnce(payload)
@@ -229,11 +227,10 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	defer c.in.lock.unlock()
 	if c.awaitClose() == errCloseReceived {
 		c.linger()
-		inTime()
 		return nil
 	}
 	c.closeSocket()
-	if !inTime() {
+	if c.keepalive.tooLate() {
 		return c.noAnswer()
 	}
 	return &deadError{"the peer did not answer the close frame", io.ErrUnexpectedEOF}

@@ -50,11 +50,11 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) 
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
-	response := appendResponse(make([]byte, 0, 512), r.Header["Sec-Websocket-Key"][0], subprotocol, w.Header())
 	nc, brw, err := hijack(w)
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
+	response := appendResponse(roomIn(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
 		nc.Close()
@@ -221,6 +221,15 @@ func takeBuffered(br *bufio.Reader) []byte {
 	}
 	b, _ := br.Peek(br.Buffered()) // cannot fail: it is all there
 	return bytes.Clone(b)
+}
+
+// roomIn is the unused part of the buffer of bw, which spares the response one of
+// its own.
+func roomIn(bw *bufio.Writer) []byte {
+	if bw == nil {
+		return nil
+	}
+	return bw.AvailableBuffer()
 }
 
 // flush sends what the Hijack method of a wrapper left in its buffer, as it was
