@@ -36,16 +36,19 @@ func TestMask(t *testing.T) {
 		}
 	})
 	t.Run("as the naive loop at every size, alignment and position", func(t *testing.T) {
-		for size := range 140 {
-			for offset := range 9 {
+		withAndWithoutAVX2(t, func(t *testing.T) {
+			for size := range 301 {
+				for offset := range 33 {
+					checkMask(t, size, offset, (size+offset)&3)
+				}
 				for pos := range 4 {
-					checkMask(t, size, offset, pos)
+					checkMask(t, size, 6, pos)
 				}
 			}
-		}
-		for _, size := range []int{511, 512, 1 << 10, 4<<10 + 3, 64<<10 - 1} {
-			checkMask(t, size, 6, 3)
-		}
+			for _, size := range []int{511, 512, 1 << 10, 4<<10 + 3, 64<<10 - 1, 2 << 20, 3<<20 + 5} {
+				checkMask(t, size, 6, 3)
+			}
+		})
 	})
 	t.Run("any position, mod 4", func(t *testing.T) {
 		for _, pos := range []int{-1, -2, -3, -4, -5, 4, 1 << 20, math.MaxInt, math.MinInt} {
@@ -54,8 +57,8 @@ func TestMask(t *testing.T) {
 		}
 	})
 	t.Run("in pieces", func(t *testing.T) {
-		for cut := range 101 {
-			got, want := counting(100), counting(100)
+		for cut := range 301 {
+			got, want := counting(300), counting(300)
 			naiveMask(want, sampleKey, 0)
 			pos := Mask(got[:cut], sampleKey, 0)
 			if end := Mask(got[cut:], sampleKey, pos); !bytes.Equal(got, want) || end != 0 {
@@ -102,29 +105,36 @@ func FuzzMask(f *testing.F) {
 		want := bytes.Clone(b)
 		wantPos := naiveMask(want, key, pos)
 
-		got := bytes.Clone(b)
-		gotPos := Mask(got[cut:], key, Mask(got[:cut], key, pos))
-		if !bytes.Equal(got, want) || gotPos != wantPos {
-			t.Fatalf("cut at %d: got % x and position %d, want % x and %d", cut, got, gotPos, want, wantPos)
-		}
-		if Mask(got, key, pos); !bytes.Equal(got, b) {
-			t.Fatalf("masked twice: got % x, want % x", got, b)
+		for _, avx2 := range []bool{true, false} {
+			useAVX2(t, avx2)
+			got := bytes.Clone(b)
+			gotPos := Mask(got[cut:], key, Mask(got[:cut], key, pos))
+			if !bytes.Equal(got, want) || gotPos != wantPos {
+				t.Fatalf("cut at %d: got % x and position %d, want % x and %d", cut, got, gotPos, want, wantPos)
+			}
+			if Mask(got, key, pos); !bytes.Equal(got, b) {
+				t.Fatalf("masked twice: got % x, want % x", got, b)
+			}
 		}
 	})
 }
 
-// BenchmarkMask has the plain loop, one word a turn, and crypto/subtle beside
-// Mask. Payloads are seldom aligned: they come behind a header of 6, 8 or 14 bytes.
+// BenchmarkMask has Mask without AVX2, the plain loop, one word a turn, and
+// crypto/subtle beside it. Payloads are seldom aligned: they come behind a header of
+// 6, 8 or 14 bytes.
 func BenchmarkMask(b *testing.B) {
-	for _, size := range []int{16, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
+	for _, size := range []int{16, 48, 64, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		buf := make([]byte, 6+size)[6:]
 		for _, bench := range []struct {
 			name string
+			avx2 bool
 			mask func([]byte, [4]byte, int) int
 		}{
-			{"Mask", Mask}, {"bytes", naiveMask}, {"words", maskByWords}, {"XORBytes", maskByXORBytes},
+			{"Mask", true, Mask}, {"no AVX2", false, Mask}, {"bytes", true, naiveMask}, {"words", true, maskByWords},
+			{"XORBytes", true, maskByXORBytes},
 		} {
 			b.Run(fmt.Sprintf("%d/%s", size, bench.name), func(b *testing.B) {
+				useAVX2(b, bench.avx2)
 				b.SetBytes(int64(size))
 				for b.Loop() {
 					bench.mask(buf, sampleKey, 1)
