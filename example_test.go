@@ -137,6 +137,29 @@ func search(ctx context.Context, query string) ([]byte, error) {
 	}
 }
 
+// Middleware around a detached handler sees how long the handshake took, not the
+// connection; what it put into the request's context is there all the same.
+func ExampleDetached() {
+	type userKey struct{}
+	ended := make(chan struct{})
+	greet := websocket.Handle(func(c *websocket.Conn) error {
+		<-ended
+		user := c.Context().Value(userKey{}).(string)
+		return c.SendMessage(websocket.Text, []byte("hello "+user))
+	}, websocket.Detached(true))
+
+	talk(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		ctx := context.WithValue(r.Context(), userKey{}, "Ada")
+		greet.ServeHTTP(w, r.WithContext(ctx))
+		fmt.Println("the request has ended")
+	}))
+	// Output:
+	// the request has ended
+	// server sends text "hello Ada"
+	// server closes with 1000 (normal closure) ""
+}
+
 func ExampleConn_ReceiveMessage() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {

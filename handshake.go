@@ -35,7 +35,8 @@ import (
 // The status of the error is 403 for a request that AcceptConnection refused,
 // also where the handler of AccessDenied answered with another.
 //
-// Upgrade panics if an option is out of range.
+// What is for a HandlerFunc, which is not run here, has no effect: OnError,
+// PropagateCommonErrors and Detached. Upgrade panics if an option is out of range.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
 	return upgrade(w, r, newOptions(opts))
 }

@@ -35,6 +35,7 @@ type options struct {
 
 	propagateCommonErrors bool
 	onError               func(*Conn, error)
+	detached              bool
 }
 
 // sizeLimit is the most that MaxFrameSize and MaxMessageSize can be set to. It
@@ -190,14 +191,36 @@ func Subprotocols(names ...string) Option {
 
 // OnError sets who is told of unexpected errors: what a [HandlerFunc] returned
 // or panicked with that is no everyday end of a connection (for those too, see
-// PropagateCommonErrors). f is called on the handler's goroutine once the
+// PropagateCommonErrors). f is called on the goroutine of the HandlerFunc once the
 // connection is closed. By default the error is written to the ErrorLog of the
-// [http.Server]; a panic is not, as net/http writes it there itself.
+// [http.Server]; a panic is not, as net/http, or [Detached], writes it there itself.
 func OnError(f func(c *Conn, err error)) Option {
 	if f == nil {
 		panic("websocket: OnError(nil): want a function")
 	}
 	return func(o *options) { o.onError = f }
+}
+
+// Detached, set to true, has ServeHTTP return as soon as the connection is upgraded,
+// and the [HandlerFunc] run on a goroutine of its own (false). What net/http holds for
+// a request and the middleware on its stack are then collected, a good 3 KiB for each
+// connection. Nothing else about the connection changes: how the function ends is how
+// it is closed, and [Conn.Context] has the values of the request's context.
+//
+// It is off by default because of what else sees the request end:
+//
+//   - Middleware does. It logs the request when the connection is made, measures the
+//     handshake, gives back what it holds, and recovers no panic of the function. That
+//     is logged as net/http would, with its stack, and closes with 1011; the server
+//     goes on.
+//   - The context of [Conn.Request] is done from then on.
+//   - A router that uses what it puts into a request again for the next one, as chi
+//     and those with a context of their own do, has done so by the time the function
+//     looks. The PathValue of a [http.ServeMux] stays.
+//
+// It is for a HandlerFunc: [Upgrade] has none, and ignores it.
+func Detached(detached bool) Option {
+	return func(o *options) { o.detached = detached }
 }
 
 // EggDefaults restores the two defaults of the CHICKEN Scheme egg that this

@@ -32,6 +32,7 @@ func TestOptions_defaults(t *testing.T) {
 		{"MaxFragments", o.maxFragments, 131072},
 		{"Subprotocols", len(o.subprotocols), 0},
 		{"OnError", o.onError == nil, true},
+		{"Detached", o.detached, false},
 	}
 	for _, tt := range tests {
 		if tt.got != tt.want {

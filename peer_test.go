@@ -268,9 +268,8 @@ func pipe(t testing.TB, opts ...Option) (*Conn, *peer) {
 func serveConn(c *Conn, fn HandlerFunc) <-chan error {
 	done := make(chan error, 1)
 	var result error
-	h := &Handler{fn: func(c *Conn) error { result = fn(c); return result }, opts: c.opts}
 	go func() {
-		h.serve(c)
+		c.serve(func(c *Conn) error { result = fn(c); return result })
 		done <- result
 	}()
 	return done

@@ -127,7 +127,7 @@ func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
 				panicked := make(chan any)
 				go func() {
 					defer func() { panicked <- recover() }()
-					(&Handler{fn: tt.fn, opts: c.opts}).serve(c)
+					c.serve(tt.fn)
 				}()
 				if v := <-panicked; v != tt.panics {
 					t.Errorf("got panic %v, want %v", v, tt.panics)
@@ -735,13 +735,12 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 					go func() {
 						defer close(done)
 						defer func() { recover() }()
-						h := &Handler{opts: c.opts, fn: func(c *Conn) error {
+						c.serve(func(c *Conn) error {
 							if err := send(c); err != nil {
 								t.Error(err)
 							}
 							return fn(c)
-						}}
-						h.serve(c)
+						})
 					}()
 					<-done
 					if got := CloseStatus(c.err()); got != 4000 {

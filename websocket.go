@@ -69,7 +69,8 @@ import (
 //   - A [*CloseError] that it made closes with that code and reason.
 //   - What a method returned because the connection has ended changes nothing.
 //   - Any other error, and a panic, closes with 1011 and without its text, which
-//     goes to OnError instead. A panic then goes on to net/http.
+//     goes to OnError instead. A panic then goes on to net/http; with [Detached]
+//     it is logged as net/http does.
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
@@ -81,8 +82,9 @@ type Handler struct {
 }
 
 // Handle returns an http.Handler that upgrades every request that is a WebSocket
-// handshake and runs fn with the connection, on the goroutine of the request. It
-// answers what is not one, and what AcceptConnection refuses, over HTTP.
+// handshake and runs fn with the connection, on the goroutine of the request or,
+// with [Detached], on one of its own. It answers what is not a handshake, and what
+// AcceptConnection refuses, over HTTP.
 //
 // When fn ends, the close handshake follows, for at most CloseTimeout, and the
 // socket is closed. A nil fn or an option out of range makes Handle panic.
@@ -104,7 +106,7 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 }
 
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
-// connection is closed.
+// connection is closed or, with [Detached], when the request is answered.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts)
 	if err != nil {
@@ -113,11 +115,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.concurrent {
 		c.readAhead()
 	}
-	h.serve(c)
+	if h.opts.detached {
+		go c.serve(h.fn) // nobody waits for it: fn and Close are what end it, as with net/http's
+		return
+	}
+	c.serve(h.fn)
 }
 
 // serve runs fn and closes the connection as it ends. Nothing outlives it.
-func (h *Handler) serve(c *Conn) {
+func (c *Conn) serve(fn HandlerFunc) {
+	if c.opts.detached {
+		defer c.logPanic() // behind the other: a panic of OnError comes here, too
+	}
 	returned := false
 	defer func() {
 		if returned {
@@ -128,26 +137,26 @@ func (h *Handler) serve(c *Conn) {
 		if v == nil {
 			return
 		}
-		if h.opts.onError != nil && v != http.ErrAbortHandler {
-			h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
+		if c.opts.onError != nil && v != http.ErrAbortHandler {
+			c.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
 		}
 		panic(v)
 	}()
-	err := h.close(c, h.fn(c))
+	err := c.closeAs(fn(c))
 	returned = true
 	if err != nil {
-		h.report(c, err)
+		c.report(err)
 	}
 }
 
-// close closes c as fn's result says and returns what is to be reported of it.
-func (h *Handler) close(c *Conn, err error) error {
+// closeAs closes c as fn's result says and returns what is to be reported of it.
+func (c *Conn) closeAs(err error) error {
 	if ended := c.err(); ended != nil || c.out.closeSent.Load() && err != nil {
 		c.Close(StatusNormalClosure, "")
-		return h.reportable(err, isCommon(err, ended))
+		return c.reportable(err, isCommon(err, ended))
 	}
 	if err == nil {
-		return h.reportable(c.Close(StatusNormalClosure, ""), true)
+		return c.reportable(c.Close(StatusNormalClosure, ""), true)
 	}
 	var own *CloseError
 	if !errors.As(err, &own) || own == nil {
@@ -158,12 +167,12 @@ func (h *Handler) close(c *Conn, err error) error {
 		c.Close(StatusInternalError, "")
 		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", invalid, err)
 	}
-	return h.reportable(c.Close(own.Code, own.Reason), true)
+	return c.reportable(c.Close(own.Code, own.Reason), true)
 }
 
 // reportable is err unless it is a common one and those are not to be reported.
-func (h *Handler) reportable(err error, common bool) error {
-	if common && !h.opts.propagateCommonErrors {
+func (c *Conn) reportable(err error, common bool) error {
+	if common && !c.opts.propagateCommonErrors {
 		return nil
 	}
 	return err
@@ -176,16 +185,21 @@ func isCommon(err, ended error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)
 }
 
-func (h *Handler) report(c *Conn, err error) {
-	if h.opts.onError != nil {
-		h.opts.onError(c, err)
+func (c *Conn) report(err error) {
+	if c.opts.onError != nil {
+		c.opts.onError(c, err)
 		return
 	}
-	logf := log.Printf
+	c.logf("websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+}
+
+// logf writes to the log of the http.Server.
+func (c *Conn) logf(format string, args ...any) {
 	if srv, ok := c.request.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
-		logf = srv.ErrorLog.Printf
+		srv.ErrorLog.Printf(format, args...)
+		return
 	}
-	logf("websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+	log.Printf(format, args...)
 }
 
 // A Conn is a WebSocket connection to one client. Every method may be called from
@@ -276,7 +290,8 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 	return c, ok
 }
 
-// Request returns the handshake request. Its body is not to be used.
+// Request returns the handshake request. Its body is not to be used, and its context
+// may be done before the connection is, with [Detached] always: use [Conn.Context].
 func (c *Conn) Request() *http.Request { return c.request }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.

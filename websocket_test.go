@@ -577,23 +577,27 @@ func TestHandle_over_TLS_closes_in_order(t *testing.T) {
 }
 
 func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
-	const conns = 200
-	srv := serve(t, receiveAll, PingInterval(100*time.Millisecond))
-	before := runtime.NumGoroutine()
-	var peers []*peer
-	for range conns {
-		peers = append(peers, dial(t, srv))
-	}
-	for _, p := range peers {
-		p.read() // a ping: the keepalive runs
-	}
-	// A tick is a goroutine too, for as long as it takes.
-	most := before + conns
-	got := runtime.NumGoroutine()
-	for deadline := time.Now().Add(patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
-		runtime.Gosched()
-	}
-	if got > most {
-		t.Errorf("%d connections cost %d goroutines, want one each", conns, got-before)
+	for _, detached := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			const conns = 200
+			srv := serve(t, receiveAll, PingInterval(100*time.Millisecond), Detached(detached))
+			before := runtime.NumGoroutine()
+			var peers []*peer
+			for range conns {
+				peers = append(peers, dial(t, srv))
+			}
+			for _, p := range peers {
+				p.read() // a ping: the keepalive runs
+			}
+			// A tick is a goroutine too, for as long as it takes.
+			most := before + conns
+			got := runtime.NumGoroutine()
+			for deadline := time.Now().Add(patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
+				runtime.Gosched()
+			}
+			if got > most {
+				t.Errorf("%d connections cost %d goroutines, want one each", conns, got-before)
+			}
+		})
 	}
 }

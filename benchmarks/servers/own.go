@@ -22,7 +22,7 @@ func ownHandler(m Mode) http.Handler {
 	return routes(echo, ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
 }
 
-// ownServe runs fn as Handle does or, detached, on a goroutine of its own.
+// ownServe runs fn where the mode wants it.
 func ownServe(m Mode, fn websocket.HandlerFunc) http.HandlerFunc {
 	opts := []websocket.Option{
 		websocket.MaxFrameSize(messageLimit),
@@ -30,20 +30,9 @@ func ownServe(m Mode, fn websocket.HandlerFunc) http.HandlerFunc {
 		// The keepalive is on, but no ping may come between the bytes that the
 		// load generator counts.
 		websocket.PingInterval(50 * time.Second),
+		websocket.Detached(m == Detached),
 	}
-	if m == InHandler {
-		return websocket.Handle(fn, opts...).ServeHTTP
-	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Upgrade(w, r, opts...)
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close(websocket.StatusNormalClosure, "")
-			fn(c)
-		}()
-	}
+	return websocket.Handle(fn, opts...).ServeHTTP
 }
 
 func ownEcho(c *websocket.Conn) error {

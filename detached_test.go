@@ -1,0 +1,293 @@
+package websocket
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// detachedGoroutines counts the connections that are served.
+func detachedGoroutines() int {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	return bytes.Count(buf, []byte("websocket.(*Conn).serve("))
+}
+
+// awaitDetached waits until no connection runs detached any more.
+func awaitDetached(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections still run detached", detachedGoroutines())
+		}
+	}
+}
+
+// A request is what a test sees of one behind a detached Handler.
+type request struct {
+	ctx  context.Context
+	over chan struct{} // closed when ServeHTTP has returned
+}
+
+// serveDetached runs h behind a server that logs to logged, and behind middleware
+// that sends each request to requests.
+func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged lines, requests <-chan request) {
+	logged = make(lines, 16)
+	served := make(chan request, 16)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{name}/", func(w http.ResponseWriter, r *http.Request) {
+		seen := request{r.Context(), make(chan struct{})}
+		served <- seen
+		defer close(seen.over)
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), testKey{}, "of middleware")))
+	})
+	mux.Handle("/", h)
+	srv = httptest.NewUnstartedServer(mux)
+	srv.Config.ErrorLog = log.New(logged, "", 0)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return srv, logged, served
+}
+
+// dialPath is dial for another path than /.
+func dialPath(t *testing.T, srv *httptest.Server, path string) *peer {
+	t.Helper()
+	p := dialRaw(t, srv)
+	p.write([]byte(strings.Replace(fmt.Sprintf(testHandshake, ""), "GET /", "GET "+path, 1)))
+	resp, err := http.ReadResponse(p.br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v and error %v, want 101", resp, err)
+	}
+	return p
+}
+
+func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
+	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
+		t.Run(name, func(t *testing.T) {
+			conns := make(chan *Conn, 1)
+			srv, logged, requests := serveDetached(t, handle(func(c *Conn) error { conns <- c; return echo(c) }, Detached(true)))
+			p := dialPath(t, srv, "/alice/")
+			r := await(t, requests)
+			await(t, r.over)
+			await(t, r.ctx.Done())
+
+			p.send(Text, "still here?")
+			p.expect(Text, "still here?")
+			c := await(t, conns)
+			if err := c.Context().Err(); err != nil {
+				t.Errorf("Context has ended with the request: %v", err)
+			}
+			if got := c.Context().Value(testKey{}); got != "of middleware" {
+				t.Errorf("Context has the value %v, want that of the request", got)
+			}
+			if got := c.Request().PathValue("name"); got != "alice" {
+				t.Errorf("the request has the path value %q, want alice", got)
+			}
+			p.close()
+			awaitDetached(t)
+			wantError(t, context.Cause(c.Context()), io.EOF)
+			if len(logged) > 0 {
+				t.Errorf("logged %q, want nothing", <-logged)
+			}
+		})
+	}
+}
+
+func TestDetached_off_holds_the_request(t *testing.T) {
+	srv, _, requests := serveDetached(t, Handle(echo, Detached(true), Detached(false)))
+	p := dialPath(t, srv, "/alice/")
+	p.send(Text, "here?")
+	p.expect(Text, "here?")
+	r := await(t, requests)
+	select {
+	case <-r.over:
+		t.Error("ServeHTTP returned while fn runs")
+	default:
+	}
+	p.close()
+	await(t, r.over)
+}
+
+func TestDetached_closes_as_fn_ends(t *testing.T) {
+	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
+		for _, tt := range handlerEnds {
+			t.Run(name+"/"+tt.name, func(t *testing.T) {
+				reported := make(chan error, 16)
+				srv, _, _ := serveDetached(t, handle(tt.fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err })))
+				tt.peer(dial(t, srv))
+				awaitDetached(t)
+				var got []error
+				for len(reported) > 0 {
+					got = append(got, <-reported)
+				}
+				wantReport(t, got, tt.reported)
+			})
+		}
+	}
+}
+
+func TestDetached_survives_a_panic(t *testing.T) {
+	brokenReporter := OnError(func(*Conn, error) { panic("of the reporter") })
+	tests := []struct {
+		name string
+		fn   HandlerFunc
+		opts []Option
+		want []string // what is logged of it, in one piece; nothing if empty
+	}{
+		{"in fn", panickingHandler, nil, []string{": of all things\ngoroutine ", "websocket.panickingHandler"}},
+		{"in OnError, of an error", func(*Conn) error { return errSecret }, []Option{brokenReporter}, []string{": of the reporter\ngoroutine "}},
+		{"in OnError, of a panic", panickingHandler, []Option{brokenReporter}, []string{": of the reporter\ngoroutine ", "websocket.panickingHandler"}},
+		{"with nil", func(*Conn) error { panic(nil) }, nil, []string{"panic called with nil argument"}},
+		{"with http.ErrAbortHandler", func(*Conn) error { panic(http.ErrAbortHandler) }, nil, nil},
+		{"and runtime.Goexit", func(*Conn) error { runtime.Goexit(); return nil }, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var calls atomic.Int32
+			srv, logged, _ := serveDetached(t, Handle(func(c *Conn) error {
+				if calls.Add(1) == 1 {
+					return tt.fn(c)
+				}
+				return echo(c)
+			}, append(tt.opts, Detached(true))...))
+			p := dial(t, srv)
+			answerClose(StatusInternalError, "")(p)
+			awaitDetached(t)
+			wantLogged(t, logged, "http: panic serving "+p.conn.LocalAddr().String(), tt.want)
+
+			p = dial(t, srv)
+			p.send(Text, "and the server?")
+			p.expect(Text, "and the server?")
+			p.close()
+			awaitDetached(t)
+		})
+	}
+}
+
+// wantLogged checks that what was logged is one line with all that is wanted, or
+// nothing if that is nothing.
+func wantLogged(t *testing.T, logged lines, prefix string, want []string) {
+	t.Helper()
+	if len(want) == 0 {
+		if len(logged) > 0 {
+			t.Errorf("logged %q, want nothing", <-logged)
+		}
+		return
+	}
+	got := await(t, logged)
+	if !strings.HasPrefix(got, prefix) {
+		t.Errorf("logged %q, want it to begin with %q", got, prefix)
+	}
+	for _, want := range want {
+		if !strings.Contains(got, want) {
+			t.Errorf("logged %q, want it to contain %q", got, want)
+		}
+	}
+	if len(logged) > 0 {
+		t.Errorf("logged %q too, want one line", <-logged)
+	}
+}
+
+func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
+	var out bytes.Buffer
+	log.SetOutput(&out)
+	defer log.SetOutput(os.Stderr)
+	c, p := pipe(t, Detached(true))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.serve(panickingHandler)
+	}()
+	p.expectClose(StatusInternalError)
+	p.send(Close, "")
+	await(t, done)
+	if want := "http: panic serving pipe: of all things"; !strings.Contains(out.String(), want) {
+		t.Errorf("logged %q, want it to contain %q", out.String(), want)
+	}
+}
+
+// The connection is not the server's any more, in this mode as in the other.
+func TestDetached_outlives_the_server(t *testing.T) {
+	srv, _, requests := serveDetached(t, Handle(echo, Detached(true)))
+	p := dialPath(t, srv, "/alice/")
+	await(t, await(t, requests).over)
+	srv.Close()
+	p.send(Text, "anybody there?")
+	p.expect(Text, "anybody there?")
+	p.close()
+	awaitDetached(t)
+}
+
+func TestDetached_is_for_a_HandlerFunc(t *testing.T) {
+	upgraded := make(chan error, 1)
+	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := Upgrade(w, r, Detached(true))
+		if err == nil {
+			err = echo(c)
+		}
+		upgraded <- err
+	}))
+	p := dial(t, srv)
+	p.send(Text, "who serves me?")
+	p.expect(Text, "who serves me?")
+	p.close()
+	wantError(t, await(t, upgraded), io.EOF)
+}
+
+func TestDetached_over_TLS(t *testing.T) {
+	p := dialTLS(t, echo, Detached(true))
+	p.send(Text, "secret")
+	p.expect(Text, "secret")
+	p.write(clientFrame(true, Close, closeBody(4000, "")))
+	p.expectClose(4000)
+	p.expectEOF()
+	awaitDetached(t)
+}
+
+// A wrapper is middleware's, and holds what net/http has for the request.
+type wrapper struct{ http.ResponseWriter }
+
+func (w *wrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func TestDetached_lets_go_of_what_served_the_request(t *testing.T) {
+	h := Handle(echo, Detached(true))
+	collected := make(chan struct{})
+	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wrapped := &wrapper{w}
+		runtime.AddCleanup(wrapped, func(collected chan struct{}) { close(collected) }, collected)
+		h.ServeHTTP(wrapped, r)
+	}))
+	p := dial(t, srv)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		runtime.GC()
+		if isClosed(collected) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the connection holds the ResponseWriter")
+		}
+	}
+	p.send(Text, "hello")
+	p.expect(Text, "hello")
+	p.close()
+	awaitDetached(t)
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
