@@ -10,10 +10,10 @@ import (
 type alarm struct {
 	mu       sync.Mutex
 	timer    *time.Timer
-	armed    bool // the timer is set
-	running  int  // goroutines of the timer that have not ended, or not begun
+	finished chan struct{} // closed when the last of running ends; made by wait
+	running  int32         // goroutines of the timer that have not ended, or not begun
+	armed    bool          // the timer is set
 	stopped  bool
-	finished chan struct{} // closed when the last of them ends; made by wait
 }
 
 // set makes the alarm go off in d instead of when it was to. What it runs must be

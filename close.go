@@ -46,10 +46,8 @@ func (c *Conn) end(err error) bool {
 	if !c.ended.CompareAndSwap(nil, &reason) {
 		return false
 	}
-	c.ctx.mu.Lock()
-	defer c.ctx.mu.Unlock()
-	if c.ctx.cancel != nil {
-		c.ctx.cancel(err)
+	if ctx := c.ctx.Load(); ctx != nil {
+		ctx.cancel(err)
 	}
 	return true
 }
@@ -59,7 +57,7 @@ func (c *Conn) closeSocket() {
 	c.cutSocket()
 	c.keepalive.alarm.stop()
 	c.out.flushAlarm.stop()
-	close(c.gone)
+	c.gone.happen()
 }
 
 // cutSocket closes the socket under whatever is going on with it. The Close of a
@@ -210,7 +208,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		code = c.out.closeCode // what the peer was told
 	}
 	if c.err() != nil || !c.end(&closedError{CloseError: CloseError{code, reason}}) {
-		<-c.gone
+		c.gone.wait()
 		return c.err()
 	}
 	return c.closeHandshake(payload)
@@ -289,7 +287,7 @@ func (c *Conn) drainPayload() error {
 func (c *Conn) release() {
 	c.keepalive.alarm.wait()
 	c.out.flushAlarm.wait()
-	c.streamWait.set(time.Time{})
+	c.deadlines.release()
 	if c.inbox != nil {
 		c.inbox.release()
 	}

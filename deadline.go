@@ -10,13 +10,52 @@ import (
 // but the watchdog and the close handshake need the read deadline for
 // themselves now and then; what the user set meanwhile is kept for afterwards.
 type deadlines struct {
-	mu          sync.Mutex
-	read, write time.Time // what the user asked for
-	hasWrite    atomic.Bool
-	polling     bool // the watchdog has the read deadline, for a moment
-	readers     int  // who wants the receiving side and sends the watchdog away
-	closing     bool // the close handshake has it, for good
-	lifted      bool // the write deadline is off the socket, for a control frame
+	mu       sync.Mutex
+	user     *userDeadlines // nil until the user sets one, or somebody has to wait for it
+	readers  int32          // who wants the receiving side and sends the watchdog away
+	hasWrite atomic.Bool
+	polling  bool // the watchdog has the read deadline, for a moment
+	closing  bool // the close handshake has it, for good
+	lifted   bool // the write deadline is off the socket, for a control frame
+}
+
+// userDeadlines are apart because most connections never have any, and would carry
+// a hundred bytes for nothing.
+type userDeadlines struct {
+	read, write time.Time
+	streamWait  deadline // the write deadline of those who wait for a MessageWriter
+}
+
+// ofUser is where the deadlines that the user sets are kept. d.mu is held.
+func (d *deadlines) ofUser() *userDeadlines {
+	if d.user == nil {
+		d.user = new(userDeadlines)
+	}
+	return d.user
+}
+
+// asked is what the user has asked for. d.mu is held.
+func (d *deadlines) asked() (read, write time.Time) {
+	if d.user == nil {
+		return time.Time{}, time.Time{}
+	}
+	return d.user.read, d.user.write
+}
+
+// streamWait is closed when the user's write deadline has passed.
+func (d *deadlines) streamWait() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ofUser().streamWait.wait()
+}
+
+// release stops what waits for a deadline.
+func (d *deadlines) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.user != nil {
+		d.user.streamWait.set(time.Time{})
+	}
 }
 
 // past is a deadline that makes a blocked read return at once.
@@ -39,7 +78,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.read = t
+	d.ofUser().read = t
 	if d.polling || d.closing {
 		return nil
 	}
@@ -54,11 +93,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if err := c.err(); err != nil {
 		return err
 	}
-	c.streamWait.set(t)
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.write = t
+	d.ofUser().streamWait.set(t)
+	d.user.write = t
 	d.hasWrite.Store(!t.IsZero())
 	if d.lifted {
 		return nil
@@ -74,12 +113,13 @@ func (c *Conn) liftWriteDeadline(lift bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lifted = lift
+	_, write := d.asked()
 	switch {
-	case d.write.IsZero():
+	case write.IsZero():
 	case lift:
 		c.conn.SetWriteDeadline(time.Time{})
 	default:
-		c.conn.SetWriteDeadline(d.write)
+		c.conn.SetWriteDeadline(write)
 	}
 }
 
@@ -103,7 +143,8 @@ func (c *Conn) endPoll() {
 	defer d.mu.Unlock()
 	d.polling = false
 	if !d.closing {
-		c.conn.SetReadDeadline(d.read)
+		read, _ := d.asked()
+		c.conn.SetReadDeadline(read)
 	}
 }
 

@@ -268,7 +268,7 @@ func (c *Conn) silenced() {
 }
 
 // A look is what the receiving side is taken for by who does not want messages.
-type look int
+type look byte
 
 const (
 	listenAndAnswer look = 1 + iota

@@ -17,7 +17,7 @@ type Message struct {
 
 // A method of Conn that reads messages. A message whose reading was cut short
 // by a deadline is finished by the method that began it.
-type method int
+type method byte
 
 const (
 	nobody method = iota
@@ -425,7 +425,7 @@ func (c *Conn) waitForStream(closed <-chan struct{}) error {
 		return nil
 	case <-c.Context().Done():
 		return c.endOfSending()
-	case <-c.streamWait.wait():
+	case <-c.deadlines.streamWait():
 		return errWriteDeadline
 	}
 }

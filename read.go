@@ -16,34 +16,36 @@ type receiver struct {
 	// What was read from the socket and not yet used is buf[r:w].
 	buf   []byte
 	r, w  int
-	bulk  bool        // the next read is to be into the larger buffer
 	more  atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
-	ready *readiness  // nil where a read needs a buffer to wait with
+	ready readiness
 
 	// The frame whose header was taken from the buffer and whose payload was
 	// not yet, not wholly: it is open.
-	open   bool
 	header Header // also of the frame that comes next, while none is open
 	left   int64  // bytes of its payload that are still to come
 	keyPos int    // where in the masking key they begin
 
 	// The message that the frame is a part of.
-	op     Opcode // Text or Binary; Continuation between messages
-	size   int64  // the payload lengths of its frames so far
+	size   int64 // the payload lengths of its frames so far
 	frames int
-	isText bool // text is to be checked; never set for ReadFrame
 	text   utf8Checker
 
-	// Who is reading the message, and what it had when a deadline expired.
-	owner   method
+	// What the method that reads the message had when a deadline expired.
 	partial []byte
 	frags   []Frame
 	stream  *messageReader
 
-	raw           bool // ReadFrame is in use: control frames are the user's
-	draining      bool // the connection has ended, and what comes is dropped
-	look          look // what the watchdog, or a sender, is reading for
+	// What is small is together, for what a connection costs: a word between two
+	// larger ones takes up as much as eight of these.
 	closeReceived atomic.Bool
+	bulk          bool   // the next read is to be into the larger buffer
+	open          bool   // a frame is, see above
+	op            Opcode // of the message, Text or Binary; Continuation between messages
+	isText        bool   // text is to be checked; never set for ReadFrame
+	owner         method // who is reading the message
+	raw           bool   // ReadFrame is in use: control frames are the user's
+	draining      bool   // the connection has ended, and what comes is dropped
+	look          look   // what the watchdog, or a sender, is reading for
 }
 
 // errCloseReceived ends the reading of a connection that was closed here.
@@ -118,13 +120,13 @@ func (c *Conn) fill() error {
 	in.w += n
 	// With no readiness to wait for, a read that was just large may be the last for
 	// a long time, for which the larger buffer would then be held.
-	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready != nil)
+	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready.waits())
 	return err
 }
 
 func (c *Conn) fillBuffer() (int, error) {
 	in := &c.in
-	if in.ready == nil {
+	if !in.ready.waits() {
 		in.takeBuffer()
 		return c.readSocket(in.buf[in.w:])
 	}

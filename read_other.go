@@ -7,6 +7,8 @@ import "net"
 // A readiness is only there where sockets can be waited for without a buffer.
 type readiness struct{}
 
-func newReadiness(net.Conn, *receiver) *readiness { return nil }
+func (in *receiver) waitFor(net.Conn) {}
+
+func (r *readiness) waits() bool { return false }
 
 func (r *readiness) fill() (int, error) { panic("websocket: unreachable") }

@@ -37,9 +37,7 @@ func timed(t testing.TB, what string, want time.Duration, call func() error) err
 // wantGone checks that the socket is closed, not about to be.
 func wantGone(t testing.TB, c *Conn) {
 	t.Helper()
-	select {
-	case <-c.gone:
-	default:
+	if c.gone.over.Load() != happened {
 		t.Error("the socket is still open")
 	}
 }

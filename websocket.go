@@ -57,7 +57,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -224,25 +223,23 @@ type Conn struct {
 	request     *http.Request
 	subprotocol string
 
-	in         receiver
-	out        sender
-	inbox      *inbox // what HandleConcurrent has read ahead; nil with Handle
-	deadlines  deadlines
-	streamWait deadline // the write deadline of those who wait for a MessageWriter
-	keepalive  keepalive
+	in        receiver
+	out       sender
+	inbox     *inbox // what HandleConcurrent has read ahead; nil with Handle
+	deadlines deadlines
+	keepalive keepalive
 
 	born      time.Time
 	lastHeard atomic.Int64 // when the last byte came, in nanoseconds since born
 
 	ended atomic.Pointer[error] // see err and end
-	gone  chan struct{}         // closed when the socket is
-	ctx   connContext
+	gone  event                 // the socket is closed
+	ctx   atomic.Pointer[connContext]
 }
 
 // connContext is made when it is asked for: most connections never are.
 type connContext struct {
-	mu     sync.Mutex
-	ctx    context.Context
+	context.Context
 	cancel context.CancelCauseFunc
 }
 
@@ -255,9 +252,8 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffe
 		request:     r,
 		subprotocol: subprotocol,
 		born:        time.Now(),
-		gone:        make(chan struct{}),
 	}
-	c.in.ready = newReadiness(nc, &c.in)
+	c.in.waitFor(nc)
 	if len(buffered) > 0 {
 		c.in.buf = make([]byte, max(readBufferSize, len(buffered)))
 		c.in.w = copy(c.in.buf, buffered)
@@ -270,16 +266,20 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffe
 // the reason as its [context.Cause]. It carries the values of the request's
 // context, but not its cancellation, and the Conn itself for [FromContext].
 func (c *Conn) Context() context.Context {
-	c.ctx.mu.Lock()
-	defer c.ctx.mu.Unlock()
-	if c.ctx.ctx == nil {
+	ctx := c.ctx.Load()
+	if ctx == nil {
 		values := context.WithValue(context.WithoutCancel(c.request.Context()), connKey{}, c)
-		c.ctx.ctx, c.ctx.cancel = context.WithCancelCause(values)
-		if err := c.err(); err != nil {
-			c.ctx.cancel(err)
+		ctx = new(connContext)
+		ctx.Context, ctx.cancel = context.WithCancelCause(values)
+		if !c.ctx.CompareAndSwap(nil, ctx) {
+			ctx = c.ctx.Load()
 		}
 	}
-	return c.ctx.ctx
+	// Either this sees the end, or the end sees the context.
+	if err := c.err(); err != nil {
+		ctx.cancel(err)
+	}
+	return ctx.Context
 }
 
 type connKey struct{}

@@ -15,11 +15,12 @@ import (
 type sender struct {
 	lock      lock
 	streaming chan struct{} // of the MessageWriter that is open, nil without
-	closeCode StatusCode    // what the close frame said; set before closeSent
 
-	closeSent atomic.Bool
-	broken    atomic.Bool  // a write has failed; the lock may be held by who found out
 	writing   atomic.Int64 // when the write that is going on began, 0 for none
+	closeSent atomic.Bool
+	broken    atomic.Bool // a write has failed; the lock may be held by who found out
+	deferred  atomic.Bool // there are pending frames
+	closeCode StatusCode  // what the close frame said; set before closeSent
 
 	// Control frames that found the lock taken. Whoever holds it sends them when
 	// it lets go, so neither a reader nor the watchdog waits for a slow sender.
@@ -27,18 +28,17 @@ type sender struct {
 
 	// Frames that wait to be written together, see coalesce.go.
 	pending    []byte
-	deferred   atomic.Bool // there are some
 	flushAlarm alarm
 }
 
 // control is at most one ping and one pong: RFC 6455 section 5.5.3 lets an
 // endpoint answer only the latest ping, and so a flood of them takes no memory.
 type control struct {
-	any   atomic.Bool
 	mu    sync.Mutex
-	ping  bool
 	pong  []byte // nil: none
-	flush bool   // nor does who wants the pending frames written
+	any   atomic.Bool
+	ping  bool
+	flush bool // who wants the pending frames written does not wait either
 }
 
 // fragmentSize is what a MessageWriter gathers: it bounds what a message that is
@@ -53,7 +53,7 @@ func (c *Conn) lockSender() error {
 	if c.out.lock.tryLock() {
 		return nil
 	}
-	if c.out.lock.lockUnless(c.Context().Done(), c.streamWait.wait()) {
+	if c.out.lock.lockUnless(c.Context().Done(), c.deadlines.streamWait()) {
 		return nil
 	}
 	if c.err() != nil {
