@@ -285,6 +285,11 @@ func grow(b []byte, arrived int, left int64) []byte {
 	room := max(512, min(32*min(arrived, leap), leap), arrived)
 	// Compared as int64: left may not fit an int.
 	room = int(min(int64(room), left))
+	if len(b) == 0 {
+		// The next lines would do, but what they compile to needs more stack, for
+		// which every eighth detached connection's would grow to 4 KiB.
+		return make([]byte, 0, room)
+	}
 	grown := make([]byte, len(b)+room)
 	copy(grown, b)
 	return grown[:len(b)]
@@ -366,13 +371,21 @@ func WriteFrame(w io.Writer, f Frame) error {
 }
 
 // writeFrame is WriteFrame that also says how many bytes were written.
-func writeFrame(w io.Writer, h *Header, payload []byte) (int, error) {
+func writeFrame(w io.Writer, h *Header, payload []byte) (n int, err error) {
 	fw := frameWriters.Get().(*frameWriter)
-	defer frameWriters.Put(fw)
 	b := h.append(fw.buf[:0], int64(len(payload)))
 	if len(payload) <= maxCopied {
-		return writeWhole(w, append(b, payload...))
+		n, err = writeWhole(w, append(b, payload...))
+	} else {
+		n, err = fw.writeLarge(w, b, payload)
 	}
+	frameWriters.Put(fw) // not deferred: that needs stack, see writeLarge
+	return n, err
+}
+
+// writeLarge is a function of its own so that writing a small frame needs the less
+// stack: a detached connection's fits 2 KiB if its handler's does.
+func (fw *frameWriter) writeLarge(w io.Writer, b, payload []byte) (int, error) {
 	if conn, ok := w.(*net.TCPConn); ok {
 		return fw.writev(conn, b, payload)
 	}
