@@ -17,7 +17,7 @@ import (
 // the connection, the keepalive takes the receiving side if it is free and
 // handles what control frames have arrived.
 //
-// Its times are durations since the connection was born: they fit an atomic, and
+// Its times are durations since the epoch: they fit an atomic, and
 // the monotonic clock alone is read much faster than time.Now reads both.
 type keepalive struct {
 	alarm alarm
@@ -42,11 +42,16 @@ const (
 	silencePoll = 100 * time.Millisecond
 )
 
-// age is the time since the connection was born.
-func (c *Conn) age() time.Duration { return time.Since(c.born) }
+// epoch is before anything that a connection notes the time of, also where that is
+// the clock of a testing/synctest bubble, which begins in the year 2000. 0 can then
+// stand for no time.
+var epoch = time.Now().Add(-50 * 365 * 24 * time.Hour)
+
+// clock is the time since epoch.
+func clock() time.Duration { return time.Since(epoch) }
 
 // heard notes that the peer is alive.
-func (c *Conn) heard() { c.lastHeard.Store(int64(c.age())) }
+func (c *Conn) heard() { c.lastHeard.Store(int64(clock())) }
 
 // after is t+d, or never where there is no limit d or the sum is none.
 func after(t, d time.Duration) time.Duration {
@@ -57,7 +62,8 @@ func after(t, d time.Duration) time.Duration {
 }
 
 func (c *Conn) startKeepalive() {
-	c.keepalive.nextPing = after(0, c.opts.pingInterval)
+	c.heard()
+	c.keepalive.nextPing = after(clock(), c.opts.pingInterval)
 	c.keepalive.closeBy = never
 	c.schedule()
 }
@@ -68,7 +74,7 @@ func (c *Conn) expectClose() {
 	k.mu.Lock()
 	k.nextPing = never
 	if c.err() == nil && !c.in.closeReceived.Load() {
-		k.closeBy = after(c.age(), c.opts.closeTimeout)
+		k.closeBy = after(clock(), c.opts.closeTimeout)
 	}
 	k.mu.Unlock()
 	c.schedule()
@@ -80,7 +86,7 @@ func (c *Conn) closeWithin(d time.Duration) {
 	k := &c.keepalive
 	k.mu.Lock()
 	k.nextPing = never
-	k.closeBy = min(k.closeBy, after(c.age(), d))
+	k.closeBy = min(k.closeBy, after(clock(), d))
 	k.mu.Unlock()
 	c.schedule()
 }
@@ -98,7 +104,7 @@ func (c *Conn) schedule() {
 	k := &c.keepalive
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := c.age()
+	now := clock()
 	next := min(k.nextPing, listenBefore(k.closeBy, now, c.opts.closeTimeout))
 	if !k.deaf {
 		next = min(next, listenBefore(c.silentAt(), now, c.opts.connectionTimeout))
@@ -149,7 +155,7 @@ func (c *Conn) beginWrite() {
 	if c.opts.writeTimeout == 0 {
 		return
 	}
-	now := max(c.age(), 1) // 0 is no write
+	now := clock()
 	c.out.writing.Store(int64(now))
 	if int64(after(now, c.opts.writeTimeout)) < c.keepalive.due.Load() {
 		c.schedule()
@@ -172,11 +178,11 @@ func (c *Conn) tick() {
 	k := &c.keepalive
 	k.alarm.rung()
 	defer k.alarm.leave()
-	ping := k.takePing(c.age(), c.opts.pingInterval)
+	ping := k.takePing(clock(), c.opts.pingInterval)
 	switch {
 	case c.closeIsLate():
 		c.giveUp(c.noAnswer())
-	case c.writeLate() <= c.age():
+	case c.writeLate() <= clock():
 		c.endWrite()
 		c.giveUp(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), errTimedOut})
 	case c.isSilent():
@@ -210,12 +216,12 @@ func (c *Conn) closeIsLate() bool {
 	k.mu.Lock()
 	by := k.closeBy
 	k.mu.Unlock()
-	left := by - c.age()
+	left := by - clock()
 	if left > listenTime(c.opts.closeTimeout) {
 		return false
 	}
 	c.poll(time.Now().Add(left), listenOnly)
-	if c.age() < by {
+	if clock() < by {
 		return false
 	}
 	k.mu.Lock()
@@ -245,14 +251,14 @@ func (c *Conn) isSilent() bool {
 		return false
 	}
 	window := listenTime(c.opts.connectionTimeout)
-	left := c.silentAt() - c.age()
+	left := c.silentAt() - clock()
 	if left > window {
 		return false
 	}
 	if left <= 0 {
 		left = window
 	}
-	return !c.poll(time.Now().Add(left), listenOnly) && c.age() >= c.silentAt()
+	return !c.poll(time.Now().Add(left), listenOnly) && clock() >= c.silentAt()
 }
 
 // silenced ends a connection whose peer is silent. One that is being closed

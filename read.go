@@ -16,19 +16,18 @@ type receiver struct {
 	// What was read from the socket and not yet used is buf[r:w].
 	buf   []byte
 	r, w  int
-	more  atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
 	ready readiness
 
 	// The frame whose header was taken from the buffer and whose payload was
 	// not yet, not wholly: it is open.
 	header Header // also of the frame that comes next, while none is open
 	left   int64  // bytes of its payload that are still to come
-	keyPos int    // where in the masking key they begin
 
 	// The message that the frame is a part of.
 	size   int64 // the payload lengths of its frames so far
-	frames int
+	frames int32
 	text   utf8Checker
+	keyPos uint8 // where in the masking key the open frame's payload goes on
 
 	// What the method that reads the message had when a deadline expired.
 	partial []byte
@@ -38,14 +37,15 @@ type receiver struct {
 	// What is small is together, for what a connection costs: a word between two
 	// larger ones takes up as much as eight of these.
 	closeReceived atomic.Bool
-	bulk          bool   // the next read is to be into the larger buffer
-	open          bool   // a frame is, see above
-	op            Opcode // of the message, Text or Binary; Continuation between messages
-	isText        bool   // text is to be checked; never set for ReadFrame
-	owner         method // who is reading the message
-	raw           bool   // ReadFrame is in use: control frames are the user's
-	draining      bool   // the connection has ended, and what comes is dropped
-	look          look   // what the watchdog, or a sender, is reading for
+	more          atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
+	bulk          bool        // the next read is to be into the larger buffer
+	open          bool        // a frame is, see above
+	op            Opcode      // of the message, Text or Binary; Continuation between messages
+	isText        bool        // text is to be checked; never set for ReadFrame
+	owner         method      // who is reading the message
+	raw           bool        // ReadFrame is in use: control frames are the user's
+	draining      bool        // the connection has ended, and what comes is dropped
+	look          look        // what the watchdog, or a sender, is reading for
 }
 
 // errCloseReceived ends the reading of a connection that was closed here.
@@ -232,7 +232,7 @@ func (c *Conn) checkLimits(h *Header) error {
 	if h.Length > o.maxMessageSize-in.size {
 		return tooLarge("message of %d bytes exceeds MaxMessageSize %d", in.size+h.Length, o.maxMessageSize)
 	}
-	if in.frames >= o.maxFragments {
+	if int(in.frames) >= o.maxFragments {
 		return tooLarge("message of more frames than MaxFragments %d", o.maxFragments)
 	}
 	return nil
@@ -313,7 +313,7 @@ func (c *Conn) readChunk(p []byte) (int, error) {
 	}
 	p = p[:n]
 	in.left -= int64(n)
-	in.keyPos = Mask(p, in.header.MaskKey, in.keyPos)
+	in.keyPos = uint8(Mask(p, in.header.MaskKey, int(in.keyPos)))
 	if in.isText && !in.text.check(p) {
 		return 0, c.fail(fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}

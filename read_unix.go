@@ -15,8 +15,8 @@ type readiness struct {
 	raw  syscall.RawConn // nil where a read needs a buffer to wait with
 	read func(fd uintptr) bool
 
-	n   int // the result of the last read
-	err error
+	n     int // the result of the last read
+	errno syscall.Errno
 }
 
 func (r *readiness) waits() bool { return r.raw != nil }
@@ -27,7 +27,13 @@ func (r *readiness) fill() (int, error) {
 	if err := r.raw.Read(r.read); err != nil {
 		return 0, err
 	}
-	return r.n, r.err
+	if r.errno != 0 {
+		return 0, os.NewSyscallError("read", r.errno)
+	}
+	if r.n == 0 {
+		return 0, io.EOF
+	}
+	return r.n, nil
 }
 
 // waitFor prepares for reading from conn without a buffer, if that is a TCP
@@ -57,18 +63,12 @@ func (in *receiver) waitFor(conn net.Conn) {
 		for err == syscall.EINTR {
 			n, err = syscall.Read(int(fd), in.buf[in.w:])
 		}
-		if err == nil && n > 0 {
-			in.ready.n, in.ready.err = n, nil
+		in.ready.n = n
+		in.ready.errno, _ = err.(syscall.Errno)
+		if n > 0 {
 			return true
 		}
 		in.shrinkBuffer()
-		if err == syscall.EAGAIN {
-			return false // and is called again when something may be there
-		}
-		in.ready.n, in.ready.err = 0, io.EOF
-		if err != nil {
-			in.ready.err = os.NewSyscallError("read", err)
-		}
-		return true
+		return err != syscall.EAGAIN // false is called again when something may be there
 	}
 }

@@ -330,10 +330,11 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := pipe(t, PingInterval(0), WriteTimeout(7*time.Second))
 				received := make(chan error, 1)
+				start := time.Now()
 				go func() {
 					for {
 						c.SetReadDeadline(time.Now().Add(time.Minute))
-						if _, _, err := c.ReceiveMessage(); !isTimeout(err) || time.Since(c.born) > time.Hour {
+						if _, _, err := c.ReceiveMessage(); !isTimeout(err) || time.Since(start) > time.Hour {
 							received <- err
 							return
 						}
@@ -584,6 +585,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 	t.Run("lets nobody wait where something of it has left", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := pipe(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
+			start := time.Now()
 			go p.read()
 			w := openWriter(t, c, Binary)
 			mustWrite(t, w, strings.Repeat("x", fragmentSize))
@@ -591,7 +593,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 			closed := make(chan error)
 			go func() { closed <- w.Close() }()
 			<-c.Context().Done()
-			took(t, "the end", c.born, time.Second)
+			took(t, "the end", start, time.Second)
 			synctest.Wait()
 			for _, name := range sending {
 				err := timed(t, name, 0, func() error { return everyMethod[name](c) })

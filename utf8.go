@@ -13,7 +13,7 @@ func ValidUTF8(b []byte) bool {
 // A utf8Checker checks text that comes in pieces, which may be cut anywhere. The
 // zero value is ready.
 type utf8Checker struct {
-	state uint64
+	state uint8
 }
 
 // complete reports whether the text so far does not end within a character.
@@ -114,7 +114,7 @@ func (u *utf8Checker) check(b []byte) bool {
 	if len(b) >= utf8BlocksFromASCII && hasAVX2 {
 		return u.checkBlocks(b)
 	}
-	state := u.state
+	state := uint64(u.state)
 	// Slicing from the front costs less when the capacity is known to shrink with
 	// the length, and when the result is known not to be empty (hence > 32).
 	b = b[:len(b):len(b)]
@@ -150,7 +150,7 @@ func (u *utf8Checker) check(b []byte) bool {
 	for _, x := range b {
 		state = utf8Rows[x] >> (state & 63)
 	}
-	u.state = state & 63
+	u.state = uint8(state & 63)
 	return u.state != utf8Invalid
 }
 

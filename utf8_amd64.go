@@ -69,7 +69,7 @@ func utf8Blocks(b []byte, t *utf8Halves) bool
 // ended with. Any character that goes on behind them has its lead byte among them,
 // so from there on the text itself is all that utf8Blocks has to know.
 func (u *utf8Checker) checkBlocks(b []byte) bool {
-	state := u.state
+	state := uint64(u.state)
 	for _, x := range b[:utf8Before] {
 		state = utf8Rows[x] >> (state & 63)
 	}

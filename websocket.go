@@ -58,7 +58,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 )
 
 // A HandlerFunc is what a connection runs: it gets the Conn once the handshake is
@@ -229,8 +228,7 @@ type Conn struct {
 	deadlines deadlines
 	keepalive keepalive
 
-	born      time.Time
-	lastHeard atomic.Int64 // when the last byte came, in nanoseconds since born
+	lastHeard atomic.Int64 // when the last byte came, see clock
 
 	ended atomic.Pointer[error] // see err and end
 	gone  event                 // the socket is closed
@@ -251,7 +249,6 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffe
 		opts:        o,
 		request:     r,
 		subprotocol: subprotocol,
-		born:        time.Now(),
 	}
 	c.in.waitFor(nc)
 	if len(buffered) > 0 {

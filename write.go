@@ -196,8 +196,9 @@ func (c *Conn) write(h *Header, payload []byte) error {
 // accord. The lock of c.out is held.
 func (c *Conn) writeOwn(h *Header, payload []byte) error {
 	c.liftWriteDeadline(true)
-	defer c.liftWriteDeadline(false)
-	return c.write(h, payload)
+	err := c.write(h, payload)
+	c.liftWriteDeadline(false)
+	return err
 }
 
 // written turns the outcome of a write into what the sender is told. A frame of

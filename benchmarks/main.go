@@ -49,6 +49,7 @@ func main() {
 	flag.StringVar(&flags.profile, "cpuprofile", "", "profile the counted part in the server to this `file`: for one contestant and workload, the last run stays")
 	flag.StringVar(&flags.serve, "serve", "", "used by the program itself: be this contestant")
 	flag.StringVar(&flags.mode, "mode", "", "used by the program itself: of -serve")
+	flag.BoolVar(&servers.KeepMessages, "keep", true, "used by the program itself: of -serve")
 	flag.BoolVar(&flags.generate, "generate", false, "used by the program itself: be the load generator")
 	flag.Parse()
 	if err := run(); err != nil {

@@ -61,7 +61,8 @@ func fitFiles(w load.Workload) (load.Workload, string) {
 
 // heat runs one contestant in one workload once.
 func (r race) heat(c servers.Contestant, w load.Workload) (s Sample, err error) {
-	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)), "-cpuprofile", r.profile)
+	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)),
+		fmt.Sprintf("-keep=%t", w.Kind != load.Idle), "-cpuprofile", r.profile)
 	if err != nil {
 		return s, err
 	}

@@ -53,6 +53,9 @@ func coderEcho(c *websocket.Conn) {
 		if c.Write(ctx, kind, buf.Bytes()) != nil {
 			return
 		}
+		if !KeepMessages {
+			buf = bytes.Buffer{}
+		}
 	}
 }
 

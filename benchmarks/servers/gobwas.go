@@ -83,6 +83,9 @@ func gobwasEcho(c net.Conn, br io.Reader) {
 		if wsutil.WriteServerMessage(c, op, buf.Bytes()) != nil {
 			return
 		}
+		if !KeepMessages {
+			buf = bytes.Buffer{}
+		}
 	}
 }
 

@@ -58,6 +58,9 @@ func gobwasRawLoop(c net.Conn, br io.Reader, send func(net.Conn, []byte)) {
 		}
 		if h.Fin {
 			send(c, gobwasRawFrame(out, op, buf))
+			if !KeepMessages {
+				buf = make([]byte, ws.MaxHeaderSize)
+			}
 		}
 	}
 }

@@ -53,6 +53,9 @@ func gorillaEcho(c *websocket.Conn) {
 		if c.WriteMessage(kind, buf.Bytes()) != nil {
 			return
 		}
+		if !KeepMessages {
+			buf = bytes.Buffer{}
+		}
 	}
 }
 

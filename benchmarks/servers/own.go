@@ -42,9 +42,11 @@ func ownEcho(c *websocket.Conn) error {
 		if err != nil {
 			return err
 		}
-		buf = data
 		if err := c.SendMessage(op, data); err != nil {
 			return err
+		}
+		if KeepMessages {
+			buf = data
 		}
 	}
 }

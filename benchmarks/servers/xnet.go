@@ -42,6 +42,7 @@ var xnetCodec = websocket.Codec{
 func xnetEcho(c *websocket.Conn) {
 	var m xnetMessage
 	for xnetCodec.Receive(c, &m) == nil && xnetCodec.Send(c, &m) == nil {
+		m = xnetMessage{}
 	}
 }
 
