@@ -8,7 +8,7 @@ import "sync"
 // 32 messages of 1 KiB in flight, that halves what each costs.
 const (
 	readBufferSize      = 4 << 10
-	largeReadBufferSize = 64 << 10
+	largeReadBufferSize = 72 << 10
 )
 
 var (
