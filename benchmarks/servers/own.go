@@ -18,8 +18,11 @@ var own = Contestant{
 
 func ownHandler(m Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
-	echo := ownServe(m, ownEcho)
-	return routes(echo, ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
+	echo := ownEcho
+	if !KeepMessages {
+		echo = ownPlainEcho
+	}
+	return routes(ownServe(m, echo), ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
 }
 
 // ownServe runs fn where the mode wants it.
@@ -42,11 +45,21 @@ func ownEcho(c *websocket.Conn) error {
 		if err != nil {
 			return err
 		}
+		buf = data
 		if err := c.SendMessage(op, data); err != nil {
 			return err
 		}
-		if KeepMessages {
-			buf = data
+	}
+}
+
+func ownPlainEcho(c *websocket.Conn) error {
+	for {
+		op, data, err := c.ReceiveMessage()
+		if err != nil {
+			return err
+		}
+		if err := c.SendMessage(op, data); err != nil {
+			return err
 		}
 	}
 }
