@@ -315,23 +315,50 @@ func TestWholeFrame(t *testing.T) {
 	}
 }
 
-// BenchmarkWriteCoalescing is what the waiting buys: 32 messages of 16 bytes that
-// come in one segment over loopback.
+// BenchmarkWriteCoalescing is what the waiting buys, with 32 messages of 16 bytes at
+// a time.
 func BenchmarkWriteCoalescing(b *testing.B) {
 	for _, on := range []bool{true, false} {
 		b.Run(fmt.Sprint(on), func(b *testing.B) {
-			const n = 32
-			p := dial(b, serve(b, echo, WriteCoalescing(on)))
-			wire := burst(n, "sixteen bytes...")
-			answer := make([]byte, n*(2+16))
-			b.ReportAllocs()
-			for range b.N {
-				p.write(wire)
-				if _, err := io.ReadFull(p.br, answer); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
+			benchmarkBursts(b, 16, serve(b, appendEcho, WriteCoalescing(on)))
 		})
 	}
+}
+
+// BenchmarkReadBuffer is what the larger one buys, with 32 messages of 1 KiB at a time.
+func BenchmarkReadBuffer(b *testing.B) {
+	for _, large := range []bool{true, false} {
+		b.Run(fmt.Sprint(large), func(b *testing.B) {
+			benchmarkBursts(b, 1024, serve(b, func(c *Conn) error {
+				var buf []byte
+				for {
+					c.in.bulk = c.in.bulk && large
+					op, data, err := c.AppendMessage(buf[:0])
+					if err != nil {
+						return err
+					}
+					buf = data
+					if err := c.SendMessage(op, data); err != nil {
+						return err
+					}
+				}
+			}))
+		})
+	}
+}
+
+// benchmarkBursts has an echo answer 32 messages that come over loopback at once.
+func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
+	const n = 32
+	p := dial(b, srv)
+	wire := burst(n, strings.Repeat("x", size))
+	answer := make([]byte, len(wire)-n*len(peerKey))
+	b.ReportAllocs()
+	for range b.N {
+		p.write(wire)
+		if _, err := io.ReadFull(p.br, answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
 }
