@@ -17,8 +17,8 @@ import (
 //	peerClosed   answer the close frame, then let it arrive (section 5.5.1)
 //	Close        close frame, wait for the peer's (section 7.1.2)
 //
-// None of them holds a lock that another end waits for, and a timer that closes
-// the socket under all of it bounds each.
+// None of them holds a lock that another end waits for, and the watchdog bounds each:
+// it closes the socket under all of it.
 
 // lingerTime is how long what the peer still sends is drained behind our last
 // frame: closing a socket with unread bytes resets the connection, and the
@@ -148,8 +148,9 @@ func (c *Conn) sendLastClose(payload []byte) {
 	if limit == 0 {
 		limit = failTimeout
 	}
-	c.closeWithin(limit)
+	before := c.closeWithin(limit)
 	c.sendCloseOnce(payload)
+	c.closeAt(before) // lingering has a bound of its own
 }
 
 // sendCloseOnce sends a close frame unless there was one.
@@ -174,6 +175,8 @@ func (c *Conn) linger() {
 		return
 	}
 	c.setClosingDeadline(time.Time{})
+	c.in.releaseBuffer()
+	c.in.bulk = false
 	c.in.takeBuffer()
 	defer c.in.releaseBuffer()
 	for {

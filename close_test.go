@@ -731,20 +731,23 @@ func TestFail_drains_for_a_second(t *testing.T) {
 		half *halfPipe
 		peer func(w *witness)
 		want []string
+		opts []Option
 	}{
-		{"a peer that stays", broken, &halfPipe{}, func(*witness) {}, []string{"0s close 1002", "1s end"}},
-		{"a peer that sends for ever", broken, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 1002", "1s end"}},
-		{"a peer that hangs up", broken, &halfPipe{}, func(w *witness) { time.AfterFunc(200*time.Millisecond, func() { w.p.conn.Close() }) }, []string{"0s close 1002", "200ms end"}},
-		{"a write side that cannot be shut", broken, &halfPipe{err: net.ErrClosed}, func(*witness) {}, []string{"0s close 1002", "0s end"}},
-		{"a connection without a write side to shut", broken, nil, func(*witness) {}, []string{"0s close 1002", "1s end"}},
-		{"a peer that closed and stays", closing, &halfPipe{}, func(*witness) {}, []string{"0s close 4001", "1s end"}},
-		{"a peer that closed and sends for ever", closing, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 4001", "1s end"}},
-		{"a peer that closed, without a write side to shut", closing, nil, func(*witness) {}, []string{"0s close 4001", "0s end"}},
+		{"a peer that stays, and CloseTimeout is short", broken, &halfPipe{}, func(*witness) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that stays", broken, &halfPipe{}, func(*witness) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that sends for ever", broken, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that hangs up", broken, &halfPipe{}, func(w *witness) { time.AfterFunc(200*time.Millisecond, func() { w.p.conn.Close() }) }, []string{"0s close 1002", "200ms end"}, nil},
+		{"a write side that cannot be shut", broken, &halfPipe{err: net.ErrClosed}, func(*witness) {}, []string{"0s close 1002", "0s end"}, nil},
+		{"a connection without a write side to shut", broken, nil, func(*witness) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that closed and stays", closing, &halfPipe{}, func(*witness) {}, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed and sends for ever", closing, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed, without a write side to shut", closing, nil, func(*witness) {}, []string{"0s close 4001", "0s end"}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
+				c, p := pipe(t, tt.opts...)
 				if tt.half != nil {
 					tt.half.Conn = c.conn
 					c.conn = tt.half

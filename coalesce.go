@@ -56,9 +56,11 @@ func (c *Conn) coalesce(h *Header, payload []byte, later bool) (done bool, err e
 func (c *Conn) flush() error {
 	out := &c.out
 	out.flushAlarm.clear()
+	lifted := c.liftWriteDeadline(true) // it was not for these
 	c.beginWrite()
 	_, err := writeWhole(c.conn, out.pending)
 	c.endWrite()
+	c.liftWriteDeadline(lifted)
 	coalesceBuffers.Put((*[coalesceSize]byte)(out.pending[:coalesceSize]))
 	out.pending = nil
 	out.deferred.Store(false)

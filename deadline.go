@@ -108,11 +108,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 // liftWriteDeadline takes the user's deadline off the socket for what the
 // connection sends of its own accord, and puts it back. It is often one that
 // passed with the last message.
-func (c *Conn) liftWriteDeadline(lift bool) {
+func (c *Conn) liftWriteDeadline(lift bool) (was bool) {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lifted = lift
+	was, d.lifted = d.lifted, lift
 	_, write := d.asked()
 	switch {
 	case write.IsZero():
@@ -121,6 +121,7 @@ func (c *Conn) liftWriteDeadline(lift bool) {
 	default:
 		c.conn.SetWriteDeadline(write)
 	}
+	return was
 }
 
 // beginPoll lends the read deadline to the watchdog until endPoll, unless somebody

@@ -11,14 +11,15 @@ import (
 // The keepalive is one timer a connection. It sends the pings, and it is the
 // watchdog: it ends the connection when the peer has been silent for
 // ConnectionTimeout, has not answered a close frame within CloseTimeout, or has
-// held up a write for WriteTimeout.
+// held up a write for WriteTimeout. It also bounds what every end still does on the
+// socket.
 //
 // A handler that only sends reads nothing. So at each ping, and before it ends
 // the connection, the keepalive takes the receiving side if it is free and
 // handles what control frames have arrived.
 //
-// Its times are durations since the epoch: they fit an atomic, and
-// the monotonic clock alone is read much faster than time.Now reads both.
+// Its times are durations since epoch: they fit an atomic, and the monotonic clock
+// alone is read much faster than time.Now reads both.
 type keepalive struct {
 	alarm alarm
 	due   atomic.Int64 // what the alarm is set for
@@ -81,12 +82,23 @@ func (c *Conn) expectClose() {
 }
 
 // closeWithin bounds what an end still does on the socket: the watchdog closes it in
-// d at the latest, or when it was to before. 0 is no bound.
-func (c *Conn) closeWithin(d time.Duration) {
+// d at the latest, or when it was to before, which is returned. 0 is no bound.
+func (c *Conn) closeWithin(d time.Duration) (before time.Duration) {
 	k := &c.keepalive
 	k.mu.Lock()
 	k.nextPing = never
-	k.closeBy = min(k.closeBy, after(clock(), d))
+	before = k.closeBy
+	k.closeBy = min(before, after(clock(), d))
+	k.mu.Unlock()
+	c.schedule()
+	return before
+}
+
+// closeAt puts back a bound that closeWithin has returned.
+func (c *Conn) closeAt(by time.Duration) {
+	k := &c.keepalive
+	k.mu.Lock()
+	k.closeBy = by
 	k.mu.Unlock()
 	c.schedule()
 }
@@ -303,6 +315,7 @@ func (c *Conn) poll(until time.Time, purpose look) (alive bool) {
 		c.advance() // its error is the connection's end or the poll's deadline
 	}
 	for c.err() == nil && !in.full() {
+		in.bulk = false // nobody waits for what comes
 		if c.fill() != nil {
 			break
 		}

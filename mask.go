@@ -36,8 +36,9 @@ func Mask(b []byte, key [4]byte, pos int) int {
 // third of an echo of 64 KiB without a kernel.
 const maskBlocksFrom = 64
 
-// maxBlocks is as much as assembly gets in one go: it cannot be preempted, and what
-// stops the world waits for it.
+// maxBlocks, or up to twice that, is what assembly gets in one go: it cannot be
+// preempted, and what stops the world waits for it. Twice, because the rest must not
+// be too short for it.
 const maxBlocks = 1 << 20
 
 // maskWords masks the 8 bytes or more of b with word, the key twice over.

@@ -213,7 +213,8 @@ func OnError(f func(c *Conn, err error)) Option {
 //     handshake, gives back what it holds, and recovers no panic of the function. That
 //     is logged as net/http would, with its stack, and closes with 1011; the server
 //     goes on.
-//   - The context of [Conn.Request] is done from then on.
+//   - The context of [Conn.Request] is done from then on, and nobody may change the
+//     request any more: the connection reads it.
 //   - A router that uses what it puts into a request again for the next one, as chi
 //     and those with a context of their own do, has done so by the time the function
 //     looks. The PathValue of a [http.ServeMux] stays.

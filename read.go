@@ -99,6 +99,9 @@ func (c *Conn) readFailed(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) || c.in.look == lastLook {
 		return errReadDeadline
 	}
+	if err == io.EOF && c.in.look != 0 && (c.in.open || c.in.r < c.in.w) {
+		return errReadDeadline // who receives what came before it finds it again
+	}
 	if err == io.EOF {
 		// io.EOF is a connection that was closed properly, which this one was not.
 		return c.die("the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF)
@@ -118,15 +121,18 @@ func (c *Conn) fill() error {
 	}
 	n, err := c.fillBuffer()
 	in.w += n
-	// With no readiness to wait for, a read that was just large may be the last for
-	// a long time, for which the larger buffer would then be held.
 	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready.waits())
+	if !in.bulk && in.w > in.r {
+		in.shrinkBuffer() // the same goes for a few bytes in a large buffer
+	}
 	return err
 }
 
 func (c *Conn) fillBuffer() (int, error) {
 	in := &c.in
 	if !in.ready.waits() {
+		// What this waits with between messages may be held for long.
+		in.bulk = in.bulk && (in.open || in.r < in.w)
 		in.takeBuffer()
 		return c.readSocket(in.buf[in.w:])
 	}
@@ -290,6 +296,9 @@ func (in *receiver) noteMore() {
 	if more := end > 0; more != in.more.Load() {
 		in.more.Store(more)
 	}
+	if in.r == in.w && len(in.buf) > readBufferSize {
+		in.releaseBuffer() // who has the last message now may take long to come back
+	}
 }
 
 func (in *receiver) endMessage() {
@@ -338,6 +347,8 @@ func (c *Conn) readPayloadBytes(p []byte) (int, error) {
 
 // readPast reads straight into a message.
 func (c *Conn) readPast(p []byte) (int, error) {
+	c.in.releaseBuffer() // nothing is in it, and the peer may take its time
+	c.in.bulk = c.in.bulk && c.in.ready.waits()
 	if c.out.deferred.Load() {
 		c.flushSoon()
 	}

@@ -1,6 +1,10 @@
 package websocket
 
-import "sync"
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+)
 
 // A connection holds a read buffer only while there is something in it: an idle
 // one on TCP waits for the socket to be readable with none. Buffers come in two
@@ -70,22 +74,28 @@ func (in *receiver) releaseBuffer() {
 }
 
 // wholeFrame returns where the payload of the frame that b begins with starts and
-// ends, or an end of 0 if that is not a masked frame that is all there. A length that is not in
-// the shortest form is none, nor is one of 64 bits, for which no buffer is large enough.
+// ends, or an end of 0 if that is not a masked frame that is all there, or its length
+// not in the shortest form.
 func wholeFrame(b []byte) (start, end int) {
 	const key = 4
 	if len(b) < 2+key {
 		return 0, 0
 	}
 	start, length := 2+key, int(b[1]^maskBit)
-	if length > maxControlPayload {
-		if length != length16 || len(b) < 4+key {
-			return 0, 0
-		}
-		start, length = 4+key, int(b[2])<<8|int(b[3])
+	switch {
+	case length <= maxControlPayload:
+	case length == length16 && len(b) >= 4+key:
+		start, length = 4+key, int(binary.BigEndian.Uint16(b[2:]))
 		if length <= maxControlPayload {
 			return 0, 0
 		}
+	case length == length64 && len(b) > math.MaxUint16 && binary.BigEndian.Uint64(b[2:]) <= uint64(len(b)):
+		start, length = 10+key, int(binary.BigEndian.Uint64(b[2:]))
+		if length <= math.MaxUint16 {
+			return 0, 0
+		}
+	default:
+		return 0, 0
 	}
 	end = start + length
 	if end > len(b) {

@@ -228,7 +228,7 @@ type Conn struct {
 	deadlines deadlines
 	keepalive keepalive
 
-	lastHeard atomic.Int64 // when the last byte came, see clock
+	lastHeard atomic.Int64 // when the last byte came, or the upgrade, see clock
 
 	ended atomic.Pointer[error] // see err and end
 	gone  event                 // the socket is closed

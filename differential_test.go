@@ -1,0 +1,267 @@
+//go:build unix
+
+package websocket
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+)
+
+// A fdTape is a tape whose pieces come out of a descriptor, and so it can be waited for
+// without a buffer, as TCP can: before each piece, the reader finds nothing there.
+type fdTape struct {
+	*tape
+	from, to int
+}
+
+// Read is that of the net.Conn.
+func (s *fdTape) Read(p []byte) (n int, err error) {
+	err = s.await(func(fd uintptr) bool {
+		n, err = syscall.Read(int(fd), p)
+		return err != syscall.EAGAIN
+	})
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// await calls read until it reports that it is done, as syscall.RawConn has it.
+func (s *fdTape) await(read func(fd uintptr) bool) error {
+	for !read(uintptr(s.from)) {
+		switch {
+		case s.closed.Load():
+			return net.ErrClosed
+		case len(s.pieces) == 0:
+			syscall.Shutdown(s.to, syscall.SHUT_WR)
+			continue
+		case s.pieces[0] == nil:
+			s.pieces = s.pieces[1:]
+			return os.ErrDeadlineExceeded
+		}
+		n, err := syscall.Write(s.to, s.pieces[0])
+		if err != nil {
+			return err
+		}
+		if s.pieces[0] = s.pieces[0][n:]; len(s.pieces[0]) == 0 {
+			s.pieces = s.pieces[1:]
+		}
+	}
+	return nil
+}
+
+// An fdReadiness is its syscall.RawConn, of which only Read is used.
+type fdReadiness struct {
+	syscall.RawConn
+	tape *fdTape
+}
+
+func (r fdReadiness) Read(read func(fd uintptr) bool) error { return r.tape.await(read) }
+
+// playReady is play by way of a descriptor. like is any TCP connection.
+func playReady(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, *tape) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.SetNonblock(fds[0], true)
+	syscall.SetNonblock(fds[1], true)
+	t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
+	c, s := play(t, cut, opts...)
+	conn := &fdTape{tape: s, from: fds[0], to: fds[1]}
+	c.conn = conn
+	c.in.waitFor(like)
+	c.in.ready.raw = fdReadiness{tape: conn}
+	return c, s
+}
+
+// edges are the lengths at which something changes: of the header, the assembly, the
+// buffers, and what fits those.
+var edges = []int{
+	0, 1, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 1023, 1024, 1025, 4081, 4082, 4083, 4087, 4088, 4089, 4095, 4096, 4097,
+	8191, 65521, 65527, 65528, 65529, 65535, 65536, 65537, 73713, 73714, 73715, 73719, 73720, 73721, 73727, 73728, 73729, 131072,
+}
+
+// A forger makes what a client sends.
+type forger struct {
+	*rand.Rand
+	wire []byte
+}
+
+func (f *forger) text(size int) string {
+	fillings := []string{"a", "ä", "€", "𝄞", "aä€𝄞", strings.Repeat("x", 70) + "é"}
+	text := strings.Repeat(fillings[f.IntN(len(fillings))], size+1)
+	return strings.ToValidUTF8(text[:size], "?")
+}
+
+func (f *forger) frame(h Header, payload string) {
+	h.Masked = true
+	for i := range h.MaskKey {
+		h.MaskKey[i] = byte(f.Uint32())
+	}
+	b := []byte(payload)
+	Mask(b, h.MaskKey, 0)
+	f.wire = AppendFrame(f.wire, Frame{h, b})
+}
+
+func (f *forger) control() {
+	f.frame(Header{Fin: true, Opcode: []Opcode{Ping, Pong}[f.IntN(2)]}, f.text(f.IntN(40)))
+}
+
+func (f *forger) message(op Opcode, payload string, fragments int) {
+	for ; fragments > 1; fragments-- {
+		n := f.IntN(len(payload) + 1)
+		f.frame(Header{Opcode: op}, payload[:n])
+		op, payload = Continuation, payload[n:]
+		if f.IntN(2) == 0 {
+			f.control()
+		}
+	}
+	f.frame(Header{Fin: true, Opcode: op}, payload)
+}
+
+// offence is something to fail the connection for, or the end.
+func (f *forger) offence(size int) {
+	switch f.IntN(11) {
+	case 0:
+		b := []byte(f.text(size) + "x")
+		b[f.IntN(len(b))] = 0xFF
+		f.message(Text, string(b), 1+f.IntN(3))
+	case 1:
+		f.message(Text, f.text(size)+"\xF0\x9D\x84"[:1+f.IntN(3)], 1+f.IntN(3))
+	case 2:
+		f.wire = append(f.wire, "\x82\xFE\x00\x05abcdhello"...)
+	case 3:
+		f.wire = append(f.wire, "\x81\xFF\x00\x00\x00\x00\x00\x00\x00\x05abcdhello"...)
+	case 4:
+		f.frame(Header{Fin: f.IntN(2) == 0, Opcode: Opcode(f.IntN(16))}, f.text(size))
+	case 5:
+		f.wire = AppendFrame(f.wire, Frame{Header{Fin: true, Opcode: Text}, []byte(f.text(size))})
+	case 6:
+		f.frame(Header{Fin: true, Opcode: Continuation}, f.text(size))
+	case 7:
+		f.frame(Header{Fin: true, Opcode: Close}, []string{"", "\x03", "\x03\xe8", "\x0f\xa0bye", "\x0f\xa0\xff", "\x03\xed"}[f.IntN(6)])
+	case 8:
+		f.wire = append(f.wire, headerOf(true, Binary, int64(f.Uint64()>>(1+f.IntN(60))))...)
+	case 9:
+		f.message(Binary, f.text(size), 1)
+		f.wire = f.wire[:len(f.wire)-f.IntN(size+1)]
+		return
+	case 10:
+		reserved := []int{1, 2, 4, 7}[f.IntN(4)]
+		f.frame(Header{Fin: true, RSV1: reserved&4 > 0, RSV2: reserved&2 > 0, RSV3: reserved&1 > 0, Opcode: []Opcode{Text, Binary}[f.IntN(2)]}, f.text(size))
+	}
+	f.message(Binary, "behind it", 1)
+}
+
+// conversation is all that a client sends: mostly messages, and an offence in the end.
+func (f *forger) conversation() []byte {
+	size := func() int {
+		if f.IntN(3) > 0 {
+			return f.IntN(200)
+		}
+		return edges[f.IntN(len(edges))]
+	}
+	for range f.IntN(20) {
+		switch f.IntN(6) {
+		case 0:
+			f.control()
+		case 1:
+			f.message(Text, f.text(size()), 1+f.IntN(5))
+		default:
+			f.message([]Opcode{Text, Binary}[f.IntN(2)], f.text(size()), 1)
+		}
+	}
+	f.offence(size())
+	return f.wire
+}
+
+// cut is the wire in pieces of all sizes, with deadlines that expire in between.
+func (f *forger) cut(deadlines bool) (cut [][]byte) {
+	for wire := f.wire; len(wire) > 0; {
+		n := min(len(wire), 1+f.IntN([]int{10, 200, 9000, 90000}[f.IntN(4)]))
+		cut = append(cut, wire[:n])
+		wire = wire[n:]
+		if deadlines && f.IntN(3) == 0 {
+			cut = append(cut, nil)
+		}
+	}
+	return cut
+}
+
+// account says everything that a handler and a peer see of a connection that is
+// received from by ways, in turn.
+func account(t *testing.T, c *Conn, s *tape, ways []int) string {
+	var b strings.Builder
+	note := func(what any, data []byte) {
+		sum := fnv.New64a()
+		sum.Write(data)
+		fmt.Fprintf(&b, "%v of %d bytes, %x\n", what, len(data), sum.Sum64())
+	}
+	for i := 0; ; i++ {
+		op, data, err := receivers[ways[i%len(ways)]].receive(c, new(int))
+		if err != nil {
+			fmt.Fprintln(&b, err)
+			break
+		}
+		note(op, data)
+		c.SendMessage(op, data[:min(len(data), 70)])
+	}
+	c.Close(StatusNormalClosure, "")
+	for _, f := range s.frames(t) {
+		note(f.Opcode, f.Payload)
+	}
+	return b.String()
+}
+
+// However what a client sends is cut, and wherever deadlines expire, the same comes of
+// it: there is no telling the ways apart by which a message goes through the buffers.
+func TestDifferential(t *testing.T) {
+	like, _ := dialConn(t)
+	if !like.in.ready.waits() {
+		t.Skip("this platform waits with a buffer")
+	}
+	for seed := range uint64(250) {
+		f := &forger{Rand: rand.New(rand.NewPCG(seed, 0))}
+		wire := f.conversation()
+		var opts []Option
+		if f.IntN(3) == 0 {
+			opts = []Option{MaxFrameSize(int64(1 + edges[f.IntN(len(edges))])), MaxMessageSize(int64(1 + edges[f.IntN(len(edges))])), MaxFragments(1 + f.IntN(3))}
+		}
+		ways := [][]int{{0}, {1}, {0, 1, 2, 3, 0, 0, 3, 1}}[f.IntN(3)]
+		cuts := [][][]byte{pieces(wire), f.cut(false), f.cut(true)}
+		if len(wire) < 4000 {
+			cuts = append(cuts, oneByOne(wire))
+		}
+		want := "" // of ReceiveFragments, which has no fast path
+		synctest.Test(t, func(t *testing.T) {
+			c, s := play(t, pieces(wire), opts...)
+			want = account(t, c, s, []int{3})
+		})
+		for i, cut := range cuts {
+			for _, ready := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					var c *Conn
+					var s *tape
+					if ready {
+						c, s = playReady(t, like.conn, cut, opts...)
+					} else {
+						c, s = play(t, cut, opts...)
+					}
+					got := account(t, c, s, ways)
+					if got != want {
+						t.Fatalf("seed %d, ways %v, cut %d, ready %t: got\n%s\nwant\n%s", seed, ways, i, ready, got, want)
+					}
+				})
+			}
+		}
+	}
+}
