@@ -107,7 +107,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 
 // liftWriteDeadline takes the user's deadline off the socket for what the
 // connection sends of its own accord, and puts it back. It is often one that
-// passed with the last message.
+// passed with the last message. The result is whether it was off before.
 func (c *Conn) liftWriteDeadline(lift bool) (was bool) {
 	d := &c.deadlines
 	d.mu.Lock()
