@@ -38,19 +38,7 @@ func forEachSize(b *testing.B, run func(b *testing.B, op Opcode, payload string)
 // BenchmarkEcho is a round trip over loopback TCP; the kernel has the most of it.
 func BenchmarkEcho(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		p := dial(b, serve(b, func(c *Conn) error {
-			var buf []byte
-			for {
-				op, data, err := c.AppendMessage(buf[:0])
-				if err != nil {
-					return err
-				}
-				if err := c.SendMessage(op, data); err != nil {
-					return err
-				}
-				buf = data
-			}
-		}))
+		p := dial(b, serve(b, appendEcho))
 		request := clientFrame(true, op, payload)
 		response := make([]byte, len(request)-len(peerKey))
 		// A frame that fits the buffers of neither side needs both at once.

@@ -1,8 +1,6 @@
 package websocket
 
 import (
-	"errors"
-	"os"
 	"sync"
 	"time"
 )
@@ -61,19 +59,11 @@ func (c *Conn) flush() error {
 	_, err := writeWhole(c.conn, out.pending)
 	c.endWrite()
 	c.liftWriteDeadline(lifted)
+	accepted := len(out.pending) // none of it can be taken back
 	coalesceBuffers.Put((*[coalesceSize]byte)(out.pending[:coalesceSize]))
 	out.pending = nil
 	out.deferred.Store(false)
-	switch {
-	case err == nil:
-		return nil
-	case c.err() != nil:
-		return c.endOfSending()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.die("sending: the deadline cut a frame off", errTimedOut)
-		return c.endOfSending()
-	}
-	return c.sendFailed(err)
+	return c.written(accepted, err)
 }
 
 // flushSoon has what is pending written, by whoever holds the sending side or

@@ -63,8 +63,9 @@ func after(t, d time.Duration) time.Duration {
 }
 
 func (c *Conn) startKeepalive() {
-	c.heard()
-	c.keepalive.nextPing = after(clock(), c.opts.pingInterval)
+	now := clock()
+	c.lastHeard.Store(int64(now))
+	c.keepalive.nextPing = after(now, c.opts.pingInterval)
 	c.keepalive.closeBy = never
 	c.schedule()
 }

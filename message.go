@@ -166,7 +166,7 @@ func (c *Conn) takeWhole(dst []byte) (op Opcode, msg []byte, ok bool) {
 		return 0, dst, false
 	}
 	in.r += end
-	in.noteMore()
+	in.messageTaken()
 	return op, msg, true
 }
 

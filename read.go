@@ -123,7 +123,7 @@ func (c *Conn) fill() error {
 	in.w += n
 	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready.waits())
 	if !in.bulk && in.w > in.r {
-		in.shrinkBuffer() // the same goes for a few bytes in a large buffer
+		in.shrinkBuffer() // the handler may take long to come back for these few bytes
 	}
 	return err
 }
@@ -285,19 +285,20 @@ func (c *Conn) endFrame() (last bool, err error) {
 		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	in.endMessage()
-	in.noteMore()
+	in.messageTaken()
 	return true, nil
 }
 
-// noteMore notes whether the next frame is there already. The store of an atomic
-// costs as much as all the rest.
-func (in *receiver) noteMore() {
+// messageTaken sees to what is behind a message: it notes whether the next frame is
+// there already, and keeps no large buffer that is empty, as who has the message now
+// may take long to come back. The store of an atomic costs as much as all the rest.
+func (in *receiver) messageTaken() {
 	_, end := wholeFrame(in.buffered())
 	if more := end > 0; more != in.more.Load() {
 		in.more.Store(more)
 	}
 	if in.r == in.w && len(in.buf) > readBufferSize {
-		in.releaseBuffer() // who has the last message now may take long to come back
+		in.releaseBuffer()
 	}
 }
 

@@ -75,7 +75,8 @@ func (in *receiver) releaseBuffer() {
 
 // wholeFrame returns where the payload of the frame that b begins with starts and
 // ends, or an end of 0 if that is not a masked frame that is all there, or its length
-// not in the shortest form.
+// not in the shortest form. The rules are those of parseLength, to call which costs a
+// message of 1 KiB a twentieth of its time.
 func wholeFrame(b []byte) (start, end int) {
 	const key = 4
 	if len(b) < 2+key {
