@@ -2,7 +2,7 @@
 // message comes back as it came, limits are wide, and nothing is sent that is no
 // answer. Docs/autobahn.md says how to run the Autobahn suite against it.
 //
-//	go run ./compliance -addr :9001
+//	go run ./test/autobahn -addr :9001
 package main
 
 import (

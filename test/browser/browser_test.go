@@ -1,4 +1,4 @@
-package browsertest
+package browser
 
 import (
 	"context"
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	}
 	code, err := runTests(m)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "browsertest:", err)
+		fmt.Fprintln(os.Stderr, "browser:", err)
 		os.Exit(1)
 	}
 	os.Exit(code)
@@ -41,14 +41,14 @@ func TestMain(m *testing.M) {
 // runTests builds the chat and starts the browser before the tests, and cleans up
 // behind them.
 func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "browsertest")
+	dir, err := os.MkdirTemp("", "browser")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
 
 	chatBinary = filepath.Join(dir, "chat")
-	if out, err := exec.Command("go", "build", "-C", "../chat", "-o", chatBinary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-C", "../../examples/chat", "-o", chatBinary, ".").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("building the chat: %w\n%s", err, out)
 	}
 	chromium, err := findChromium()

@@ -1,8 +1,8 @@
-module github.com/f44ffc3b/websocket/interop
+module github.com/f44ffc3b/websocket/test/interop
 
 go 1.25.0
 
-replace github.com/f44ffc3b/websocket => ..
+replace github.com/f44ffc3b/websocket => ../..
 
 require (
 	github.com/chromedp/cdproto v0.0.0-20250724212937-08a3db8b4327

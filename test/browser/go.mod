@@ -1,4 +1,4 @@
-module github.com/f44ffc3b/websocket/examples/browsertest
+module github.com/f44ffc3b/websocket/test/browser
 
 go 1.25
 

@@ -1,4 +1,4 @@
-// Package browsertest drives the page of ../chat in a real Chromium, which it
+// Package browser drives the page of examples/chat in a real Chromium, which it
 // finds in PATH. Its tests fail without one, unless BROWSERTEST=skip is set. Run
 // them with
 //
@@ -8,4 +8,4 @@
 // SCREENSHOTS set to a directory, that is where they leave pictures of the page.
 //
 // It is a module of its own, so that the library has no dependencies.
-package browsertest
+package browser
