@@ -1,0 +1,266 @@
+package wstest
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for something that must happen. A test that
+// passes does not wait that long.
+const Patience = 20 * time.Second
+
+// A Client is a WebSocket client made of bytes. It sends what the test tells it to
+// and answers nothing by itself; the test reads frame by frame.
+//
+// Methods that return an error may be called by any goroutine. The others fail
+// the test and return only if they succeed, so they are for the goroutine of the
+// test.
+type Client struct {
+	Conn   net.Conn
+	Buffer *bufio.Reader // what was read from Conn
+	Frames *Decoder      // of the bytes in Buffer
+
+	t testing.TB
+}
+
+// NewClient returns a client on conn, which is closed when the test ends. With a
+// nil t the caller closes conn, and calls only methods that return an error.
+func NewClient(t testing.TB, conn net.Conn) *Client {
+	if t != nil {
+		t.Cleanup(func() { conn.Close() })
+	}
+	buffer := bufio.NewReader(conn)
+	return &Client{Conn: conn, Buffer: buffer, Frames: NewDecoder(buffer), t: t}
+}
+
+// Dial connects to addr over TCP. It does not send a handshake.
+func Dial(t testing.TB, addr string) *Client {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewClient(t, conn)
+}
+
+// DialTLS connects to addr over TLS and accepts every certificate. It does not
+// send a WebSocket handshake.
+func DialTLS(t testing.TB, addr string) *Client {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewClient(t, conn)
+}
+
+// Upgrade sends a handshake with the headers, each a line with its line end, and
+// checks that the server accepts it.
+func (c *Client) Upgrade(headers ...string) error {
+	if _, err := io.WriteString(c.Conn, Handshake(headers...)); err != nil {
+		return err
+	}
+	return c.ReadUpgrade()
+}
+
+// ReadUpgrade reads the response to a handshake and checks that the server has
+// accepted it.
+func (c *Client) ReadUpgrade() error {
+	resp, err := http.ReadResponse(c.Buffer, nil)
+	if err != nil {
+		return fmt.Errorf("reading the response to the handshake: %w", err)
+	}
+	if accept := resp.Header.Get("Sec-WebSocket-Accept"); resp.StatusCode != http.StatusSwitchingProtocols || accept != Accept {
+		return fmt.Errorf("got response %s with Sec-WebSocket-Accept %q, want 101 and %q", resp.Status, accept, Accept)
+	}
+	return nil
+}
+
+// ReadFrame reads the next frame of the server.
+func (c *Client) ReadFrame() (Frame, error) { return c.Frames.ReadFrame() }
+
+// ReadClose reads and drops everything up to the server's close frame, and returns
+// its code. The error is nil if the connection then ends in order.
+func (c *Client) ReadClose() (code uint16, err error) {
+	for {
+		f, err := c.ReadFrame()
+		if err != nil {
+			return 0, err
+		}
+		if f.Opcode() != Close {
+			continue
+		}
+		code, _, err := f.CloseCode()
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.Copy(io.Discard, c.Buffer)
+		return code, err
+	}
+}
+
+// RoundTrip sends a text message and checks that the next frame that is not a ping
+// is its echo.
+func (c *Client) RoundTrip(text string) error {
+	c.Conn.SetDeadline(time.Now().Add(Patience))
+	if _, err := c.Conn.Write(Message(Text, text)); err != nil {
+		return err
+	}
+	for {
+		f, err := c.ReadFrame()
+		if err != nil {
+			return err
+		}
+		if f.Opcode() == Ping {
+			continue
+		}
+		if f.First != Fin|Text || string(f.Payload) != text {
+			return fmt.Errorf("got %v, want the text %q", f, text)
+		}
+		return nil
+	}
+}
+
+// WantClose reads up to the end of the connection and returns an error unless the
+// server has closed it in order, with code.
+func (c *Client) WantClose(code uint16) error {
+	got, err := c.ReadClose()
+	if err != nil || got != code {
+		return fmt.Errorf("got the close code %d and error %v, want %d and an orderly end", got, err, code)
+	}
+	return nil
+}
+
+// Flood sends b again and again until the connection breaks, and returns how many
+// bytes were sent.
+func (c *Client) Flood(b []byte) (sent int64) {
+	for {
+		n, err := c.Conn.Write(b)
+		sent += int64(n)
+		if err != nil {
+			return sent
+		}
+	}
+}
+
+// LimitReadBuffer keeps the kernel from taking megabytes that the client does not
+// read. The server's side has a buffer of its own.
+func (c *Client) LimitReadBuffer() { c.Conn.(*net.TCPConn).SetReadBuffer(4096) }
+
+// Reset closes a TCP connection with a reset, as if the client had crashed.
+func (c *Client) Reset() {
+	c.Conn.(*net.TCPConn).SetLinger(0)
+	c.Conn.Close()
+}
+
+// ShutWrite ends what the client sends. The server's side stays open.
+func (c *Client) ShutWrite() error {
+	conn, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return conn.CloseWrite()
+}
+
+// Handshake is Upgrade for the goroutine of the test.
+func (c *Client) Handshake(headers ...string) {
+	c.t.Helper()
+	c.Conn.SetDeadline(time.Now().Add(Patience))
+	if err := c.Upgrade(headers...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Write sends bytes as they are.
+func (c *Client) Write(b []byte) {
+	c.t.Helper()
+	c.Conn.SetWriteDeadline(time.Now().Add(Patience))
+	if _, err := c.Conn.Write(b); err != nil {
+		c.t.Fatalf("writing %s: %v", Hex(b), err)
+	}
+}
+
+// Send sends a message of one frame.
+func (c *Client) Send(opcode byte, payload string) {
+	c.t.Helper()
+	c.Write(Message(opcode, payload))
+}
+
+// Read returns the next frame of the server.
+func (c *Client) Read() Frame {
+	c.t.Helper()
+	c.Conn.SetReadDeadline(time.Now().Add(Patience))
+	f, err := c.ReadFrame()
+	if err != nil {
+		c.t.Fatalf("reading a frame: %v", err)
+	}
+	return f
+}
+
+// Expect reads a frame and checks that it is a whole message with this payload.
+func (c *Client) Expect(opcode byte, payload string) {
+	c.t.Helper()
+	if f := c.Read(); f.First != Fin|opcode || string(f.Payload) != payload {
+		c.t.Fatalf("got %v, want frame %#02x %s", f, Fin|opcode, Hex([]byte(payload)))
+	}
+}
+
+// ExpectBytes reads as many bytes as want has and compares them.
+func (c *Client) ExpectBytes(want []byte) {
+	c.t.Helper()
+	c.Conn.SetReadDeadline(time.Now().Add(Patience))
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(c.Buffer, got)
+	if err != nil || !bytes.Equal(got, want) {
+		c.t.Fatalf("got %s and error %v, want %s", Hex(got[:n]), err, Hex(want))
+	}
+}
+
+// ExpectClose reads a close frame and checks its code, which is 1005 for a frame
+// without a code. It returns the reason.
+func (c *Client) ExpectClose(code uint16) (reason string) {
+	c.t.Helper()
+	got, reason, err := c.Read().CloseCode()
+	if err != nil {
+		c.t.Fatalf("%v, want the code %d", err, code)
+	}
+	if got != code {
+		c.t.Fatalf("got a close frame with the code %d and the reason %q, want the code %d", got, reason, code)
+	}
+	return reason
+}
+
+// ExpectEOF checks that the server sends nothing more and ends the connection in
+// order. A reset is a failure, because it destroys bytes that are on their way.
+func (c *Client) ExpectEOF() {
+	c.t.Helper()
+	c.Conn.SetReadDeadline(time.Now().Add(Patience))
+	rest, err := io.ReadAll(c.Buffer)
+	if err != nil || len(rest) > 0 {
+		c.t.Fatalf("got %s and error %v, want an orderly end of the connection", Hex(rest), err)
+	}
+}
+
+// ExpectNothing checks that the server sends nothing before it answers a ping.
+func (c *Client) ExpectNothing() {
+	c.t.Helper()
+	c.Send(Ping, "anything else?")
+	c.Expect(Pong, "anything else?")
+}
+
+// Close does the client's part of a normal close handshake and closes the socket.
+func (c *Client) Close() {
+	c.t.Helper()
+	c.Send(Close, ClosePayload(1000, ""))
+	c.ExpectClose(1000)
+	c.ExpectEOF()
+	c.Conn.Close()
+}

@@ -1,0 +1,120 @@
+package wstest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A Recorder is a client that reads all the time and notes what came when. It
+// sends without waiting, because on a connection in memory a write takes as long
+// as the other side takes to read it. It is made for synctest bubbles, in which the
+// times are exact.
+type Recorder struct {
+	Client *Client
+	Start  time.Time
+	Ended  chan struct{} // closed when the connection has ended
+
+	answerPings bool
+	queue       chan []byte
+
+	mu     sync.Mutex
+	events []string
+}
+
+// Record starts to record what comes to c, which must not be read or written
+// directly any more. With answerPings it answers each ping.
+func Record(c *Client, answerPings bool) *Recorder {
+	c.Conn.SetDeadline(time.Time{})
+	r := &Recorder{
+		Client:      c,
+		Start:       time.Now(),
+		Ended:       make(chan struct{}),
+		answerPings: answerPings,
+		queue:       make(chan []byte, 1000),
+	}
+	go r.read()
+	go r.write()
+	return r
+}
+
+func (r *Recorder) read() {
+	defer close(r.Ended)
+	for {
+		f, err := r.Client.ReadFrame()
+		if err != nil {
+			r.note("end")
+			return
+		}
+		switch f.Opcode() {
+		case Ping:
+			r.note("ping")
+			if r.answerPings {
+				r.Send(Message(Pong, string(f.Payload)))
+			}
+		case Close:
+			code, _, err := f.CloseCode()
+			if err != nil {
+				r.note(err.Error())
+				continue
+			}
+			r.note(fmt.Sprintf("close %d", code))
+		case Pong:
+			r.note("pong " + string(f.Payload))
+		case Text:
+			r.note("text " + string(f.Payload))
+		}
+	}
+}
+
+func (r *Recorder) write() {
+	for {
+		select {
+		case b := <-r.queue:
+			if _, err := r.Client.Conn.Write(b); err != nil {
+				return
+			}
+		case <-r.Ended:
+			return
+		}
+	}
+}
+
+// Send sends bytes as they are. It does not wait.
+func (r *Recorder) Send(b []byte) { r.queue <- b }
+
+// Flood sends a message every millisecond until the connection has ended.
+func (r *Recorder) Flood() {
+	for {
+		select {
+		case <-time.After(time.Millisecond):
+			r.Send(Message(Binary, "more"))
+		case <-r.Ended:
+			return
+		}
+	}
+}
+
+func (r *Recorder) note(event string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, fmt.Sprintf("%v %s", time.Since(r.Start), event))
+}
+
+// Events returns what came so far, each with the time since Start: "15s ping",
+// "16s close 1000", "16s end". Binary messages and continuations are left out.
+func (r *Recorder) Events() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+// Expect checks that these events came so far, and no others.
+func (r *Recorder) Expect(t testing.TB, want ...string) {
+	t.Helper()
+	if got := r.Events(); !slices.Equal(got, want) {
+		t.Errorf("the client received\n %q, want\n %q", got, want)
+	}
+}

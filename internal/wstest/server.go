@@ -1,0 +1,109 @@
+package wstest
+
+import (
+	"bufio"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Key and Accept are the Sec-WebSocket-Key of RFC 6455 section 1.3 and the
+// Sec-WebSocket-Accept that answers it.
+const (
+	Key    = "dGhlIHNhbXBsZSBub25jZQ=="
+	Accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
+// Host is the host that clients name in their handshakes.
+const Host = "app.example"
+
+// Request returns a valid handshake with some lines changed. A change "Name: value"
+// replaces the lines of that name, or adds a line if there was an earlier change of
+// the same name; a change "Name" removes them.
+func Request(changes ...string) string {
+	lines := []string{
+		"GET / HTTP/1.1",
+		"Host: " + Host,
+		"Upgrade: websocket",
+		"Connection: Upgrade",
+		"Sec-WebSocket-Key: " + Key,
+		"Sec-WebSocket-Version: 13",
+	}
+	changed := map[string]bool{}
+	for _, change := range changes {
+		name, _, hasValue := strings.Cut(change, ": ")
+		if !changed[name] {
+			lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, name+": ") })
+			changed[name] = true
+		}
+		if hasValue {
+			lines = append(lines, change)
+		}
+	}
+	return strings.Join(lines, "\r\n") + "\r\n\r\n"
+}
+
+// Handshake returns a valid handshake with more headers, each a line with its line
+// end.
+func Handshake(headers ...string) string {
+	return strings.TrimSuffix(Request(), "\r\n") + strings.Join(headers, "") + "\r\n"
+}
+
+// NoLog is the ErrorLog of servers whose log the test does not look at.
+var NoLog = log.New(io.Discard, "", 0)
+
+// Serve runs h behind a real http.Server. At the end of the test it waits for every
+// call of h to return: httptest.Server.Close does not wait for the handlers of
+// hijacked connections.
+func Serve(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	return serve(t, h, (*httptest.Server).Start)
+}
+
+// ServeTLS is Serve over TLS.
+func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	return serve(t, h, (*httptest.Server).StartTLS)
+}
+
+func serve(t testing.TB, h http.Handler, start func(*httptest.Server)) *httptest.Server {
+	var running sync.WaitGroup
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		h.ServeHTTP(w, r)
+	}))
+	srv.Config.ErrorLog = NoLog
+	start(srv)
+	t.Cleanup(func() {
+		srv.Close()
+		running.Wait()
+	})
+	return srv
+}
+
+// A Hijacker is a ResponseWriter that gives Conn away, so that a WebSocket
+// connection can be made on any net.Conn, without a server.
+type Hijacker struct {
+	httptest.ResponseRecorder
+	Conn   net.Conn
+	Buffer *bufio.ReadWriter // may be nil
+}
+
+// Hijack returns Conn and Buffer.
+func (h *Hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.Conn, h.Buffer, nil }
+
+// ReadRequest returns the request in raw, as a server has parsed it.
+func ReadRequest(raw string) *http.Request {
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
