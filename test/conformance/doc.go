@@ -1,0 +1,11 @@
+// Package conformance shows from outside that a server follows RFC 6455: bytes go
+// in over TCP and bytes come out. The code under test neither makes nor reads any
+// of them. docs/rfc6455.md lists the requirements with these tests.
+//
+// Frames are written by their first byte, which is FIN, the reserved bits and the
+// opcode:
+//
+//	0x81 text, 0x01 its first fragment    0x88 close
+//	0x82 binary, 0x02 its first fragment  0x89 ping
+//	0x00 continuation, 0x80 the last one  0x8A pong
+package conformance
