@@ -1,0 +1,180 @@
+package hostile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+func TestHostile_200_handshakes_a_byte_at_a_time(t *testing.T) {
+	const limit = 250 * time.Millisecond
+	configure := func(srv *http.Server) { srv.ReadHeaderTimeout = limit }
+	attackServer(t, websocket.Handle, configure, echo, func(l *wstest.Load) {
+		n := wstest.Scale(t, 200, 100)
+		var slowest atomic.Int64
+		l.Each(n, n, func(int) error {
+			c, err := l.Connect()
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			if err := sendSlowHandshake(c, limit); err != nil {
+				return err
+			}
+			slowest.Store(max(slowest.Load(), int64(time.Since(start))))
+			return nil
+		})
+		t.Logf("ReadHeaderTimeout %v cut off the last in %v", limit, time.Duration(slowest.Load()))
+		if n := len(l.Ends()) + l.Running(); n > 0 {
+			t.Errorf("%d handlers were run, want none", n)
+		}
+	})
+}
+
+// sendSlowHandshake sends a handshake in three times the limit, and checks that the
+// server ends the connection instead of accepting it.
+func sendSlowHandshake(c *wstest.Client, limit time.Duration) error {
+	handshake := wstest.Handshake()
+	cut := make(chan error, 1)
+	go func() {
+		answer, _ := io.ReadAll(c.Conn)
+		if strings.Contains(string(answer), " 101 ") {
+			cut <- errors.New("the handshake was accepted")
+			return
+		}
+		cut <- nil
+	}()
+	pace := time.NewTicker(3 * limit / time.Duration(len(handshake)))
+	defer pace.Stop()
+	for i := range len(handshake) {
+		select {
+		case err := <-cut:
+			return err
+		case <-pace.C:
+			io.WriteString(c.Conn, handshake[i:i+1])
+		}
+	}
+	return <-cut
+}
+
+// leaves are the ways in which a client ends a short connection.
+var leaves = []func(c *wstest.Client) error{
+	func(c *wstest.Client) error { return c.Conn.Close() },
+	func(c *wstest.Client) error { c.Reset(); return nil },
+	func(c *wstest.Client) error {
+		c.Conn.Write(wstest.Message(wstest.Close, wstest.ClosePayload(1000, "")))
+		_, err := c.ReadClose()
+		return errors.Join(err, c.Conn.Close())
+	},
+}
+
+func TestHostile_burst_of_5000_connects_and_disconnects(t *testing.T) {
+	attack(t, echo, func(l *wstest.Load) {
+		n := wstest.Scale(t, 5000, 1500)
+		start := time.Now()
+		l.Each(n, 64, func(i int) error {
+			conn, err := net.Dial("tcp", l.Server.Listener.Addr().String())
+			if err != nil {
+				return err
+			}
+			conn.SetDeadline(time.Now().Add(wstest.Patience))
+			c := wstest.NewClient(nil, conn)
+			if err := c.Upgrade(); err != nil {
+				return err
+			}
+			return leaves[i%len(leaves)](c)
+		})
+		l.WantEnds(n, anyError)
+		t.Logf("%d in %v", n, time.Since(start).Round(time.Millisecond))
+	})
+}
+
+// The clients run in a process of their own. A process seldom has enough
+// descriptors for both sides, and this way the measured memory is the server's.
+func TestHostile_10000_idle_connections(t *testing.T) {
+	if addr := os.Getenv(idleTarget); addr != "" {
+		runIdleClients(t, addr)
+		return
+	}
+	attack(t, receiveAll, func(l *wstest.Load) {
+		n := min(wstest.Scale(t, 10_000, 2_000), wstest.MaxFiles()-l.Before.Files-100)
+		before := wstest.Measure()
+		stop := startIdleClients(l, n)
+		defer stop()
+		if !wstest.Eventually(func() bool { return l.Running() == n }) {
+			t.Errorf("%d connections are served, want %d", l.Running(), n)
+			return
+		}
+		now := wstest.Measure()
+		perConn := now.Growth(before) / uint64(n)
+		t.Logf("%d idle connections: %v, %d bytes each", n, now, perConn)
+		if most := uint64(24 << 10); perConn > most {
+			t.Errorf("an idle connection takes %d bytes, want at most %d", perConn, most)
+		}
+		if goroutines := now.Goroutines - before.Goroutines; goroutines > n+20 {
+			t.Errorf("%d idle connections have %d goroutines, want one each", n, goroutines)
+		}
+	})
+}
+
+const (
+	idleTarget = "WEBSOCKET_TEST_IDLE_TARGET"
+	idleCount  = "WEBSOCKET_TEST_IDLE_COUNT"
+)
+
+// startIdleClients runs a process with n clients until stop is called.
+func startIdleClients(l *wstest.Load, n int) (stop func()) {
+	l.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*wstest.Patience)
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestHostile_10000_idle_connections$")
+	cmd.Env = append(os.Environ(), idleTarget+"="+l.Server.Listener.Addr().String(), fmt.Sprintf("%s=%d", idleCount, n))
+	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	hold, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		l.Fatal(err)
+	}
+	return func() {
+		defer cancel()
+		hold.Close()
+		if err := cmd.Wait(); err != nil {
+			l.Errorf("the process of the clients: %v", err)
+		}
+	}
+}
+
+// runIdleClients is the process of the clients. It ends when its input ends.
+func runIdleClients(t *testing.T, addr string) {
+	n, err := strconv.Atoi(os.Getenv(idleCount))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := make([]net.Conn, n)
+	wstest.NewLoad(t).Each(n, 32, func(i int) (err error) {
+		if conns[i], err = net.Dial("tcp", addr); err != nil {
+			return err
+		}
+		return wstest.NewClient(nil, conns[i]).Upgrade()
+	})
+	io.Copy(io.Discard, os.Stdin)
+	for _, conn := range conns {
+		if conn != nil {
+			conn.Close()
+		}
+	}
+}
