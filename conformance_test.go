@@ -1130,7 +1130,8 @@ func TestRequirementsMatrix(t *testing.T) {
 	}
 }
 
-// sources is what the Go files of the package declare.
+// sources is what the Go files of the package declare. Of the internal packages, it
+// has the tests only.
 type sources struct {
 	declared map[string][]string // name, or Type.method, by file
 	tests    map[string]bool
@@ -1143,6 +1144,11 @@ func parseSources(t *testing.T) sources {
 	if err != nil {
 		t.Fatal(err)
 	}
+	internal, err := filepath.Glob("internal/*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, internal...)
 	for _, file := range files {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+
+	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
 // A Message is what [Conn.Messages] yields.
@@ -476,7 +478,7 @@ type messageWriter struct {
 	c      *Conn
 	op     Opcode // of the next frame: Continuation once one has left
 	isText bool
-	text   utf8Checker
+	text   utf8.Checker
 	buf    []byte        // what is gathered for the next frame
 	ended  chan struct{} // closed with the message
 	closed bool
@@ -494,7 +496,7 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	before := w.text
-	if w.isText && !w.text.check(p) {
+	if w.isText && !w.text.Check(p) {
 		w.text = before
 		return 0, fmt.Errorf("%w: in a text message to be sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
@@ -502,7 +504,7 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 	if err != nil && w.isText {
 		// The caller may go on from n, so that is how far the check has come.
 		w.text = before
-		w.text.check(p[:n])
+		w.text.Check(p[:n])
 	}
 	return n, err
 }
@@ -572,7 +574,7 @@ func (w *messageWriter) finish() (err error, broken bool) {
 		return err, false
 	}
 	begun := w.op == Continuation
-	if w.isText && !w.text.complete() {
+	if w.isText && !w.text.Complete() {
 		err = fmt.Errorf("%w: text message to be sent ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	} else {
 		err = w.sendFragment(w.buf, true)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+
+	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
 // receiver is the receiving side of a Conn: socket → read buffer → header →
@@ -26,7 +28,7 @@ type receiver struct {
 	// The message that the frame is a part of.
 	size   int64 // the payload lengths of its frames so far
 	frames int32
-	text   utf8Checker
+	text   utf8.Checker
 	keyPos uint8 // where in the masking key the open frame's payload goes on
 
 	// What the method that reads the message had when a deadline expired.
@@ -260,7 +262,7 @@ func (in *receiver) begin() {
 	if op := in.header.Opcode; op != Continuation {
 		in.op = op
 		in.isText = op == Text
-		in.text = utf8Checker{}
+		in.text = utf8.Checker{}
 	}
 	in.openFrame()
 	in.size += in.header.Length
@@ -281,7 +283,7 @@ func (c *Conn) endFrame() (last bool, err error) {
 	if !in.header.Fin {
 		return false, nil
 	}
-	if in.isText && !in.text.complete() {
+	if in.isText && !in.text.Complete() {
 		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	in.endMessage()
@@ -324,7 +326,7 @@ func (c *Conn) readChunk(p []byte) (int, error) {
 	p = p[:n]
 	in.left -= int64(n)
 	in.keyPos = uint8(Mask(p, in.header.MaskKey, int(in.keyPos)))
-	if in.isText && !in.text.check(p) {
+	if in.isText && !in.text.Check(p) {
 		return 0, c.fail(fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	return n, nil
