@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // A faultyConn is a socket on which one operation goes wrong: the read or the
@@ -25,7 +27,7 @@ type faultyConn struct {
 	writing bool // the fault is in a write
 	at      int
 
-	readBy, writeBy deadline // for an operation that is stalled, not in the pipe
+	readBy, writeBy wait.Deadline // for an operation that is stalled, not in the pipe
 	closed          chan struct{}
 
 	mu            sync.Mutex
@@ -49,7 +51,7 @@ type operation struct {
 	conn     *faultyConn
 	transfer func([]byte) (int, error)
 	p        []byte
-	by       *deadline
+	by       *wait.Deadline
 }
 
 var faults = []fault{
@@ -123,7 +125,7 @@ func (op *operation) late(d time.Duration) (int, error) {
 	select {
 	case <-time.After(d):
 		return op.transfer(op.p)
-	case <-op.by.wait():
+	case <-op.by.Done():
 		return 0, os.ErrDeadlineExceeded
 	case <-op.conn.closed:
 		return 0, net.ErrClosed
@@ -168,12 +170,12 @@ func (c *faultyConn) Close() error {
 }
 
 func (c *faultyConn) SetReadDeadline(t time.Time) error {
-	c.readBy.set(t)
+	c.readBy.Set(t)
 	return c.Conn.SetReadDeadline(t)
 }
 
 func (c *faultyConn) SetWriteDeadline(t time.Time) error {
-	c.writeBy.set(t)
+	c.writeBy.Set(t)
 	return c.Conn.SetWriteDeadline(t)
 }
 

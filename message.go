@@ -89,7 +89,7 @@ func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	return notNil(c.receive(nil))
 }
 
@@ -113,7 +113,7 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, dst, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	return c.receive(dst)
 }
 
@@ -248,7 +248,7 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if err := c.claim(byMessageReader); err != nil {
 		return 0, nil, err
 	}
@@ -274,7 +274,7 @@ func (m *messageReader) Read(p []byte) (int, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if m.done {
 		return 0, io.EOF
 	}
@@ -568,7 +568,7 @@ func (w *messageWriter) Close() error {
 // message that can be neither finished nor taken back.
 func (w *messageWriter) finish() (err error, broken bool) {
 	c := w.c
-	c.out.lock.lock() // not lockSender: the message ends here, whatever the deadline
+	c.out.lock.Lock() // not lockSender: the message ends here, whatever the deadline
 	defer c.unlockSender()
 	if err := w.usable(); err != nil {
 		return err, false

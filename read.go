@@ -8,12 +8,13 @@ import (
 	"sync/atomic"
 
 	"github.com/f44ffc3b/websocket/internal/utf8"
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // receiver is the receiving side of a Conn: socket → read buffer → header →
 // limits → payload. Its lock guards all of it.
 type receiver struct {
-	lock lock
+	lock wait.Lock
 
 	// What was read from the socket and not yet used is buf[r:w].
 	buf   []byte
@@ -58,12 +59,12 @@ var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExcee
 // lockReceiver takes the receiving side, unless the connection ends before it is
 // free. The watchdog gives way to readers.
 func (c *Conn) lockReceiver() error {
-	if c.in.lock.tryLock() {
+	if c.in.lock.TryLock() {
 		return nil
 	}
 	c.interruptPoll()
 	defer c.readerDone()
-	if !c.in.lock.lockUnless(c.Context().Done(), nil) {
+	if !c.in.lock.LockUnless(c.Context().Done(), nil) {
 		return c.err()
 	}
 	return nil
