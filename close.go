@@ -55,9 +55,9 @@ func (c *Conn) end(err error) bool {
 // closeSocket is the last act of an end.
 func (c *Conn) closeSocket() {
 	c.cutSocket()
-	c.keepalive.alarm.stop()
-	c.out.flushAlarm.stop()
-	c.gone.happen()
+	c.keepalive.alarm.Stop()
+	c.out.flushAlarm.Stop()
+	c.gone.Set()
 }
 
 // cutSocket closes the socket under whatever is going on with it. The Close of a
@@ -98,8 +98,8 @@ func (c *Conn) abort(err error, payload []byte) {
 	c.setClosingDeadline(past)
 	c.sendLastClose(payload)
 	c.closeWithin(lingerTime)
-	c.in.lock.lock()
-	defer c.in.lock.unlock()
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
 	c.linger()
 }
 
@@ -155,7 +155,7 @@ func (c *Conn) sendLastClose(payload []byte) {
 
 // sendCloseOnce sends a close frame unless there was one.
 func (c *Conn) sendCloseOnce(payload []byte) {
-	c.out.lock.lock()
+	c.out.lock.Lock()
 	defer c.unlockSender()
 	if !c.out.closeSent.Load() {
 		c.writeClose(payload)
@@ -211,7 +211,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		code = c.out.closeCode // what the peer was told
 	}
 	if c.err() != nil || !c.end(&closedError{CloseError: CloseError{code, reason}}) {
-		c.gone.wait()
+		c.gone.Wait()
 		return c.err()
 	}
 	return c.closeHandshake(payload)
@@ -224,8 +224,8 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	}
 	c.setClosingDeadline(past)
 	c.sendCloseOnce(payload)
-	c.in.lock.lock()
-	defer c.in.lock.unlock()
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
 	if c.awaitClose() == errCloseReceived {
 		c.linger()
 		return nil
@@ -288,8 +288,8 @@ func (c *Conn) drainPayload() error {
 
 // release waits for the goroutines of a connection whose socket is closed.
 func (c *Conn) release() {
-	c.keepalive.alarm.wait()
-	c.out.flushAlarm.wait()
+	c.keepalive.alarm.Wait()
+	c.out.flushAlarm.Wait()
 	c.deadlines.release()
 	if c.inbox != nil {
 		c.inbox.release()

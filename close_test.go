@@ -877,9 +877,9 @@ func TestFail_tells_the_peer_why(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := dialConn(t)
 			hangUp(p)
-			c.in.lock.lock()
+			c.in.lock.Lock()
 			c.fail(brokenRule(tt.text))
-			c.in.lock.unlock()
+			c.in.lock.Unlock()
 			if got := p.expectClose(StatusProtocolError); got != tt.want {
 				t.Errorf("got reason %q, want %q", got, tt.want)
 			}

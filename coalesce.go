@@ -40,7 +40,7 @@ func (c *Conn) coalesce(h *Header, payload []byte, later bool) (done bool, err e
 	if out.pending == nil {
 		out.pending = coalesceBuffers.Get().(*[coalesceSize]byte)[:0]
 		out.deferred.Store(true)
-		out.flushAlarm.set(coalesceTime, c, (*Conn).flushLate)
+		out.flushAlarm.Set(coalesceTime, c, (*Conn).flushSoon)
 	}
 	out.pending = append(h.append(out.pending, int64(len(payload))), payload...)
 	if later {
@@ -53,7 +53,7 @@ func (c *Conn) coalesce(h *Header, payload []byte, later bool) (done bool, err e
 // told to those who sent the frames.
 func (c *Conn) flush() error {
 	out := &c.out
-	out.flushAlarm.clear()
+	out.flushAlarm.Clear()
 	lifted := c.liftWriteDeadline(true) // it was not for these
 	c.beginWrite()
 	_, err := writeWhole(c.conn, out.pending)
@@ -66,8 +66,8 @@ func (c *Conn) flush() error {
 	return c.written(accepted, err)
 }
 
-// flushSoon has what is pending written, by whoever holds the sending side or
-// else at once.
+// flushSoon has the pending frames written, by the goroutine that holds the sending side
+// or else at once. The alarm calls it too, perhaps when no frames are pending any more.
 func (c *Conn) flushSoon() {
 	w := &c.out.waiting
 	w.mu.Lock()
@@ -75,10 +75,4 @@ func (c *Conn) flushSoon() {
 	w.any.Store(true)
 	w.mu.Unlock()
 	c.nudgeSender()
-}
-
-func (c *Conn) flushLate() {
-	c.out.flushAlarm.rung()
-	defer c.out.flushAlarm.leave()
-	c.flushSoon()
 }

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // deadlines decides what the deadlines of the socket are. The user sets them,
@@ -23,7 +25,7 @@ type deadlines struct {
 // a hundred bytes for nothing.
 type userDeadlines struct {
 	read, write time.Time
-	streamWait  deadline // the write deadline of those who wait for a MessageWriter
+	streamWait  wait.Deadline // the write deadline of those who wait for a MessageWriter
 }
 
 // ofUser is where the deadlines that the user sets are kept. d.mu is held.
@@ -46,7 +48,7 @@ func (d *deadlines) asked() (read, write time.Time) {
 func (d *deadlines) streamWait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ofUser().streamWait.wait()
+	return d.ofUser().streamWait.Done()
 }
 
 // release stops what waits for a deadline.
@@ -54,7 +56,7 @@ func (d *deadlines) release() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.user != nil {
-		d.user.streamWait.set(time.Time{})
+		d.user.streamWait.Set(time.Time{})
 	}
 }
 
@@ -72,7 +74,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		return err
 	}
 	if c.inbox != nil {
-		c.inbox.deadline.set(t)
+		c.inbox.deadline.Set(t)
 		return nil
 	}
 	d := &c.deadlines
@@ -96,7 +98,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	d := &c.deadlines
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ofUser().streamWait.set(t)
+	d.ofUser().streamWait.Set(t)
 	d.user.write = t
 	d.hasWrite.Store(!t.IsZero())
 	if d.lifted {
@@ -175,74 +177,4 @@ func (c *Conn) setClosingDeadline(t time.Time) {
 	defer d.mu.Unlock()
 	d.closing = true
 	c.conn.SetReadDeadline(t)
-}
-
-// A deadline can be waited for on a channel, by those who wait for something
-// else than the socket. It costs a timer only once somebody has.
-type deadline struct {
-	mu      sync.Mutex
-	t       time.Time
-	timer   *time.Timer
-	expired chan struct{} // nil until the first wait
-	closed  bool          // expired is closed
-}
-
-// set changes the deadline, for those who are waiting already too.
-func (d *deadline) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.t = t
-	if d.expired != nil {
-		d.arm()
-	}
-}
-
-// wait returns a channel that is closed when the deadline has passed.
-func (d *deadline) wait() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.expired == nil {
-		d.expired = make(chan struct{})
-		d.arm()
-	}
-	return d.expired
-}
-
-func (d *deadline) arm() {
-	if d.timer != nil {
-		d.timer.Stop()
-	}
-	if d.closed {
-		d.expired, d.closed = make(chan struct{}), false
-	}
-	switch left := time.Until(d.t); {
-	case d.t.IsZero():
-	case left <= 0:
-		d.expire()
-	case d.timer == nil:
-		d.timer = time.AfterFunc(left, d.fire)
-	default:
-		d.timer.Reset(left)
-	}
-}
-
-// fire looks again: the deadline may have moved while the timer's goroutine was
-// on its way.
-func (d *deadline) fire() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch left := time.Until(d.t); {
-	case d.t.IsZero():
-	case left <= 0:
-		d.expire()
-	default:
-		d.timer.Reset(left) // or the clock was set back
-	}
-}
-
-func (d *deadline) expire() {
-	if !d.closed {
-		close(d.expired)
-		d.closed = true
-	}
 }

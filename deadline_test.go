@@ -4,106 +4,10 @@ import (
 	"errors"
 	"net"
 	"os"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-func TestDeadline(t *testing.T) {
-	const unset = -1
-	// Each step happens at its time; in says how far ahead the deadline is set,
-	// unset to clear it.
-	type step struct{ at, in time.Duration }
-	tests := []struct {
-		name  string
-		steps []step
-		want  time.Duration
-	}{
-		{"set before the wait", []step{{0, 5}}, 5},
-		{"set while waited for", []step{{2, 5}}, 7},
-		{"extended", []step{{0, 5}, {3, 10}}, 13},
-		{"shortened", []step{{0, 50}, {3, 1}}, 4},
-		{"in the past", []step{{0, 50}, {3, -5}}, 3},
-		{"now", []step{{3, 0}}, 3},
-		{"cleared", []step{{0, 5}, {3, unset}}, unset},
-		{"cleared and set again", []step{{0, 5}, {3, unset}, {20, 5}}, 25},
-		{"never set", nil, unset},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var d deadline
-				start := time.Now()
-				for _, s := range tt.steps {
-					at := start.Add(s.at * time.Second)
-					time.AfterFunc(time.Until(at), func() {
-						if s.in == unset {
-							d.set(time.Time{})
-						} else {
-							d.set(time.Now().Add(s.in * time.Second))
-						}
-					})
-				}
-				got := time.Duration(unset)
-				select {
-				case <-d.wait():
-					got = time.Since(start) / time.Second
-				case <-time.After(time.Hour):
-				}
-				if got != tt.want {
-					t.Errorf("expired after %d s, want %d", got, tt.want)
-				}
-			})
-		})
-	}
-}
-
-func TestDeadline_can_be_waited_for_again(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var d deadline
-		d.set(time.Now().Add(-time.Second))
-		<-d.wait()
-		<-d.wait()
-		d.set(time.Now().Add(time.Second))
-		select {
-		case <-d.wait():
-			t.Error("expired already, want it renewed")
-		default:
-		}
-		start := time.Now()
-		<-d.wait()
-		if got := time.Since(start); got != time.Second {
-			t.Errorf("expired after %v, want 1s", got)
-		}
-		d.set(time.Now().Add(-time.Second))
-		<-d.wait()
-	})
-}
-
-// The timer's goroutine may already be on its way when the deadline moves.
-func TestDeadline_fire_races_with_set(t *testing.T) {
-	for range 200 {
-		var d deadline
-		d.set(time.Now().Add(50 * time.Microsecond))
-		expired := d.wait()
-		var wg sync.WaitGroup
-		wg.Go(func() { d.set(time.Now().Add(time.Hour)) })
-		wg.Go(d.fire)
-		wg.Wait()
-		select {
-		case <-expired: // it was in time
-			expired = d.wait()
-		default:
-		}
-		select {
-		case <-expired:
-			t.Fatal("a deadline in an hour has expired")
-		default:
-		}
-		d.set(time.Time{})
-	}
-}
 
 func TestSetReadDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

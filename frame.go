@@ -7,6 +7,9 @@ import (
 	"math"
 	"net"
 	"sync"
+
+	"github.com/f44ffc3b/websocket/internal/mask"
+	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
 // An Opcode says what the payload of a frame is (RFC 6455 section 5.2). On the
@@ -108,6 +111,17 @@ func (f *Frame) Unmask() {
 	Mask(f.Payload, f.MaskKey, 0)
 	f.Masked, f.MaskKey = false, [4]byte{}
 }
+
+// Mask masks b in place, or unmasks it, because both are the same operation (RFC 6455
+// section 5.3). pos is the position of b in the payload: 0 for the first piece, and
+// for each next piece the position that Mask returned for the piece before. Only pos
+// mod 4 counts, and the returned position is from 0 to 3.
+func Mask(b []byte, key [4]byte, pos int) int { return mask.XOR(b, key, pos) }
+
+// ValidUTF8 reports whether b is valid UTF-8 (RFC 3629), as RFC 6455 section 8.1
+// requires of text. Surrogates, overlong forms and values beyond U+10FFFF are
+// invalid, and so is text that ends inside a character.
+func ValidUTF8(b []byte) bool { return utf8.Valid(b) }
 
 // ReadHeader reads the header of a frame from r and not a byte of what follows.
 //

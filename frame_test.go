@@ -14,6 +14,18 @@ import (
 	"testing/iotest"
 )
 
+// sampleKey is the masking key of the examples in RFC 6455 section 5.7.
+var sampleKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
+
+// counting returns n bytes in a pattern that changes from byte to byte.
+func counting(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8)
+	}
+	return b
+}
+
 func fromHex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // The keepalive is one timer a connection. It sends the pings, and it is the
@@ -21,7 +23,7 @@ import (
 // Its times are durations since epoch: they fit an atomic, and the monotonic clock
 // alone is read much faster than time.Now reads both.
 type keepalive struct {
-	alarm alarm
+	alarm wait.Alarm[Conn]
 	due   atomic.Int64 // what the alarm is set for
 
 	mu       sync.Mutex
@@ -128,10 +130,10 @@ func (c *Conn) schedule() {
 	next = min(next, c.writeLate())
 	k.due.Store(int64(next))
 	if next == never {
-		k.alarm.clear()
+		k.alarm.Clear()
 		return
 	}
-	k.alarm.set(next-now, c, (*Conn).tick)
+	k.alarm.Set(next-now, c, (*Conn).tick)
 }
 
 // listenBefore is when to look at the end of a timeout: a moment before it, to
@@ -186,12 +188,10 @@ func (c *Conn) writeLate() time.Duration {
 	return never
 }
 
-// tick does what is due and sets the alarm again.
+// tick does what is due and sets the alarm again. It may run when nothing is due, and
+// on two goroutines at once.
 func (c *Conn) tick() {
-	k := &c.keepalive
-	k.alarm.rung()
-	defer k.alarm.leave()
-	ping := k.takePing(clock(), c.opts.pingInterval)
+	ping := c.keepalive.takePing(clock(), c.opts.pingInterval)
 	switch {
 	case c.closeIsLate():
 		c.giveUp(c.noAnswer())
@@ -301,10 +301,10 @@ const (
 // so much of it waits unread that nothing more could be taken in.
 func (c *Conn) poll(until time.Time, purpose look) (alive bool) {
 	in := &c.in
-	if c.err() != nil || !in.lock.tryLock() {
+	if c.err() != nil || !in.lock.TryLock() {
 		return false
 	}
-	defer in.lock.unlock()
+	defer in.lock.Unlock()
 	if !c.beginPoll(until) {
 		return false
 	}

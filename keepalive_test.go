@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,7 +84,7 @@ func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
 	if err := c.SendMessage(Text, []byte("answer")); err != nil {
 		t.Fatal(err)
 	}
-	if c.keepalive.alarm.timer != nil {
+	if made(&c.keepalive.alarm, "timer") {
 		t.Error("a timer was made")
 	}
 }
@@ -301,11 +298,11 @@ func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
 		w := witnessed(p, true)
 		w.send(clientFrame(true, Text, "hello"))
 		time.Sleep(40 * time.Second)
-		c.in.lock.lock()
+		c.in.lock.Lock()
 		if !c.in.open || c.in.left != 5 || len(c.in.partial) != 0 {
 			t.Errorf("got open = %t, %d bytes left, %d read, want all of the payload left", c.in.open, c.in.left, len(c.in.partial))
 		}
-		c.in.lock.unlock()
+		c.in.lock.Unlock()
 		w.p.conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})
@@ -390,42 +387,6 @@ func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 		p.conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})
-}
-
-func TestAlarm_survives_races(t *testing.T) {
-	var a alarm
-	var rings atomic.Int32
-	var ring func(*Conn)
-	ring = func(*Conn) {
-		a.rung()
-		defer a.leave()
-		rings.Add(1)
-		a.set(time.Microsecond, nil, ring)
-	}
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			for range 200 {
-				a.set(time.Duration(i)*10*time.Microsecond, nil, ring)
-				if i == 3 {
-					a.clear()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	a.set(0, nil, ring)
-	for rings.Load() == 0 {
-		runtime.Gosched()
-	}
-	a.stop()
-	a.wait()
-	last := rings.Load()
-	a.set(0, nil, ring)
-	a.wait()
-	if got := rings.Load(); got != last {
-		t.Errorf("rang %d times after it was stopped", got-last)
-	}
 }
 
 func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
@@ -598,8 +559,8 @@ func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
 		w.p.conn.Close()
 		end()
-		if c.keepalive.alarm.timer.Stop() {
-			t.Error("the timer was still set")
+		if made(&c.keepalive.alarm, "timer") {
+			t.Error("the timer was not stopped")
 		}
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+
+	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
 // A Message is what [Conn.Messages] yields.
@@ -87,7 +89,7 @@ func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	return notNil(c.receive(nil))
 }
 
@@ -111,7 +113,7 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, dst, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	return c.receive(dst)
 }
 
@@ -246,7 +248,7 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if err := c.claim(byMessageReader); err != nil {
 		return 0, nil, err
 	}
@@ -272,7 +274,7 @@ func (m *messageReader) Read(p []byte) (int, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if m.done {
 		return 0, io.EOF
 	}
@@ -476,7 +478,7 @@ type messageWriter struct {
 	c      *Conn
 	op     Opcode // of the next frame: Continuation once one has left
 	isText bool
-	text   utf8Checker
+	text   utf8.Checker
 	buf    []byte        // what is gathered for the next frame
 	ended  chan struct{} // closed with the message
 	closed bool
@@ -494,7 +496,7 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	before := w.text
-	if w.isText && !w.text.check(p) {
+	if w.isText && !w.text.Check(p) {
 		w.text = before
 		return 0, fmt.Errorf("%w: in a text message to be sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
@@ -502,7 +504,7 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 	if err != nil && w.isText {
 		// The caller may go on from n, so that is how far the check has come.
 		w.text = before
-		w.text.check(p[:n])
+		w.text.Check(p[:n])
 	}
 	return n, err
 }
@@ -566,13 +568,13 @@ func (w *messageWriter) Close() error {
 // message that can be neither finished nor taken back.
 func (w *messageWriter) finish() (err error, broken bool) {
 	c := w.c
-	c.out.lock.lock() // not lockSender: the message ends here, whatever the deadline
+	c.out.lock.Lock() // not lockSender: the message ends here, whatever the deadline
 	defer c.unlockSender()
 	if err := w.usable(); err != nil {
 		return err, false
 	}
 	begun := w.op == Continuation
-	if w.isText && !w.text.complete() {
+	if w.isText && !w.text.Complete() {
 		err = fmt.Errorf("%w: text message to be sent ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	} else {
 		err = w.sendFragment(w.buf, true)

@@ -20,7 +20,7 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	if err := c.lockReceiver(); err != nil {
 		return Frame{}, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if err := c.claim(byReadFrame); err != nil {
 		return Frame{}, err
 	}
@@ -112,7 +112,7 @@ func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if err := c.lockReceiver(); err != nil {
 		return nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	if err := c.claim(byReceiveFragments); err != nil {
 		return nil, err
 	}

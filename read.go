@@ -6,12 +6,15 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+
+	"github.com/f44ffc3b/websocket/internal/utf8"
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // receiver is the receiving side of a Conn: socket → read buffer → header →
 // limits → payload. Its lock guards all of it.
 type receiver struct {
-	lock lock
+	lock wait.Lock
 
 	// What was read from the socket and not yet used is buf[r:w].
 	buf   []byte
@@ -26,7 +29,7 @@ type receiver struct {
 	// The message that the frame is a part of.
 	size   int64 // the payload lengths of its frames so far
 	frames int32
-	text   utf8Checker
+	text   utf8.Checker
 	keyPos uint8 // where in the masking key the open frame's payload goes on
 
 	// What the method that reads the message had when a deadline expired.
@@ -56,12 +59,12 @@ var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExcee
 // lockReceiver takes the receiving side, unless the connection ends before it is
 // free. The watchdog gives way to readers.
 func (c *Conn) lockReceiver() error {
-	if c.in.lock.tryLock() {
+	if c.in.lock.TryLock() {
 		return nil
 	}
 	c.interruptPoll()
 	defer c.readerDone()
-	if !c.in.lock.lockUnless(c.Context().Done(), nil) {
+	if !c.in.lock.LockUnless(c.Context().Done(), nil) {
 		return c.err()
 	}
 	return nil
@@ -260,7 +263,7 @@ func (in *receiver) begin() {
 	if op := in.header.Opcode; op != Continuation {
 		in.op = op
 		in.isText = op == Text
-		in.text = utf8Checker{}
+		in.text = utf8.Checker{}
 	}
 	in.openFrame()
 	in.size += in.header.Length
@@ -281,7 +284,7 @@ func (c *Conn) endFrame() (last bool, err error) {
 	if !in.header.Fin {
 		return false, nil
 	}
-	if in.isText && !in.text.complete() {
+	if in.isText && !in.text.Complete() {
 		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	in.endMessage()
@@ -324,7 +327,7 @@ func (c *Conn) readChunk(p []byte) (int, error) {
 	p = p[:n]
 	in.left -= int64(n)
 	in.keyPos = uint8(Mask(p, in.header.MaskKey, int(in.keyPos)))
-	if in.isText && !in.text.check(p) {
+	if in.isText && !in.text.Check(p) {
 		return 0, c.fail(fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8))
 	}
 	return n, nil

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // readAheadLimit is how many messages HandleConcurrent keeps for a handler that
@@ -18,7 +20,7 @@ type inbox struct {
 	unwanted chan struct{} // closed when the handler has ended
 	finished chan struct{} // closed when the reader has ended
 	once     sync.Once     // closes unwanted
-	deadline deadline      // of those who wait for messages
+	deadline wait.Deadline // of those who wait for messages
 	over     atomic.Bool   // the end was handed out: no message comes after it
 }
 
@@ -59,7 +61,7 @@ func (c *Conn) receiveNext() (Opcode, []byte, error) {
 	if err := c.lockReceiver(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.unlock()
+	defer c.in.lock.Unlock()
 	return c.receive(nil)
 }
 
@@ -78,7 +80,7 @@ func (b *inbox) next(c *Conn) (Message, error) {
 	select {
 	case m, ok := <-b.messages:
 		return m, b.endOf(c, ok)
-	case <-b.deadline.wait():
+	case <-b.deadline.Done():
 	case <-c.Context().Done(): // the reader may yet be draining the socket
 	}
 	if c.err() == nil {
@@ -112,7 +114,7 @@ func (b *inbox) appendNext(c *Conn, dst []byte) (Opcode, []byte, error) {
 // release ends the reader, whose socket is closed, and waits for it.
 func (b *inbox) release() {
 	b.once.Do(func() { close(b.unwanted) })
-	b.deadline.set(time.Time{})
+	b.deadline.Set(time.Time{})
 	<-b.finished
 }
 

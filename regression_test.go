@@ -37,7 +37,7 @@ func timed(t testing.TB, what string, want time.Duration, call func() error) err
 // wantGone checks that the socket is closed, not about to be.
 func wantGone(t testing.TB, c *Conn) {
 	t.Helper()
-	if c.gone.over.Load() != happened {
+	if !c.gone.IsSet() {
 		t.Error("the socket is still open")
 	}
 }
@@ -247,7 +247,7 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 				go tt.end(c, w)
 				<-c.Context().Done()
 				synctest.Wait()
-				if c.in.lock.tryLock() {
+				if c.in.lock.TryLock() {
 					t.Fatal("nobody holds the receiving side: nothing is tested")
 				}
 				for _, name := range receiving {

@@ -58,6 +58,8 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // A HandlerFunc is what a connection runs: it gets the Conn once the handshake is
@@ -231,7 +233,7 @@ type Conn struct {
 	lastHeard atomic.Int64 // when the last byte came, or the upgrade, see clock
 
 	ended atomic.Pointer[error] // see err and end
-	gone  event                 // the socket is closed
+	gone  wait.Event            // the socket is closed
 	ctx   atomic.Pointer[connContext]
 }
 

@@ -8,12 +8,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // sender is the sending side of a Conn. Its lock is held for one frame at a
 // time and guards what is not atomic; let go of it with unlockSender.
 type sender struct {
-	lock      lock
+	lock      wait.Lock
 	streaming chan struct{} // of the MessageWriter that is open, nil without
 
 	writing   atomic.Int64 // when the write that is going on began, 0 for none
@@ -28,7 +30,7 @@ type sender struct {
 
 	// Frames that wait to be written together, see coalesce.go.
 	pending    []byte
-	flushAlarm alarm
+	flushAlarm wait.Alarm[Conn]
 }
 
 // control is at most one ping and one pong: RFC 6455 section 5.5.3 lets an
@@ -50,10 +52,10 @@ var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceed
 // lockSender takes the sending side, unless the connection ends or the write
 // deadline passes before it is free.
 func (c *Conn) lockSender() error {
-	if c.out.lock.tryLock() {
+	if c.out.lock.TryLock() {
 		return nil
 	}
-	if c.out.lock.lockUnless(c.Context().Done(), c.deadlines.streamWait()) {
+	if c.out.lock.LockUnless(c.Context().Done(), c.deadlines.streamWait()) {
 		return nil
 	}
 	if c.err() != nil {
@@ -81,8 +83,8 @@ func (c *Conn) unlockSender() {
 		if c.out.waiting.any.Load() {
 			c.sendWaiting()
 		}
-		c.out.lock.unlock()
-		if !c.out.waiting.any.Load() || !c.out.lock.tryLock() {
+		c.out.lock.Unlock()
+		if !c.out.waiting.any.Load() || !c.out.lock.TryLock() {
 			return
 		}
 	}
@@ -114,7 +116,7 @@ func (w *control) take() (ping bool, pong []byte, flush bool) {
 
 // sendPong answers a ping. payload is read only until it returns.
 func (c *Conn) sendPong(payload []byte) {
-	if !c.out.lock.tryLock() {
+	if !c.out.lock.TryLock() {
 		c.out.waiting.addPong(payload)
 		c.nudgeSender()
 		return
@@ -144,7 +146,7 @@ func (c *Conn) sendPing() {
 
 // nudgeSender sends what waits if nobody else is about to.
 func (c *Conn) nudgeSender() {
-	if c.out.lock.tryLock() {
+	if c.out.lock.TryLock() {
 		c.unlockSender()
 	}
 }

@@ -438,7 +438,7 @@ func TestPong_is_sent_whole(t *testing.T) {
 
 func TestPong_goes_out_before_a_close(t *testing.T) {
 	c, s := play(t, nil)
-	c.out.lock.lock()
+	c.out.lock.Lock()
 	c.sendPong([]byte("waits for the lock"))
 	if err := c.writeClose(nil); err != nil {
 		t.Error(err)

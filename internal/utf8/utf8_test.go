@@ -1,56 +1,59 @@
-package websocket
+package utf8
 
 import (
 	"bytes"
 	"fmt"
 	"strings"
 	"testing"
-	"unicode/utf8"
+	std "unicode/utf8"
+
+	"github.com/f44ffc3b/websocket/internal/asmtest"
 )
 
-// validPrefix reports, by unicode/utf8, whether b is the start of valid text.
+// validPrefix reports whether b is the start of valid text, according to the standard
+// library.
 func validPrefix(b []byte) bool {
 	for len(b) > 0 {
-		r, size := utf8.DecodeRune(b)
-		if r == utf8.RuneError && size == 1 {
-			return !utf8.FullRune(b)
+		r, size := std.DecodeRune(b)
+		if r == std.RuneError && size == 1 {
+			return !std.FullRune(b)
 		}
 		b = b[size:]
 	}
 	return true
 }
 
-// utf8Fillings come in front of what is tested and behind it. ASCII that text begins
-// with gets no further than the first loop of check; behind another character it
-// does.
-var utf8Fillings = []string{"a", "é", "日", "🙂", "é" + strings.Repeat("a", 300)}
+// fillings surround the bytes under test. A text that begins with ASCII stays in the
+// first loop of Check. The last filling puts ASCII behind another character, so that
+// checkBlocks gets it.
+var fillings = []string{"a", "é", "日", "🙂", "é" + strings.Repeat("a", 300)}
 
-// fillUTF8 is size bytes of filling, and of ASCII where no more of it fits.
-func fillUTF8(size int, filling string) string {
+// fill returns size bytes: copies of filling, and ASCII where no whole copy fits.
+func fill(size int, filling string) string {
 	text := strings.ToValidUTF8(strings.Repeat(filling, size/len(filling)+1)[:size], "")
 	return text + strings.Repeat("z", size-len(text))
 }
 
-// compareUTF8 checks b against unicode/utf8: whole, and a byte at a time, where
-// the first byte that makes it invalid must be told.
-func compareUTF8(t *testing.T, b []byte) {
+// compare checks b as a whole and byte by byte. Check must return false at the first
+// byte that makes the text invalid.
+func compare(t *testing.T, b []byte) {
 	t.Helper()
-	if got, want := ValidUTF8(b), utf8.Valid(b); got != want {
-		t.Fatalf("ValidUTF8(% x): got %v, want %v", b, got, want)
+	if got, want := Valid(b), std.Valid(b); got != want {
+		t.Fatalf("Valid(% x): got %v, want %v", b, got, want)
 	}
-	var u utf8Checker
+	var c Checker
 	for i := range b {
-		got, want := u.check(b[i:i+1]), validPrefix(b[:i+1])
+		got, want := c.Check(b[i:i+1]), validPrefix(b[:i+1])
 		if got != want {
 			t.Fatalf("byte %d of % x: got %v, want %v", i, b, got, want)
 		}
-		if want := utf8.Valid(b[:i+1]); u.complete() != want {
-			t.Fatalf("complete behind byte %d of % x: got %v, want %v", i, b, !want, want)
+		if want := std.Valid(b[:i+1]); c.Complete() != want {
+			t.Fatalf("Complete behind byte %d of % x: got %v, want %v", i, b, !want, want)
 		}
 	}
 }
 
-func TestValidUTF8(t *testing.T) {
+func TestValid(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		text string
@@ -85,42 +88,42 @@ func TestValidUTF8(t *testing.T) {
 		{"tail byte too many", "\xC3\xA9\xA9", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := ValidUTF8([]byte(test.text)); got != test.want {
-				t.Errorf("ValidUTF8(% x): got %v, want %v", test.text, got, test.want)
+			if got := Valid([]byte(test.text)); got != test.want {
+				t.Errorf("Valid(% x): got %v, want %v", test.text, got, test.want)
 			}
-			compareUTF8(t, []byte(test.text))
-			withAndWithoutAVX2(t, func(t *testing.T) { compareUTF8Anywhere(t, test.text) })
+			compare(t, []byte(test.text))
+			asmtest.WithAndWithoutAVX2(t, func(t *testing.T) { compareAnywhere(t, test.text) })
 		})
 	}
 }
 
-// compareUTF8Anywhere checks what b is in front of, behind and between other text,
-// so that it is at every place of a block, and across any two of them.
-func compareUTF8Anywhere(t *testing.T, b string) {
+// compareAnywhere checks b before, behind and between other text, so that it comes
+// at every place in a block and across every border between two blocks.
+func compareAnywhere(t *testing.T, b string) {
 	t.Helper()
-	for _, filling := range utf8Fillings {
+	for _, filling := range fillings {
 		for before := range 135 {
-			text := fillUTF8(before, filling) + b
+			text := fill(before, filling) + b
 			for _, after := range []int{0, 9, 40, 130} {
-				text := []byte(text + fillUTF8(after, filling))
-				var u utf8Checker
-				if got, want := u.check(text), validPrefix(text); got != want {
-					t.Fatalf("check(% x): got %v, want %v", text, got, want)
+				text := []byte(text + fill(after, filling))
+				var c Checker
+				if got, want := c.Check(text), validPrefix(text); got != want {
+					t.Fatalf("Check(% x): got %v, want %v", text, got, want)
 				}
-				if got, want := u.complete(), utf8.Valid(text); got != want {
-					t.Fatalf("complete behind % x: got %v, want %v", text, got, want)
+				if got, want := c.Complete(), std.Valid(text); got != want {
+					t.Fatalf("Complete behind % x: got %v, want %v", text, got, want)
 				}
 			}
 		}
 	}
 }
 
-func TestUTF8AgainstUnicode(t *testing.T) {
+func TestChecker_agrees_with_the_standard_library(t *testing.T) {
 	t.Run("all of one and two bytes", func(t *testing.T) {
 		for a := range 256 {
-			compareUTF8(t, []byte{byte(a)})
+			compare(t, []byte{byte(a)})
 			for b := range 256 {
-				compareUTF8(t, []byte{byte(a), byte(b)})
+				compare(t, []byte{byte(a), byte(b)})
 			}
 		}
 	})
@@ -133,9 +136,9 @@ func TestUTF8AgainstUnicode(t *testing.T) {
 		for _, a := range edges {
 			for _, b := range edges {
 				for _, c := range edges {
-					compareUTF8(t, []byte{a, b, c})
+					compare(t, []byte{a, b, c})
 					for _, d := range edges {
-						compareUTF8(t, []byte{a, b, c, d})
+						compare(t, []byte{a, b, c, d})
 					}
 				}
 			}
@@ -144,15 +147,15 @@ func TestUTF8AgainstUnicode(t *testing.T) {
 	t.Run("in a longer text", func(t *testing.T) {
 		for a := range 256 {
 			for b := range 256 {
-				compareUTF8InASCII(t, []byte{byte(a), byte(b)})
+				compareInASCII(t, []byte{byte(a), byte(b)})
 			}
 		}
 		for _, a := range edges {
 			for _, b := range edges {
 				for _, c := range edges {
-					compareUTF8InASCII(t, []byte{a, b, c})
+					compareInASCII(t, []byte{a, b, c})
 					for _, d := range edges {
-						compareUTF8InASCII(t, []byte{a, b, c, d})
+						compareInASCII(t, []byte{a, b, c, d})
 					}
 				}
 			}
@@ -160,19 +163,19 @@ func TestUTF8AgainstUnicode(t *testing.T) {
 	})
 	t.Run("every character", func(t *testing.T) {
 		var all []byte
-		for r := range rune(utf8.MaxRune + 1) {
-			if utf8.ValidRune(r) {
-				all = utf8.AppendRune(all, r)
+		for r := range rune(std.MaxRune + 1) {
+			if std.ValidRune(r) {
+				all = std.AppendRune(all, r)
 			}
 		}
-		withAndWithoutAVX2(t, func(t *testing.T) {
-			if !ValidUTF8(all) {
-				t.Errorf("got false for all %d characters in a row, want true", utf8.RuneCount(all))
+		asmtest.WithAndWithoutAVX2(t, func(t *testing.T) {
+			if !Valid(all) {
+				t.Errorf("got false for all %d characters in a row, want true", std.RuneCount(all))
 			}
 			for _, at := range []int{0, 40, 1<<20 - 3, 1<<20 - 2, 1<<20 - 1, 1 << 20, 2 << 20, 3<<20 + 1, len(all) - 1} {
 				was := all[at]
 				all[at] = 0xFF
-				if ValidUTF8(all) {
+				if Valid(all) {
 					t.Errorf("got true with FF for byte %d of all characters, want false", at)
 				}
 				all[at] = was
@@ -181,18 +184,18 @@ func TestUTF8AgainstUnicode(t *testing.T) {
 	})
 }
 
-// compareUTF8InASCII checks b where it is in one block, at both ends of one, and
-// across two.
-func compareUTF8InASCII(t *testing.T, b []byte) {
+// compareInASCII checks b inside a block, at both ends of a block, and across two
+// blocks.
+func compareInASCII(t *testing.T, b []byte) {
 	t.Helper()
-	want := utf8.Valid(b)
+	want := std.Valid(b)
 	const size = 300
-	text := []byte("é" + fillUTF8(size-len("é"), "a"))
-	// Blocks begin at 3 and, where there is much ASCII, are of 128 bytes from 131 on.
-	// The last one ends where the text does.
+	text := []byte("é" + fill(size-len("é"), "a"))
+	// Blocks begin at byte 3. In ASCII, they have 128 bytes from byte 131 on. The last
+	// block ends with the text.
 	for _, at := range []int{2, 32, 33, 34, 66, 130, 132, 164, 196, 228, size - len(b) - 1, size - len(b)} {
 		copy(text[at:], b)
-		if got := ValidUTF8(text); got != want {
+		if got := Valid(text); got != want {
 			t.Fatalf("% x at %d of %d: got %v, want %v", b, at, size, got, want)
 		}
 		for i := range b {
@@ -201,7 +204,7 @@ func compareUTF8InASCII(t *testing.T, b []byte) {
 	}
 }
 
-func TestUTF8CheckerInPieces(t *testing.T) {
+func TestChecker_in_pieces(t *testing.T) {
 	const start = "plain ASCII for a while, then héllo wörld, привет, 日本語 and 🙂🙃"
 	for _, test := range []struct{ name, text string }{
 		{"valid", start + " and ASCII again to the end, but for a short word: größer, and 色は匂へど散りぬるを我が世誰ぞ"},
@@ -209,13 +212,13 @@ func TestUTF8CheckerInPieces(t *testing.T) {
 		{"cut at the end", start + start + ", and then an unfinished \xF0\x9F\x99"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			withAndWithoutAVX2(t, func(t *testing.T) { compareUTF8InPieces(t, []byte(test.text)) })
+			asmtest.WithAndWithoutAVX2(t, func(t *testing.T) { compareInPieces(t, []byte(test.text)) })
 		})
 	}
 }
 
-// compareUTF8InPieces checks text cut at any two places.
-func compareUTF8InPieces(t *testing.T, text []byte) {
+// compareInPieces checks text in three pieces, cut at every two places.
+func compareInPieces(t *testing.T, text []byte) {
 	t.Helper()
 	want := make([]bool, len(text)+1)
 	for i := range want {
@@ -223,31 +226,31 @@ func compareUTF8InPieces(t *testing.T, text []byte) {
 	}
 	for i := range len(text) + 1 {
 		for j := i; j <= len(text); j++ {
-			var u utf8Checker
+			var c Checker
 			for _, cut := range [][2]int{{0, i}, {i, j}, {j, len(text)}} {
-				if got := u.check(text[cut[0]:cut[1]]); got != want[cut[1]] {
+				if got := c.Check(text[cut[0]:cut[1]]); got != want[cut[1]] {
 					t.Fatalf("pieces end at %d and %d: up to %d got %v, want %v: % x", i, j, cut[1], got, want[cut[1]], text)
 				}
 			}
-			if got, want := u.complete(), utf8.Valid(text); got != want {
-				t.Fatalf("pieces end at %d and %d: complete: got %v, want %v", i, j, got, want)
+			if got, want := c.Complete(), std.Valid(text); got != want {
+				t.Fatalf("pieces end at %d and %d: Complete: got %v, want %v", i, j, got, want)
 			}
 		}
 	}
 }
 
-// A sequence that nothing can complete is refused at the byte that shows it, with
-// the rest of the character still to come.
-func TestUTF8CheckerFailsFast(t *testing.T) {
+// Check refuses a character at the first byte that makes it invalid, before the rest
+// of the character has arrived.
+func TestChecker_fails_at_the_first_wrong_byte(t *testing.T) {
 	for _, test := range []string{
 		"\xC0", "\xC1", "\xF5", "\xFF", "\x80",
 		"\xE0\x80", "\xE0\x9F", "\xED\xA0", "\xF0\x8F", "\xF4\x90", "\xC3\x28", "\xE2\x82\x28", "\xF0\x9F\x99\xC0",
 	} {
 		t.Run(fmt.Sprintf("% x", test), func(t *testing.T) {
-			withAndWithoutAVX2(t, func(t *testing.T) {
+			asmtest.WithAndWithoutAVX2(t, func(t *testing.T) {
 				for before := range 70 {
-					for _, filling := range utf8Fillings {
-						failsFast(t, fillUTF8(before, filling)+test)
+					for _, filling := range fillings {
+						failsFast(t, fill(before, filling)+test)
 					}
 				}
 			})
@@ -255,73 +258,73 @@ func TestUTF8CheckerFailsFast(t *testing.T) {
 	}
 }
 
-// failsFast checks that the last byte of text is what makes it invalid, for good.
+// failsFast checks that Check refuses the last byte of text and everything behind it.
 func failsFast(t *testing.T, text string) {
 	t.Helper()
 	last := len(text) - 1
-	var u utf8Checker
-	if !u.check([]byte(text[:last])) {
+	var c Checker
+	if !c.Check([]byte(text[:last])) {
 		t.Fatalf("refused at % x, want at the next byte", text[:last])
 	}
-	var whole utf8Checker
-	if u.check([]byte(text[last:])) || whole.check([]byte(text)) {
+	var whole Checker
+	if c.Check([]byte(text[last:])) || whole.Check([]byte(text)) {
 		t.Fatalf("accepted % x", text)
 	}
 	for _, more := range []string{"", "\x80", "a", strings.Repeat("a", 100), strings.Repeat("é", 100), strings.Repeat("a", 2000)} {
-		if u.check([]byte(more)) || u.complete() {
+		if c.Check([]byte(more)) || c.Complete() {
 			t.Fatalf("accepted % x behind % x", more, text)
 		}
 	}
 }
 
-func TestUTF8AllocatesNothing(t *testing.T) {
-	text := utf8Sample(utf8Texts[1].text, 4<<10)
-	if n := testing.AllocsPerRun(100, func() { ValidUTF8(text) }); n != 0 {
+func TestValid_allocates_nothing(t *testing.T) {
+	text := sample(texts[1].text, 4<<10)
+	if n := testing.AllocsPerRun(100, func() { Valid(text) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
-func FuzzUTF8(f *testing.F) {
-	for _, s := range utf8Texts {
+func FuzzChecker(f *testing.F) {
+	for _, s := range texts {
 		f.Add([]byte(s.text), uint8(3), uint8(40))
 	}
 	f.Add([]byte("\xED\xA0\x80"), uint8(1), uint8(1))
 	f.Add(bytes.Repeat([]byte("日本語🙂"), 30), uint8(49), uint8(200))
 	f.Add(append(bytes.Repeat([]byte("a"), 60), "\xF4\x8F\xBF\xBF\xF4\x90"...), uint8(61), uint8(2))
 	f.Fuzz(func(t *testing.T, text []byte, first, next uint8) {
-		// Many times over, it has what it has at every place of a block.
+		// Repeated, the text comes at every place in a block.
 		long := bytes.Repeat(text, 1+300/(len(text)+1))
 		for _, avx2 := range []bool{true, false} {
-			useAVX2(t, avx2)
-			compareUTF8Cut(t, text, int(first), int(next))
-			compareUTF8Cut(t, long, int(first), int(next))
+			asmtest.UseAVX2(t, avx2)
+			compareCut(t, text, int(first), int(next))
+			compareCut(t, long, int(first), int(next))
 		}
 	})
 }
 
-// compareUTF8Cut checks text whole, and in pieces of which the first and all others
-// have a size.
-func compareUTF8Cut(t *testing.T, text []byte, first, next int) {
+// compareCut checks text as a whole, and in a first piece of one size and further
+// pieces of another.
+func compareCut(t *testing.T, text []byte, first, next int) {
 	t.Helper()
-	valid := utf8.Valid(text)
-	if got := ValidUTF8(text); got != valid {
-		t.Fatalf("ValidUTF8(% x): got %v, want %v", text, got, valid)
+	valid := std.Valid(text)
+	if got := Valid(text); got != valid {
+		t.Fatalf("Valid(% x): got %v, want %v", text, got, valid)
 	}
-	var u utf8Checker
+	var c Checker
 	for done, size := 0, first; done < len(text); size = max(1, next) {
 		end := min(done+size, len(text))
-		got, want := u.check(text[done:end]), validPrefix(text[:end])
+		got, want := c.Check(text[done:end]), validPrefix(text[:end])
 		if got != want {
 			t.Fatalf("% x up to %d: got %v, want %v", text, end, got, want)
 		}
 		done = end
 	}
-	if got := u.complete(); got != valid {
-		t.Fatalf("% x complete: got %v, want %v", text, got, valid)
+	if got := c.Complete(); got != valid {
+		t.Fatalf("% x: Complete: got %v, want %v", text, got, valid)
 	}
 }
 
-var utf8Texts = []struct{ name, text string }{
+var texts = []struct{ name, text string }{
 	{"ascii", "The quick brown fox jumps over the lazy dog, and 12 boxing wizards jump quickly. "},
 	{"latin", "Über die Brücke führt für Größen ein schöner Weg, où l'été français s'achève déjà. "},
 	{"cyrillic", "Съешь же ещё этих мягких французских булок, да выпей чаю. "},
@@ -330,30 +333,31 @@ var utf8Texts = []struct{ name, text string }{
 	{"json", `{"id":123456,"name":"Jürgen Müller","city":"Kraków","note":"日本語 text","tags":["a","b","c"],"value":3.14159},`},
 }
 
-// utf8Sample is text over and over, cut at a character to size bytes or just less.
-func utf8Sample(text string, size int) []byte {
+// sample repeats text up to size bytes, or a little less, so that it ends between
+// two characters.
+func sample(text string, size int) []byte {
 	b := bytes.Repeat([]byte(text), size/len(text)+1)
-	for !utf8.Valid(b[:size]) {
+	for !std.Valid(b[:size]) {
 		size--
 	}
 	return b[:size]
 }
 
-// BenchmarkUTF8 has the states alone and unicode/utf8 beside ValidUTF8. The sizes of
-// 40 and 64 are on both sides of where blocks begin to pay.
-func BenchmarkUTF8(b *testing.B) {
-	for _, s := range utf8Texts {
+// BenchmarkChecker compares Valid with AVX2, the states alone, and unicode/utf8.
+// Blocks begin to pay between the sizes 40 and 64.
+func BenchmarkChecker(b *testing.B) {
+	for _, s := range texts {
 		for _, size := range []int{16, 40, 64, 125, 1 << 10, 64 << 10} {
-			text := utf8Sample(s.text, size)
+			text := sample(s.text, size)
 			for _, bench := range []struct {
 				name  string
 				avx2  bool
 				valid func([]byte) bool
 			}{
-				{"ValidUTF8", true, ValidUTF8}, {"states", false, ValidUTF8}, {"unicode", true, utf8.Valid},
+				{"Valid", true, Valid}, {"states", false, Valid}, {"unicode", true, std.Valid},
 			} {
 				b.Run(fmt.Sprintf("%s/%d/%s", s.name, size, bench.name), func(b *testing.B) {
-					useAVX2(b, bench.avx2)
+					asmtest.UseAVX2(b, bench.avx2)
 					b.SetBytes(int64(len(text)))
 					for b.Loop() {
 						if !bench.valid(text) {

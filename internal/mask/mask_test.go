@@ -1,4 +1,4 @@
-package websocket
+package mask
 
 import (
 	"bytes"
@@ -7,18 +7,22 @@ import (
 	"fmt"
 	"math"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/asmtest"
 )
 
-// naiveMask is RFC 6455 section 5.3 to the letter.
-func naiveMask(b []byte, key [4]byte, pos int) int {
+// naive masks as RFC 6455 section 5.3 defines it.
+func naive(b []byte, key [4]byte, pos int) int {
 	for i := range b {
 		b[i] ^= key[(pos+i)&3]
 	}
 	return (pos + len(b)) & 3
 }
 
+// sampleKey is the key of the example in RFC 6455 section 5.7.
 var sampleKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
+// counting returns n bytes in a pattern that changes from byte to byte.
 func counting(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -27,75 +31,75 @@ func counting(n int) []byte {
 	return b
 }
 
-func TestMask(t *testing.T) {
+func TestXOR(t *testing.T) {
 	t.Run("RFC 6455 section 5.7", func(t *testing.T) {
 		b := []byte("Hello")
-		pos := Mask(b, sampleKey, 0)
+		pos := XOR(b, sampleKey, 0)
 		if want := []byte{0x7F, 0x9F, 0x4D, 0x51, 0x58}; !bytes.Equal(b, want) || pos != 1 {
 			t.Errorf("got % x and position %d, want % x and 1", b, pos, want)
 		}
 	})
-	t.Run("as the naive loop at every size, alignment and position", func(t *testing.T) {
-		withAndWithoutAVX2(t, func(t *testing.T) {
+	t.Run("agrees with the naive loop at every size, alignment and position", func(t *testing.T) {
+		asmtest.WithAndWithoutAVX2(t, func(t *testing.T) {
 			for size := range 301 {
 				for offset := range 33 {
-					checkMask(t, size, offset, (size+offset)&3)
+					checkXOR(t, size, offset, (size+offset)&3)
 				}
 				for pos := range 4 {
-					checkMask(t, size, 6, pos)
+					checkXOR(t, size, 6, pos)
 				}
 			}
 			for _, size := range []int{511, 512, 1 << 10, 4<<10 + 3, 64<<10 - 1, 2 << 20, 3<<20 + 5} {
-				checkMask(t, size, 6, 3)
+				checkXOR(t, size, 6, 3)
 			}
 		})
 	})
-	t.Run("any position, mod 4", func(t *testing.T) {
+	t.Run("takes any position mod 4", func(t *testing.T) {
 		for _, pos := range []int{-1, -2, -3, -4, -5, 4, 1 << 20, math.MaxInt, math.MinInt} {
-			checkMask(t, 5, 0, pos)
-			checkMask(t, 50, 0, pos)
+			checkXOR(t, 5, 0, pos)
+			checkXOR(t, 50, 0, pos)
 		}
 	})
 	t.Run("in pieces", func(t *testing.T) {
 		for cut := range 301 {
 			got, want := counting(300), counting(300)
-			naiveMask(want, sampleKey, 0)
-			pos := Mask(got[:cut], sampleKey, 0)
-			if end := Mask(got[cut:], sampleKey, pos); !bytes.Equal(got, want) || end != 0 {
+			naive(want, sampleKey, 0)
+			pos := XOR(got[:cut], sampleKey, 0)
+			if end := XOR(got[cut:], sampleKey, pos); !bytes.Equal(got, want) || end != 0 {
 				t.Fatalf("cut at %d: got % x and position %d, want % x and 0", cut, got, end, want)
 			}
 		}
 	})
-	t.Run("nothing", func(t *testing.T) {
-		if got := Mask(nil, sampleKey, 6); got != 2 {
+	t.Run("no bytes", func(t *testing.T) {
+		if got := XOR(nil, sampleKey, 6); got != 2 {
 			t.Errorf("got position %d, want 2", got)
 		}
 	})
 }
 
-// checkMask masks size bytes that start at offset of a longer slice: what is in
-// front of them and behind must stay as it is.
-func checkMask(t *testing.T, size, offset, pos int) {
+// checkXOR masks size bytes that start at offset in a longer slice. The bytes before
+// and behind them must not change.
+func checkXOR(t *testing.T, size, offset, pos int) {
 	t.Helper()
 	got, want := counting(offset+size+9), counting(offset+size+9)
-	gotPos := Mask(got[offset:offset+size], sampleKey, pos)
-	wantPos := naiveMask(want[offset:offset+size], sampleKey, pos)
+	gotPos := XOR(got[offset:offset+size], sampleKey, pos)
+	wantPos := naive(want[offset:offset+size], sampleKey, pos)
 	if !bytes.Equal(got, want) || gotPos != wantPos {
 		t.Fatalf("%d bytes at offset %d, position %d:\n got % x and position %d\nwant % x and position %d",
 			size, offset, pos, got, gotPos, want, wantPos)
 	}
 }
 
-func TestMaskAllocatesNothing(t *testing.T) {
+func TestXOR_allocates_nothing(t *testing.T) {
 	for _, size := range []int{5, 125, 64 << 10} {
 		b := make([]byte, size)
-		if n := testing.AllocsPerRun(100, func() { Mask(b, sampleKey, 1) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { XOR(b, sampleKey, 1) }); n != 0 {
 			t.Errorf("%d bytes: got %v allocations, want 0", size, n)
 		}
 	}
 }
 
-func FuzzMask(f *testing.F) {
+func FuzzXOR(f *testing.F) {
 	f.Add([]byte("Hello"), uint32(0x37FA213D), 0, 2)
 	f.Add(counting(100), uint32(0x01020304), -3, 33)
 	f.Add([]byte{}, uint32(0), math.MinInt, 0)
@@ -103,50 +107,50 @@ func FuzzMask(f *testing.F) {
 		key := [4]byte(binary.BigEndian.AppendUint32(nil, k))
 		cut = int(uint(cut) % uint(len(b)+1))
 		want := bytes.Clone(b)
-		wantPos := naiveMask(want, key, pos)
+		wantPos := naive(want, key, pos)
 
 		for _, avx2 := range []bool{true, false} {
-			useAVX2(t, avx2)
+			asmtest.UseAVX2(t, avx2)
 			got := bytes.Clone(b)
-			gotPos := Mask(got[cut:], key, Mask(got[:cut], key, pos))
+			gotPos := XOR(got[cut:], key, XOR(got[:cut], key, pos))
 			if !bytes.Equal(got, want) || gotPos != wantPos {
 				t.Fatalf("cut at %d: got % x and position %d, want % x and %d", cut, got, gotPos, want, wantPos)
 			}
-			if Mask(got, key, pos); !bytes.Equal(got, b) {
+			if XOR(got, key, pos); !bytes.Equal(got, b) {
 				t.Fatalf("masked twice: got % x, want % x", got, b)
 			}
 		}
 	})
 }
 
-// BenchmarkMask has Mask without AVX2, the plain loop, one word a turn, and
-// crypto/subtle beside it. Payloads are seldom aligned: they come behind a header of
-// 6, 8 or 14 bytes.
-func BenchmarkMask(b *testing.B) {
+// BenchmarkXOR compares XOR with AVX2, XOR without it, the plain loop, a loop over
+// single words, and crypto/subtle. The payload is not aligned, because payloads follow
+// a header of 6, 8 or 14 bytes.
+func BenchmarkXOR(b *testing.B) {
 	for _, size := range []int{16, 48, 64, 125, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		buf := make([]byte, 6+size)[6:]
 		for _, bench := range []struct {
 			name string
 			avx2 bool
-			mask func([]byte, [4]byte, int) int
+			xor  func([]byte, [4]byte, int) int
 		}{
-			{"Mask", true, Mask}, {"no AVX2", false, Mask}, {"bytes", true, naiveMask}, {"words", true, maskByWords},
-			{"XORBytes", true, maskByXORBytes},
+			{"XOR", true, XOR}, {"no AVX2", false, XOR}, {"bytes", true, naive}, {"words", true, byWords},
+			{"XORBytes", true, byXORBytes},
 		} {
 			b.Run(fmt.Sprintf("%d/%s", size, bench.name), func(b *testing.B) {
-				useAVX2(b, bench.avx2)
+				asmtest.UseAVX2(b, bench.avx2)
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					bench.mask(buf, sampleKey, 1)
+					bench.xor(buf, sampleKey, 1)
 				}
 			})
 		}
 	}
 }
 
-func maskByWords(b []byte, key [4]byte, pos int) int {
+func byWords(b []byte, key [4]byte, pos int) int {
 	var twice [8]byte
-	naiveMask(twice[:], key, pos)
+	naive(twice[:], key, pos)
 	word := binary.LittleEndian.Uint64(twice[:])
 	next := (pos + len(b)) & 3
 	for len(b) >= 8 {
@@ -159,7 +163,7 @@ func maskByWords(b []byte, key [4]byte, pos int) int {
 	return next
 }
 
-func maskByXORBytes(b []byte, key [4]byte, pos int) int {
+func byXORBytes(b []byte, key [4]byte, pos int) int {
 	var block [512]byte
 	keys := block[:min(len(block), (len(b)+3)&^3)]
 	for i := range min(len(keys), 4) {

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package mask
+
+// xorBlocks is never called, because cpu.HasAVX2 is false.
+func xorBlocks([]byte, uint64) {}

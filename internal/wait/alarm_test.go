@@ -1,0 +1,239 @@
+package wait
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A recorder notes when an alarm calls it, in seconds after the start.
+type recorder struct {
+	start time.Time
+	mu    sync.Mutex
+	calls []time.Duration
+}
+
+func (r *recorder) call() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, time.Since(r.start)/time.Second)
+}
+
+func TestAlarm_calls_at_its_time(t *testing.T) {
+	const (
+		clear = -1
+		stop  = -2
+	)
+	// Each step happens at the second at. It sets the alarm in seconds ahead, clears it
+	// or stops it.
+	type step struct{ at, in time.Duration }
+	tests := []struct {
+		name  string
+		steps []step
+		want  []time.Duration
+	}{
+		{"set once", []step{{0, 5}}, []time.Duration{5}},
+		{"set to now", []step{{3, 0}}, []time.Duration{3}},
+		{"moved to later", []step{{0, 5}, {3, 10}}, []time.Duration{13}},
+		{"moved to earlier", []step{{0, 50}, {3, 1}}, []time.Duration{4}},
+		{"set again after the call", []step{{0, 5}, {10, 5}}, []time.Duration{5, 15}},
+		{"cleared", []step{{0, 5}, {3, clear}}, nil},
+		{"cleared before the first Set", []step{{0, clear}, {3, 5}}, []time.Duration{8}},
+		{"cleared after the call", []step{{0, 5}, {7, clear}}, []time.Duration{5}},
+		{"cleared and set again", []step{{0, 5}, {3, clear}, {20, 5}}, []time.Duration{25}},
+		{"stopped", []step{{0, 5}, {3, stop}}, nil},
+		{"stopped and set again", []step{{0, 5}, {3, stop}, {4, 5}}, nil},
+		{"stopped before the first Set", []step{{0, stop}, {3, 5}}, nil},
+		{"stopped twice", []step{{0, 5}, {3, stop}, {4, stop}, {5, clear}}, nil},
+		{"never set", nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var a Alarm[recorder]
+				r := &recorder{start: time.Now()}
+				for _, s := range tt.steps {
+					time.Sleep(time.Until(r.start.Add(s.at * time.Second)))
+					switch s.in {
+					case clear:
+						a.Clear()
+					case stop:
+						a.Stop()
+					default:
+						a.Set(s.in*time.Second, r, (*recorder).call)
+					}
+				}
+				time.Sleep(time.Hour)
+				a.Stop()
+				a.Wait()
+				if !slices.Equal(r.calls, tt.want) {
+					t.Errorf("got calls at the seconds %v, want %v", r.calls, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A keepalive is set again by its own function.
+func TestAlarm_can_be_set_by_its_function(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Alarm[int]
+		var calls int
+		var f func(*int)
+		f = func(n *int) {
+			if *n++; *n < 5 {
+				a.Set(time.Second, n, f)
+			}
+		}
+		a.Set(time.Second, &calls, f)
+		time.Sleep(time.Hour)
+		if a.Stop(); calls != 5 {
+			t.Errorf("got %d calls, want 5", calls)
+		}
+	})
+}
+
+func TestAlarm_Wait(t *testing.T) {
+	sleep := func(d *time.Duration) { time.Sleep(*d) }
+	tests := []struct {
+		name  string
+		calls time.Duration   // how long each call takes
+		sets  []time.Duration // when the alarm is set to now
+		stop  time.Duration
+		want  time.Duration // when Wait returns
+	}{
+		{"without a call", time.Hour, nil, 5, 5},
+		{"for a call that is running", 10 * time.Second, []time.Duration{1}, 5, 11},
+		{"for calls that run at the same time", 10 * time.Second, []time.Duration{1, 3}, 5, 13},
+		{"after the call has returned", 2 * time.Second, []time.Duration{1}, 5, 5},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var a Alarm[time.Duration]
+				start := time.Now()
+				for _, at := range tt.sets {
+					time.Sleep(time.Until(start.Add(at * time.Second)))
+					a.Set(0, &tt.calls, sleep)
+				}
+				time.Sleep(time.Until(start.Add(tt.stop * time.Second)))
+				a.Stop()
+				var wg sync.WaitGroup
+				for range 2 {
+					wg.Go(func() {
+						a.Wait()
+						if got := time.Since(start); got != tt.want*time.Second {
+							t.Errorf("Wait returned after %v, want %v", got, tt.want*time.Second)
+						}
+					})
+				}
+				wg.Wait()
+				a.Wait()
+			})
+		})
+	}
+}
+
+// The timer can fire before Stop stops it, and its goroutine can begin after Stop.
+func TestAlarm_Stop_prevents_a_call_whose_timer_has_fired(t *testing.T) {
+	var a Alarm[int]
+	a.Stop()
+	a.run(new(int), func(*int) { t.Error("the function was called after Stop") })
+	a.Wait()
+}
+
+func TestAlarm_counts_a_goroutine_out_that_exits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Alarm[int]
+		a.Set(0, new(int), func(*int) { runtime.Goexit() })
+		synctest.Wait()
+		a.Stop()
+		a.Wait()
+	})
+}
+
+// After Stop and Wait, no call is running and none begins, whenever the timer fires.
+func TestAlarm_Stop_races_with_the_timer(t *testing.T) {
+	for i := range 500 {
+		var a Alarm[atomic.Int32]
+		var calls atomic.Int32
+		a.Set(time.Duration(i%50)*time.Microsecond, &calls, func(n *atomic.Int32) {
+			n.Add(1)
+			runtime.Gosched()
+			n.Add(1)
+		})
+		for range i % 7 {
+			runtime.Gosched()
+		}
+		a.Stop()
+		a.Wait()
+		before := calls.Load()
+		runtime.Gosched()
+		if after := calls.Load(); before%2 != 0 || after != before {
+			t.Fatalf("the function had made %d steps after Wait, then %d, want 2 for each call", before, after)
+		}
+	}
+}
+
+func TestAlarm_survives_races(t *testing.T) {
+	var a Alarm[atomic.Int32]
+	var calls atomic.Int32
+	var f func(*atomic.Int32)
+	f = func(n *atomic.Int32) {
+		n.Add(1)
+		a.Set(time.Microsecond, n, f)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 200 {
+				a.Set(time.Duration(i)*10*time.Microsecond, &calls, f)
+				if i == 3 {
+					a.Clear()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a.Set(0, &calls, f)
+	for calls.Load() == 0 {
+		runtime.Gosched()
+	}
+	a.Stop()
+	a.Wait()
+	last := calls.Load()
+	a.Set(0, &calls, f)
+	time.Sleep(time.Millisecond)
+	a.Wait()
+	if got := calls.Load(); got != last {
+		t.Errorf("got %d calls after Stop, want none", got-last)
+	}
+}
+
+func TestAlarm_allocates_only_in_the_first_Set(t *testing.T) {
+	var a Alarm[recorder]
+	defer a.Stop()
+	r := new(recorder)
+	a.Set(time.Hour, r, (*recorder).call)
+	if got := testing.AllocsPerRun(100, func() {
+		a.Set(time.Hour, r, (*recorder).call)
+		a.Clear()
+	}); got != 0 {
+		t.Errorf("got %v allocations, want 0", got)
+	}
+}
+
+func BenchmarkAlarm(b *testing.B) {
+	var a Alarm[recorder]
+	defer a.Stop()
+	r := new(recorder)
+	b.ReportAllocs()
+	for b.Loop() {
+		a.Set(time.Hour, r, (*recorder).call)
+		a.Clear()
+	}
+}
