@@ -3,6 +3,8 @@ package websocket
 import (
 	"fmt"
 	"io"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -185,4 +187,93 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkReadBuffer is what the larger one buys, with 32 messages of 1 KiB at a time.
+func BenchmarkReadBuffer(b *testing.B) {
+	for _, large := range []bool{true, false} {
+		b.Run(fmt.Sprint(large), func(b *testing.B) {
+			benchmarkBursts(b, 1024, serve(b, func(c *Conn) error {
+				var buf []byte
+				for {
+					c.in.bulk = c.in.bulk && large
+					op, data, err := c.AppendMessage(buf[:0])
+					if err != nil {
+						return err
+					}
+					buf = data
+					if err := c.SendMessage(op, data); err != nil {
+						return err
+					}
+				}
+			}))
+		})
+	}
+}
+
+// BenchmarkWriteCoalescing is what the waiting buys, with 32 messages of 16 bytes at
+// a time.
+func BenchmarkWriteCoalescing(b *testing.B) {
+	for _, on := range []bool{true, false} {
+		b.Run(fmt.Sprint(on), func(b *testing.B) {
+			benchmarkBursts(b, 16, serve(b, appendEcho, WriteCoalescing(on)))
+		})
+	}
+}
+
+// benchmarkBursts has an echo answer 32 messages that come over loopback at once.
+func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
+	const n = 32
+	p := dial(b, srv)
+	wire := burst(n, strings.Repeat("x", size))
+	answer := make([]byte, len(wire)-n*len(peerKey))
+	b.ReportAllocs()
+	for range b.N {
+		p.write(wire)
+		if _, err := io.ReadFull(p.br, answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
+}
+
+// BenchmarkStack is the stack of a goroutine that has served an echo and waits for
+// more: 2 KiB is the least there is. In the handler it is net/http's.
+func BenchmarkStack(b *testing.B) {
+	for _, detached := range []bool{false, true} {
+		b.Run(fmt.Sprintf("Detached(%t)", detached), func(b *testing.B) {
+			srv := httptest.NewServer(Handle(appendEcho, Detached(detached)))
+			defer srv.Close()
+			before := stackInUse()
+			for range b.N {
+				p := dial(b, srv)
+				p.send(Binary, strings.Repeat("x", 1024))
+				p.expect(Binary, strings.Repeat("x", 1024))
+			}
+			b.ReportMetric(float64(stackInUse()-before)/float64(b.N), "B-stack/conn")
+		})
+	}
+}
+
+// appendEcho is an echo that allocates nothing.
+func appendEcho(c *Conn) error {
+	var buf []byte
+	for {
+		op, data, err := c.AppendMessage(buf[:0])
+		if err != nil {
+			return err
+		}
+		buf = data
+		if err := c.SendMessage(op, data); err != nil {
+			return err
+		}
+	}
+}
+
+func stackInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.StackInuse
 }

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"testing"
@@ -190,19 +191,41 @@ func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 	})
 }
 
-func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
-	conns := make(chan *Conn, 1)
-	p := dialTLS(t, func(c *Conn) error {
-		conns <- c
-		<-c.Context().Done()
-		return nil
-	})
-	c := await(t, conns)
-	c.SetWriteDeadline(time.Now().Add(-time.Second))
-	err := c.SendMessage(Text, []byte("late"))
-	wantError(t, err, os.ErrDeadlineExceeded)
-	if CloseStatus(c.err()) != StatusAbnormalClosure {
-		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", c.err())
+// The peer has not read the ping, so the sending side is taken.
+func TestSetWriteDeadline_behind_a_blocked_ping(t *testing.T) {
+	// Each prepares a call, which is made when the ping is on its way.
+	calls := map[string]func(t *testing.T, c *Conn) func() error{
+		"Write of a MessageWriter": func(t *testing.T, c *Conn) func() error {
+			w := openWriter(t, c, Binary)
+			return func() error { _, err := w.Write(make([]byte, 2*fragmentSize)); return err }
+		},
 	}
-	p.conn.Close()
+	for _, name := range sending {
+		calls[name] = func(t *testing.T, c *Conn) func() error {
+			return func() error { return everyMethod[name](c) }
+		}
+	}
+	for name, prepare := range calls {
+		for _, timeout := range []time.Duration{0, time.Minute} {
+			t.Run(fmt.Sprintf("%s with WriteTimeout %v", name, timeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := pipe(t, WriteTimeout(timeout), ConnectionTimeout(0))
+					call := prepare(t, c)
+					time.Sleep(16 * time.Second)
+					c.SetWriteDeadline(time.Now().Add(time.Second))
+					wantError(t, timed(t, name, time.Second, call), os.ErrDeadlineExceeded)
+					if c.err() != nil {
+						t.Errorf("the connection has ended: %v", c.err())
+					} else {
+						c.SetWriteDeadline(time.Time{})
+						p.expect(Ping, "")
+						go c.WriteFrame(plain(Header{Fin: true, Opcode: Text}, "usable"))
+						p.expect(Text, "usable")
+					}
+					p.conn.Close()
+					c.Close(StatusNormalClosure, "")
+				})
+			})
+		}
+	}
 }

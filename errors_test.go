@@ -214,3 +214,16 @@ func FuzzClosePayload(f *testing.F) {
 		}
 	})
 }
+
+func TestCloseError_nil_is_no_close(t *testing.T) {
+	var none *CloseError
+	for name, err := range map[string]error{"alone": none, "wrapped": fmt.Errorf("late: %w", none)} {
+		if got := CloseStatus(err); got != 0 {
+			t.Errorf("%s: got close status %v, want none", name, got)
+		}
+		if errors.Is(err, io.EOF) {
+			t.Errorf("%s: is io.EOF", name)
+		}
+		wantMention(t, err.Error(), "nil *CloseError")
+	}
+}

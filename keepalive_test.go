@@ -3,9 +3,7 @@ package websocket
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -210,171 +208,6 @@ func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
 	}
 }
 
-// Whoever does not receive sees the peer's end at the next ping.
-func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
-	ends := []struct {
-		name string
-		end  func(w *witness)
-		want StatusCode
-		wire []string
-	}{
-		{"the peer's close", func(w *witness) { w.send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
-		{"a broken rule", func(w *witness) { w.send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
-		{"EOF", func(w *witness) { w.p.conn.Close() }, 1006, []string{"15s ping", "16s end"}},
-	}
-	for _, tt := range ends {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
-				done := serveConn(c, idle)
-				time.Sleep(16 * time.Second)
-				tt.end(w)
-				<-c.Context().Done()
-				took(t, "the end", w.start, 30*time.Second)
-				if got := CloseStatus(<-done); got != tt.want {
-					t.Errorf("got close status %v, want %v", got, tt.want)
-				}
-				synctest.Wait()
-				w.expect(tt.wire...)
-			})
-		})
-	}
-}
-
-func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		done := serveConn(c, func(c *Conn) error {
-			for {
-				time.Sleep(700 * time.Millisecond)
-				if err := c.SendMessage(Binary, nil); err != nil {
-					return err
-				}
-			}
-		})
-		time.Sleep(16 * time.Second)
-		w.send(clientFrame(true, Close, closeBody(4001, "")))
-		if got := CloseStatus(<-done); got != 4001 {
-			t.Errorf("got close status %v, want the peer's", got)
-		}
-		took(t, "the end", w.start, 30100*time.Millisecond)
-	})
-}
-
-// What the keepalive takes in is still there for whoever comes to read, as a whole.
-func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
-	large := strings.Repeat("x", 10_000)
-	for name, read := range reading {
-		for _, message := range []string{"", "hello", large} {
-			t.Run(fmt.Sprintf("%s/%d bytes", name, len(message)), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t)
-					w := witnessed(p, true)
-					w.send(clientFrame(true, Text, message))
-					time.Sleep(40 * time.Second)
-					w.send(clientFrame(true, Text, "the next"))
-					for _, want := range []string{message, "the next"} {
-						got, err := read(c)
-						for name == "ReadFrame" && err == nil && got == "" && want != "" {
-							got, err = read(c) // pongs
-						}
-						if got != want || err != nil {
-							t.Fatalf("got %s, error %v, want %s", abbreviate([]byte(got)), err, abbreviate([]byte(want)))
-						}
-					}
-					w.p.conn.Close()
-					c.Close(StatusNormalClosure, "")
-				})
-			})
-		}
-	}
-}
-
-func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		w.send(clientFrame(true, Text, "hello"))
-		time.Sleep(40 * time.Second)
-		c.in.lock.Lock()
-		if !c.in.open || c.in.left != 5 || len(c.in.partial) != 0 {
-			t.Errorf("got open = %t, %d bytes left, %d read, want all of the payload left", c.in.open, c.in.left, len(c.in.partial))
-		}
-		c.in.lock.Unlock()
-		w.p.conn.Close()
-		c.Close(StatusNormalClosure, "")
-	})
-}
-
-func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
-		w.send(clientFrame(true, Ping, "before"))
-		w.send(clientFrame(true, Text, "hello"))
-		w.send(clientFrame(true, Ping, "behind"))
-		time.Sleep(20 * time.Second)
-		w.expect("15s ping", "15s pong before")
-		go receiveAll(c)
-		synctest.Wait()
-		w.expect("15s ping", "15s pong before", "20s pong behind")
-		w.send(clientFrame(true, Close, ""))
-		synctest.Wait()
-		c.Close(StatusNormalClosure, "")
-	})
-}
-
-func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
-	tests := []struct {
-		name       string
-		comes      time.Duration // when the reader does
-		message    time.Duration // when the message does
-		want       time.Duration // when the reader has it
-		connection time.Duration
-	}{
-		{"during the poll behind a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
-		{"with a message that the poll took in", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
-		{"as the poll begins", 15 * time.Second, 15001 * time.Millisecond, 15001 * time.Millisecond, time.Minute},
-		{"during the poll before a timeout", 12_910 * time.Millisecond, 12_920 * time.Millisecond, 12_920 * time.Millisecond, 13 * time.Second},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, ConnectionTimeout(tt.connection))
-				w := witnessed(p, false)
-				time.AfterFunc(tt.message, func() { w.send(clientFrame(true, Text, "hello")) })
-				time.Sleep(tt.comes)
-				_, got, err := c.ReceiveMessage()
-				if string(got) != "hello" || err != nil {
-					t.Errorf("got message %q, error %v", got, err)
-				}
-				took(t, "receiving", w.start, tt.want)
-				w.p.conn.Close()
-				c.Close(StatusNormalClosure, "")
-			})
-		})
-	}
-}
-
-// A reader may come between the poll's taking the receiving side and its setting
-// the deadline.
-func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		c.interruptPoll()
-		start := time.Now()
-		if c.poll(start.Add(time.Minute), listenAndAnswer) {
-			t.Error("the poll heard something")
-		}
-		took(t, "the poll", start, 0)
-		c.readerDone()
-		p.conn.Close()
-		c.Close(StatusNormalClosure, "")
-	})
-}
-
 // A tick may be on its way when the connection begins to end.
 func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -465,96 +298,6 @@ func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
 	})
 }
 
-func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(0))
-		w := witnessed(p, false)
-		w.send(clientFrame(true, Text, "first"))
-		done := serveConn(c, func(c *Conn) error {
-			for _, want := range []string{"first", "ping", "close"} {
-				f, err := c.ReadFrame()
-				if err != nil || string(f.Payload[max(0, len(f.Payload)-5):]) != want {
-					t.Errorf("got frame %v %q, error %v, want %q", f.Opcode, f.Payload, err, want)
-				}
-				time.Sleep(41 * time.Second)
-			}
-			return nil
-		})
-		time.Sleep(10 * time.Second)
-		w.send(clientFrame(true, Ping, "ping"))
-		w.send(clientFrame(true, Close, closeBody(4001, "close")))
-		<-done
-		synctest.Wait()
-		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping", "1m15s ping", "1m30s ping", "1m45s ping", "2m0s ping", "2m3s close 1000", "2m3s end")
-	})
-}
-
-func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
-	tests := []struct {
-		name     string
-		deadline time.Duration // what it is set to, at the beginning
-		comes    time.Duration // when the reader does
-		want     time.Duration // when it gives up
-	}{
-		{"expired before", time.Second, 40 * time.Second, 40 * time.Second},
-		{"expiring during a poll", 15005 * time.Millisecond, 15001 * time.Millisecond, 15005 * time.Millisecond},
-		{"expiring after a poll", 20 * time.Second, 16 * time.Second, 20 * time.Second},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
-				c.SetReadDeadline(w.start.Add(tt.deadline))
-				time.Sleep(tt.comes)
-				_, _, err := c.ReceiveMessage()
-				wantError(t, err, os.ErrDeadlineExceeded)
-				took(t, "the deadline", w.start, tt.want)
-				if err := c.SetReadDeadline(time.Time{}); err != nil {
-					t.Errorf("the connection has ended: %v", err)
-				}
-				w.send(clientFrame(true, Text, "hello"))
-				if _, got, err := c.ReceiveMessage(); string(got) != "hello" || err != nil {
-					t.Errorf("got message %q, error %v", got, err)
-				}
-				w.p.conn.Close()
-				c.Close(StatusNormalClosure, "")
-			})
-		})
-	}
-}
-
-func TestSetReadDeadline_during_a_poll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		time.Sleep(15*time.Second + time.Millisecond)
-		c.SetReadDeadline(time.Now().Add(time.Second))
-		synctest.Wait()
-		_, _, err := c.ReceiveMessage()
-		wantError(t, err, os.ErrDeadlineExceeded)
-		took(t, "the deadline", w.start, 16*time.Second+time.Millisecond)
-		w.p.conn.Close()
-		c.Close(StatusNormalClosure, "")
-	})
-}
-
-func TestClose_during_a_poll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		time.Sleep(15*time.Second + time.Millisecond)
-		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, "")) })
-		start := time.Now()
-		if err := c.Close(4000, ""); err != nil {
-			t.Errorf("got error %v, want none", err)
-		}
-		took(t, "Close", start, time.Second)
-		synctest.Wait()
-		w.expect("15s ping", "15.001s close 4000", "16.001s end")
-	})
-}
-
 func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
 		w.p.conn.Close()
@@ -563,4 +306,34 @@ func TestKeepalive_stops_with_the_connection(t *testing.T) {
 			t.Error("the timer was not stopped")
 		}
 	})
+}
+
+// The ping lies unread until the keepalive looks whether the peer is silent, and
+// nobody reads the answer.
+func TestPong_to_a_peer_that_reads_nothing_in_a_look_at_its_silence(t *testing.T) {
+	tests := []struct {
+		name string
+		opts []Option
+		want time.Duration // when the connection ends
+		err  error
+	}{
+		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 14 * time.Second, errTimedOut},
+		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 19900 * time.Millisecond, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 19900 * time.Millisecond, ErrConnectionTimeout},
+		{"is ended where pings come later", []Option{PingInterval(time.Hour)}, 19900 * time.Millisecond, ErrConnectionTimeout},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, append([]Option{PingInterval(0), ConnectionTimeout(10 * time.Second)}, tt.opts...)...)
+				go p.send(Ping, "nobody reads the answer")
+				done := serveConn(c, idle)
+				timed(t, "the end", tt.want, func() error { <-c.Context().Done(); return nil })
+				wantError(t, c.err(), tt.err)
+				p.conn.Close()
+				<-done
+				wantGone(t, c)
+			})
+		})
+	}
 }

@@ -436,3 +436,62 @@ func TestLowLevel_protocol(t *testing.T) {
 	}
 	p.close()
 }
+
+// The close handshake is done then, and no answer is missing.
+func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
+	ends := []struct {
+		name string
+		end  func(c *Conn, p *peer) error
+		want time.Duration
+	}{
+		{"and a peer that hangs up", func(c *Conn, p *peer) error {
+			time.AfterFunc(20*time.Second, func() { p.conn.Close() })
+			_, err := c.ReadFrame()
+			return err
+		}, 20 * time.Second},
+		{"and a peer that stays", func(c *Conn, p *peer) error { _, err := c.ReadFrame(); return err }, time.Minute},
+		{"and Close", func(c *Conn, p *peer) error { return c.Close(StatusNormalClosure, "") }, 0},
+		{"and Close, late", func(c *Conn, p *peer) error { time.Sleep(20 * time.Second); return c.Close(StatusNormalClosure, "") }, 20 * time.Second},
+	}
+	for _, tt := range ends {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, PingInterval(0))
+				go func() {
+					p.send(Close, closeBody(4001, "bye"))
+					p.expectClose(4001)
+				}()
+				f, err := c.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.WriteFrame(f); err != nil {
+					t.Fatal(err)
+				}
+				err = timed(t, "the end", tt.want, func() error { return tt.end(c, p) })
+				for _, err := range []error{err, c.err()} {
+					if errors.Is(err, ErrCloseTimeout) {
+						t.Errorf("got error %v, and the peer has closed", err)
+					}
+				}
+				p.conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+func TestReadFrame_behind_an_unfinished_MessageReader_says_what_is_wrong(t *testing.T) {
+	c, _ := play(t, pieces(clientFrame(true, Text, "unread")))
+	if _, _, err := c.MessageReader(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.ReadFrame()
+	if err == nil {
+		t.Fatal("ReadFrame took the frame of a MessageReader")
+	}
+	wantMention(t, err.Error(), "ReadFrame", "MessageReader")
+	if strings.Contains(err.Error(), "deadline") {
+		t.Errorf("got text %q, and there was no deadline", err)
+	}
+}

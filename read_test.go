@@ -3,657 +3,17 @@ package websocket
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http/httptest"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/iotest"
-	"testing/synctest"
 	"time"
 )
-
-// A tape is a socket in memory. It plays what a client sends, piece by piece as
-// successive reads find it, and records what the server writes. A nil piece is a
-// read deadline that expires; the end of the tape is the end of the connection.
-// Write deadlines hold, so a test can let one expire before anything is written.
-type tape struct {
-	pieces        [][]byte
-	writes        [][]byte
-	writeDeadline time.Time
-	writeErr      error
-	closed        atomic.Bool
-}
-
-func (s *tape) Read(p []byte) (int, error) {
-	if len(s.pieces) == 0 || s.closed.Load() {
-		return 0, io.EOF
-	}
-	if s.pieces[0] == nil {
-		s.pieces = s.pieces[1:]
-		return 0, os.ErrDeadlineExceeded
-	}
-	n := copy(p, s.pieces[0])
-	if s.pieces[0] = s.pieces[0][n:]; len(s.pieces[0]) == 0 {
-		s.pieces = s.pieces[1:]
-	}
-	return n, nil
-}
-
-func (s *tape) Write(p []byte) (int, error) {
-	if s.closed.Load() {
-		return 0, net.ErrClosed
-	}
-	if s.writeErr != nil {
-		return 0, s.writeErr
-	}
-	if t := s.writeDeadline; !t.IsZero() && !time.Now().Before(t) {
-		return 0, os.ErrDeadlineExceeded
-	}
-	s.writes = append(s.writes, bytes.Clone(p))
-	return len(p), nil
-}
-
-func (s *tape) Close() error                       { s.closed.Store(true); return nil }
-func (s *tape) LocalAddr() net.Addr                { return &net.TCPAddr{} }
-func (s *tape) RemoteAddr() net.Addr               { return &net.TCPAddr{} }
-func (s *tape) SetDeadline(t time.Time) error      { return s.SetWriteDeadline(t) }
-func (s *tape) SetReadDeadline(time.Time) error    { return nil }
-func (s *tape) SetWriteDeadline(t time.Time) error { s.writeDeadline = t; return nil }
-
-// frames parses what was written since the last call.
-func (s *tape) frames(t testing.TB) []Frame {
-	t.Helper()
-	r := bytes.NewReader(bytes.Join(s.writes, nil))
-	s.writes = nil
-	var frames []Frame
-	for r.Len() > 0 {
-		f, err := ReadFrame(r, 1<<30)
-		if err != nil {
-			t.Fatalf("what was written is no frame: %v", err)
-		}
-		frames = append(frames, f)
-	}
-	return frames
-}
-
-// play is a Conn whose client is a tape. The keepalive is off unless opts turn
-// it on.
-func play(t testing.TB, pieces [][]byte, opts ...Option) (*Conn, *tape) {
-	s := &tape{pieces: slices.Clone(pieces)}
-	opts = append([]Option{PingInterval(0), ConnectionTimeout(0)}, opts...)
-	c := newConn(s, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil)
-	t.Cleanup(func() { c.Close(StatusNormalClosure, "") })
-	return c, s
-}
-
-func pieces(b ...[]byte) [][]byte { return b }
-
-// oneByOne cuts b into bytes.
-func oneByOne(b []byte) (cut [][]byte) {
-	for i := range b {
-		cut = append(cut, b[i:i+1])
-	}
-	return cut
-}
-
-// unhex is the bytes of a frame as RFC 6455 would print them.
-func unhex(s string) []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// with sets bits of a frame's first byte.
-func with(bits byte, frame []byte) []byte {
-	frame = bytes.Clone(frame)
-	frame[0] |= bits
-	return frame
-}
-
-// headerOf is the header alone of a client's frame of length bytes.
-func headerOf(fin bool, op Opcode, length int64) []byte {
-	return AppendHeader(nil, Header{Fin: fin, Opcode: op, Masked: true, MaskKey: peerKey, Length: length})
-}
-
-// wantMention checks that a text for people says what they need.
-func wantMention(t testing.TB, text string, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			t.Errorf("got text %q, want it to mention %q", text, part)
-		}
-	}
-}
-
-// A receiveFunc receives one message in one of the ways there are. Deadlines that
-// expire on the way are counted, and it goes on.
-type receiveFunc func(c *Conn, expired *int) (Opcode, []byte, error)
-
-type namedReceiver struct {
-	name    string
-	receive receiveFunc
-}
-
-// rawReceiver is the way in which only the rules for headers hold.
-var rawReceiver = namedReceiver{"ReadFrame", viaReadFrame}
-
-// receivers are the ways in which all rules hold.
-var receivers = []namedReceiver{
-	{"ReceiveMessage", viaReceiveMessage},
-	{"AppendMessage", viaAppendMessage},
-	{"MessageReader", viaMessageReader},
-	{"ReceiveFragments", viaReceiveFragments},
-}
-
-func persist(expired *int, try func() error) error {
-	for {
-		err := try()
-		if !isTimeout(err) {
-			return err
-		}
-		*expired++
-	}
-}
-
-func viaReceiveMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
-	err = persist(expired, func() error {
-		op, data, err = c.ReceiveMessage()
-		return err
-	})
-	return op, data, err
-}
-
-func viaAppendMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
-	dst := append(make([]byte, 0, 100), "before:"...)
-	err = persist(expired, func() error {
-		op, data, err = c.AppendMessage(dst)
-		if err != nil && (string(data) != "before:" || &data[0] != &dst[0]) {
-			return fmt.Errorf("AppendMessage returned dst as %q together with error %w", data, err)
-		}
-		return err
-	})
-	data, ok := bytes.CutPrefix(data, []byte("before:"))
-	if !ok {
-		return 0, nil, errors.New("AppendMessage changed what was in dst")
-	}
-	return op, data, err
-}
-
-func viaMessageReader(c *Conn, expired *int) (op Opcode, data []byte, err error) {
-	var r io.Reader
-	err = persist(expired, func() error {
-		op, r, err = c.MessageReader()
-		return err
-	})
-	if err != nil {
-		return op, nil, err
-	}
-	p := make([]byte, 100)
-	for {
-		var n int
-		err := persist(expired, func() error {
-			n, err = r.Read(p)
-			return err
-		})
-		data = append(data, p[:n]...)
-		if err == io.EOF {
-			return op, data, nil
-		}
-		if err != nil {
-			return op, nil, err
-		}
-	}
-}
-
-func viaReceiveFragments(c *Conn, expired *int) (Opcode, []byte, error) {
-	var frames []Frame
-	err := persist(expired, func() (err error) {
-		frames, err = c.ReceiveFragments()
-		return err
-	})
-	if err != nil {
-		return 0, nil, err
-	}
-	return ProcessFragments(frames)
-}
-
-// viaReadFrame is a reader of messages on the low level; it checks no rules.
-func viaReadFrame(c *Conn, expired *int) (Opcode, []byte, error) {
-	var frames []Frame
-	for {
-		var f Frame
-		err := persist(expired, func() (err error) {
-			f, err = c.ReadFrame()
-			return err
-		})
-		switch {
-		case err != nil:
-			return 0, nil, err
-		case f.Opcode.IsControl():
-			continue
-		}
-		if frames = append(frames, f); f.Fin {
-			return ProcessFragments(frames)
-		}
-	}
-}
-
-type violation struct {
-	name    string
-	wire    []byte
-	is      error
-	code    StatusCode
-	section string
-}
-
-// violations are all that a client can do wrong on the level of frames.
-func violations() []violation {
-	hello := clientFrame(true, Text, "Hello")
-	begun := clientFrame(false, Text, "Hel")
-	list := []violation{
-		{name: "rejects unmasked frame", wire: unhex("81 05 48656c6c6f"), section: "5.1"},
-		{name: "rejects unmasked empty frame", wire: unhex("82 00"), section: "5.1"},
-		{name: "rejects unmasked ping", wire: unhex("89 00"), section: "5.1"},
-		{name: "rejects unmasked close", wire: unhex("88 02 03e8"), section: "5.1"},
-		{name: "rejects unmasked continuation", wire: join(begun, unhex("80 02 6c6f")), section: "5.1"},
-		{name: "rejects fragmented ping", wire: clientFrame(false, Ping, "x"), section: "5.5"},
-		{name: "rejects fragmented pong", wire: clientFrame(false, Pong, ""), section: "5.5"},
-		{name: "rejects fragmented close", wire: clientFrame(false, Close, "\x03\xe8"), section: "5.5"},
-		{name: "rejects ping over 125 bytes", wire: headerOf(true, Ping, 126), section: "5.5"},
-		{name: "rejects pong over 125 bytes", wire: headerOf(true, Pong, 126), section: "5.5"},
-		{name: "rejects close over 125 bytes", wire: headerOf(true, Close, 65536), section: "5.5"},
-		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
-		{name: "rejects continuation after a whole message", wire: join(hello, clientFrame(true, Continuation, "")), section: "5.4"},
-		{name: "rejects text inside a message", wire: join(begun, hello), section: "5.4"},
-		{name: "rejects binary inside a message", wire: join(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
-		{name: "rejects 16-bit length 0", wire: unhex("82 fe 0000"), section: "5.2"},
-		{name: "rejects 16-bit length 125", wire: unhex("82 fe 007d"), section: "5.2"},
-		{name: "rejects 64-bit length 65535", wire: unhex("82 ff 000000000000ffff"), section: "5.2"},
-		{name: "rejects 64-bit length at its sixth zero", wire: unhex("82 ff 000000000000"), section: "5.2"},
-		{name: "rejects 64-bit length with the top bit", wire: unhex("82 ff 8000000000000000"), section: "5.2"},
-		{name: "rejects 64-bit length of -1", wire: unhex("82 ff ffffffffffffffff 37fa213d"), section: "5.2"},
-		{name: "rejects top bit of the length at its byte", wire: unhex("82 ff 80"), section: "5.2"},
-		{name: "rejects long length of a ping", wire: unhex("89 fe 0005 37fa213d 0000000000"), section: "5.2"},
-	}
-	for i, bits := range []byte{rsv1Bit, rsv2Bit, rsv3Bit, rsv1Bit | rsv2Bit | rsv3Bit} {
-		for name, wire := range map[string][]byte{
-			"text":         with(bits, hello),
-			"ping":         with(bits, clientFrame(true, Ping, "")),
-			"close":        with(bits, clientFrame(true, Close, "")),
-			"continuation": join(begun, with(bits, clientFrame(true, Continuation, "lo"))),
-		} {
-			list = append(list, violation{name: fmt.Sprintf("rejects RSV%d in %s", i+1, name), wire: wire, section: "5.2"})
-		}
-	}
-	for _, op := range []Opcode{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
-		list = append(list,
-			violation{name: fmt.Sprintf("rejects opcode %x", byte(op)), wire: clientFrame(true, op, "x"), is: ErrInvalidOpcode, section: "5.2"},
-			violation{name: fmt.Sprintf("rejects opcode %x inside a message", byte(op)), wire: join(begun, clientFrame(false, op, "")), is: ErrInvalidOpcode, section: "5.2"})
-	}
-	for i := range list {
-		list[i].code = StatusProtocolError
-		if list[i].is == nil {
-			list[i].is = ErrProtocol
-		}
-	}
-	return list
-}
-
-// A bystander is another connection to the same server, which must not notice
-// what happens to the others.
-func checkBystander(p *peer) {
-	p.t.Helper()
-	p.send(Text, "still here")
-	p.expect(Text, "still here")
-}
-
-func TestReceiveMessage(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
-	bystander := dial(t, srv)
-	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
-	for _, v := range violations() {
-		for _, behind := range [][]byte{nil, flood} {
-			name := v.name
-			if behind != nil {
-				name += " in a flood"
-			}
-			t.Run(name, func(t *testing.T) {
-				p := dial(t, srv)
-				p.write(v.wire)
-				if behind != nil {
-					p.write(behind)
-				}
-				if strings.HasSuffix(v.name, "after a whole message") {
-					p.expect(Text, "Hello")
-				}
-				wantMention(t, p.expectClose(v.code), "section "+v.section)
-				p.expectEOF()
-				p.conn.Close()
-				err := await(t, results)
-				wantError(t, err, ErrProtocol, v.is)
-				wantMention(t, err.Error(), "RFC 6455 section "+v.section)
-				if got := CloseStatus(err); got != v.code {
-					t.Errorf("got close status %v, want %v", got, v.code)
-				}
-			})
-		}
-	}
-	checkBystander(bystander)
-}
-
-// TestReceivers holds every receiving method against every rule, without the
-// kernel.
-func TestReceivers(t *testing.T) {
-	for _, r := range receivers {
-		for _, v := range violations() {
-			t.Run(r.name+" "+v.name, func(t *testing.T) {
-				// What follows the bytes that break the rule must not be waited for.
-				c, s := play(t, pieces(v.wire, nil))
-				expired := 0
-				_, _, err := r.receive(c, &expired)
-				if strings.HasSuffix(v.name, "after a whole message") {
-					if err != nil {
-						t.Fatalf("the message before: %v", err)
-					}
-					_, _, err = r.receive(c, &expired)
-				}
-				wantError(t, err, ErrProtocol, v.is)
-				if expired > 0 {
-					t.Error("bytes behind the evidence were waited for")
-				}
-				wantFailed(t, s, v.code)
-				_, _, again := r.receive(c, &expired)
-				if again != err {
-					t.Errorf("the second call returned %v, want %v again", again, err)
-				}
-			})
-		}
-	}
-}
-
-// wantFailed checks that a close frame with code was written, nothing behind it,
-// and the socket closed.
-func wantFailed(t testing.TB, s *tape, code StatusCode) {
-	t.Helper()
-	frames := s.frames(t)
-	if len(frames) == 0 || frames[len(frames)-1].Opcode != Close {
-		t.Fatalf("got frames %v, want a close frame in the end", frames)
-	}
-	got, err := parseClosePayload(frames[len(frames)-1].Payload)
-	if err != nil || got.Code != code {
-		t.Errorf("got close frame %v (%v), want code %v", got, err, code)
-	}
-	if !s.closed.Load() {
-		t.Error("the socket was left open")
-	}
-}
-
-// Every length of a UTF-8 sequence, and both ends of each range of it.
-const unicodeText = "a\x00\x7f \u0080\u07ff \u0800\ufffd\uffff \ud7ff\ue000 \U00010000\U0010ffff κόσμε – 𝄞"
-
-func TestReceiveMessage_text(t *testing.T) {
-	for _, r := range receivers {
-		check := func(t *testing.T, pieces [][]byte, want string) {
-			t.Helper()
-			c, _ := play(t, pieces)
-			var expired int
-			op, data, err := r.receive(c, &expired)
-			if err != nil || op != Text || string(data) != want {
-				t.Fatalf("got %v %s and error %v, want text %s", op, abbreviate(data), err, abbreviate([]byte(want)))
-			}
-		}
-		t.Run(r.name+" accepts characters split over fragments", func(t *testing.T) {
-			for i := range len(unicodeText) + 1 {
-				check(t, pieces(clientFrame(false, Text, unicodeText[:i]), clientFrame(true, Continuation, unicodeText[i:])), unicodeText)
-			}
-		})
-		t.Run(r.name+" accepts characters split over segments", func(t *testing.T) {
-			frame := clientFrame(true, Text, unicodeText)
-			for i := 1; i < len(frame); i++ {
-				check(t, pieces(frame[:i], frame[i:]), unicodeText)
-			}
-			check(t, oneByOne(frame), unicodeText)
-		})
-		t.Run(r.name+" accepts a fragment a byte with pings between", func(t *testing.T) {
-			wire := clientFrame(false, Text, "")
-			for i := range len(unicodeText) {
-				wire = join(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
-			}
-			wire = join(wire, clientFrame(true, Continuation, ""))
-			check(t, pieces(wire), unicodeText)
-			check(t, oneByOne(wire), unicodeText)
-		})
-		t.Run(r.name+" accepts a long text cut at odd places", func(t *testing.T) {
-			long := strings.Repeat(unicodeText, 3000)
-			check(t, slices.Collect(slices.Chunk(clientFrame(true, Text, long), 4097)), long)
-			check(t, pieces(clientFrame(false, Text, long[:70001]), clientFrame(true, Continuation, long[70001:])), long)
-		})
-		t.Run(r.name+" accepts empty text", func(t *testing.T) {
-			check(t, pieces(clientFrame(true, Text, "")), "")
-			check(t, pieces(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")), "")
-		})
-	}
-}
-
-// invalidTexts are valid up to their last byte, which no character can have there.
-var invalidTexts = []struct{ name, text string }{
-	{"lone tail byte", "a\x80"},
-	{"overlong of two bytes", "ab\xc0"},
-	{"overlong slash", "\xc1"},
-	{"overlong of three bytes", "\xe0\x9f"},
-	{"overlong of four bytes", "κ\xf0\x8f"},
-	{"surrogate", "κόσμε\xed\xa0"},
-	{"above U+10FFFF", "\xf4\x90"},
-	{"five bytes", "\xf8"},
-	{"no such byte", "0123456789012345678901234567890123456789\xff"},
-	{"character without its end", "𝄞\xf0\x9d\x84a"},
-	{"letter for a tail byte", "\xc3("},
-	{"new character inside another", "\xe2\x82\xc3"},
-}
-
-func TestReceiveMessage_invalid_text(t *testing.T) {
-	for _, r := range receivers {
-		for _, tt := range invalidTexts {
-			good, bad := len(tt.text)-1, len(tt.text)
-			// The frame promises more than ever comes.
-			frame := clientFrame(true, Text, tt.text+"the rest that never comes")
-			start := len(frame) - len("the rest that never comes") - bad
-			t.Run(r.name+" fails at the first bad byte of "+tt.name, func(t *testing.T) {
-				c, s := play(t, pieces(frame[:start+good], nil, nil, frame[start+good:start+bad], nil))
-				wantInvalidText(t, c, s, r.receive, 2)
-			})
-			t.Run(r.name+" fails across fragments at "+tt.name, func(t *testing.T) {
-				wire := clientFrame(false, Text, "")
-				for i := range good {
-					wire = join(wire, clientFrame(false, Continuation, tt.text[i:i+1]), clientFrame(true, Ping, ""))
-				}
-				last := clientFrame(true, Continuation, tt.text[good:]+"more")
-				c, s := play(t, pieces(wire, nil, last[:len(last)-len("more")], nil))
-				wantInvalidText(t, c, s, r.receive, 1)
-			})
-		}
-		for _, text := range []string{"\xc3", "a\xe2\x82", "κ\xf0\x9d\x84", strings.Repeat("x", 5000) + "\xf0"} {
-			t.Run(fmt.Sprintf("%s fails a text that ends with %x", r.name, text[max(0, len(text)-4):]), func(t *testing.T) {
-				c, s := play(t, pieces(clientFrame(true, Text, text), nil))
-				wantInvalidText(t, c, s, r.receive, 0)
-				c, s = play(t, pieces(clientFrame(false, Text, text), nil, clientFrame(true, Continuation, ""), nil))
-				wantInvalidText(t, c, s, r.receive, 1)
-			})
-		}
-	}
-}
-
-// wantInvalidText checks that the connection is failed with 1007, after exactly
-// so many deadlines that expired on text that might still have become valid.
-func wantInvalidText(t *testing.T, c *Conn, s *tape, receive receiveFunc, expiries int) {
-	t.Helper()
-	expired := 0
-	_, data, err := receive(c, &expired)
-	wantError(t, err, ErrInvalidUTF8)
-	if err == nil {
-		t.Fatalf("got text %s", abbreviate(data))
-	}
-	wantMention(t, err.Error(), "RFC 6455 section 8.1")
-	if expired != expiries {
-		t.Errorf("failed after %d deadlines, want %d", expired, expiries)
-	}
-	wantFailed(t, s, StatusInvalidPayload)
-}
-
-func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
-	bystander := dial(t, srv)
-	for _, tt := range invalidTexts {
-		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
-			p := dial(t, srv)
-			frame := clientFrame(true, Text, tt.text+strings.Repeat("y", 100000))
-			p.write(frame[:len(frame)-100000])
-			wantMention(t, p.expectClose(StatusInvalidPayload), "section 8.1")
-			p.expectEOF()
-			p.conn.Close()
-			wantError(t, await(t, results), ErrInvalidUTF8)
-		})
-	}
-	checkBystander(bystander)
-}
-
-func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
-	for _, r := range receivers {
-		for _, tt := range invalidTexts {
-			c, _ := play(t, pieces(clientFrame(false, Binary, tt.text), clientFrame(true, Continuation, tt.text)))
-			var expired int
-			op, data, err := r.receive(c, &expired)
-			if err != nil || op != Binary || string(data) != tt.text+tt.text {
-				t.Errorf("%s: got %v %s and error %v, want binary %x twice", r.name, op, abbreviate(data), err, tt.text)
-			}
-		}
-	}
-}
-
-// fragmented is a message of n frames with the payload in the first.
-func fragmented(n int, payload string) []byte {
-	wire := clientFrame(n == 1, Binary, payload)
-	for i := 1; i < n; i++ {
-		wire = join(wire, clientFrame(i == n-1, Continuation, ""))
-	}
-	return wire
-}
-
-func TestLimits(t *testing.T) {
-	x := strings.Repeat("x", 1000)
-	tests := []struct {
-		name    string
-		opts    []Option
-		passes  []byte // exactly at the limit; and its size
-		size    int
-		wire    []byte // exceeds it with its last header
-		mention []string
-	}{
-		{"MaxFrameSize", []Option{MaxFrameSize(1000)},
-			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1001), []string{"frame of 1001 bytes", "MaxFrameSize 1000"}},
-		{"MaxFrameSize of a continuation", []Option{MaxFrameSize(1000)},
-			join(clientFrame(false, Binary, x), clientFrame(true, Continuation, x)), 2000,
-			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
-		{"default MaxFrameSize", nil,
-			clientFrame(true, Binary, strings.Repeat("x", 1<<20)), 1 << 20,
-			headerOf(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
-		{"largest length there is", nil,
-			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
-		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
-			clientFrame(true, Binary, x), 1000,
-			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
-		{"MaxMessageSize in one frame", []Option{MaxMessageSize(1000)},
-			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1001), []string{"message of 1001 bytes", "MaxMessageSize 1000"}},
-		{"MaxMessageSize over fragments", []Option{MaxMessageSize(2000)},
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(true, Continuation, "")), 2000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), headerOf(false, Continuation, 1)),
-			[]string{"message of 2001 bytes", "MaxMessageSize 2000"}},
-		{"MaxFragments", []Option{MaxFragments(3)},
-			fragmented(3, x), 1000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), headerOf(true, Continuation, 5)),
-			[]string{"MaxFragments 3"}},
-		{"MaxFragments of empty frames", []Option{MaxFragments(3)},
-			fragmented(3, ""), 0,
-			join(fragmented(4, "")), []string{"MaxFragments 3"}},
-		{"MaxFragments of one", []Option{MaxFragments(1)},
-			fragmented(1, x), 1000,
-			fragmented(2, x), []string{"MaxFragments 1"}},
-	}
-	for _, tt := range tests {
-		for _, r := range receivers {
-			t.Run(r.name+" "+tt.name, func(t *testing.T) {
-				// Twice what passes: limits are for each message anew.
-				c, s := play(t, pieces(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
-				expired := 0
-				for range 2 {
-					if _, data, err := r.receive(c, &expired); err != nil || len(data) != tt.size {
-						t.Fatalf("at the limit: got %d bytes and error %v, want %d bytes", len(data), err, tt.size)
-					}
-				}
-				_, _, err := r.receive(c, &expired)
-				wantError(t, err, ErrMessageTooLarge)
-				if err == nil || expired > 0 {
-					t.Fatalf("got error %v after %d deadlines, want the limit to strike on the header", err, expired)
-				}
-				wantMention(t, err.Error(), append(tt.mention, "RFC 6455 section 10.4")...)
-				wantFailed(t, s, StatusMessageTooBig)
-			})
-		}
-		t.Run("on the network "+tt.name, func(t *testing.T) {
-			fn, results := result(receiveAll)
-			p := dial(t, serve(t, fn, tt.opts...))
-			p.write(tt.wire)
-			wantMention(t, p.expectClose(StatusMessageTooBig), tt.mention...)
-			p.expectEOF()
-			p.conn.Close()
-			err := await(t, results)
-			wantError(t, err, ErrMessageTooLarge)
-			if got := CloseStatus(err); got != StatusMessageTooBig {
-				t.Errorf("got close status %v, want %v", got, StatusMessageTooBig)
-			}
-		})
-	}
-}
-
-func TestLimits_control_frames_do_not_count(t *testing.T) {
-	wire := clientFrame(false, Binary, "1234")
-	for range 10 {
-		wire = join(wire, clientFrame(true, Ping, "five5"), clientFrame(true, Pong, "five5"))
-	}
-	wire = join(wire, clientFrame(true, Continuation, "5678"))
-	for _, r := range receivers {
-		c, _ := play(t, pieces(wire), MaxFrameSize(4), MaxMessageSize(8), MaxFragments(2))
-		var expired int
-		if _, data, err := r.receive(c, &expired); err != nil || string(data) != "12345678" {
-			t.Errorf("%s: got %q and error %v, want 12345678", r.name, data, err)
-		}
-	}
-}
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 	const limit = 256 << 10
@@ -672,295 +32,6 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 			})
 		}
 	}
-}
-
-func TestReceiveMessage_control_frames(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
-
-	t.Run("answers a ping between fragments on the spot", func(t *testing.T) {
-		p := dial(t, srv)
-		p.write(clientFrame(false, Text, "Hel"))
-		for _, payload := range []string{"", "ping\xff\x00", strings.Repeat("p", 125)} {
-			p.send(Ping, payload)
-			p.expect(Pong, payload)
-		}
-		p.write(clientFrame(true, Continuation, "lo"))
-		p.expect(Text, "Hello")
-		p.close()
-		wantError(t, await(t, results), io.EOF)
-	})
-	t.Run("ignores pongs", func(t *testing.T) {
-		p := dial(t, srv)
-		p.write(join(clientFrame(true, Pong, "unasked for"), clientFrame(false, Binary, "a"), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "b")))
-		p.expect(Binary, "ab")
-		p.expectNothing()
-		p.close()
-		wantError(t, await(t, results), io.EOF)
-	})
-	t.Run("takes a close between fragments", func(t *testing.T) {
-		p := dial(t, srv)
-		p.write(join(clientFrame(false, Text, "never finished"), clientFrame(true, Close, closeBody(4321, "enough"))))
-		p.expectClose(4321)
-		p.expectEOF()
-		p.conn.Close()
-		var closed *CloseError
-		if err := await(t, results); !errors.As(err, &closed) || *closed != (CloseError{4321, "enough"}) {
-			t.Errorf("got error %v, want the peer's close", err)
-		}
-	})
-	t.Run("takes a close while a fragment is unfinished text", func(t *testing.T) {
-		p := dial(t, srv)
-		p.write(join(clientFrame(false, Text, "\xe2\x82"), clientFrame(true, Close, "")))
-		p.expectClose(StatusNoStatusReceived)
-		p.expectEOF()
-		p.conn.Close()
-		wantError(t, await(t, results), io.EOF)
-	})
-}
-
-func TestReceiveMessage_streams_answer_pings(t *testing.T) {
-	fn, results := result(func(c *Conn) error {
-		_, r, err := c.MessageReader()
-		if err != nil {
-			return err
-		}
-		return iotest.TestReader(r, []byte("onetwo"))
-	})
-	p := dial(t, serve(t, fn))
-	p.write(join(clientFrame(false, Text, "one"), clientFrame(true, Ping, "between")))
-	p.expect(Pong, "between")
-	p.write(clientFrame(true, Continuation, "two"))
-	if err := await(t, results); err != nil {
-		t.Errorf("reading the stream: %v", err)
-	}
-	p.expectClose(StatusNormalClosure)
-}
-
-func TestReceiveMessage_drops_incoming_pings(t *testing.T) {
-	p := dial(t, serve(t, echo, DropIncomingPings(true)))
-	p.write(join(clientFrame(true, Ping, "a"), clientFrame(false, Text, "x"), clientFrame(true, Ping, "b"), clientFrame(true, Continuation, "y")))
-	p.expect(Text, "xy")
-	p.close()
-}
-
-// receivedStream holds frames of every kind, with lengths of 7, 16 and 64 bits if
-// big is as long as that.
-func receivedStream(big string) (wire []byte, messages []Message) {
-	wire = join(
-		clientFrame(true, Ping, "first"),
-		clientFrame(false, Text, "κό\xcf"), clientFrame(true, Ping, "in between"), clientFrame(false, Continuation, ""),
-		clientFrame(true, Pong, ""), clientFrame(true, Continuation, "\x83με"),
-		clientFrame(true, Binary, ""),
-		clientFrame(true, Binary, strings.Repeat("\xfe", 200)),
-		clientFrame(true, Text, big),
-		clientFrame(true, Ping, "last"))
-	return wire, []Message{{Text, []byte("κόσμε")}, {Binary, nil}, {Binary, bytes.Repeat([]byte{0xfe}, 200)}, {Text, []byte(big)}}
-}
-
-func TestReadDeadline(t *testing.T) {
-	small, smallMessages := receivedStream("small")
-	large, largeMessages := receivedStream(strings.Repeat("0123456789", 7000))
-	for _, r := range append(slices.Clone(receivers), rawReceiver) {
-		t.Run(r.name+" goes on after a deadline anywhere", func(t *testing.T) {
-			for i := 1; i < len(small); i++ {
-				checkExpiries(t, r.receive, pieces(small[:i], nil, small[i:]), smallMessages)
-			}
-			checkExpiries(t, r.receive, pieces(nil, small), smallMessages)
-			checkExpiries(t, r.receive, pieces(small, nil), smallMessages)
-		})
-		t.Run(r.name+" goes on after a deadline everywhere", func(t *testing.T) {
-			checkExpiries(t, r.receive, slices.Collect(expiring(small, 1)), smallMessages)
-			checkExpiries(t, r.receive, slices.Collect(expiring(large, 4999)), largeMessages)
-		})
-	}
-}
-
-// expiring yields b in pieces of n bytes with an expiring deadline behind each.
-func expiring(b []byte, n int) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for piece := range slices.Chunk(b, n) {
-			if !yield(piece) || !yield(nil) {
-				return
-			}
-		}
-	}
-}
-
-// checkExpiries checks that the messages come whole and that every deadline in
-// the pieces is seen, once.
-func checkExpiries(t *testing.T, receive receiveFunc, pieces [][]byte, messages []Message) {
-	t.Helper()
-	c, _ := play(t, pieces)
-	got, want := 0, 0
-	for _, piece := range pieces {
-		if piece == nil {
-			want++
-		}
-	}
-	for i, m := range messages {
-		op, data, err := receive(c, &got)
-		if err != nil || op != m.Opcode || !bytes.Equal(data, m.Data) {
-			t.Fatalf("message %d: got %v %s and error %v, want %v %s", i+1, op, abbreviate(data), err, m.Opcode, abbreviate(m.Data))
-		}
-	}
-	_, _, err := receive(c, &got)
-	wantError(t, err, io.ErrUnexpectedEOF)
-	if got != want {
-		t.Fatalf("%d deadlines expired, want %d", got, want)
-	}
-}
-
-func TestReadDeadline_another_method(t *testing.T) {
-	half := clientFrame(true, Binary, "0123456789")
-	call := map[string]func(c *Conn) error{
-		"ReceiveMessage":   func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
-		"MessageReader":    func(c *Conn) error { _, _, err := c.MessageReader(); return err },
-		"ReceiveFragments": func(c *Conn) error { _, err := c.ReceiveFragments(); return err },
-		"ReadFrame":        func(c *Conn) error { _, err := c.ReadFrame(); return err },
-	}
-	for _, first := range []string{"ReceiveMessage", "ReceiveFragments", "ReadFrame"} {
-		for second := range call {
-			if second == first {
-				continue
-			}
-			t.Run(second+" in the middle of "+first, func(t *testing.T) {
-				c, _ := play(t, pieces(half[:8], nil, half[8:]))
-				wantError(t, call[first](c), os.ErrDeadlineExceeded)
-				err := call[second](c)
-				if err == nil || isTimeout(err) {
-					t.Fatalf("got error %v, want one about the message that %s began", err, first)
-				}
-				wantMention(t, err.Error(), first, second)
-				if err := call[first](c); err != nil {
-					t.Errorf("going on with %s: %v", first, err)
-				}
-			})
-		}
-	}
-	t.Run("ReadFrame in the middle of MessageReader", func(t *testing.T) {
-		c, _ := play(t, pieces(half[:8], half[8:]))
-		_, r, err := c.MessageReader()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := call["ReadFrame"](c); err == nil {
-			t.Error("ReadFrame took the frame of a MessageReader")
-		}
-		if data, err := io.ReadAll(r); err != nil || string(data) != "0123456789" {
-			t.Errorf("got %q and error %v, want the whole message", data, err)
-		}
-	})
-	t.Run("any method before the first byte of a message", func(t *testing.T) {
-		for first := range call {
-			for second := range call {
-				// A header that is not whole belongs to nobody.
-				c, _ := play(t, pieces(half[:3], nil, half[3:]))
-				wantError(t, call[first](c), os.ErrDeadlineExceeded)
-				if err := call[second](c); err != nil {
-					t.Errorf("%s after %s: %v", second, first, err)
-				}
-			}
-		}
-	})
-}
-
-func TestReadDeadline_on_the_clock(t *testing.T) {
-	frame := clientFrame(true, Text, "0123456789")
-	for name, sent := range map[string]int{"before anything": 0, "in a header": 3, "in a payload": 9} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
-				defer c.conn.Close()
-				go func() {
-					p.write(frame[:sent])
-					time.Sleep(time.Minute)
-					p.write(frame[sent:])
-				}()
-				begin := time.Now()
-				c.SetReadDeadline(begin.Add(time.Second))
-				for range 2 {
-					_, _, err := c.ReceiveMessage()
-					wantError(t, err, os.ErrDeadlineExceeded)
-				}
-				if waited := time.Since(begin); waited != time.Second {
-					t.Errorf("waited for %v, want 1s", waited)
-				}
-				c.SetReadDeadline(time.Time{})
-				if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "0123456789" {
-					t.Errorf("got %q and error %v, want the whole message", data, err)
-				}
-			})
-		})
-	}
-	t.Run("wakes who waits already", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
-			defer c.conn.Close()
-			errs := make(chan error)
-			for range 3 {
-				go func() {
-					_, _, err := c.ReceiveMessage()
-					errs <- err
-				}()
-			}
-			synctest.Wait()
-			c.SetReadDeadline(time.Now())
-			for range 3 {
-				wantError(t, <-errs, os.ErrDeadlineExceeded)
-			}
-			c.SetReadDeadline(time.Now().Add(time.Hour))
-			go p.send(Text, "late")
-			if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "late" {
-				t.Errorf("got %q and error %v, want late", data, err)
-			}
-		})
-	})
-}
-
-func TestReadDeadline_on_the_network(t *testing.T) {
-	waiting := make(chan struct{})
-	fn, results := result(func(c *Conn) error {
-		c.SetReadDeadline(time.Now().Add(-time.Hour))
-		for range 2 {
-			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
-				return fmt.Errorf("with a deadline in the past: %w", err)
-			}
-		}
-		c.SetReadDeadline(time.Time{})
-		go func() {
-			<-waiting
-			c.SetReadDeadline(time.Now())
-		}()
-		op, r, err := c.MessageReader()
-		if err != nil {
-			return err
-		}
-		close(waiting)
-		data, err := io.ReadAll(r)
-		if !isTimeout(err) {
-			return fmt.Errorf("woken: %w", err)
-		}
-		c.SetReadDeadline(time.Time{})
-		if err := c.SendMessage(Ping, nil); err != nil {
-			return err
-		}
-		rest, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		return c.SendMessage(op, append(data, rest...))
-	})
-	p := dial(t, serve(t, fn))
-	frame := clientFrame(true, Text, "before and after")
-	p.write(frame[:10])
-	p.expect(Ping, "")
-	p.write(frame[10:])
-	p.expect(Text, "before and after")
-	if err := await(t, results); err != nil {
-		t.Error(err)
-	}
-	p.expectClose(StatusNormalClosure)
 }
 
 // TestReceiveMessage_ended_network tells a connection that died from one that
@@ -1024,5 +95,167 @@ func TestReceiveMessage_every_length(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// fullBuffer is a message that fills the smaller read buffer to the last byte.
+func fullBuffer(less int) []byte {
+	return clientFrame(true, Binary, strings.Repeat("x", readBufferSize-8-less))
+}
+
+// A watchedSocket notes the largest buffer that a Read waits with.
+type watchedSocket struct {
+	*net.TCPConn
+	largest atomic.Int64
+}
+
+func (s *watchedSocket) Read(p []byte) (int, error) {
+	s.largest.Store(max(s.largest.Load(), int64(len(p))))
+	return s.TCPConn.Read(p)
+}
+
+func TestReadBuffer(t *testing.T) {
+	t.Run("an idle connection has none", func(t *testing.T) {
+		c, p := dialConn(t)
+		if !c.in.ready.waits() {
+			t.Skip("this platform waits with a buffer")
+		}
+		for _, size := range []int{10, 5000, 100_000} {
+			p.send(Binary, strings.Repeat("x", size))
+			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
+				t.Fatalf("got %d bytes and error %v", len(data), err)
+			}
+			c.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+				t.Fatal(err)
+			}
+			c.SetReadDeadline(time.Time{})
+			if c.in.buf != nil {
+				t.Errorf("got a buffer of %d bytes after a message of %d, want none", len(c.in.buf), size)
+			}
+		}
+	})
+	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
+		c, p := dialConn(t)
+		if !c.in.ready.waits() {
+			t.Skip("this platform waits with a buffer")
+		}
+		frame := clientFrame(true, Binary, strings.Repeat("x", 6000))
+		p.write(append(frame, frame[:7]...))
+		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
+			t.Fatalf("got %d bytes and error %v", len(data), err)
+		}
+		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+			t.Fatal(err)
+		}
+		if got := len(c.in.buf); got != readBufferSize {
+			t.Errorf("got a buffer of %d bytes, want %d", got, readBufferSize)
+		}
+		c.SetReadDeadline(time.Time{})
+		p.write(frame[7:])
+		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
+			t.Fatalf("got %d bytes and error %v", len(data), err)
+		}
+	})
+	t.Run("grows with what is there to read", func(t *testing.T) {
+		c, _ := play(t, pieces(burst(60, strings.Repeat("x", 1000))))
+		largest := 0
+		for range 60 {
+			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
+				t.Fatalf("got %d bytes and error %v", len(data), err)
+			}
+			largest = max(largest, len(c.in.buf))
+		}
+		if largest != largeReadBufferSize {
+			t.Errorf("got a buffer of %d bytes, want %d", largest, largeReadBufferSize)
+		}
+	})
+	t.Run("what came with the handshake fits any size", func(t *testing.T) {
+		wire := burst(9, strings.Repeat("x", 1000))
+		server, client := net.Pipe()
+		defer client.Close()
+		c := newConn(server, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
+		for range 9 {
+			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
+				t.Fatalf("got %d bytes and error %v", len(data), err)
+			}
+		}
+		client.Close()
+		c.ReceiveMessage()
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+// A peer that has sent 4 KiB and is waited for then does not make the server hold the
+// larger read buffer.
+func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
+	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
+		t.Helper()
+		c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0))
+		if !c.in.ready.waits() {
+			t.Skip("this platform waits with a buffer")
+		}
+		p.write(wire)
+		return c, p
+	}
+	receive := func(t *testing.T, c *Conn) {
+		t.Helper()
+		if _, _, err := c.ReceiveMessage(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(t *testing.T, held int) {
+		t.Helper()
+		if held > readBufferSize {
+			t.Errorf("got a read buffer of %d bytes, want at most %d", held, readBufferSize)
+		}
+	}
+	t.Run("in a large frame", func(t *testing.T) {
+		c, _ := stalled(t, join(fullBuffer(0), headerOf(true, Binary, 1<<20), make([]byte, 200)))
+		receive(t, c)
+		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+			t.Fatal(err)
+		}
+		check(t, len(c.in.buf))
+	})
+	t.Run("behind a broken rule", func(t *testing.T) {
+		wrong := clientFrame(true, 3, "")
+		c, p := stalled(t, join(fullBuffer(len(wrong)), wrong))
+		watched := &watchedSocket{TCPConn: c.conn.(*net.TCPConn)}
+		c.conn = watched
+		done := serveConn(c, receiveAll)
+		p.expectClose(StatusProtocolError)
+		p.expectEOF()
+		p.conn.Close()
+		wantError(t, await(t, done), ErrProtocol)
+		check(t, int(watched.largest.Load()))
+	})
+	t.Run("while nobody receives", func(t *testing.T) {
+		c, _ := stalled(t, join(headerOf(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
+		for range 3 {
+			c.poll(time.Now().Add(pingPoll), listenAndAnswer)
+		}
+		check(t, len(c.in.buf))
+	})
+}
+
+// With no readiness to wait for, between messages, it is the smaller one, too.
+func TestReadBuffer_of_an_idle_connection_without_readiness(t *testing.T) {
+	for _, size := range []int{100, readBufferSize - 8, 5000, 10_000, 70_000} {
+		t.Run(fmt.Sprint("after a message of ", size), func(t *testing.T) {
+			c, s := play(t, pieces(clientFrame(true, Binary, strings.Repeat("x", size)), nil))
+			c.in.ready = readiness{}
+			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
+				t.Fatalf("got %d bytes and error %v", len(data), err)
+			}
+			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+				t.Fatalf("got error %v with %d pieces left", err, len(s.pieces))
+			}
+			if got := len(c.in.buf); got > readBufferSize {
+				t.Errorf("waited with a buffer of %d bytes, want %d", got, readBufferSize)
+			}
+		})
 	}
 }

@@ -145,68 +145,6 @@ func TestSendMessage_refusals(t *testing.T) {
 	p.close()
 }
 
-func TestSendMessage_nothing_follows_a_close(t *testing.T) {
-	c, s := play(t, pieces(clientFrame(true, Ping, "p"), clientFrame(true, Text, "still"), clientFrame(true, Close, closeBody(StatusGoingAway, ""))))
-	w := openWriter(t, c, Text)
-	body := closeBody(4000, "bye")
-	if err := c.SendMessage(Close, []byte(body)); err != nil {
-		t.Fatal(err)
-	}
-	_, openErr := c.MessageWriter(Text)
-	_, writeErr := w.Write(nil)
-	for _, err := range []error{c.SendMessage(Text, nil), c.SendMessage(Ping, nil), c.SendMessage(Close, nil), openErr, writeErr, w.Close()} {
-		wantError(t, err, net.ErrClosed)
-		if got := CloseStatus(err); got != 4000 {
-			t.Errorf("got close status %v, want 4000", got)
-		}
-	}
-	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "still" {
-		t.Errorf("got %q and error %v, want what the peer sent before its close", data, err)
-	}
-	_, _, err := c.ReceiveMessage()
-	wantError(t, err, net.ErrClosed)
-	s.wantSent(t, sent{true, Close, body})
-}
-
-// A slowConn returns from a write long after its bytes are at the peer.
-type slowConn struct{ net.Conn }
-
-func (c slowConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	time.Sleep(time.Second)
-	return n, err
-}
-
-func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
-	for name, send := range map[string]func(c *Conn, body string) error{
-		"SendMessage": func(c *Conn, body string) error { return c.SendMessage(Close, []byte(body)) },
-		"WriteFrame": func(c *Conn, body string) error {
-			return c.WriteFrame(Frame{Header{Fin: true, Opcode: Close}, []byte(body)})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
-				c.conn = slowConn{c.conn}
-				received := make(chan error)
-				go func() { received <- receiveAll(c) }()
-				go func() {
-					p.expectClose(4000)
-					p.send(Close, closeBody(StatusNormalClosure, ""))
-				}()
-				if err := send(c, closeBody(4000, "")); err != nil {
-					t.Error(err)
-				}
-				err := <-received
-				wantError(t, err, net.ErrClosed)
-				if got := CloseStatus(err); got != 4000 {
-					t.Errorf("got close status %v, want 4000", got)
-				}
-			})
-		})
-	}
-}
-
 func TestSendMessage_network_dies(t *testing.T) {
 	for name, send := range map[string]func(c *Conn) error{
 		"small":       func(c *Conn) error { return c.SendMessage(Text, []byte("small")) },
@@ -445,4 +383,17 @@ func TestPong_goes_out_before_a_close(t *testing.T) {
 	}
 	c.unlockSender()
 	s.wantSent(t, sent{true, Pong, "waits for the lock"}, sent{true, Close, ""})
+}
+
+// What is wrong with a call is its caller's fault, and ErrInvalidUTF8 also the
+// peer's: a close reason to be sent is told as the former.
+func TestSendMessage_close_reason_that_is_not_UTF8_is_a_broken_rule(t *testing.T) {
+	c, s := play(t, nil)
+	err := c.SendMessage(Close, []byte(closeBody(StatusNormalClosure, "\xff")))
+	wantError(t, err, ErrProtocol)
+	wantMention(t, err.Error(), `"\xff"`, "RFC 6455 section 5.5.1")
+	s.wantSent(t)
+	if c.err() != nil {
+		t.Errorf("the connection has ended: %v", c.err())
+	}
 }

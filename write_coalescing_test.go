@@ -2,10 +2,7 @@ package websocket
 
 import (
 	"bytes"
-	"fmt"
 	"io"
-	"net"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -13,26 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 )
-
-// writeSizes is how many frames each write since the last look had.
-func (s *tape) framesPerWrite(t testing.TB) (counts []int) {
-	t.Helper()
-	for _, b := range s.writes {
-		n := 0
-		for r := bytes.NewReader(b); r.Len() > 0; n++ {
-			if _, err := ReadFrame(r, 1<<30); err != nil {
-				t.Fatalf("write of %s is not whole frames: %v", abbreviate(b), err)
-			}
-		}
-		counts = append(counts, n)
-	}
-	return counts
-}
-
-// burst is n messages in one segment.
-func burst(n int, payload string) []byte {
-	return bytes.Repeat(clientFrame(true, Binary, payload), n)
-}
 
 func TestWriteCoalescing_of_an_echo(t *testing.T) {
 	small := clientFrame(true, Text, "small")
@@ -212,153 +189,33 @@ func TestWriteCoalescing_over_TCP(t *testing.T) {
 	p.close()
 }
 
-func TestReadBuffer(t *testing.T) {
-	t.Run("an idle connection has none", func(t *testing.T) {
-		c, p := dialConn(t)
-		if !c.in.ready.waits() {
-			t.Skip("this platform waits with a buffer")
-		}
-		for _, size := range []int{10, 5000, 100_000} {
-			p.send(Binary, strings.Repeat("x", size))
-			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
-				t.Fatalf("got %d bytes and error %v", len(data), err)
-			}
-			c.SetReadDeadline(time.Now().Add(time.Millisecond))
-			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
-				t.Fatal(err)
-			}
-			c.SetReadDeadline(time.Time{})
-			if c.in.buf != nil {
-				t.Errorf("got a buffer of %d bytes after a message of %d, want none", len(c.in.buf), size)
-			}
-		}
-	})
-	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
-		c, p := dialConn(t)
-		if !c.in.ready.waits() {
-			t.Skip("this platform waits with a buffer")
-		}
-		frame := clientFrame(true, Binary, strings.Repeat("x", 6000))
-		p.write(append(frame, frame[:7]...))
-		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
-			t.Fatalf("got %d bytes and error %v", len(data), err)
-		}
-		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+// A write deadline is for what is sent under it: it does not end the connection over
+// a frame that was accepted before.
+func TestWriteCoalescing_and_a_write_deadline_that_has_passed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := play(t, pieces(burst(2, "question")))
+		c.ReceiveMessage()
+		if err := c.SendMessage(Text, []byte("waits")); err != nil {
 			t.Fatal(err)
 		}
-		if got := len(c.in.buf); got != readBufferSize {
-			t.Errorf("got a buffer of %d bytes, want %d", got, readBufferSize)
+		c.SetWriteDeadline(time.Now().Add(-time.Second))
+		if err := c.SendMessage(Ping, nil); err != nil && !isTimeout(err) || c.err() != nil {
+			t.Errorf("got error %v on a connection that ended with %v", err, c.err())
 		}
-		c.SetReadDeadline(time.Time{})
-		p.write(frame[7:])
-		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
-			t.Fatalf("got %d bytes and error %v", len(data), err)
+		c.SetWriteDeadline(time.Time{})
+		if err := c.SendMessage(Text, []byte("in time")); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(coalesceTime)
+		synctest.Wait()
+		var texts []string
+		for _, f := range s.frames(t) {
+			if f.Opcode == Text {
+				texts = append(texts, string(f.Payload))
+			}
+		}
+		if !slices.Equal(texts, []string{"waits", "in time"}) {
+			t.Errorf("got %q", texts)
 		}
 	})
-	t.Run("grows with what is there to read", func(t *testing.T) {
-		c, _ := play(t, pieces(burst(60, strings.Repeat("x", 1000))))
-		largest := 0
-		for range 60 {
-			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
-				t.Fatalf("got %d bytes and error %v", len(data), err)
-			}
-			largest = max(largest, len(c.in.buf))
-		}
-		if largest != largeReadBufferSize {
-			t.Errorf("got a buffer of %d bytes, want %d", largest, largeReadBufferSize)
-		}
-	})
-	t.Run("what came with the handshake fits any size", func(t *testing.T) {
-		wire := burst(9, strings.Repeat("x", 1000))
-		server, client := net.Pipe()
-		defer client.Close()
-		c := newConn(server, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
-		for range 9 {
-			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
-				t.Fatalf("got %d bytes and error %v", len(data), err)
-			}
-		}
-		client.Close()
-		c.ReceiveMessage()
-		c.Close(StatusNormalClosure, "")
-	})
-}
-
-func TestWholeFrame(t *testing.T) {
-	for _, size := range []int{0, 1, 125, 126, 1000, 65535} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			frame := clientFrame(true, Binary, strings.Repeat("x", size))
-			for n := range len(frame) {
-				if _, end := wholeFrame(frame[:n]); end > 0 {
-					t.Fatalf("%d of %d bytes are a whole frame", n, len(frame))
-				}
-			}
-			if _, end := wholeFrame(append(frame, 0)); end != len(frame) {
-				t.Error("a whole frame is none")
-			}
-		})
-	}
-	none := map[string]string{
-		"unmasked":                     "\x82\x00\x00\x00\x00\x00\x00",
-		"5 bytes, in 16 bits":          "\x82\xFE\x00\x05abcdhello",
-		"5 bytes, in 64 bits":          "\x82\xFF\x00\x00\x00\x00\x00\x00\x00\x05abcdhello",
-		"more than there is":           "\x82\x86abcdhello",
-		"more than there is by a byte": "\x82\xFE\x01\x00abcd" + strings.Repeat("x", 255),
-	}
-	for name, b := range none {
-		t.Run(name, func(t *testing.T) {
-			if start, end := wholeFrame([]byte(b)); start != 0 || end != 0 {
-				t.Errorf("got a payload from %d to %d, want none", start, end)
-			}
-		})
-	}
-}
-
-// BenchmarkWriteCoalescing is what the waiting buys, with 32 messages of 16 bytes at
-// a time.
-func BenchmarkWriteCoalescing(b *testing.B) {
-	for _, on := range []bool{true, false} {
-		b.Run(fmt.Sprint(on), func(b *testing.B) {
-			benchmarkBursts(b, 16, serve(b, appendEcho, WriteCoalescing(on)))
-		})
-	}
-}
-
-// BenchmarkReadBuffer is what the larger one buys, with 32 messages of 1 KiB at a time.
-func BenchmarkReadBuffer(b *testing.B) {
-	for _, large := range []bool{true, false} {
-		b.Run(fmt.Sprint(large), func(b *testing.B) {
-			benchmarkBursts(b, 1024, serve(b, func(c *Conn) error {
-				var buf []byte
-				for {
-					c.in.bulk = c.in.bulk && large
-					op, data, err := c.AppendMessage(buf[:0])
-					if err != nil {
-						return err
-					}
-					buf = data
-					if err := c.SendMessage(op, data); err != nil {
-						return err
-					}
-				}
-			}))
-		})
-	}
-}
-
-// benchmarkBursts has an echo answer 32 messages that come over loopback at once.
-func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
-	const n = 32
-	p := dial(b, srv)
-	wire := burst(n, strings.Repeat("x", size))
-	answer := make([]byte, len(wire)-n*len(peerKey))
-	b.ReportAllocs()
-	for range b.N {
-		p.write(wire)
-		if _, err := io.ReadFull(p.br, answer); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
 }

@@ -1,0 +1,303 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// closeSends are the ways to send a close frame and to go on receiving.
+var closeSends = map[string]func(c *Conn) error{
+	"SendMessage": func(c *Conn) error { return c.SendMessage(Close, []byte(closeBody(4000, "my"))) },
+	"WriteFrame": func(c *Conn) error {
+		return c.WriteFrame(Frame{Header{Fin: true, Opcode: Close}, []byte(closeBody(4000, "my"))})
+	},
+}
+
+func TestSendMessage_Close(t *testing.T) {
+	for name, send := range closeSends {
+		t.Run(name, func(t *testing.T) {
+			c, p := dialConn(t)
+			if err := send(c); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.expectClose(4000); got != "my" {
+				t.Errorf("got reason %q, want my", got)
+			}
+			for _, name := range []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter"} {
+				wantError(t, everyMethod[name](c), net.ErrClosed)
+			}
+			if err := c.Context().Err(); err != nil {
+				t.Errorf("the connection has ended before the answer: %v", err)
+			}
+			p.write(join(clientFrame(true, Text, "on my way"), clientFrame(true, Ping, "unanswered"), clientFrame(true, Close, closeBody(4001, "your"))))
+			hangUp(p)
+			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
+				t.Errorf("got message %q, error %v, want what came before the answer", got, err)
+			}
+			_, _, err := c.ReceiveMessage()
+			wantAnswer(t, err, 4000, CloseError{4001, "your"})
+			wantSticky(t, c, err)
+			p.expectEOF()
+		})
+	}
+}
+
+// wantAnswer checks the end of a connection that was closed here with code and
+// answered with peer.
+func wantAnswer(t testing.TB, err error, code StatusCode, peer CloseError) {
+	t.Helper()
+	wantError(t, err, net.ErrClosed)
+	var got *CloseError
+	if !errors.As(err, &got) || *got != peer {
+		t.Errorf("got error %v, want one that carries the peer's %v", err, &peer)
+	}
+	if got := CloseStatus(err); got != code {
+		t.Errorf("got close status %v of %v, want what was sent: %v", got, err, code)
+	}
+}
+
+func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
+	waits := map[string]HandlerFunc{"receiving": receiveAll, "idle": idle, "waiting for the context": idle}
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, CloseTimeout(40*time.Second))
+				w := witnessed(p, true)
+				done := serveConn(c, func(c *Conn) error {
+					c.SendMessage(Close, []byte(closeBody(4000, "")))
+					return wait(c)
+				})
+				err := <-done
+				took(t, "the end", w.start, 40*time.Second)
+				wantError(t, err, ErrCloseTimeout)
+				wantSticky(t, c, c.err())
+				synctest.Wait()
+				w.expect("0s close 4000", "40s end")
+			})
+		})
+	}
+}
+
+// A lateConn takes its time to return from a write that has arrived.
+type lateConn struct{ net.Conn }
+
+func (l lateConn) Write(b []byte) (int, error) {
+	defer time.Sleep(time.Second)
+	return l.Conn.Write(b)
+}
+
+func TestSendMessage_Close_is_first_even_if_the_answer_overtakes_the_write(t *testing.T) {
+	for name, send := range closeSends {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t)
+				c.conn = lateConn{c.conn}
+				received := make(chan error)
+				go func() { received <- receiveAll(c) }()
+				go func() {
+					p.expectClose(4000)
+					p.send(Close, closeBody(4001, "your"))
+				}()
+				if err := send(c); err != nil {
+					t.Errorf("sending: got error %v, want none", err)
+				}
+				wantAnswer(t, <-received, 4000, CloseError{4001, "your"})
+				c.Close(4000, "")
+			})
+		})
+	}
+}
+
+// The watchdog looks for the answer before it gives the peer up.
+func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, false)
+		c.SendMessage(Close, []byte(closeBody(4000, "")))
+		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, "your"))) })
+		<-c.Context().Done()
+		wantAnswer(t, c.err(), 4000, CloseError{4001, "your"})
+		c.Close(4000, "")
+	})
+}
+
+func TestSendMessage_Close_then_Close(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t)
+		w := witnessed(p, false)
+		c.SendMessage(Close, []byte(closeBody(4000, "")))
+		time.AfterFunc(2*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		if err := c.Close(4001, ""); err != nil {
+			t.Errorf("got error %v, want none", err)
+		}
+		synctest.Wait()
+		w.expect("0s close 4000", "2s end")
+	})
+}
+
+func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
+	ends := map[string]HandlerFunc{
+		"Close with another code":     func(c *Conn) error { return c.Close(StatusNormalClosure, "") },
+		"an end of fn":                noop,
+		"a CloseError of fn":          func(*Conn) error { return &CloseError{Code: 4002} },
+		"another error of fn":         func(*Conn) error { return errSecret },
+		"a panic of fn":               func(*Conn) error { panic(http.ErrAbortHandler) },
+		"the peer's answer, received": receiveAll,
+	}
+	for how, send := range closeSends {
+		for name, fn := range ends {
+			t.Run(how+" and then "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := pipe(t, OnError(func(*Conn, error) {}))
+					w := witnessed(p, false)
+					time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, ""))) })
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						defer func() { recover() }()
+						c.serve(func(c *Conn) error {
+							if err := send(c); err != nil {
+								t.Error(err)
+							}
+							return fn(c)
+						})
+					}()
+					<-done
+					if got := CloseStatus(c.err()); got != 4000 {
+						t.Errorf("got end %v with status %v, want 4000, which was sent", c.err(), got)
+					}
+					wantError(t, c.err(), net.ErrClosed)
+					synctest.Wait()
+					w.expect("0s close 4000", "1s end")
+				})
+			})
+		}
+	}
+}
+
+// Run with -race. The first close frame is the one that counts.
+func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
+	for range 200 {
+		c, p := pipe(t, PingInterval(0))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for code := StatusCode(4000); c.WriteFrame(plain(Header{Fin: true, Opcode: Close}, closeBody(code, ""))) == nil; code++ {
+			}
+		})
+		wg.Go(func() { io.Copy(io.Discard, p.conn) })
+		wg.Go(func() { p.conn.Write(clientFrame(true, Close, closeBody(3000, ""))) })
+		err := receiveAll(c)
+		if got := CloseStatus(err); got != 4000 && (got != 3000 || errors.Is(err, net.ErrClosed)) {
+			t.Errorf("got error %v with status %v, want that of the first close frame", err, got)
+		}
+		c.Close(StatusNormalClosure, "")
+		p.conn.Close()
+		wg.Wait()
+	}
+}
+
+// The wire has four bits for an opcode.
+func TestWriteFrame_close_is_what_the_peer_takes_for_one(t *testing.T) {
+	body := closeBody(4000, "bye")
+	masked := plain(Header{Fin: true, Opcode: Close, Masked: true, MaskKey: peerKey}, body)
+	Mask(masked.Payload, peerKey, 0)
+	for name, f := range map[string]Frame{
+		"close":                       plain(Header{Fin: true, Opcode: Close}, body),
+		"opcode 0x18":                 plain(Header{Fin: true, Opcode: 0x18}, body),
+		"opcode 0xf8, reserved bits":  plain(Header{Fin: true, RSV1: true, Opcode: 0xf8}, body),
+		"unfinished close":            plain(Header{Opcode: Close}, body),
+		"close that is masked itself": masked,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, s := play(t, nil)
+			w := openWriter(t, c, Text)
+			if err := c.WriteFrame(f); err != nil {
+				t.Fatal(err)
+			}
+			wire := bytes.Join(s.writes, nil)
+			if wire[0]&0x0f != byte(Close) {
+				t.Fatalf("got %x, want a close frame", wire)
+			}
+			_, writeErr := w.Write(nil)
+			for _, err := range []error{c.SendMessage(Text, nil), c.SendMessage(Close, nil), writeErr} {
+				wantError(t, err, net.ErrClosed)
+				if got := CloseStatus(err); got != 4000 {
+					t.Errorf("got error %v with status %v, want 4000", err, got)
+				}
+			}
+			c.Close(StatusNormalClosure, "")
+			if got := bytes.Join(s.writes, nil); !bytes.Equal(got, wire) {
+				t.Errorf("got %x on the wire, want nothing behind %x", got, wire)
+			}
+		})
+	}
+}
+
+// A slowConn returns from a write long after its bytes are at the peer.
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	time.Sleep(time.Second)
+	return n, err
+}
+
+func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
+	for name, send := range map[string]func(c *Conn, body string) error{
+		"SendMessage": func(c *Conn, body string) error { return c.SendMessage(Close, []byte(body)) },
+		"WriteFrame": func(c *Conn, body string) error {
+			return c.WriteFrame(Frame{Header{Fin: true, Opcode: Close}, []byte(body)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+				c.conn = slowConn{c.conn}
+				received := make(chan error)
+				go func() { received <- receiveAll(c) }()
+				go func() {
+					p.expectClose(4000)
+					p.send(Close, closeBody(StatusNormalClosure, ""))
+				}()
+				if err := send(c, closeBody(4000, "")); err != nil {
+					t.Error(err)
+				}
+				err := <-received
+				wantError(t, err, net.ErrClosed)
+				if got := CloseStatus(err); got != 4000 {
+					t.Errorf("got close status %v, want 4000", got)
+				}
+			})
+		})
+	}
+}
+
+func TestSendMessage_nothing_follows_a_close(t *testing.T) {
+	c, s := play(t, pieces(clientFrame(true, Ping, "p"), clientFrame(true, Text, "still"), clientFrame(true, Close, closeBody(StatusGoingAway, ""))))
+	w := openWriter(t, c, Text)
+	body := closeBody(4000, "bye")
+	if err := c.SendMessage(Close, []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	_, openErr := c.MessageWriter(Text)
+	_, writeErr := w.Write(nil)
+	for _, err := range []error{c.SendMessage(Text, nil), c.SendMessage(Ping, nil), c.SendMessage(Close, nil), openErr, writeErr, w.Close()} {
+		wantError(t, err, net.ErrClosed)
+		if got := CloseStatus(err); got != 4000 {
+			t.Errorf("got close status %v, want 4000", got)
+		}
+	}
+	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "still" {
+		t.Errorf("got %q and error %v, want what the peer sent before its close", data, err)
+	}
+	_, _, err := c.ReceiveMessage()
+	wantError(t, err, net.ErrClosed)
+	s.wantSent(t, sent{true, Close, body})
+}

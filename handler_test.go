@@ -1,0 +1,398 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+var errSecret = errors.New("the password is 1234")
+
+// answerClose is the peer's part when the server closes.
+func answerClose(code StatusCode, reason string) func(p *peer) {
+	return func(p *peer) {
+		p.t.Helper()
+		if got := p.expectClose(code); got != reason {
+			p.t.Errorf("got close reason %q, want %q", got, reason)
+		}
+		p.send(Close, closeBody(StatusNormalClosure, ""))
+		hangUp(p)
+		p.expectEOF()
+	}
+}
+
+// leave makes a peer that closes with code and gets it back.
+func leave(code StatusCode) func(p *peer) {
+	return func(p *peer) {
+		p.t.Helper()
+		p.send(Close, closeBody(code, "I must go"))
+		p.expectClose(code)
+		hangUp(p)
+		p.expectEOF()
+	}
+}
+
+// disturb makes a peer that sends bytes which break a rule.
+func disturb(code StatusCode, b ...byte) func(p *peer) {
+	return func(p *peer) {
+		p.t.Helper()
+		p.write(b)
+		p.expectClose(code)
+		hangUp(p)
+		p.expectEOF()
+	}
+}
+
+// handlerEnds is every way in which a HandlerFunc can end: what the peer sees of
+// it, and what OnError is told by default and with PropagateCommonErrors ("" for
+// nothing).
+var handlerEnds = []struct {
+	name     string
+	fn       HandlerFunc
+	peer     func(p *peer)
+	reported string
+	common   string
+}{
+	{name: "nil closes with 1000", fn: noop, peer: answerClose(1000, "")},
+	{name: "CloseError closes with its code and reason",
+		fn:   func(*Conn) error { return &CloseError{4321, "enough"} },
+		peer: answerClose(4321, "enough")},
+	{name: "CloseError, wrapped, closes with its code and reason",
+		fn:   func(*Conn) error { return fmt.Errorf("after lunch: %w", &CloseError{StatusGoingAway, "siesta"}) },
+		peer: answerClose(1001, "siesta")},
+	{name: "CloseError 1005 closes without a code",
+		fn:   func(*Conn) error { return &CloseError{Code: StatusNoStatusReceived} },
+		peer: answerClose(1005, "")},
+	{name: "CloseError 1006 must not be sent",
+		fn:   func(*Conn) error { return &CloseError{Code: StatusAbnormalClosure} },
+		peer: answerClose(1011, ""), reported: "1006"},
+	{name: "CloseError without a code must not be sent",
+		fn:   func(*Conn) error { return &CloseError{} },
+		peer: answerClose(1011, ""), reported: "close code 0"},
+	{name: "CloseError with a reason that is too long",
+		fn:   func(*Conn) error { return &CloseError{4000, strings.Repeat("x", 124)} },
+		peer: answerClose(1011, ""), reported: "124 bytes"},
+	{name: "CloseError with a reason that is not UTF-8",
+		fn:   func(*Conn) error { return &CloseError{4000, "\xff"} },
+		peer: answerClose(1011, ""), reported: "UTF-8"},
+	{name: "another error closes with 1011 and keeps its text",
+		fn:   func(*Conn) error { return errSecret },
+		peer: answerClose(1011, ""), reported: "1234"},
+	{name: "io.EOF of something else is another error",
+		fn:   func(*Conn) error { return fmt.Errorf("reading a file: %w", io.EOF) },
+		peer: answerClose(1011, ""), reported: "reading a file"},
+	{name: "what was refused to be sent is another error",
+		fn:   func(c *Conn) error { return c.SendMessage(Text, []byte("\xff")) },
+		peer: answerClose(1011, ""), reported: "UTF-8"},
+	{name: "the peer closed with 1000", fn: receiveAll, peer: leave(1000), common: "1000"},
+	{name: "the peer closed with 4001", fn: receiveAll, peer: leave(4001), common: "I must go"},
+	{name: "the peer's close, wrapped",
+		fn:   func(c *Conn) error { return fmt.Errorf("chatting: %w", receiveAll(c)) },
+		peer: leave(4001), common: "chatting"},
+	{name: "the peer's close, swallowed",
+		fn:   func(c *Conn) error { receiveAll(c); return nil },
+		peer: leave(4001)},
+	{name: "the peer closed, and fn fails for another reason",
+		fn:   func(c *Conn) error { receiveAll(c); return errSecret },
+		peer: leave(4001), reported: "1234"},
+	{name: "the peer closed, and fn wants another code",
+		fn:   func(c *Conn) error { receiveAll(c); return &CloseError{Code: 4002} },
+		peer: leave(4001), common: "4002"},
+	{name: "the peer's close seen through Context", fn: func(c *Conn) error {
+		go receiveAll(c)
+		<-c.Context().Done()
+		return c.Context().Err()
+	}, peer: leave(1000), common: "canceled"},
+	{name: "the peer broke a rule", fn: receiveAll, peer: disturb(1002, 0x81, 0x00), common: "unmasked"},
+	{name: "the peer sent text that is none", fn: receiveAll, peer: disturb(1007, 0x81, 0x81, 0, 0, 0, 0, 0xff), common: "UTF-8"},
+	{name: "the peer sent too much", fn: receiveAll, peer: disturb(1009, 0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), common: "MaxFrameSize"},
+	{name: "the peer hung up", fn: receiveAll, peer: hangUp, common: "unexpected EOF"},
+	{name: "the peer reset the connection", fn: receiveAll, peer: reset, common: "reset"},
+	{name: "closed by fn, and nil",
+		fn:   func(c *Conn) error { return c.Close(4000, "my way") },
+		peer: answerClose(4000, "my way")},
+	{name: "closed by fn, and an error of afterwards",
+		fn:   func(c *Conn) error { c.Close(4000, "my way"); return c.SendMessage(Text, nil) },
+		peer: answerClose(4000, "my way"), common: "closed here"},
+	{name: "close frame sent by fn, and nil",
+		fn:   func(c *Conn) error { return c.SendMessage(Close, []byte(closeBody(4000, "my way"))) },
+		peer: answerClose(4000, "my way")},
+	{name: "close frame sent by fn, and an error of afterwards", fn: func(c *Conn) error {
+		c.SendMessage(Close, []byte(closeBody(4000, "my way")))
+		return c.SendMessage(Text, nil)
+	}, peer: answerClose(4000, "my way"), common: "closed here"},
+	{name: "close frame sent by fn, and its answer",
+		fn:   func(c *Conn) error { c.SendMessage(Close, nil); return receiveAll(c) },
+		peer: answerClose(1005, ""), common: "closed here"},
+	{name: "panic", fn: func(*Conn) error { panic(errSecret) }, peer: answerClose(1011, ""), reported: "1234"},
+	{name: "panic after the end",
+		fn:   func(c *Conn) error { panic(receiveAll(c)) },
+		peer: leave(1000), reported: "panicked"},
+	{name: "panic(http.ErrAbortHandler)", fn: func(*Conn) error { panic(http.ErrAbortHandler) }, peer: answerClose(1011, "")},
+	{name: "runtime.Goexit", fn: func(*Conn) error { runtime.Goexit(); return nil }, peer: answerClose(1011, "")},
+}
+
+func TestHandle_closes_as_fn_ends(t *testing.T) {
+	handles := map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent}
+	for name, handle := range handles {
+		for _, propagate := range []bool{false, true} {
+			for _, tt := range handlerEnds {
+				want := tt.reported
+				if propagate && want == "" {
+					want = tt.common
+				}
+				t.Run(fmt.Sprintf("%s/propagate=%t/%s", name, propagate, tt.name), func(t *testing.T) {
+					got := reports(t, handle, tt.fn, tt.peer, PropagateCommonErrors(propagate))
+					wantReport(t, got, want)
+				})
+			}
+		}
+	}
+}
+
+// reports runs fn against peer and returns what OnError was told.
+func reports(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
+	var got []error
+	onError := OnError(func(c *Conn, err error) {
+		if c.err() == nil {
+			t.Errorf("OnError was called on an open connection, with %v", err)
+		}
+		got = append(got, err)
+	})
+	h := handle(fn, append(opts, onError)...)
+	over := make(chan struct{})
+	p := dial(t, serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(over)
+		h.ServeHTTP(w, r)
+	})))
+	peer(p)
+	await(t, over)
+	return got
+}
+
+func wantReport(t *testing.T, got []error, want string) {
+	t.Helper()
+	if want == "" {
+		if len(got) > 0 {
+			t.Errorf("reported %v, want nothing", got)
+		}
+		return
+	}
+	if len(got) != 1 || !strings.Contains(got[0].Error(), want) {
+		t.Errorf("reported %v, want one error with %q", got, want)
+	}
+}
+
+func TestHandle_reports_what_the_close_of_nil_ends_with(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []error
+		c, p := pipe(t, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
+		done := serveConn(c, noop)
+		p.expectClose(StatusNormalClosure)
+		<-done
+		wantReport(t, got, "within CloseTimeout 5s")
+	})
+}
+
+// lines is a log that can be waited for.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// serveLogged runs fn behind a server that logs to lines, and to over when the
+// handler has returned.
+func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged lines, over <-chan struct{}) {
+	logged = make(lines, 16)
+	ended := make(chan struct{})
+	h := Handle(fn)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		h.ServeHTTP(w, r)
+	}))
+	srv.Config.ErrorLog = log.New(logged, "", 0)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return dial(t, srv), logged, ended
+}
+
+func TestHandle_logs_to_the_server_by_default(t *testing.T) {
+	p, logged, over := serveLogged(t, func(*Conn) error { return errSecret })
+	answerClose(1011, "")(p)
+	await(t, over)
+	want := fmt.Sprintf("websocket: handler of \"/\" for %v: %v\n", p.conn.LocalAddr(), errSecret)
+	if got := await(t, logged); got != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+}
+
+func TestHandle_logs_no_common_end(t *testing.T) {
+	p, logged, over := serveLogged(t, receiveAll)
+	leave(4001)(p)
+	await(t, over)
+	if len(logged) > 0 {
+		t.Errorf("logged %q, want nothing", <-logged)
+	}
+}
+
+func panickingHandler(*Conn) error { panic("of all things") }
+
+// The first line is net/http's, so there is none by this package.
+func TestHandle_leaves_a_panic_to_net_http_with_its_stack(t *testing.T) {
+	p, logged, over := serveLogged(t, panickingHandler)
+	answerClose(1011, "")(p)
+	await(t, over)
+	got := await(t, logged)
+	for _, want := range []string{"http: panic serving " + p.conn.LocalAddr().String(), "of all things", "panickingHandler"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("logged %q, want it to contain %q", got, want)
+		}
+	}
+}
+
+func TestHandle_logs_without_a_server_log(t *testing.T) {
+	var out bytes.Buffer
+	log.SetOutput(&out)
+	defer log.SetOutput(os.Stderr)
+	c, p := pipe(t)
+	done := serveConn(c, func(*Conn) error { return errSecret })
+	p.expectClose(StatusInternalError)
+	p.send(Close, "")
+	await(t, done)
+	if !strings.Contains(out.String(), errSecret.Error()) {
+		t.Errorf("logged %q, want it to contain %q", out.String(), errSecret)
+	}
+}
+
+func TestHandle_leaves_a_refused_request_alone(t *testing.T) {
+	h := Handle(func(*Conn) error { t.Error("fn was called"); return nil })
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != http.StatusUpgradeRequired {
+		t.Errorf("got status %d, want 426", w.Code)
+	}
+}
+
+// The methods of a Conn that fn gave away must not hang or panic later on.
+func TestHandle_leaves_a_closed_Conn_behind(t *testing.T) {
+	conns := make(chan *Conn, 1)
+	p := dial(t, serve(t, func(c *Conn) error { conns <- c; return nil }))
+	answerClose(StatusNormalClosure, "")(p)
+	c := await(t, conns)
+	c.Close(StatusNormalClosure, "")
+	wantError(t, c.err(), net.ErrClosed)
+	wantSticky(t, c, c.err())
+}
+
+// A panickyError is one of a user whose methods have a bug.
+type panickyError struct{ method string }
+
+func (e panickyError) Error() string { return "panics in " + e.method }
+
+func (e panickyError) Is(error) bool {
+	if e.method == "Is" {
+		panic(e)
+	}
+	return false
+}
+
+func (e panickyError) As(any) bool {
+	if e.method == "As" {
+		panic(e)
+	}
+	return false
+}
+
+// Whatever fn returns, the peer is told, the socket is closed when the handler
+// returns, and a panic goes on.
+func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
+	returns := func(err error) HandlerFunc { return func(*Conn) error { return err } }
+	andThen := func(err error) HandlerFunc { return func(c *Conn) error { receiveAll(c); return err } }
+	var none *CloseError
+	tests := []struct {
+		name     string
+		fn       HandlerFunc
+		peer     []byte // what it sends
+		panics   any
+		reported string
+		wire     []string
+	}{
+		{"a nil *CloseError", returns(none), nil, nil, "nil *CloseError", []string{"0s close 1011", "5s end"}},
+		{"a nil *CloseError, wrapped", returns(fmt.Errorf("late: %w", none)), nil, nil, "late", []string{"0s close 1011", "5s end"}},
+		{"a nil *CloseError when the peer has closed", andThen(none), clientFrame(true, Close, closeBody(4000, "")), nil,
+			"nil *CloseError", []string{"0s close 4000", "0s end"}},
+		{"a panic in As", returns(panickyError{"As"}), nil, panickyError{"As"}, "panics in As", []string{"0s close 1011", "5s end"}},
+		{"a panic in Is", andThen(panickyError{"Is"}), clientFrame(true, Close, closeBody(4000, "")), panickyError{"Is"},
+			"panics in Is", []string{"0s close 4000", "0s end"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got []error
+				c, p := pipe(t, OnError(func(_ *Conn, err error) { got = append(got, err) }))
+				w := witnessed(p, false)
+				if tt.peer != nil {
+					w.send(tt.peer)
+				}
+				panicked := make(chan any)
+				go func() {
+					defer func() { panicked <- recover() }()
+					c.serve(tt.fn)
+				}()
+				if v := <-panicked; v != tt.panics {
+					t.Errorf("got panic %v, want %v", v, tt.panics)
+				}
+				wantGone(t, c)
+				wantReport(t, got, tt.reported)
+				synctest.Wait()
+				w.expect(tt.wire...)
+			})
+		})
+	}
+}
+
+// An endingError is a *CloseError that cannot be sent, and while the handler is
+// told so the connection ends.
+type endingError struct{ end func() }
+
+func (endingError) Error() string { return "ends" }
+
+func (e endingError) As(target any) bool {
+	own, ok := target.(**CloseError)
+	if ok {
+		e.end()
+		*own = &CloseError{Code: StatusAbnormalClosure}
+	}
+	return ok
+}
+
+func TestHandle_waits_for_an_end_that_comes_with_a_close_that_must_not_be_sent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := pipe(t, OnError(func(*Conn, error) {}))
+		w := witnessed(p, false)
+		go receiveAll(c)
+		done := serveConn(c, func(c *Conn) error {
+			return endingError{func() {
+				w.send([]byte{0x81, 0x00})
+				<-c.Context().Done()
+			}}
+		})
+		<-done
+		wantGone(t, c)
+		took(t, "the handler", w.start, lingerTime)
+		synctest.Wait()
+		w.expect("0s close 1002", "1s end")
+	})
+}

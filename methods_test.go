@@ -1,0 +1,217 @@
+package websocket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// everyMethod is every method that an ended connection has an error for.
+var everyMethod = map[string]func(c *Conn) error{
+	"ReceiveMessage":    func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
+	"AppendMessage":     func(c *Conn) error { _, _, err := c.AppendMessage(nil); return err },
+	"MessageReader":     func(c *Conn) error { _, _, err := c.MessageReader(); return err },
+	"Messages":          messagesErr,
+	"ReceiveJSON":       func(c *Conn) error { return c.ReceiveJSON(new(any)) },
+	"ReadFrame":         func(c *Conn) error { _, err := c.ReadFrame(); return err },
+	"ReceiveFragments":  func(c *Conn) error { _, err := c.ReceiveFragments(); return err },
+	"SendMessage/Text":  func(c *Conn) error { return c.SendMessage(Text, nil) },
+	"SendMessage/Ping":  func(c *Conn) error { return c.SendMessage(Ping, nil) },
+	"SendMessage/Close": func(c *Conn) error { return c.SendMessage(Close, nil) },
+	"SendJSON":          func(c *Conn) error { return c.SendJSON(1) },
+	"MessageWriter":     func(c *Conn) error { _, err := c.MessageWriter(Text); return err },
+	"WriteFrame":        func(c *Conn) error { return c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Text}}) },
+	"SetReadDeadline":   func(c *Conn) error { return c.SetReadDeadline(time.Time{}) },
+	"SetWriteDeadline":  func(c *Conn) error { return c.SetWriteDeadline(time.Time{}) },
+	"Close":             func(c *Conn) error { return c.Close(StatusNormalClosure, "") },
+	"Context":           func(c *Conn) error { return context.Cause(c.Context()) },
+}
+
+// receiving are the methods of everyMethod that wait for the peer.
+var receiving = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
+
+// framing are those that a HandleConcurrent has not.
+var framing = []string{"ReadFrame", "ReceiveFragments"}
+
+// sending are the methods of everyMethod that send.
+var sending = []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter", "WriteFrame"}
+
+func messagesErr(c *Conn) error {
+	for _, err := range c.Messages() {
+		if err != nil {
+			return err
+		}
+	}
+	return errors.New("Messages ended without an error")
+}
+
+// wantSticky checks that every method returns the one error, again and again.
+func wantSticky(t testing.TB, c *Conn, want error) {
+	t.Helper()
+	for range 2 {
+		for name, call := range everyMethod {
+			if c.inbox != nil && slices.Contains(framing, name) {
+				continue
+			}
+			got := call(c)
+			if sending, ok := got.(cutOffError); ok {
+				got = sending.error // only senders are told of a deadline
+			}
+			if got != want || got == nil {
+				t.Errorf("%s: got error %v, want the sticky one: %v", name, got, want)
+			}
+		}
+	}
+}
+
+// reading are the ways to receive one message, or frame.
+var reading = map[string]func(c *Conn) (string, error){
+	"ReceiveMessage": func(c *Conn) (string, error) { _, b, err := c.ReceiveMessage(); return string(b), err },
+	"AppendMessage":  func(c *Conn) (string, error) { _, b, err := c.AppendMessage(nil); return string(b), err },
+	"AppendMessage behind something": func(c *Conn) (string, error) {
+		_, b, err := c.AppendMessage([]byte("x"))
+		return strings.TrimPrefix(string(b), "x"), err
+	},
+	"MessageReader": func(c *Conn) (string, error) {
+		_, r, err := c.MessageReader()
+		if err != nil {
+			return "", err
+		}
+		b, err := io.ReadAll(r)
+		return string(b), err
+	},
+	"Messages": func(c *Conn) (string, error) {
+		for m, err := range c.Messages() {
+			return string(m.Data), err
+		}
+		return "", errors.New("Messages yielded nothing")
+	},
+	"ReceiveFragments": func(c *Conn) (string, error) {
+		frames, err := c.ReceiveFragments()
+		if err != nil {
+			return "", err
+		}
+		_, b, err := ProcessFragments(frames)
+		return string(b), err
+	},
+	"ReadFrame": func(c *Conn) (string, error) { f, err := c.ReadFrame(); return string(f.Payload), err },
+}
+
+// A receiveFunc receives one message in one of the ways there are. Deadlines that
+// expire on the way are counted, and it goes on.
+type receiveFunc func(c *Conn, expired *int) (Opcode, []byte, error)
+
+type namedReceiver struct {
+	name    string
+	receive receiveFunc
+}
+
+// rawReceiver is the way in which only the rules for headers hold.
+var rawReceiver = namedReceiver{"ReadFrame", viaReadFrame}
+
+// receivers are the ways in which all rules hold.
+var receivers = []namedReceiver{
+	{"ReceiveMessage", viaReceiveMessage},
+	{"AppendMessage", viaAppendMessage},
+	{"MessageReader", viaMessageReader},
+	{"ReceiveFragments", viaReceiveFragments},
+}
+
+func persist(expired *int, try func() error) error {
+	for {
+		err := try()
+		if !isTimeout(err) {
+			return err
+		}
+		*expired++
+	}
+}
+
+func viaReceiveMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
+	err = persist(expired, func() error {
+		op, data, err = c.ReceiveMessage()
+		return err
+	})
+	return op, data, err
+}
+
+func viaAppendMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
+	dst := append(make([]byte, 0, 100), "before:"...)
+	err = persist(expired, func() error {
+		op, data, err = c.AppendMessage(dst)
+		if err != nil && (string(data) != "before:" || &data[0] != &dst[0]) {
+			return fmt.Errorf("AppendMessage returned dst as %q together with error %w", data, err)
+		}
+		return err
+	})
+	data, ok := bytes.CutPrefix(data, []byte("before:"))
+	if !ok {
+		return 0, nil, errors.New("AppendMessage changed what was in dst")
+	}
+	return op, data, err
+}
+
+func viaMessageReader(c *Conn, expired *int) (op Opcode, data []byte, err error) {
+	var r io.Reader
+	err = persist(expired, func() error {
+		op, r, err = c.MessageReader()
+		return err
+	})
+	if err != nil {
+		return op, nil, err
+	}
+	p := make([]byte, 100)
+	for {
+		var n int
+		err := persist(expired, func() error {
+			n, err = r.Read(p)
+			return err
+		})
+		data = append(data, p[:n]...)
+		if err == io.EOF {
+			return op, data, nil
+		}
+		if err != nil {
+			return op, nil, err
+		}
+	}
+}
+
+func viaReceiveFragments(c *Conn, expired *int) (Opcode, []byte, error) {
+	var frames []Frame
+	err := persist(expired, func() (err error) {
+		frames, err = c.ReceiveFragments()
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return ProcessFragments(frames)
+}
+
+// viaReadFrame is a reader of messages on the low level; it checks no rules.
+func viaReadFrame(c *Conn, expired *int) (Opcode, []byte, error) {
+	var frames []Frame
+	for {
+		var f Frame
+		err := persist(expired, func() (err error) {
+			f, err = c.ReadFrame()
+			return err
+		})
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case f.Opcode.IsControl():
+			continue
+		}
+		if frames = append(frames, f); f.Fin {
+			return ProcessFragments(frames)
+		}
+	}
+}

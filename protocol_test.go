@@ -1,0 +1,454 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+type violation struct {
+	name    string
+	wire    []byte
+	is      error
+	code    StatusCode
+	section string
+}
+
+// violations are all that a client can do wrong on the level of frames.
+func violations() []violation {
+	hello := clientFrame(true, Text, "Hello")
+	begun := clientFrame(false, Text, "Hel")
+	list := []violation{
+		{name: "rejects unmasked frame", wire: unhex("81 05 48656c6c6f"), section: "5.1"},
+		{name: "rejects unmasked empty frame", wire: unhex("82 00"), section: "5.1"},
+		{name: "rejects unmasked ping", wire: unhex("89 00"), section: "5.1"},
+		{name: "rejects unmasked close", wire: unhex("88 02 03e8"), section: "5.1"},
+		{name: "rejects unmasked continuation", wire: join(begun, unhex("80 02 6c6f")), section: "5.1"},
+		{name: "rejects fragmented ping", wire: clientFrame(false, Ping, "x"), section: "5.5"},
+		{name: "rejects fragmented pong", wire: clientFrame(false, Pong, ""), section: "5.5"},
+		{name: "rejects fragmented close", wire: clientFrame(false, Close, "\x03\xe8"), section: "5.5"},
+		{name: "rejects ping over 125 bytes", wire: headerOf(true, Ping, 126), section: "5.5"},
+		{name: "rejects pong over 125 bytes", wire: headerOf(true, Pong, 126), section: "5.5"},
+		{name: "rejects close over 125 bytes", wire: headerOf(true, Close, 65536), section: "5.5"},
+		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
+		{name: "rejects continuation after a whole message", wire: join(hello, clientFrame(true, Continuation, "")), section: "5.4"},
+		{name: "rejects text inside a message", wire: join(begun, hello), section: "5.4"},
+		{name: "rejects binary inside a message", wire: join(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
+		{name: "rejects 16-bit length 0", wire: unhex("82 fe 0000"), section: "5.2"},
+		{name: "rejects 16-bit length 125", wire: unhex("82 fe 007d"), section: "5.2"},
+		{name: "rejects 64-bit length 65535", wire: unhex("82 ff 000000000000ffff"), section: "5.2"},
+		{name: "rejects 64-bit length at its sixth zero", wire: unhex("82 ff 000000000000"), section: "5.2"},
+		{name: "rejects 64-bit length with the top bit", wire: unhex("82 ff 8000000000000000"), section: "5.2"},
+		{name: "rejects 64-bit length of -1", wire: unhex("82 ff ffffffffffffffff 37fa213d"), section: "5.2"},
+		{name: "rejects top bit of the length at its byte", wire: unhex("82 ff 80"), section: "5.2"},
+		{name: "rejects long length of a ping", wire: unhex("89 fe 0005 37fa213d 0000000000"), section: "5.2"},
+	}
+	for i, bits := range []byte{rsv1Bit, rsv2Bit, rsv3Bit, rsv1Bit | rsv2Bit | rsv3Bit} {
+		for name, wire := range map[string][]byte{
+			"text":         with(bits, hello),
+			"ping":         with(bits, clientFrame(true, Ping, "")),
+			"close":        with(bits, clientFrame(true, Close, "")),
+			"continuation": join(begun, with(bits, clientFrame(true, Continuation, "lo"))),
+		} {
+			list = append(list, violation{name: fmt.Sprintf("rejects RSV%d in %s", i+1, name), wire: wire, section: "5.2"})
+		}
+	}
+	for _, op := range []Opcode{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
+		list = append(list,
+			violation{name: fmt.Sprintf("rejects opcode %x", byte(op)), wire: clientFrame(true, op, "x"), is: ErrInvalidOpcode, section: "5.2"},
+			violation{name: fmt.Sprintf("rejects opcode %x inside a message", byte(op)), wire: join(begun, clientFrame(false, op, "")), is: ErrInvalidOpcode, section: "5.2"})
+	}
+	for i := range list {
+		list[i].code = StatusProtocolError
+		if list[i].is == nil {
+			list[i].is = ErrProtocol
+		}
+	}
+	return list
+}
+
+func TestReceiveMessage(t *testing.T) {
+	fn, results := result(echo)
+	srv := serve(t, fn)
+	bystander := dial(t, srv)
+	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
+	for _, v := range violations() {
+		for _, behind := range [][]byte{nil, flood} {
+			name := v.name
+			if behind != nil {
+				name += " in a flood"
+			}
+			t.Run(name, func(t *testing.T) {
+				p := dial(t, srv)
+				p.write(v.wire)
+				if behind != nil {
+					p.write(behind)
+				}
+				if strings.HasSuffix(v.name, "after a whole message") {
+					p.expect(Text, "Hello")
+				}
+				wantMention(t, p.expectClose(v.code), "section "+v.section)
+				p.expectEOF()
+				p.conn.Close()
+				err := await(t, results)
+				wantError(t, err, ErrProtocol, v.is)
+				wantMention(t, err.Error(), "RFC 6455 section "+v.section)
+				if got := CloseStatus(err); got != v.code {
+					t.Errorf("got close status %v, want %v", got, v.code)
+				}
+			})
+		}
+	}
+	checkBystander(bystander)
+}
+
+// TestReceivers holds every receiving method against every rule, without the
+// kernel.
+func TestReceivers(t *testing.T) {
+	for _, r := range receivers {
+		for _, v := range violations() {
+			t.Run(r.name+" "+v.name, func(t *testing.T) {
+				// What follows the bytes that break the rule must not be waited for.
+				c, s := play(t, pieces(v.wire, nil))
+				expired := 0
+				_, _, err := r.receive(c, &expired)
+				if strings.HasSuffix(v.name, "after a whole message") {
+					if err != nil {
+						t.Fatalf("the message before: %v", err)
+					}
+					_, _, err = r.receive(c, &expired)
+				}
+				wantError(t, err, ErrProtocol, v.is)
+				if expired > 0 {
+					t.Error("bytes behind the evidence were waited for")
+				}
+				wantFailed(t, s, v.code)
+				_, _, again := r.receive(c, &expired)
+				if again != err {
+					t.Errorf("the second call returned %v, want %v again", again, err)
+				}
+			})
+		}
+	}
+}
+
+// Every length of a UTF-8 sequence, and both ends of each range of it.
+const unicodeText = "a\x00\x7f \u0080\u07ff \u0800\ufffd\uffff \ud7ff\ue000 \U00010000\U0010ffff κόσμε – 𝄞"
+
+func TestReceiveMessage_text(t *testing.T) {
+	for _, r := range receivers {
+		check := func(t *testing.T, pieces [][]byte, want string) {
+			t.Helper()
+			c, _ := play(t, pieces)
+			var expired int
+			op, data, err := r.receive(c, &expired)
+			if err != nil || op != Text || string(data) != want {
+				t.Fatalf("got %v %s and error %v, want text %s", op, abbreviate(data), err, abbreviate([]byte(want)))
+			}
+		}
+		t.Run(r.name+" accepts characters split over fragments", func(t *testing.T) {
+			for i := range len(unicodeText) + 1 {
+				check(t, pieces(clientFrame(false, Text, unicodeText[:i]), clientFrame(true, Continuation, unicodeText[i:])), unicodeText)
+			}
+		})
+		t.Run(r.name+" accepts characters split over segments", func(t *testing.T) {
+			frame := clientFrame(true, Text, unicodeText)
+			for i := 1; i < len(frame); i++ {
+				check(t, pieces(frame[:i], frame[i:]), unicodeText)
+			}
+			check(t, oneByOne(frame), unicodeText)
+		})
+		t.Run(r.name+" accepts a fragment a byte with pings between", func(t *testing.T) {
+			wire := clientFrame(false, Text, "")
+			for i := range len(unicodeText) {
+				wire = join(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
+			}
+			wire = join(wire, clientFrame(true, Continuation, ""))
+			check(t, pieces(wire), unicodeText)
+			check(t, oneByOne(wire), unicodeText)
+		})
+		t.Run(r.name+" accepts a long text cut at odd places", func(t *testing.T) {
+			long := strings.Repeat(unicodeText, 3000)
+			check(t, slices.Collect(slices.Chunk(clientFrame(true, Text, long), 4097)), long)
+			check(t, pieces(clientFrame(false, Text, long[:70001]), clientFrame(true, Continuation, long[70001:])), long)
+		})
+		t.Run(r.name+" accepts empty text", func(t *testing.T) {
+			check(t, pieces(clientFrame(true, Text, "")), "")
+			check(t, pieces(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")), "")
+		})
+	}
+}
+
+// invalidTexts are valid up to their last byte, which no character can have there.
+var invalidTexts = []struct{ name, text string }{
+	{"lone tail byte", "a\x80"},
+	{"overlong of two bytes", "ab\xc0"},
+	{"overlong slash", "\xc1"},
+	{"overlong of three bytes", "\xe0\x9f"},
+	{"overlong of four bytes", "κ\xf0\x8f"},
+	{"surrogate", "κόσμε\xed\xa0"},
+	{"above U+10FFFF", "\xf4\x90"},
+	{"five bytes", "\xf8"},
+	{"no such byte", "0123456789012345678901234567890123456789\xff"},
+	{"character without its end", "𝄞\xf0\x9d\x84a"},
+	{"letter for a tail byte", "\xc3("},
+	{"new character inside another", "\xe2\x82\xc3"},
+}
+
+// wantInvalidText checks that the connection is failed with 1007, after exactly
+// so many deadlines that expired on text that might still have become valid.
+func wantInvalidText(t *testing.T, c *Conn, s *tape, receive receiveFunc, expiries int) {
+	t.Helper()
+	expired := 0
+	_, data, err := receive(c, &expired)
+	wantError(t, err, ErrInvalidUTF8)
+	if err == nil {
+		t.Fatalf("got text %s", abbreviate(data))
+	}
+	wantMention(t, err.Error(), "RFC 6455 section 8.1")
+	if expired != expiries {
+		t.Errorf("failed after %d deadlines, want %d", expired, expiries)
+	}
+	wantFailed(t, s, StatusInvalidPayload)
+}
+
+func TestReceiveMessage_invalid_text(t *testing.T) {
+	for _, r := range receivers {
+		for _, tt := range invalidTexts {
+			good, bad := len(tt.text)-1, len(tt.text)
+			// The frame promises more than ever comes.
+			frame := clientFrame(true, Text, tt.text+"the rest that never comes")
+			start := len(frame) - len("the rest that never comes") - bad
+			t.Run(r.name+" fails at the first bad byte of "+tt.name, func(t *testing.T) {
+				c, s := play(t, pieces(frame[:start+good], nil, nil, frame[start+good:start+bad], nil))
+				wantInvalidText(t, c, s, r.receive, 2)
+			})
+			t.Run(r.name+" fails across fragments at "+tt.name, func(t *testing.T) {
+				wire := clientFrame(false, Text, "")
+				for i := range good {
+					wire = join(wire, clientFrame(false, Continuation, tt.text[i:i+1]), clientFrame(true, Ping, ""))
+				}
+				last := clientFrame(true, Continuation, tt.text[good:]+"more")
+				c, s := play(t, pieces(wire, nil, last[:len(last)-len("more")], nil))
+				wantInvalidText(t, c, s, r.receive, 1)
+			})
+		}
+		for _, text := range []string{"\xc3", "a\xe2\x82", "κ\xf0\x9d\x84", strings.Repeat("x", 5000) + "\xf0"} {
+			t.Run(fmt.Sprintf("%s fails a text that ends with %x", r.name, text[max(0, len(text)-4):]), func(t *testing.T) {
+				c, s := play(t, pieces(clientFrame(true, Text, text), nil))
+				wantInvalidText(t, c, s, r.receive, 0)
+				c, s = play(t, pieces(clientFrame(false, Text, text), nil, clientFrame(true, Continuation, ""), nil))
+				wantInvalidText(t, c, s, r.receive, 1)
+			})
+		}
+	}
+}
+
+func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
+	fn, results := result(echo)
+	srv := serve(t, fn)
+	bystander := dial(t, srv)
+	for _, tt := range invalidTexts {
+		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
+			p := dial(t, srv)
+			frame := clientFrame(true, Text, tt.text+strings.Repeat("y", 100000))
+			p.write(frame[:len(frame)-100000])
+			wantMention(t, p.expectClose(StatusInvalidPayload), "section 8.1")
+			p.expectEOF()
+			p.conn.Close()
+			wantError(t, await(t, results), ErrInvalidUTF8)
+		})
+	}
+	checkBystander(bystander)
+}
+
+func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
+	for _, r := range receivers {
+		for _, tt := range invalidTexts {
+			c, _ := play(t, pieces(clientFrame(false, Binary, tt.text), clientFrame(true, Continuation, tt.text)))
+			var expired int
+			op, data, err := r.receive(c, &expired)
+			if err != nil || op != Binary || string(data) != tt.text+tt.text {
+				t.Errorf("%s: got %v %s and error %v, want binary %x twice", r.name, op, abbreviate(data), err, tt.text)
+			}
+		}
+	}
+}
+
+// fragmented is a message of n frames with the payload in the first.
+func fragmented(n int, payload string) []byte {
+	wire := clientFrame(n == 1, Binary, payload)
+	for i := 1; i < n; i++ {
+		wire = join(wire, clientFrame(i == n-1, Continuation, ""))
+	}
+	return wire
+}
+
+func TestLimits(t *testing.T) {
+	x := strings.Repeat("x", 1000)
+	tests := []struct {
+		name    string
+		opts    []Option
+		passes  []byte // exactly at the limit; and its size
+		size    int
+		wire    []byte // exceeds it with its last header
+		mention []string
+	}{
+		{"MaxFrameSize", []Option{MaxFrameSize(1000)},
+			clientFrame(true, Binary, x), 1000,
+			headerOf(true, Binary, 1001), []string{"frame of 1001 bytes", "MaxFrameSize 1000"}},
+		{"MaxFrameSize of a continuation", []Option{MaxFrameSize(1000)},
+			join(clientFrame(false, Binary, x), clientFrame(true, Continuation, x)), 2000,
+			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
+		{"default MaxFrameSize", nil,
+			clientFrame(true, Binary, strings.Repeat("x", 1<<20)), 1 << 20,
+			headerOf(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
+		{"largest length there is", nil,
+			clientFrame(true, Binary, x), 1000,
+			headerOf(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
+		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
+			clientFrame(true, Binary, x), 1000,
+			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
+		{"MaxMessageSize in one frame", []Option{MaxMessageSize(1000)},
+			clientFrame(true, Binary, x), 1000,
+			headerOf(true, Binary, 1001), []string{"message of 1001 bytes", "MaxMessageSize 1000"}},
+		{"MaxMessageSize over fragments", []Option{MaxMessageSize(2000)},
+			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(true, Continuation, "")), 2000,
+			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), headerOf(false, Continuation, 1)),
+			[]string{"message of 2001 bytes", "MaxMessageSize 2000"}},
+		{"MaxFragments", []Option{MaxFragments(3)},
+			fragmented(3, x), 1000,
+			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), headerOf(true, Continuation, 5)),
+			[]string{"MaxFragments 3"}},
+		{"MaxFragments of empty frames", []Option{MaxFragments(3)},
+			fragmented(3, ""), 0,
+			join(fragmented(4, "")), []string{"MaxFragments 3"}},
+		{"MaxFragments of one", []Option{MaxFragments(1)},
+			fragmented(1, x), 1000,
+			fragmented(2, x), []string{"MaxFragments 1"}},
+	}
+	for _, tt := range tests {
+		for _, r := range receivers {
+			t.Run(r.name+" "+tt.name, func(t *testing.T) {
+				// Twice what passes: limits are for each message anew.
+				c, s := play(t, pieces(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
+				expired := 0
+				for range 2 {
+					if _, data, err := r.receive(c, &expired); err != nil || len(data) != tt.size {
+						t.Fatalf("at the limit: got %d bytes and error %v, want %d bytes", len(data), err, tt.size)
+					}
+				}
+				_, _, err := r.receive(c, &expired)
+				wantError(t, err, ErrMessageTooLarge)
+				if err == nil || expired > 0 {
+					t.Fatalf("got error %v after %d deadlines, want the limit to strike on the header", err, expired)
+				}
+				wantMention(t, err.Error(), append(tt.mention, "RFC 6455 section 10.4")...)
+				wantFailed(t, s, StatusMessageTooBig)
+			})
+		}
+		t.Run("on the network "+tt.name, func(t *testing.T) {
+			fn, results := result(receiveAll)
+			p := dial(t, serve(t, fn, tt.opts...))
+			p.write(tt.wire)
+			wantMention(t, p.expectClose(StatusMessageTooBig), tt.mention...)
+			p.expectEOF()
+			p.conn.Close()
+			err := await(t, results)
+			wantError(t, err, ErrMessageTooLarge)
+			if got := CloseStatus(err); got != StatusMessageTooBig {
+				t.Errorf("got close status %v, want %v", got, StatusMessageTooBig)
+			}
+		})
+	}
+}
+
+func TestLimits_control_frames_do_not_count(t *testing.T) {
+	wire := clientFrame(false, Binary, "1234")
+	for range 10 {
+		wire = join(wire, clientFrame(true, Ping, "five5"), clientFrame(true, Pong, "five5"))
+	}
+	wire = join(wire, clientFrame(true, Continuation, "5678"))
+	for _, r := range receivers {
+		c, _ := play(t, pieces(wire), MaxFrameSize(4), MaxMessageSize(8), MaxFragments(2))
+		var expired int
+		if _, data, err := r.receive(c, &expired); err != nil || string(data) != "12345678" {
+			t.Errorf("%s: got %q and error %v, want 12345678", r.name, data, err)
+		}
+	}
+}
+
+func TestReceiveMessage_control_frames(t *testing.T) {
+	fn, results := result(echo)
+	srv := serve(t, fn)
+
+	t.Run("answers a ping between fragments on the spot", func(t *testing.T) {
+		p := dial(t, srv)
+		p.write(clientFrame(false, Text, "Hel"))
+		for _, payload := range []string{"", "ping\xff\x00", strings.Repeat("p", 125)} {
+			p.send(Ping, payload)
+			p.expect(Pong, payload)
+		}
+		p.write(clientFrame(true, Continuation, "lo"))
+		p.expect(Text, "Hello")
+		p.close()
+		wantError(t, await(t, results), io.EOF)
+	})
+	t.Run("ignores pongs", func(t *testing.T) {
+		p := dial(t, srv)
+		p.write(join(clientFrame(true, Pong, "unasked for"), clientFrame(false, Binary, "a"), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "b")))
+		p.expect(Binary, "ab")
+		p.expectNothing()
+		p.close()
+		wantError(t, await(t, results), io.EOF)
+	})
+	t.Run("takes a close between fragments", func(t *testing.T) {
+		p := dial(t, srv)
+		p.write(join(clientFrame(false, Text, "never finished"), clientFrame(true, Close, closeBody(4321, "enough"))))
+		p.expectClose(4321)
+		p.expectEOF()
+		p.conn.Close()
+		var closed *CloseError
+		if err := await(t, results); !errors.As(err, &closed) || *closed != (CloseError{4321, "enough"}) {
+			t.Errorf("got error %v, want the peer's close", err)
+		}
+	})
+	t.Run("takes a close while a fragment is unfinished text", func(t *testing.T) {
+		p := dial(t, srv)
+		p.write(join(clientFrame(false, Text, "\xe2\x82"), clientFrame(true, Close, "")))
+		p.expectClose(StatusNoStatusReceived)
+		p.expectEOF()
+		p.conn.Close()
+		wantError(t, await(t, results), io.EOF)
+	})
+}
+
+func TestReceiveMessage_streams_answer_pings(t *testing.T) {
+	fn, results := result(func(c *Conn) error {
+		_, r, err := c.MessageReader()
+		if err != nil {
+			return err
+		}
+		return iotest.TestReader(r, []byte("onetwo"))
+	})
+	p := dial(t, serve(t, fn))
+	p.write(join(clientFrame(false, Text, "one"), clientFrame(true, Ping, "between")))
+	p.expect(Pong, "between")
+	p.write(clientFrame(true, Continuation, "two"))
+	if err := await(t, results); err != nil {
+		t.Errorf("reading the stream: %v", err)
+	}
+	p.expectClose(StatusNormalClosure)
+}
+
+func TestReceiveMessage_drops_incoming_pings(t *testing.T) {
+	p := dial(t, serve(t, echo, DropIncomingPings(true)))
+	p.write(join(clientFrame(true, Ping, "a"), clientFrame(false, Text, "x"), clientFrame(true, Ping, "b"), clientFrame(true, Continuation, "y")))
+	p.expect(Text, "xy")
+	p.close()
+}

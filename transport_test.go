@@ -1,0 +1,176 @@
+package websocket
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A timelessConn knows no deadlines, as tunnels often do not.
+type timelessConn struct{ net.Conn }
+
+func (timelessConn) SetDeadline(time.Time) error { return errors.ErrUnsupported }
+
+func (timelessConn) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
+
+func (timelessConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+
+// timelessPipe is pipe without deadlines on the side of the Conn.
+func timelessPipe(t testing.TB, opts ...Option) (*Conn, *witness) {
+	server, client := net.Pipe()
+	c := newConn(timelessConn{server}, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil)
+	return c, witnessed(newPeer(t, client), false)
+}
+
+func TestConn_without_deadlines(t *testing.T) {
+	// The message comes between two pings, and the reader before or after it.
+	for _, comes := range []time.Duration{0, 31 * time.Second, 33 * time.Second} {
+		t.Run(fmt.Sprintf("has its pings and its messages, received from %v on", comes), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, w := timelessPipe(t)
+				time.AfterFunc(32*time.Second, func() { w.send(clientFrame(true, Text, "hello")) })
+				time.Sleep(comes)
+				_, got, err := c.ReceiveMessage()
+				if string(got) != "hello" || err != nil {
+					t.Errorf("got message %q, error %v", got, err)
+				}
+				took(t, "receiving", w.start, max(comes, 32*time.Second))
+				synctest.Wait()
+				w.expect("15s ping", "30s ping")
+				w.p.conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+	for _, habit := range habits {
+		t.Run("is closed for silence/"+habit.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, w := timelessPipe(t, PingInterval(0), ConnectionTimeout(10*time.Second))
+				done := habit.serve(c, habit.fn)
+				wantError(t, timed(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
+				wantGone(t, c)
+				synctest.Wait()
+				w.expect("10s close 1001", "11s end")
+			})
+		})
+	}
+	ends := []struct {
+		name string
+		sent []byte // by the peer
+		fn   HandlerFunc
+		wire []string
+	}{
+		{"a broken rule", []byte{0x81, 0x00}, receiveAll, []string{"0s close 1002", "1s end"}},
+		{"the peer's close", clientFrame(true, Close, closeBody(4000, "")), receiveAll, []string{"0s close 4000", "0s end"}},
+		{"Close", nil, func(c *Conn) error { return c.Close(4001, "") }, []string{"0s close 4001", "5s end"}},
+		{"Close beside a reader", nil, func(c *Conn) error { go receiveAll(c); synctest.Wait(); return c.Close(4001, "") }, []string{"0s close 4001", "5s end"}},
+		{"Close, answered", clientFrame(true, Close, closeBody(4000, "")), func(c *Conn) error { return c.Close(4001, "") }, []string{"0s close 4001", "0s end"}},
+	}
+	for _, tt := range ends {
+		t.Run("is closed by "+tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, w := timelessPipe(t)
+				if tt.sent != nil {
+					w.send(tt.sent)
+				}
+				done := serveConn(c, tt.fn)
+				select {
+				case <-done:
+				case <-time.After(time.Hour):
+					t.Error("the handler does not return")
+					w.p.conn.Close()
+				}
+				synctest.Wait()
+				w.expect(tt.wire...)
+			})
+		})
+	}
+}
+
+// tlsPipe is pipe over TLS. A TLS connection would like to say goodbye, and to wait
+// five seconds for it.
+func tlsPipe(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
+	t.Helper()
+	server, client := net.Pipe()
+	// From TLS 1.3 on, the server writes more behind the handshake.
+	s := tls.Server(server, &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS12})
+	p := newPeer(t, tls.Client(client, &tls.Config{InsecureSkipVerify: true}))
+	go p.conn.(*tls.Conn).Handshake()
+	if err := s.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return newConn(s, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil), p
+}
+
+func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.StartTLS()
+	certificates := srv.TLS.Certificates
+	srv.Close()
+	closes := func(c *Conn) error { return c.Close(4000, "") }
+	tests := []struct {
+		name string
+		peer func(p *peer)
+		fn   HandlerFunc
+		want time.Duration
+		end  error
+	}{
+		{"Close, of which nothing is read", func(p *peer) {}, closes, 3 * time.Second, net.ErrClosed},
+		{"Close, of which only the close frame is read", func(p *peer) { p.expectClose(4000) }, closes, 3 * time.Second, net.ErrClosed},
+		{"Close, answered by a peer that then does not read", func(p *peer) { p.expectClose(4000); p.send(Close, "") }, closes, lingerTime, net.ErrClosed},
+		{"failing", func(p *peer) { p.write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, lingerTime, ErrProtocol},
+		{"failing, of which nothing is read", func(p *peer) { p.write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
+		{"the peer's close", func(p *peer) { p.send(Close, ""); p.expectClose(1005) }, receiveAll, lingerTime, io.EOF},
+		{"silence", func(p *peer) { p.expectClose(1001) }, receiveAll, 10*time.Second + lingerTime, ErrConnectionTimeout},
+		{"WriteTimeout", func(p *peer) {}, func(c *Conn) error {
+			time.Sleep(time.Second)
+			return c.SendMessage(Text, []byte("x"))
+		}, 8 * time.Second, errTimedOut},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := tlsPipe(t, certificates, PingInterval(0), CloseTimeout(3*time.Second), WriteTimeout(7*time.Second), ConnectionTimeout(10*time.Second))
+				go tt.peer(p)
+				done := serveConn(c, tt.fn)
+				timed(t, "the handler", tt.want, func() error { return <-done })
+				wantError(t, c.err(), tt.end)
+				wantGone(t, c)
+			})
+		})
+	}
+}
+
+func TestHandle_over_TLS_closes_in_order(t *testing.T) {
+	p := dialTLS(t, echo)
+	p.send(Text, "secret")
+	p.expect(Text, "secret")
+	p.write(join(clientFrame(true, Close, closeBody(4000, "")), make([]byte, 1000)))
+	p.expectClose(4000)
+	p.expectEOF()
+}
+
+func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
+	conns := make(chan *Conn, 1)
+	p := dialTLS(t, func(c *Conn) error {
+		conns <- c
+		<-c.Context().Done()
+		return nil
+	})
+	c := await(t, conns)
+	c.SetWriteDeadline(time.Now().Add(-time.Second))
+	err := c.SendMessage(Text, []byte("late"))
+	wantError(t, err, os.ErrDeadlineExceeded)
+	if CloseStatus(c.err()) != StatusAbnormalClosure {
+		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", c.err())
+	}
+	p.conn.Close()
+}
