@@ -9,49 +9,50 @@ import (
 	"unicode/utf8"
 )
 
-// The errors that this package returns wrap one of these, with the detail and
-// the section of RFC 6455 in their text; test for them with [errors.Is].
+// The errors of this package wrap one of these. Their texts add the detail and the
+// section of RFC 6455. Use [errors.Is] to test for them.
 //
-// The end of a connection has these other shapes: a [*CloseError] when the
-// peer closed it, an error that is [net.ErrClosed] when it was closed here,
-// and the wrapped error of the network when the TCP connection died.
+// If a [Conn] ends for another reason, the error is a [*CloseError] (the peer
+// closed it), an error that is [net.ErrClosed] (it was closed on this side), or the
+// wrapped error of the network (the TCP connection failed).
 var (
-	// ErrProtocol is a broken rule of RFC 6455. When the peer broke it, the
-	// connection was failed with 1002; when the caller of a sending method
-	// was about to break it, nothing was sent.
+	// ErrProtocol means that a rule of RFC 6455 was broken. If the peer of a Conn
+	// broke it, the connection was closed with 1002. If the arguments of a call
+	// would have broken it, the call has sent nothing.
 	ErrProtocol = errors.New("websocket: protocol error")
 
-	// ErrInvalidUTF8 is text, or a close reason, that is not valid UTF-8
-	// (RFC 6455 section 8.1). Received, it fails the connection with 1007; to be
-	// sent, it is refused and nothing is sent.
+	// ErrInvalidUTF8 means that a text message or a close reason is not valid UTF-8
+	// (RFC 6455 section 8.1). If the peer of a Conn sent it, the connection was
+	// closed with 1007. If it is the argument of a call, the call has sent nothing.
 	ErrInvalidUTF8 = errors.New("websocket: invalid UTF-8")
 
-	// ErrMessageTooLarge is a frame or message from the peer over MaxFrameSize,
-	// MaxMessageSize or MaxFragments. The connection was failed with 1009.
+	// ErrMessageTooLarge means that a message exceeds MaxFrameSize, MaxMessageSize
+	// or MaxFragments, and that the connection was closed with 1009. [ReadFrame]
+	// returns it for a frame over its limit.
 	ErrMessageTooLarge = errors.New("websocket: message too large")
 
-	// ErrConnectionTimeout is a peer that was silent for ConnectionTimeout.
+	// ErrConnectionTimeout means that the peer was silent for ConnectionTimeout.
 	// The connection was closed with 1001.
 	ErrConnectionTimeout = errors.New("websocket: connection timeout")
 
-	// ErrCloseTimeout is a peer that did not answer a close frame within
-	// CloseTimeout. The socket was closed without its answer.
+	// ErrCloseTimeout means that the peer did not answer a close frame within
+	// CloseTimeout. The socket was closed without the peer's close frame.
 	ErrCloseTimeout = errors.New("websocket: close timeout")
 
-	// ErrInvalidOpcode is an opcode that cannot be sent as a message
-	// (Continuation, or one that RFC 6455 section 5.2 reserves), or a reserved
-	// one that was received; the latter is ErrProtocol too.
+	// ErrInvalidOpcode means that a call got an opcode that no message can be sent
+	// with: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
+	// sent a reserved opcode, the error is ErrInvalidOpcode and ErrProtocol.
 	ErrInvalidOpcode = errors.New("websocket: invalid opcode")
 )
 
-// StatusCode is the status code of a close frame (RFC 6455 section 7.4). The
-// codes 3000 to 3999 are registered by libraries and frameworks, 4000 to 4999
-// are free for applications.
+// A StatusCode is the status code of a close frame (RFC 6455 section 7.4).
+// Applications may use the codes 4000 to 4999. The codes 3000 to 3999 are registered
+// with IANA for libraries and frameworks.
 type StatusCode uint16
 
-// The status codes of RFC 6455 section 7.4.1 and of the IANA registry that it
-// founded. 1005, 1006 and 1015 are never on the wire: they stand for what
-// happened without a code.
+// The status codes of RFC 6455 section 7.4.1 and of the IANA registry that section
+// 11.7 creates. 1005, 1006 and 1015 are never sent, because they describe connections
+// that ended without a code.
 const (
 	StatusNormalClosure      StatusCode = 1000
 	StatusGoingAway          StatusCode = 1001
@@ -88,8 +89,8 @@ var statusNames = map[StatusCode]string{
 	StatusTLSHandshake:       "TLS handshake",
 }
 
-// String returns the code with its name, as in "1001 (going away)", or the
-// bare number of a code that has none.
+// String returns the code with its name, such as "1001 (going away)". For a code
+// without a name it returns only the number.
 func (code StatusCode) String() string {
 	if name, ok := statusNames[code]; ok {
 		return fmt.Sprintf("%d (%s)", uint16(code), name)
@@ -97,9 +98,9 @@ func (code StatusCode) String() string {
 	return fmt.Sprint(uint16(code))
 }
 
-// sendable reports whether code may stand in a close frame: RFC 6455 section
-// 7.4.2 for the ranges, 7.4.1 and the IANA registry for what is in use of the
-// first. 1004 is reserved, 1005, 1006 and 1015 must not be set by an endpoint.
+// sendable reports whether a close frame may contain code. RFC 6455 section 7.4.2
+// defines the ranges; section 7.4.1 and the IANA registry assign 1000 to 1015. Of
+// those, 1004 is reserved, and an endpoint must not send 1005, 1006 or 1015.
 func (code StatusCode) sendable() bool {
 	switch {
 	case code >= 3000 && code <= 4999:
@@ -110,17 +111,18 @@ func (code StatusCode) sendable() bool {
 	return code != 1004 && code != StatusNoStatusReceived && code != StatusAbnormalClosure
 }
 
-// A CloseError is the code and reason of a close frame: what the peer closed
-// the connection with, or what a [HandlerFunc] returns to close it with.
+// A CloseError holds the code and reason of a close frame. The methods of a [Conn]
+// return it if the peer closed the connection. A [HandlerFunc] returns it to close the
+// connection with that code and reason.
 //
-// It is [io.EOF] to [errors.Is] when Code says that nothing went wrong: 1000,
-// 1001, or 1005 for a close frame without a code.
+// errors.Is(err, io.EOF) is true if Code says that nothing failed: 1000, 1001, or 1005
+// for a close frame without a code.
 type CloseError struct {
 	Code   StatusCode
 	Reason string // UTF-8, at most 123 bytes
 }
 
-// Error names the code, and quotes the reason where there is one.
+// Error returns a text with the code and, if there is one, the quoted reason.
 func (e *CloseError) Error() string {
 	if e == nil {
 		return "websocket: closed with nothing: a nil *CloseError"
@@ -131,7 +133,8 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("websocket: closed with %v: %q", e.Code, e.Reason)
 }
 
-// Is makes a close without a failure io.EOF.
+// Is reports whether target is io.EOF and the code is that of a normal end: 1000, 1001
+// or 1005.
 func (e *CloseError) Is(target error) bool {
 	if target != io.EOF || e == nil {
 		return false
@@ -139,23 +142,23 @@ func (e *CloseError) Is(target error) bool {
 	return e.Code == StatusNormalClosure || e.Code == StatusGoingAway || e.Code == StatusNoStatusReceived
 }
 
-// A HandshakeError is a request that [Upgrade] refused: what was answered over
-// HTTP. No connection was made, and nothing is left for the caller to answer.
+// A HandshakeError tells why [Upgrade] refused a request. The request has been
+// answered over HTTP, and no connection was made.
 type HandshakeError struct {
-	Status int    // the HTTP status that was sent; 403 when AccessDenied's handler chose another
-	Reason string // what was wrong with the request, as its sender was told
+	Status int    // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
+	Reason string // the fault of the request; the default response says the same
 }
 
-// Error names the status and what was wrong.
+// Error returns a text with the status and the reason.
 func (e *HandshakeError) Error() string {
 	return fmt.Sprintf("websocket: handshake refused with %d: %s", e.Status, e.Reason)
 }
 
-// closedError is the end of a connection that was closed here. When the peer
-// has answered, peer is what with.
+// closedError is the error of a connection that was closed on this side, with the code
+// and reason that were sent. It is net.ErrClosed.
 type closedError struct {
 	CloseError
-	peer *CloseError
+	peer *CloseError // the peer's close frame; nil if none has arrived
 }
 
 func (e *closedError) Error() string {
@@ -171,31 +174,39 @@ func (e *closedError) Unwrap() error {
 	return e.peer
 }
 
-// deadError is the end of a connection whose TCP connection died: no close
-// frame came.
+// deadError is the error of a connection whose TCP connection failed before a close
+// frame arrived.
 type deadError struct {
-	doing string
+	doing string // the operation that failed, such as "receiving"
 	err   error
 }
 
 func (e *deadError) Error() string { return "websocket: " + e.doing + ": " + e.err.Error() }
 func (e *deadError) Unwrap() error { return e.err }
 
-// errTimedOut is in a deadError for a write that took too long. It is not
-// os.ErrDeadlineExceeded, which every later call would then return, to a caller
-// who takes it for a connection that stays usable and tries again for ever.
+// errTimedOut is wrapped by the deadError of a connection whose write took too long.
+// It must not be os.ErrDeadlineExceeded, because receiving methods return it from then
+// on, and their callers retry after os.ErrDeadlineExceeded.
 var errTimedOut = errors.New("i/o timeout")
 
-// cutOffError is what the senders get of it, whose write took too long.
+// cutOffError wraps a deadError with errTimedOut for the callers of sending methods.
+// It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
 type cutOffError struct{ error }
 
 func (e cutOffError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 func (e cutOffError) Unwrap() error        { return e.error }
 
-// CloseStatus returns the close code that err carries (a [*CloseError]) or
-// stands for: 1002 for ErrProtocol, 1006 for a TCP connection that died, the
-// code sent when the connection was closed here, and so on. It returns 0 for
-// an error that says nothing about a connection's end, and for nil.
+// CloseStatus returns the close code that err contains or stands for:
+//
+//   - a [*CloseError]: its code
+//   - an error of a connection that was closed on this side: the code that was sent
+//   - [ErrProtocol] and [ErrInvalidOpcode]: 1002
+//   - [ErrInvalidUTF8]: 1007
+//   - [ErrMessageTooLarge]: 1009
+//   - [ErrConnectionTimeout]: 1001
+//   - [ErrCloseTimeout], and the error of a TCP connection that failed: 1006
+//
+// For nil and for every other error it returns 0.
 func CloseStatus(err error) StatusCode {
 	var (
 		peer *CloseError
@@ -223,17 +234,19 @@ func CloseStatus(err error) StatusCode {
 	return 0
 }
 
-// protocolError is a rule that was broken: what happened and the section that
-// forbids it.
+// protocolError returns an ErrProtocol with a text that describes the fault and names
+// the section of RFC 6455 that forbids it.
 func protocolError(section, format string, args ...any) error {
 	return fmt.Errorf("%w: %s (RFC 6455 section %s)", ErrProtocol, fmt.Sprintf(format, args...), section)
 }
 
-// maxReason is what a control frame's 125 bytes leave behind the code.
+// maxReason is the largest length of a close reason: a control frame has at most 125
+// bytes, and the code takes 2 of them.
 const maxReason = maxControlPayload - 2
 
-// closePayload builds the body of a close frame. StatusNoStatusReceived makes
-// an empty one, which is what that code stands for.
+// closePayload returns the payload of a close frame with code and reason, or an error
+// if RFC 6455 forbids them. StatusNoStatusReceived stands for a close frame without a
+// code, so its payload is empty.
 func closePayload(code StatusCode, reason string) ([]byte, error) {
 	if code == StatusNoStatusReceived && reason == "" {
 		return nil, nil
@@ -250,14 +263,15 @@ func closePayload(code StatusCode, reason string) ([]byte, error) {
 	return closeBytes(code, reason), nil
 }
 
-// closeBytes is closePayload without the rules.
+// closeBytes returns the payload of a close frame without checking code and reason.
 func closeBytes(code StatusCode, reason string) []byte {
 	payload := make([]byte, 0, 2+len(reason))
 	return append(append(payload, byte(code>>8), byte(code)), reason...)
 }
 
-// parseClosePayload reads the body of a close frame by the rules of RFC 6455
-// section 5.5.1: nothing at all, or a valid code and a reason in UTF-8.
+// parseClosePayload parses the payload of a close frame (RFC 6455 section 5.5.1): it is
+// empty, or a code that may be sent followed by a reason in UTF-8. For an empty payload
+// the code is StatusNoStatusReceived.
 func parseClosePayload(payload []byte) (*CloseError, error) {
 	switch len(payload) {
 	case 0:

@@ -16,33 +16,31 @@ import (
 	"time"
 )
 
-// Upgrade makes a WebSocket connection of an HTTP request, by the handshake of
-// RFC 6455 section 4.2. It is the low-level way in: [Handle] calls it, and
-// closes the connection when its function returns. Here the caller does, with
-// [Conn.Close].
+// Upgrade turns an HTTP request into a WebSocket connection by the handshake of RFC
+// 6455 section 4.2. It is a low-level function: the caller must close the connection
+// with [Conn.Close]. [Handle] closes the connection when its function returns.
 //
-// A request that is no valid handshake, or that the policy of AcceptConnection
-// turns away, has been answered when Upgrade returns: the error is a
-// [*HandshakeError], and nothing is left to be done but to return. Any other
-// error is that of a connection that died under the answer; it has been closed.
+// If the request is not a valid handshake, or if AcceptConnection refuses it, Upgrade
+// answers it and returns a [*HandshakeError]; the caller should then return without
+// writing to w. Its status is 403 if AcceptConnection refused, even if the handler of
+// AccessDenied answered with another status. Any other error means that the
+// connection failed while the response was sent; Upgrade has closed it.
 //
-// Headers that are already set on w, such as cookies and request ids, are sent
-// with the answer; those of the handshake itself, the connection and a body are
-// not. w may be wrapped by middleware as long as [http.ResponseController] finds
-// its Hijack method: the wrapper needs that or an Unwrap method. After a nil
-// error neither w nor the body of r may be used.
+// The response contains the headers that are already set on w, such as cookies and
+// request IDs, except those that belong to the handshake, the connection or a body. w
+// may be wrapped by middleware if the wrapper has a Hijack or an Unwrap method, so
+// that [http.ResponseController] can hijack the connection. After a nil error, use
+// neither w nor the body of r.
 //
-// The status of the error is 403 for a request that AcceptConnection refused,
-// also where the handler of AccessDenied answered with another.
-//
-// What is for a HandlerFunc, which is not run here, has no effect: OnError,
-// PropagateCommonErrors and Detached. Upgrade panics if an option is out of range.
+// OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
+// run a [HandlerFunc]. Upgrade panics if an Option is nil.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
 	return upgrade(w, r, newOptions(opts))
 }
 
-// upgrade leaves the connection to net/http for as long as a plain response can
-// still be sent: hijacking is the last step that can be refused.
+// upgrade is Upgrade with checked options. It hijacks the connection in the last step
+// that can fail with a HandshakeError, because net/http sends the response to a
+// refused request.
 func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
 	if e := checkRequest(r); e != nil {
 		return nil, refuse(w, r, e)
@@ -55,7 +53,7 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) 
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
-	response := appendResponse(roomIn(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, w.Header())
+	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
 		nc.Close()
@@ -64,21 +62,22 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) 
 	return newConn(nc, r, subprotocol, o, buffered), nil
 }
 
-// checkRequest holds r against RFC 6455 section 4.2.1, in the order that tells
-// the sender of a wrong request the most. It returns nil for a valid handshake.
+// checkRequest returns nil if r is a valid handshake (RFC 6455 section 4.2.1), else the
+// refusal. If a request has several faults, the first check that fails is the one
+// whose text helps the client's developer most.
 func checkRequest(r *http.Request) *HandshakeError {
 	h := r.Header
 	switch {
-	// 4.2.1 item 1: an HTTP/1.1 GET. HTTP/2 has no Upgrade, and that of an
-	// HTTP/1.0 request must be ignored (RFC 9110 section 7.8).
+	// 4.2.1 item 1: an HTTP/1.1 GET. HTTP/2 has no Upgrade header, and a server
+	// must ignore the one of an HTTP/1.0 request (RFC 9110 section 7.8).
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return refusal(http.StatusUpgradeRequired,
 			"WebSocket handshakes need HTTP/1.1; this request came as HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor)
 	case r.Method != http.MethodGet:
 		return refusal(http.StatusMethodNotAllowed,
-			"WebSocket handshakes are GET requests; this one is a %s", quote(r.Method))
+			"send the WebSocket handshake as a GET request; this request has the method %s", quoted(r.Method))
 
-	// Item 2: the server's authority, which origin policies compare with.
+	// Item 2: the server's authority. Origin policies compare Origin with it.
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "the Host header is empty; send the name of the server")
 
@@ -86,33 +85,33 @@ func checkRequest(r *http.Request) *HandshakeError {
 	case !hasToken(h["Upgrade"], "websocket") || !hasToken(h["Connection"], "upgrade"):
 		return refusal(http.StatusUpgradeRequired,
 			"this is a WebSocket endpoint: connect with a WebSocket client, which sends Upgrade: websocket and Connection: Upgrade; this request has %s and %s",
-			describe("Upgrade", h["Upgrade"]), describe("Connection", h["Connection"]))
+			headerText("Upgrade", h["Upgrade"]), headerText("Connection", h["Connection"]))
 
-	// Item 6, and section 4.4: the answer to another version names ours.
+	// Item 6. The answer names the supported version (section 4.4).
 	case len(h["Sec-Websocket-Version"]) != 1 || h["Sec-Websocket-Version"][0] != "13":
 		return refusal(http.StatusUpgradeRequired,
-			"this server speaks version 13 of the protocol; send Sec-WebSocket-Version: 13 once; this request has %s",
-			describe("Sec-WebSocket-Version", h["Sec-Websocket-Version"]))
+			"send Sec-WebSocket-Version: 13 once, because this server supports no other version; this request has %s",
+			headerText("Sec-WebSocket-Version", h["Sec-Websocket-Version"]))
 
 	// Item 5.
 	case len(h["Sec-Websocket-Key"]) != 1 || !validKey(h["Sec-Websocket-Key"][0]):
 		return refusal(http.StatusBadRequest,
 			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
-			describe("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
+			headerText("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
 
-	// Items 8 and 9, though nothing of the latter is agreed on: what is not a list
-	// as section 4.3 has it is no handshake.
+	// Items 8 and 9. A header that is not a list as section 4.3 defines it makes
+	// the handshake invalid, even though this package supports no extensions.
 	case !validSubprotocols(h["Sec-Websocket-Protocol"]):
 		return refusal(http.StatusBadRequest,
-			"Sec-WebSocket-Protocol is a list of tokens; this request has %s",
-			describe("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
+			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; this request has %s",
+			headerText("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
 	case !validExtensions(h["Sec-Websocket-Extensions"]):
 		return refusal(http.StatusBadRequest,
-			"Sec-WebSocket-Extensions is a list as in RFC 6455 section 9.1; this request has %s",
-			describe("Sec-WebSocket-Extensions", h["Sec-Websocket-Extensions"]))
+			"send Sec-WebSocket-Extensions as a list of extensions (RFC 6455 section 9.1), or leave it out; this request has %s",
+			headerText("Sec-WebSocket-Extensions", h["Sec-Websocket-Extensions"]))
 
-	// A proxy that forwards the body and a server that takes its bytes for
-	// frames would disagree on where the request ends: request smuggling.
+	// With a body, a proxy and this server would disagree on where the request
+	// ends, because the server reads frames after the header (request smuggling).
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return refusal(http.StatusBadRequest,
 			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding")
@@ -120,18 +119,19 @@ func checkRequest(r *http.Request) *HandshakeError {
 	return nil
 }
 
+// refusal returns a HandshakeError with a formatted reason.
 func refusal(status int, format string, args ...any) *HandshakeError {
 	return &HandshakeError{Status: status, Reason: fmt.Sprintf(format, args...)}
 }
 
-// refuse answers a request that cannot be upgraded, and returns e as an error.
+// refuse answers r with the status and reason of e, and returns e.
 func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 	switch e.Status {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:
 		w.Header().Set("Sec-WebSocket-Version", "13")
-		if r.ProtoMajor == 1 { // HTTP/2 forbids them (RFC 9113 section 8.2.2)
+		if r.ProtoMajor == 1 { // HTTP/2 forbids these headers (RFC 9113 section 8.2.2)
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 		}
@@ -140,9 +140,9 @@ func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 	return e
 }
 
-// denyAccess answers a valid handshake that AcceptConnection refused. What
-// status a custom handler answers with is not seen here: a wrapper that watched
-// for it would hide the methods of w from the handler.
+// denyAccess answers a valid handshake that AcceptConnection refused, with the custom
+// handler if there is one. The error always has the status 403, because a wrapper of w
+// that records the custom handler's status would hide w's other methods from it.
 func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) error {
 	e := &HandshakeError{Status: http.StatusForbidden, Reason: denial(r)}
 	if custom != nil {
@@ -157,8 +157,9 @@ func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) err
 	return e
 }
 
-// hijack is http.ResponseController's, but trusts no wrapper to return a
-// connection and buffers where it returns no error.
+// hijack hijacks the connection of w through http.ResponseController. It returns an
+// error for a nil connection and replaces nil buffers, because the Hijack method of a
+// wrapper may return them without an error.
 func hijack(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 	nc, brw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -173,6 +174,8 @@ func hijack(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 	return nc, brw, nil
 }
 
+// hijackRefusal returns the refusal for a connection that could not be hijacked. Its
+// text names the types of w, so that the faulty wrapper can be found.
 func hijackRefusal(w http.ResponseWriter, err error) *HandshakeError {
 	if !errors.Is(err, http.ErrNotSupported) {
 		return refusal(http.StatusInternalServerError, "hijacking the connection from %s: %v", writerTypes(w), err)
@@ -182,8 +185,8 @@ func hijackRefusal(w http.ResponseWriter, err error) *HandshakeError {
 		writerTypes(w))
 }
 
-// writerTypes names the type of w and of what it wraps: the one that lacks the
-// method is the last.
+// writerTypes returns the type of w and the types of the ResponseWriters that w wraps.
+// The last type is the one that has neither a Hijack nor an Unwrap method.
 func writerTypes(w http.ResponseWriter) string {
 	types := fmt.Sprintf("%T", w)
 	for {
@@ -196,10 +199,13 @@ func writerTypes(w http.ResponseWriter) string {
 	}
 }
 
-// takeOver makes a hijacked connection ours: it sends the response and returns
-// a copy of what the client has sent behind its request.
+// takeOver sends the response on a hijacked connection. It returns a copy of the bytes
+// that the client has sent after its request and that net/http has read already. It
+// removes the deadlines of net/http and releases its buffers. timeout limits the
+// writing of the response; 0 means no limit.
 func takeOver(nc net.Conn, brw *bufio.ReadWriter, response []byte, timeout time.Duration) ([]byte, error) {
-	// A connection that knows no deadlines fails here, and works all the same.
+	// The errors of the three calls are ignored, because a connection that does not
+	// support deadlines works without them.
 	nc.SetDeadline(time.Time{})
 	if timeout > 0 {
 		nc.SetWriteDeadline(time.Now().Add(timeout))
@@ -214,27 +220,27 @@ func takeOver(nc net.Conn, brw *bufio.ReadWriter, response []byte, timeout time.
 	return buffered, err
 }
 
-// takeBuffered copies what br holds: a client may send its first frames right
-// behind the handshake, and net/http has read them along with it.
+// takeBuffered returns a copy of the bytes in br. They are the client's first frames, if
+// it sent them together with its handshake.
 func takeBuffered(br *bufio.Reader) []byte {
 	if br == nil || br.Buffered() == 0 {
 		return nil
 	}
-	b, _ := br.Peek(br.Buffered()) // cannot fail: it is all there
+	b, _ := br.Peek(br.Buffered()) // cannot fail, because the bytes are buffered
 	return bytes.Clone(b)
 }
 
-// roomIn is the unused part of the buffer of bw, which spares the response one of
-// its own.
-func roomIn(bw *bufio.Writer) []byte {
+// unusedBuffer returns the unused part of bw's buffer. The response is built in it,
+// which saves an allocation.
+func unusedBuffer(bw *bufio.Writer) []byte {
 	if bw == nil {
 		return nil
 	}
 	return bw.AvailableBuffer()
 }
 
-// flush sends what the Hijack method of a wrapper left in its buffer, as it was
-// written before the response. That of net/http is empty.
+// flush sends the bytes that are buffered in bw, because they were written before the
+// response. The Hijack method of net/http leaves no such bytes, but a wrapper may.
 func flush(bw *bufio.Writer) error {
 	if bw == nil || bw.Buffered() == 0 {
 		return nil
@@ -242,12 +248,11 @@ func flush(bw *bufio.Writer) error {
 	return bw.Flush()
 }
 
-// releaseBuffers gives the two 4 KiB buffers of net/http to the garbage
-// collector. The http.Server keeps the pointers to brw's two structs for as long
-// as the handler runs, which is the life of the connection, so it is the structs
-// that are emptied. That is safe: net/http neither reads nor writes a hijacked
-// connection again, and were a wrapper to reuse them, Reset gives a zero Reader
-// or Writer a new buffer.
+// releaseBuffers lets the garbage collector free the two 4 KiB buffers of net/http. It
+// clears the two structs of brw, because http.Server keeps pointers to them while the
+// handler runs, which is as long as the connection. This is safe: net/http does not
+// read or write a hijacked connection again. If a wrapper reuses the structs, Reset
+// gives a zero Reader or Writer a new buffer.
 func releaseBuffers(brw *bufio.ReadWriter) {
 	if brw.Reader != nil {
 		*brw.Reader = bufio.Reader{}
@@ -257,9 +262,9 @@ func releaseBuffers(brw *bufio.ReadWriter) {
 	}
 }
 
-// appendResponse builds the answer of RFC 6455 section 4.2.2 step 5, and puts
-// the headers behind it that middleware has set. Nothing in it is the peer's
-// text: the key goes in as a hash and the subprotocol is the server's string.
+// appendResponse appends the response of RFC 6455 section 4.2.2 step 5 to dst, with the
+// headers in extra that middleware has set. The response contains no text of the peer:
+// it contains a hash of the key, and the subprotocol as the server's options spell it.
 func appendResponse(dst []byte, key, subprotocol string, extra http.Header) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	dst = appendAccept(dst, key)
@@ -275,8 +280,8 @@ func appendResponse(dst []byte, key, subprotocol string, extra http.Header) []by
 	return append(dst, "\r\n"...)
 }
 
-// appendExtra appends what of h may stand in a 101 response. WriteSubset leaves
-// out invalid names and turns newlines in values into spaces.
+// appendExtra appends the headers in h that a 101 response may contain. WriteSubset
+// leaves out invalid names and replaces newlines in values with spaces.
 func appendExtra(dst []byte, h http.Header) []byte {
 	exclude := make(map[string]bool)
 	for name := range h {
@@ -289,9 +294,10 @@ func appendExtra(dst []byte, h http.Header) []byte {
 	return b.Bytes()
 }
 
-// allowedIn101 reports whether middleware may add the header to the response:
-// not those of the handshake itself, and not those of a body or a connection
-// that a 101 does not have. Middleware can put a name into the map in any case.
+// allowedIn101 reports whether middleware may add the header with this name to the 101
+// response. Headers of the handshake are not allowed, nor are those that describe a
+// body or the HTTP connection, because a 101 has none. Case is ignored, because
+// middleware can write any spelling into the map.
 func allowedIn101(name string) bool {
 	switch name = strings.ToLower(name); name {
 	case "connection", "upgrade", "keep-alive", "proxy-connection",
@@ -302,9 +308,9 @@ func allowedIn101(name string) bool {
 	return !strings.HasPrefix(name, "sec-websocket-")
 }
 
-// chooseSubprotocol returns the first of ours that the client offers, or "".
-// Subprotocols compare case-sensitively: RFC 6455 section 4.2.2 has it send back
-// the very value it got.
+// chooseSubprotocol returns the first of ours that the client offers, or "". The
+// comparison is case-sensitive, because the response must contain the value that the
+// client sent (RFC 6455 section 4.2.2).
 func chooseSubprotocol(ours, offered []string) string {
 	for _, name := range ours {
 		for element := range listElements(offered) {
@@ -316,27 +322,28 @@ func chooseSubprotocol(ours, offered []string) string {
 	return ""
 }
 
-// keyGUID is the constant of RFC 6455 section 1.3.
+// keyGUID is the text that is appended to the key before hashing (RFC 6455 section 1.3).
 const keyGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// keyLength is that of 16 bytes in base64.
+// keyLength is the length of 16 bytes in base64.
 const keyLength = 24
 
-// AcceptKey returns the Sec-WebSocket-Accept header that answers the
-// Sec-WebSocket-Key of a client (RFC 6455 section 4.2.2 step 5.4). [Upgrade]
-// sends it; a client compares it with what it got. The key is not checked.
+// AcceptKey returns the value of Sec-WebSocket-Accept for a client's Sec-WebSocket-Key
+// (RFC 6455 section 4.2.2 step 5.4). [Upgrade] sends it, and a client compares it with
+// the header of the response. AcceptKey does not check that key is valid.
 func AcceptKey(key string) string {
 	return string(appendAccept(make([]byte, 0, 28), key))
 }
 
+// appendAccept appends AcceptKey(key) to dst.
 func appendAccept(dst []byte, key string) []byte {
 	var room [keyLength + len(keyGUID)]byte
 	sum := sha1.Sum(append(append(room[:0], key...), keyGUID...))
 	return base64.StdEncoding.AppendEncode(dst, sum[:])
 }
 
-// validKey reports whether key is 16 bytes in base64. What the spare bits of
-// the last digit hold is the client's business, as they are in no byte.
+// validKey reports whether key is 16 bytes in base64. The unused bits of the last digit
+// may have any value.
 func validKey(key string) bool {
 	if len(key) != keyLength {
 		return false
@@ -346,13 +353,14 @@ func validKey(key string) bool {
 	return err == nil && n == 16
 }
 
-// validSubprotocols reports whether the header, if there is one, is 1#token.
+// validSubprotocols reports whether the values of Sec-WebSocket-Protocol are a list of
+// tokens, or the header is absent (RFC 6455 section 4.3).
 func validSubprotocols(values []string) bool {
 	return validList(values, isToken)
 }
 
-// validExtensions reports whether the header, if there is one, is the
-// extension-list of RFC 6455 section 9.1.
+// validExtensions reports whether the values of Sec-WebSocket-Extensions are an
+// extension-list (RFC 6455 section 9.1), or the header is absent.
 func validExtensions(values []string) bool {
 	return validList(values, func(extension string) bool {
 		name, params, found := strings.Cut(extension, ";")
@@ -367,9 +375,9 @@ func validExtensions(values []string) bool {
 	})
 }
 
-// validParameter reports whether s is token [ "=" ( token | quoted-string ) ].
-// Unquoted, the latter must be a token too, so no comma or semicolon is hidden in
-// one.
+// validParameter reports whether s is token [ "=" ( token | quoted-string ) ] (RFC 6455
+// section 9.1). The text in the quotes must be a token too, so a comma or a semicolon
+// always separates.
 func validParameter(s string) bool {
 	name, value, found := strings.Cut(s, "=")
 	if !isToken(strings.Trim(name, " \t")) {
@@ -383,13 +391,13 @@ func validParameter(s string) bool {
 		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
 			return false
 		}
-		value = strings.ReplaceAll(value, `\`, "") // each stands for what is behind it
+		value = strings.ReplaceAll(value, `\`, "") // a backslash stands for the next character
 	}
 	return isToken(value)
 }
 
-// validList reports whether every element of a list header is valid, and there is
-// one if there is the header at all.
+// validList reports whether a list header is absent, or has at least one element and
+// only valid ones.
 func validList(values []string, valid func(element string) bool) bool {
 	elements := 0
 	for element := range listElements(values) {
@@ -401,11 +409,11 @@ func validList(values []string, valid func(element string) bool) bool {
 	return elements > 0 || len(values) == 0
 }
 
-// hasToken reports whether one of the comma-separated lists in values has
-// token, in upper or lower case.
+// hasToken reports whether one of the comma-separated lists in values contains token.
+// Case is ignored.
 func hasToken(values []string, token string) bool {
 	for element := range listElements(values) {
-		// EqualFold takes the Kelvin sign for a k; those have another length.
+		// EqualFold also equates k with the Kelvin sign, which has another length.
 		if len(element) == len(token) && strings.EqualFold(element, token) {
 			return true
 		}
@@ -413,8 +421,8 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// listElements yields the elements of a header that is a list: comma-separated
-// and over several lines, with optional whitespace (RFC 9110 section 5.6.1).
+// listElements yields the elements of a list header: comma-separated, in one or more
+// lines, with optional whitespace. Empty elements are left out (RFC 9110 section 5.6.1).
 func listElements(values []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, line := range values {
@@ -441,19 +449,21 @@ func isAlphanumeric(b byte) bool {
 	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
 }
 
-// describe names a header with what the peer has put there.
-func describe(name string, values []string) string {
+// headerText returns the name of a header and its quoted values, or "no" and the name if
+// the header is absent.
+func headerText(name string, values []string) string {
 	if len(values) == 0 {
 		return "no " + name
 	}
-	return name + " " + quote(strings.Join(values, ", "))
+	return name + " " + quoted(strings.Join(values, ", "))
 }
 
-// quote makes text of the peer fit for a message: on one line, and short.
-func quote(s string) string {
-	const most = 100
-	if len(s) > most {
-		s = s[:most] + "..."
+// quoted returns text of the peer as a quoted string on one line. Of a text of more than
+// 100 bytes it keeps the first 100.
+func quoted(s string) string {
+	const limit = 100
+	if len(s) > limit {
+		s = s[:limit] + "..."
 	}
 	return strconv.Quote(s)
 }

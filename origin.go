@@ -9,34 +9,44 @@ import (
 	"strings"
 )
 
-// SameOrigin lets in the requests of pages that come from the same origin as
-// the WebSocket, and those of clients that are no browser. It is the default of
+// SameOrigin accepts the requests of pages that have the same origin as the
+// WebSocket, and the requests of clients other than browsers. It is the default of
 // [AcceptConnection].
 //
-// It is there because browsers let any page open a WebSocket to any server, and
-// send the cookies of that server along: without a check, a page on
-// evil.example acts in the name of its visitor (cross-site WebSocket hijacking).
+// Browsers let any page open a WebSocket to any server, and send that server's
+// cookies with the handshake. Without a check, a page on evil.example could act in
+// the name of its visitor (cross-site WebSocket hijacking).
 //
-// These headers decide, in this order:
+// The first row that describes the request decides:
 //
-//   - Several Origin headers: refused. No browser sends them.
-//   - Sec-Fetch-Site: same-origin lets the request in whatever its Origin and
-//     Host say, so that a proxy which rewrites Host does no harm. Browsers that
-//     send the header let no script set it. Any other value leaves the decision to
-//     Origin, which no script can set either.
-//   - No Origin: not a browser, let in, unless Sec-Fetch-Site says otherwise.
-//     Browsers send an Origin with every handshake.
-//   - Origin: let in if its host and port are those of the Host header.
-//     Upper and lower case are the same; a port that is left out is that of the
-//     Origin's scheme, 80 or 443. "null", schemes other than http and https,
-//     and whatever else is not scheme://host or scheme://host:port is refused.
+//	Origin headers  Sec-Fetch-Site header  decision
+//	two or more     any or none            refused
+//	one or none     "same-origin"          accepted
+//	none            none, or "none"        accepted
+//	none            any other value        refused
+//	one             any or none            accepted if it names the host and port of
+//	                                       the Host header, else refused
 //
-// Host has no scheme, so where only Origin and Host are there to go by, a page
-// of http://app.example is let in on https://app.example. HTTP Strict Transport
-// Security keeps browsers from ever loading that page.
+// The reasons:
 //
-// A client that is no browser can send any header it likes. Origin policies
-// protect the users of browsers; they do not replace authentication.
+//   - Two or more Origin headers are refused, because browsers send one.
+//   - Sec-Fetch-Site is set by the browser, and scripts cannot change it. It decides
+//     without a look at Host, because a proxy may have rewritten Host.
+//   - A request without an Origin header comes from a client other than a browser,
+//     because browsers send Origin with every handshake. It is still refused if
+//     Sec-Fetch-Site says that a page of another origin sent it.
+//   - Origin cannot be changed by scripts either. Its host and port are compared with
+//     those of Host, without regard to case. A port that is missing in either of them
+//     is the default port of Origin's scheme: 80 for http, 443 for https. Other
+//     schemes, "null" and every other text that is not scheme://host or
+//     scheme://host:port are refused.
+//
+// The Host header has no scheme. If only Origin and Host decide, a page of
+// http://app.example is accepted by https://app.example. HTTP Strict Transport
+// Security keeps browsers from loading that page.
+//
+// Clients other than browsers can send any header. Origin policies protect the users
+// of browsers; they do not replace authentication.
 func SameOrigin(r *http.Request) bool {
 	origins := r.Header["Origin"]
 	if len(origins) > 1 {
@@ -52,33 +62,32 @@ func SameOrigin(r *http.Request) bool {
 	return isHost(origins[0], r.Host)
 }
 
-// AnyOrigin lets in every request: any page that a visitor opens can then use
-// the WebSocket in the visitor's name. It is for endpoints that are public, or
-// that authenticate by something that the browser does not send by itself, such
-// as a token in the first message.
+// AnyOrigin accepts every request: any page can then use the WebSocket in the name of
+// its visitor. Use it for endpoints that are public, and for endpoints whose
+// authentication does not depend on what browsers send without a script, such as a
+// token in the first message.
 func AnyOrigin(r *http.Request) bool { return true }
 
-// AllowOrigins returns a policy for [AcceptConnection] that lets in what
-// [SameOrigin] does, and the pages of the origins that match one of the
-// patterns:
+// AllowOrigins returns a policy for [AcceptConnection] that accepts a request if
+// [SameOrigin] does, or if its Origin header matches one of the patterns:
 //
-//	https://app.example.com       this scheme, host and port (443, as none is given)
+//	https://app.example.com       this scheme, host and port (443, the default of https)
 //	https://app.example.com:8443  this scheme, host and port
 //	https://*.example.com         every subdomain, at any depth; not example.com itself
 //	app.example.com               http://app.example.com and https://app.example.com
 //	*.example.com:8443            both schemes, every subdomain, this port
 //
-// A pattern without a port matches the default port of the scheme, 80 or 443. One
-// without a scheme also lets in pages that came over plain http, which everybody
-// on their way could have changed.
+// A pattern without a port matches the default port of the scheme, 80 or 443. A
+// pattern without a scheme also accepts pages that were loaded over plain http, which
+// an attacker on the network can change.
 //
-// The Origin header decides. A request with several, or with one that is not
-// scheme://host or scheme://host:port with the scheme http or https, matches no
-// pattern. What happens to a request without one is up to SameOrigin.
+// A request matches no pattern if it has no Origin header or several, or if the
+// header is not scheme://host or scheme://host:port with the scheme http or https.
+// SameOrigin alone then decides.
 //
-// AllowOrigins panics if a pattern is invalid. Every origin is not a pattern but
-// [AnyOrigin]. International domain names are written as browsers send them, in
-// their ASCII form (xn--...).
+// AllowOrigins panics if a pattern is invalid. To accept every origin, use
+// [AnyOrigin]; there is no pattern for it. Write international domain names in their
+// ASCII form (xn--...), as browsers send them.
 func AllowOrigins(patterns ...string) func(*http.Request) bool {
 	allowed := make([]originPattern, len(patterns))
 	for i, pattern := range patterns {
@@ -89,6 +98,8 @@ func AllowOrigins(patterns ...string) func(*http.Request) bool {
 	}
 }
 
+// matchesAny reports whether origins, the Origin headers of a request, are one header
+// that matches one of the allowed patterns.
 func matchesAny(allowed []originPattern, origins []string) bool {
 	if len(origins) != 1 {
 		return false
@@ -97,8 +108,7 @@ func matchesAny(allowed []originPattern, origins []string) bool {
 	return ok && slices.ContainsFunc(allowed, func(p originPattern) bool { return p.matches(o) })
 }
 
-// isHost reports whether a page of this Origin header comes from the host and
-// port of the Host header.
+// isHost reports whether an Origin header names the host and port of a Host header.
 func isHost(originHeader, hostHeader string) bool {
 	o, ok := parseOrigin(originHeader)
 	if !ok {
@@ -108,29 +118,30 @@ func isHost(originHeader, hostHeader string) bool {
 	return ok && o.host == host && o.hasPort(port)
 }
 
-// denial says why an origin policy refused r, to whoever reads the answer to it.
-// A policy tells no reasons, so this one is found by holding r against the
-// default.
+// denial returns the reason why the policy of AcceptConnection refused r, for the
+// response. A policy returns no reason, so denial asks SameOrigin: if SameOrigin
+// accepts r, the policy has refused r for another reason than its origin.
 func denial(r *http.Request) string {
 	if SameOrigin(r) {
-		return fmt.Sprintf("this request is not allowed to open a WebSocket on %s: the server's own rules refuse it", quote(r.Host))
+		return fmt.Sprintf("this request is not allowed to open a WebSocket on %s: the server's own rules refuse it", quoted(r.Host))
 	}
-	who := describe("Origin", r.Header["Origin"])
+	sender := headerText("Origin", r.Header["Origin"])
 	if sites := r.Header["Sec-Fetch-Site"]; len(sites) > 0 {
-		who += " with " + describe("Sec-Fetch-Site", sites)
+		sender += " with " + headerText("Sec-Fetch-Site", sites)
 	}
-	return fmt.Sprintf("%s is not allowed to open a WebSocket on %s: connect from a page of the same origin, or have this one allowed there", who, quote(r.Host))
+	return fmt.Sprintf("%s is not allowed to open a WebSocket on %s: connect from a page of the same origin, or have this one allowed there", sender, quoted(r.Host))
 }
 
-// origin is what an Origin header names, in lower case and with the port that
-// its scheme implies.
+// origin is a parsed Origin header. scheme and host are in lower case. If the header
+// has no port, port is the default of the scheme.
 type origin struct {
 	scheme, host string
 	port         uint16
 }
 
-// parseOrigin reads the serialization of RFC 6454 section 6.2 as browsers send
-// it. It is stricter than url.Parse: there is nothing in it but the three parts.
+// parseOrigin parses an Origin header: scheme://host or scheme://host:port (RFC 6454
+// section 6.2), with the scheme http or https. It is stricter than url.Parse, which
+// also accepts user information, a path, a query and a fragment.
 func parseOrigin(s string) (o origin, ok bool) {
 	scheme, authority, ok := strings.Cut(s, "://")
 	if !ok {
@@ -149,7 +160,8 @@ func parseOrigin(s string) (o origin, ok bool) {
 	return o, true
 }
 
-// hasPort reports whether port, 0 for none given, is that of o.
+// hasPort reports whether port is the port of o. A port of 0 stands for the default
+// port of o's scheme.
 func (o origin) hasPort(port uint16) bool {
 	if port == 0 {
 		port = defaultPort(o.scheme)
@@ -157,8 +169,8 @@ func (o origin) hasPort(port uint16) bool {
 	return o.port == port
 }
 
-// defaultPort returns 0 for a scheme that no page is loaded with that could be
-// of the same origin as a WebSocket.
+// defaultPort returns the default port of http and https, and 0 for every other
+// scheme, because a page with another scheme cannot have the origin of a WebSocket.
 func defaultPort(scheme string) uint16 {
 	switch scheme {
 	case "http":
@@ -169,14 +181,14 @@ func defaultPort(scheme string) uint16 {
 	return 0
 }
 
-// parseHost splits host[:port] and brings the host into the form in which two
-// equal ones are the same string. The port is 0 if there is none.
+// parseHost splits host[:port]. It normalizes host, so that equal hosts are equal
+// strings. port is 0 if s has none.
 func parseHost(s string) (host string, port uint16, ok bool) {
 	host = s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
 		host = s[:i]
 		n, err := strconv.ParseUint(s[i+1:], 10, 16)
-		if err != nil || s[i+1] == '0' { // no origin has port 0, or a zero in front
+		if err != nil || s[i+1] == '0' { // browsers send neither port 0 nor leading zeros
 			return "", 0, false
 		}
 		port = uint16(n)
@@ -188,8 +200,8 @@ func parseHost(s string) (host string, port uint16, ok bool) {
 	return strings.ToLower(host), port, isHostname(host)
 }
 
-// parseIPv6 reads an address in brackets. One address has many spellings, and
-// an Origin header does not always have the one that people write.
+// parseIPv6 parses an IPv6 address in brackets and returns its canonical form, because
+// one address has many spellings.
 func parseIPv6(s string) (host string, ok bool) {
 	inner, ok := strings.CutSuffix(s[1:], "]")
 	if !ok {
@@ -202,9 +214,10 @@ func parseIPv6(s string) (host string, ok bool) {
 	return "[" + addr.String() + "]", true
 }
 
-// isHostname reports whether s is made of labels as host names have them: no
-// empty one, so that nothing hides between two dots, but for the root behind a
-// trailing dot. That one is kept: to browsers app.example. is another host.
+// isHostname reports whether s is a host name: labels of letters, digits, hyphens and
+// underscores, with dots between them. No label may be empty, but one dot may follow
+// the last label. Callers keep that dot, because app.example. and app.example are
+// different hosts to a browser.
 func isHostname(s string) bool {
 	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
 		if label == "" {
@@ -219,14 +232,15 @@ func isHostname(s string) bool {
 	return true
 }
 
-// originPattern is one pattern of AllowOrigins.
+// originPattern is a parsed pattern of AllowOrigins.
 type originPattern struct {
-	scheme   string // "" for http and https
+	scheme   string // "" matches http and https
 	host     string
-	wildcard bool   // the subdomains of host
-	port     uint16 // 0 for the default of the scheme
+	wildcard bool   // matches the subdomains of host instead of host
+	port     uint16 // 0 matches the default port of the scheme
 }
 
+// matches reports whether o has the scheme, host and port of p.
 func (p originPattern) matches(o origin) bool {
 	if p.scheme != "" && p.scheme != o.scheme || !o.hasPort(p.port) {
 		return false
@@ -238,19 +252,21 @@ func (p originPattern) matches(o origin) bool {
 	return ok && strings.HasSuffix(subdomain, ".")
 }
 
-// mustParsePattern panics on an invalid pattern, as http.ServeMux does: it is a
-// mistake in the program, and would otherwise lock out the users it was meant for.
+// mustParsePattern parses a pattern of AllowOrigins. It panics if the pattern is
+// invalid, as http.ServeMux does, because the policy would otherwise refuse the users
+// whom the pattern is meant to accept.
 func mustParsePattern(s string) originPattern {
 	if s == "*" {
 		panic(`websocket: AllowOrigins("*"): use AnyOrigin to accept every origin`)
 	}
 	p, ok := parsePattern(s)
 	if !ok {
-		panic(fmt.Sprintf("websocket: AllowOrigins(%q): want scheme://host[:port] or host[:port], the scheme http or https, the host with * as its first label for all subdomains", s))
+		panic(fmt.Sprintf("websocket: AllowOrigins(%q): want scheme://host[:port] or host[:port], with the scheme http or https, and *. before the host for all of its subdomains", s))
 	}
 	return p
 }
 
+// parsePattern parses a pattern of AllowOrigins.
 func parsePattern(s string) (p originPattern, ok bool) {
 	authority := s
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
@@ -264,13 +280,13 @@ func parsePattern(s string) (p originPattern, ok bool) {
 	if p.wildcard && isAddress(p.host) {
 		return originPattern{}, false
 	}
-	// "null" is the Origin of any sandboxed page. It names no host, and is not
-	// to look as if it could be let in like one.
+	// "null" is the Origin of every sandboxed page. As a pattern it would stand for
+	// a host with the name null, so it is an error.
 	return p, ok && s != "null"
 }
 
-// isAddress reports whether host, or what it is the end of, is an IP address
-// rather than a name: those have no subdomains.
+// isAddress reports whether host is an IP address or ends like one. Addresses have no
+// subdomains.
 func isAddress(host string) bool {
 	lastLabel := host[strings.LastIndexByte(host, '.')+1:]
 	return strings.HasPrefix(host, "[") || strings.Trim(lastLabel, "0123456789") == ""

@@ -18,24 +18,24 @@ type table struct {
 }
 
 var raceTables = []table{
-	{"Server CPU, µs a message", func(s Sample) float64 { return s.CPU }, true},
-	{"Messages a second", func(s Sample) float64 { return s.Rate }, false},
-	{"Allocations a message", func(s Sample) float64 { return s.Allocs }, false},
-	{"Bytes allocated a message", func(s Sample) float64 { return s.Bytes }, false},
-	{"Resident KiB an idle connection, new", func(s Sample) float64 { return s.Fresh }, true},
-	{"Resident KiB an idle connection, after one echo", func(s Sample) float64 { return s.Used }, true},
+	{"Server CPU, µs per message", func(s Sample) float64 { return s.CPU }, true},
+	{"Messages per second", func(s Sample) float64 { return s.Rate }, false},
+	{"Allocations per message", func(s Sample) float64 { return s.Allocs }, false},
+	{"Bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false},
+	{"Resident KiB per idle connection, new", func(s Sample) float64 { return s.Fresh }, true},
+	{"Resident KiB per idle connection, after one echo", func(s Sample) float64 { return s.Used }, true},
 }
 
 var memoryTables = []table{
-	{"Library alone: ns a message", func(s Sample) float64 { return s.CPU * 1000 }, true},
-	{"Library alone: allocations a message", func(s Sample) float64 { return s.Allocs }, false},
-	{"Library alone: bytes allocated a message", func(s Sample) float64 { return s.Bytes }, false},
+	{"Library alone: ns per message", func(s Sample) float64 { return s.CPU * 1000 }, true},
+	{"Library alone: allocations per message", func(s Sample) float64 { return s.Allocs }, false},
+	{"Library alone: bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false},
 }
 
 // markdown is all tables.
 func (r Report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s on %s, %d cores, median of %d round(s).\n", r.Go, r.System, r.Cores, r.Rounds)
+	fmt.Fprintf(&b, "%s on %s, %d cores. Each figure is the median of all rounds: %s.\n", r.Go, r.System, r.Cores, r.rounds())
 	for _, t := range raceTables {
 		t.write(&b, r.Race)
 	}
@@ -43,6 +43,28 @@ func (r Report) markdown() string {
 		t.write(&b, r.InMemory)
 	}
 	return b.String()
+}
+
+// rounds says how many rounds there were. It counts samples, because the reports
+// of the race and of the library alone can have different numbers of rounds.
+func (r Report) rounds() string {
+	var parts []string
+	if n := mostSamples(r.Race); n > 0 {
+		parts = append(parts, fmt.Sprint(n))
+	}
+	if n := mostSamples(r.InMemory); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d for the library alone", n))
+	}
+	return strings.Join(parts, ", and ")
+}
+
+// mostSamples is the number of rounds in rs. Not every workload has one sample for
+// each round: idle connections are measured once.
+func mostSamples(rs []Result) (most int) {
+	for _, r := range rs {
+		most = max(most, len(r.Samples))
+	}
+	return most
 }
 
 // write writes the table, unless it would be empty: no idle connections have a CPU
