@@ -40,9 +40,9 @@ func forEachSize(b *testing.B, run func(b *testing.B, op Opcode, payload string)
 // BenchmarkEcho is a round trip over loopback TCP; the kernel has the most of it.
 func BenchmarkEcho(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		p := dial(b, serve(b, appendEcho))
+		p := dialServer(b, startServer(b, appendEcho))
 		request := clientFrame(true, op, payload)
-		response := make([]byte, len(request)-len(peerKey))
+		response := make([]byte, len(request)-len(testMaskKey))
 		// A frame that fits the buffers of neither side needs both at once.
 		requests, errs := make(chan bool), make(chan error, 1)
 		go func() {
@@ -72,7 +72,7 @@ func BenchmarkEcho(b *testing.B) {
 // BenchmarkEcho_in_memory is what of BenchmarkEcho is ours.
 func BenchmarkEcho_in_memory(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		c := playForEver(b, clientFrame(true, op, payload))
+		c := newRepeatConn(b, clientFrame(true, op, payload))
 		buf := make([]byte, 0, len(payload))
 		for b.Loop() {
 			op, data, err := c.AppendMessage(buf[:0])
@@ -96,7 +96,7 @@ func BenchmarkTakeWhole(b *testing.B) {
 		}
 		for name, receive := range ways {
 			b.Run(fmt.Sprintf("%s/%dB", name, size), func(b *testing.B) {
-				c := playForEver(b, clientFrame(true, Binary, strings.Repeat("x", size)))
+				c := newRepeatConn(b, clientFrame(true, Binary, strings.Repeat("x", size)))
 				buf := make([]byte, 0, size)
 				for b.Loop() {
 					if _, data, err := receive(c, buf); err != nil || len(data) != size {
@@ -110,7 +110,7 @@ func BenchmarkTakeWhole(b *testing.B) {
 
 func BenchmarkReceiveMessage(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		c := playForEver(b, clientFrame(true, op, payload))
+		c := newRepeatConn(b, clientFrame(true, op, payload))
 		for b.Loop() {
 			if _, _, err := c.ReceiveMessage(); err != nil {
 				b.Fatal(err)
@@ -121,7 +121,7 @@ func BenchmarkReceiveMessage(b *testing.B) {
 
 func BenchmarkSendMessage(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		c := playForEver(b, clientFrame(true, op, ""))
+		c := newRepeatConn(b, clientFrame(true, op, ""))
 		data := []byte(payload)
 		for b.Loop() {
 			if err := c.SendMessage(op, data); err != nil {
@@ -133,7 +133,7 @@ func BenchmarkSendMessage(b *testing.B) {
 
 func BenchmarkMessageReader(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
-		c := playForEver(b, clientFrame(true, op, payload))
+		c := newRepeatConn(b, clientFrame(true, op, payload))
 		buf := make([]byte, 32<<10)
 		for b.Loop() {
 			_, r, err := c.MessageReader()
@@ -154,7 +154,7 @@ func BenchmarkMessageWriter(b *testing.B) {
 			data := []byte(benchmarkText(piece))
 			b.SetBytes(int64(64 * len(data)))
 			b.ReportAllocs()
-			c := playForEver(b, clientFrame(true, Text, ""))
+			c := newRepeatConn(b, clientFrame(true, Text, ""))
 			for b.Loop() {
 				w := openWriter(b, c, Text)
 				for range 64 {
@@ -178,7 +178,7 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 		wire = join(wire, clientFrame(true, Ping, "p"), clientFrame(false, Continuation, "sixteen bytes it"))
 	}
 	wire = join(wire, clientFrame(true, Continuation, "sixteen bytes it"))
-	c := playForEver(b, wire)
+	c := newRepeatConn(b, wire)
 	buf := make([]byte, 0, 64*16)
 	b.SetBytes(64 * 16)
 	b.ReportAllocs()
@@ -193,7 +193,7 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 func BenchmarkReadBuffer(b *testing.B) {
 	for _, large := range []bool{true, false} {
 		b.Run(fmt.Sprint(large), func(b *testing.B) {
-			benchmarkBursts(b, 1024, serve(b, func(c *Conn) error {
+			benchmarkBursts(b, 1024, startServer(b, func(c *Conn) error {
 				var buf []byte
 				for {
 					c.in.bulk = c.in.bulk && large
@@ -216,7 +216,7 @@ func BenchmarkReadBuffer(b *testing.B) {
 func BenchmarkWriteCoalescing(b *testing.B) {
 	for _, on := range []bool{true, false} {
 		b.Run(fmt.Sprint(on), func(b *testing.B) {
-			benchmarkBursts(b, 16, serve(b, appendEcho, WriteCoalescing(on)))
+			benchmarkBursts(b, 16, startServer(b, appendEcho, WriteCoalescing(on)))
 		})
 	}
 }
@@ -224,9 +224,9 @@ func BenchmarkWriteCoalescing(b *testing.B) {
 // benchmarkBursts has an echo answer 32 messages that come over loopback at once.
 func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
 	const n = 32
-	p := dial(b, srv)
-	wire := burst(n, strings.Repeat("x", size))
-	answer := make([]byte, len(wire)-n*len(peerKey))
+	p := dialServer(b, srv)
+	wire := messageBurst(n, strings.Repeat("x", size))
+	answer := make([]byte, len(wire)-n*len(testMaskKey))
 	b.ReportAllocs()
 	for range b.N {
 		p.write(wire)
@@ -246,7 +246,7 @@ func BenchmarkStack(b *testing.B) {
 			defer srv.Close()
 			before := stackInUse()
 			for range b.N {
-				p := dial(b, srv)
+				p := dialServer(b, srv)
 				p.send(Binary, strings.Repeat("x", 1024))
 				p.expect(Binary, strings.Repeat("x", 1024))
 			}

@@ -23,7 +23,7 @@ var closeSends = map[string]func(c *Conn) error{
 func TestSendMessage_Close(t *testing.T) {
 	for name, send := range closeSends {
 		t.Run(name, func(t *testing.T) {
-			c, p := dialConn(t)
+			c, p := newTCPConn(t)
 			if err := send(c); err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +31,7 @@ func TestSendMessage_Close(t *testing.T) {
 				t.Errorf("got reason %q, want my", got)
 			}
 			for _, name := range []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter"} {
-				wantError(t, everyMethod[name](c), net.ErrClosed)
+				wantError(t, allMethods[name](c), net.ErrClosed)
 			}
 			if err := c.Context().Err(); err != nil {
 				t.Errorf("the connection has ended before the answer: %v", err)
@@ -64,18 +64,18 @@ func wantAnswer(t testing.TB, err error, code StatusCode, peer CloseError) {
 }
 
 func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
-	waits := map[string]HandlerFunc{"receiving": receiveAll, "idle": idle, "waiting for the context": idle}
+	waits := map[string]HandlerFunc{"receiving": receiveAll, "idle": waitForEnd, "waiting for the context": waitForEnd}
 	for name, wait := range waits {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, CloseTimeout(40*time.Second))
-				w := witnessed(p, true)
-				done := serveConn(c, func(c *Conn) error {
+				c, p := newPipeConn(t, CloseTimeout(40*time.Second))
+				w := record(p, true)
+				done := runHandler(c, func(c *Conn) error {
 					c.SendMessage(Close, []byte(closeBody(4000, "")))
 					return wait(c)
 				})
 				err := <-done
-				took(t, "the end", w.start, 40*time.Second)
+				wantDuration(t, "the end", w.start, 40*time.Second)
 				wantError(t, err, ErrCloseTimeout)
 				wantSticky(t, c, c.err())
 				synctest.Wait()
@@ -97,7 +97,7 @@ func TestSendMessage_Close_is_first_even_if_the_answer_overtakes_the_write(t *te
 	for name, send := range closeSends {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
+				c, p := newPipeConn(t)
 				c.conn = lateConn{c.conn}
 				received := make(chan error)
 				go func() { received <- receiveAll(c) }()
@@ -118,8 +118,8 @@ func TestSendMessage_Close_is_first_even_if_the_answer_overtakes_the_write(t *te
 // The watchdog looks for the answer before it gives the peer up.
 func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
+		c, p := newPipeConn(t)
+		w := record(p, false)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
 		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, "your"))) })
 		<-c.Context().Done()
@@ -130,8 +130,8 @@ func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
 
 func TestSendMessage_Close_then_Close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
+		c, p := newPipeConn(t)
+		w := record(p, false)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
 		time.AfterFunc(2*time.Second, func() { w.send(clientFrame(true, Close, "")) })
 		if err := c.Close(4001, ""); err != nil {
@@ -155,8 +155,8 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 		for name, fn := range ends {
 			t.Run(how+" and then "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t, OnError(func(*Conn, error) {}))
-					w := witnessed(p, false)
+					c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
+					w := record(p, false)
 					time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, ""))) })
 					done := make(chan struct{})
 					go func() {
@@ -185,10 +185,10 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 // Run with -race. The first close frame is the one that counts.
 func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
 	for range 200 {
-		c, p := pipe(t, PingInterval(0))
+		c, p := newPipeConn(t, PingInterval(0))
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			for code := StatusCode(4000); c.WriteFrame(plain(Header{Fin: true, Opcode: Close}, closeBody(code, ""))) == nil; code++ {
+			for code := StatusCode(4000); c.WriteFrame(unmaskedFrame(Header{Fin: true, Opcode: Close}, closeBody(code, ""))) == nil; code++ {
 			}
 		})
 		wg.Go(func() { io.Copy(io.Discard, p.conn) })
@@ -206,17 +206,17 @@ func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
 // The wire has four bits for an opcode.
 func TestWriteFrame_close_is_what_the_peer_takes_for_one(t *testing.T) {
 	body := closeBody(4000, "bye")
-	masked := plain(Header{Fin: true, Opcode: Close, Masked: true, MaskKey: peerKey}, body)
-	Mask(masked.Payload, peerKey, 0)
+	masked := unmaskedFrame(Header{Fin: true, Opcode: Close, Masked: true, MaskKey: testMaskKey}, body)
+	Mask(masked.Payload, testMaskKey, 0)
 	for name, f := range map[string]Frame{
-		"close":                       plain(Header{Fin: true, Opcode: Close}, body),
-		"opcode 0x18":                 plain(Header{Fin: true, Opcode: 0x18}, body),
-		"opcode 0xf8, reserved bits":  plain(Header{Fin: true, RSV1: true, Opcode: 0xf8}, body),
-		"unfinished close":            plain(Header{Opcode: Close}, body),
+		"close":                       unmaskedFrame(Header{Fin: true, Opcode: Close}, body),
+		"opcode 0x18":                 unmaskedFrame(Header{Fin: true, Opcode: 0x18}, body),
+		"opcode 0xf8, reserved bits":  unmaskedFrame(Header{Fin: true, RSV1: true, Opcode: 0xf8}, body),
+		"unfinished close":            unmaskedFrame(Header{Opcode: Close}, body),
 		"close that is masked itself": masked,
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, s := play(t, nil)
+			c, s := newScriptConn(t, nil)
 			w := openWriter(t, c, Text)
 			if err := c.WriteFrame(f); err != nil {
 				t.Fatal(err)
@@ -258,7 +258,7 @@ func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 				c.conn = slowConn{c.conn}
 				received := make(chan error)
 				go func() { received <- receiveAll(c) }()
@@ -280,7 +280,7 @@ func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
 }
 
 func TestSendMessage_nothing_follows_a_close(t *testing.T) {
-	c, s := play(t, pieces(clientFrame(true, Ping, "p"), clientFrame(true, Text, "still"), clientFrame(true, Close, closeBody(StatusGoingAway, ""))))
+	c, s := newScriptConn(t, segments(clientFrame(true, Ping, "p"), clientFrame(true, Text, "still"), clientFrame(true, Close, closeBody(StatusGoingAway, ""))))
 	w := openWriter(t, c, Text)
 	body := closeBody(4000, "bye")
 	if err := c.SendMessage(Close, []byte(body)); err != nil {
@@ -299,5 +299,5 @@ func TestSendMessage_nothing_follows_a_close(t *testing.T) {
 	}
 	_, _, err := c.ReceiveMessage()
 	wantError(t, err, net.ErrClosed)
-	s.wantSent(t, sent{true, Close, body})
+	s.wantSent(t, sentFrame{true, Close, body})
 }

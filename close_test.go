@@ -22,7 +22,7 @@ func TestClose_sends_and_waits_for_the_answer(t *testing.T) {
 	for _, tt := range closeTests {
 		t.Run(tt.Code.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
+				c, p := newPipeConn(t)
 				start := time.Now()
 				go func() {
 					want := closeBody(tt.Code, tt.Reason)
@@ -36,7 +36,7 @@ func TestClose_sends_and_waits_for_the_answer(t *testing.T) {
 				if err := c.Close(tt.Code, tt.Reason); err != nil {
 					t.Errorf("got error %v, want none", err)
 				}
-				took(t, "Close", start, 2*time.Second)
+				wantDuration(t, "Close", start, 2*time.Second)
 				p.expectEOF()
 				wantError(t, c.err(), net.ErrClosed)
 				if got := CloseStatus(c.err()); got != tt.Code {
@@ -66,8 +66,8 @@ func TestClose_refuses_what_must_not_be_sent(t *testing.T) {
 		{"reason of 124 bytes", 1000, strings.Repeat("x", 124), ErrProtocol},
 		{"reason not UTF-8", 1000, "\xff", ErrInvalidUTF8},
 	}
-	c, p := dialConn(t)
-	done := serveConn(c, echo)
+	c, p := newTCPConn(t)
+	done := runHandler(c, echoAll)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			wantError(t, c.Close(tt.code, tt.reason), tt.want)
@@ -95,7 +95,7 @@ func TestClose_drops_what_comes_before_the_answer(t *testing.T) {
 	for name, late := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
+				c, p := newPipeConn(t)
 				go func() {
 					p.expectClose(4000)
 					p.write(late)
@@ -135,8 +135,8 @@ func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, false)
+				c, p := newPipeConn(t)
+				w := record(p, false)
 				w.send(tt.sent)
 				tt.read(c)
 				w.send(tt.rest)
@@ -150,19 +150,19 @@ func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
 }
 
 // unanswered are peers that never answer a close frame.
-var unanswered = []struct {
+var silentPeers = []struct {
 	name string
 	peer func(c *Conn, p *peer)
 }{
-	{"a silent peer", func(c *Conn, p *peer) { witnessed(p, false) }},
+	{"a silent peer", func(c *Conn, p *peer) { record(p, false) }},
 	{"a peer that reads nothing", func(c *Conn, p *peer) {}},
 	{"a peer that holds up a sender", func(c *Conn, p *peer) { go c.SendMessage(Text, []byte("x")); synctest.Wait() }},
-	{"a peer that stops in a frame", func(c *Conn, p *peer) { witnessed(p, false).send([]byte{0x81, 0x90, 0}) }},
-	{"a peer that sends for ever", func(c *Conn, p *peer) { go flood(witnessed(p, false)) }},
+	{"a peer that stops in a frame", func(c *Conn, p *peer) { record(p, false).send([]byte{0x81, 0x90, 0}) }},
+	{"a peer that sends for ever", func(c *Conn, p *peer) { go flood(record(p, false)) }},
 }
 
 // flood sends one message after the other until the connection is gone.
-func flood(w *witness) {
+func flood(w *recorder) {
 	for {
 		select {
 		case <-time.After(time.Millisecond):
@@ -174,14 +174,14 @@ func flood(w *witness) {
 }
 
 func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
-	for _, tt := range unanswered {
+	for _, tt := range silentPeers {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, CloseTimeout(7*time.Second), PingInterval(0))
+				c, p := newPipeConn(t, CloseTimeout(7*time.Second), PingInterval(0))
 				tt.peer(c, p)
 				start := time.Now()
 				err := c.Close(4000, "")
-				took(t, "Close", start, 7*time.Second)
+				wantDuration(t, "Close", start, 7*time.Second)
 				wantError(t, err, ErrCloseTimeout)
 				if !strings.Contains(err.Error(), "CloseTimeout 7s") {
 					t.Errorf("error %q does not name the option and its value", err)
@@ -196,14 +196,14 @@ func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
 // time to answer.
 func TestClose_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
-		w := witnessed(p, false)
+		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+		w := record(p, false)
 		time.Sleep(9 * time.Second)
 		time.AfterFunc(3*time.Second, func() { w.send(clientFrame(true, Close, "")) })
 		if err := c.Close(4000, ""); err != nil {
 			t.Errorf("got error %v, want none", err)
 		}
-		took(t, "Close", w.start, 12*time.Second)
+		wantDuration(t, "Close", w.start, 12*time.Second)
 	})
 }
 
@@ -211,8 +211,8 @@ func TestClose_without_CloseTimeout(t *testing.T) {
 	forEver := []Option{CloseTimeout(0), PingInterval(0), ConnectionTimeout(time.Minute)}
 	t.Run("waits for a late answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, forEver...)
-			w := witnessed(p, false)
+			c, p := newPipeConn(t, forEver...)
+			w := record(p, false)
 			start := time.Now()
 			for i := range 10 {
 				time.AfterFunc(time.Duration(i)*50*time.Second, func() { w.send(clientFrame(true, Pong, "")) })
@@ -221,18 +221,18 @@ func TestClose_without_CloseTimeout(t *testing.T) {
 			if err := c.Close(4000, ""); err != nil {
 				t.Errorf("got error %v, want none", err)
 			}
-			took(t, "Close", start, 500*time.Second)
+			wantDuration(t, "Close", start, 500*time.Second)
 		})
 	})
 	t.Run("gives up a silent peer after ConnectionTimeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, forEver...)
-			witnessed(p, false)
+			c, p := newPipeConn(t, forEver...)
+			record(p, false)
 			start := time.Now()
 			if err := c.Close(4000, ""); err == nil {
 				t.Error("got no error, and the peer has not answered")
 			}
-			took(t, "Close", start, time.Minute)
+			wantDuration(t, "Close", start, time.Minute)
 		})
 	})
 }
@@ -247,7 +247,7 @@ func TestClose_of_a_peer_that_hangs_up(t *testing.T) {
 	for name, b := range last {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
+				c, p := newPipeConn(t)
 				go func() {
 					p.expectClose(4000)
 					p.write(b)
@@ -255,7 +255,7 @@ func TestClose_of_a_peer_that_hangs_up(t *testing.T) {
 				}()
 				start := time.Now()
 				err := c.Close(4000, "")
-				took(t, "Close", start, 0)
+				wantDuration(t, "Close", start, 0)
 				if err == nil || errors.Is(err, io.EOF) || CloseStatus(err) != StatusAbnormalClosure {
 					t.Errorf("got error %v, want one that is 1006 and not io.EOF", err)
 				}
@@ -266,8 +266,8 @@ func TestClose_of_a_peer_that_hangs_up(t *testing.T) {
 
 func TestClose_a_second_time(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
+		c, p := newPipeConn(t)
+		w := record(p, false)
 		time.AfterFunc(3*time.Second, func() { w.send(clientFrame(true, Close, "")) })
 		const closers = 5
 		results := make(chan error, closers)
@@ -275,7 +275,7 @@ func TestClose_a_second_time(t *testing.T) {
 		for range closers {
 			go func() {
 				err := c.Close(4000, "")
-				took(t, "Close", start, 3*time.Second)
+				wantDuration(t, "Close", start, 3*time.Second)
 				results <- err
 			}()
 		}
@@ -298,20 +298,20 @@ func TestClose_a_second_time(t *testing.T) {
 
 func TestClose_wakes_receivers_at_once(t *testing.T) {
 	peers := map[string]func(p *peer){
-		"of a peer that reads":         func(p *peer) { witnessed(p, false) },
+		"of a peer that reads":         func(p *peer) { record(p, false) },
 		"of a peer that reads nothing": func(p *peer) {},
 	}
 	for peerName, peer := range peers {
-		for _, name := range receiving {
+		for _, name := range receivingMethods {
 			t.Run(name+" "+peerName, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t)
+					c, p := newPipeConn(t)
 					peer(p)
 					start := time.Now()
 					received := make(chan error)
 					go func() {
-						err := everyMethod[name](c)
-						took(t, name, start, time.Second)
+						err := allMethods[name](c)
+						wantDuration(t, name, start, time.Second)
 						received <- err
 					}()
 					time.AfterFunc(time.Second, func() { c.Close(4000, "") })
@@ -331,14 +331,14 @@ func TestClose_wakes_who_waits_for_a_MessageWriter(t *testing.T) {
 	for name, end := range closes {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				witnessed(p, false)
+				c, p := newPipeConn(t)
+				record(p, false)
 				writer, _ := c.MessageWriter(Text)
 				start := time.Now()
 				waited := make(chan error)
 				go func() {
 					err := c.SendMessage(Text, nil)
-					took(t, "SendMessage", start, time.Second)
+					wantDuration(t, "SendMessage", start, time.Second)
 					waited <- err
 				}()
 				time.AfterFunc(time.Second, func() { end(c) })
@@ -351,7 +351,7 @@ func TestClose_wakes_who_waits_for_a_MessageWriter(t *testing.T) {
 }
 
 func TestClose_in_the_middle_of_a_MessageWriter(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	w, err := c.MessageWriter(Binary)
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +378,7 @@ func TestClose_in_the_middle_of_a_MessageWriter(t *testing.T) {
 // Whatever SendMessage has returned nil for is on the wire before the close frame.
 func TestClose_among_senders(t *testing.T) {
 	const senders = 8
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	var wg sync.WaitGroup
 	var sent [senders]int
 	for i := range senders {
@@ -421,15 +421,15 @@ func TestClose_among_senders(t *testing.T) {
 
 func TestClose_during_a_poll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
+		c, p := newPipeConn(t)
+		w := record(p, true)
 		time.Sleep(15*time.Second + time.Millisecond)
 		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, "")) })
 		start := time.Now()
 		if err := c.Close(4000, ""); err != nil {
 			t.Errorf("got error %v, want none", err)
 		}
-		took(t, "Close", start, time.Second)
+		wantDuration(t, "Close", start, time.Second)
 		synctest.Wait()
 		w.expect("15s ping", "15.001s close 4000", "16.001s end")
 	})

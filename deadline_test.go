@@ -12,8 +12,8 @@ import (
 
 func TestSetReadDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		done := serveConn(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		done := runHandler(c, func(c *Conn) error {
 			start := time.Now()
 			c.SetReadDeadline(start.Add(3 * time.Second))
 			_, _, err := c.ReceiveMessage()
@@ -27,7 +27,7 @@ func TestSetReadDeadline(t *testing.T) {
 				t.Errorf("%v looks like an end", err)
 			}
 			c.SetReadDeadline(time.Time{})
-			return echo(c)
+			return echoAll(c)
 		})
 		time.Sleep(4 * time.Second)
 		p.send(Text, "alive")
@@ -37,7 +37,7 @@ func TestSetReadDeadline(t *testing.T) {
 }
 
 func TestSetDeadlines_after_the_end(t *testing.T) {
-	c, p := pipe(t)
+	c, p := newPipeConn(t)
 	p.conn.Close()
 	_, _, err := c.ReceiveMessage()
 	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": c.SetReadDeadline, "SetWriteDeadline": c.SetWriteDeadline} {
@@ -60,8 +60,8 @@ func TestSetWriteDeadline(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, tt.opts...)
-				done := serveConn(c, func(c *Conn) error {
+				c, p := newPipeConn(t, tt.opts...)
+				done := runHandler(c, func(c *Conn) error {
 					start := time.Now()
 					c.SetWriteDeadline(start.Add(3 * time.Second))
 					err := c.SendMessage(Text, []byte("nobody reads this"))
@@ -73,7 +73,7 @@ func TestSetWriteDeadline(t *testing.T) {
 						t.Errorf("a deadline before the first byte ended the connection: %v", c.err())
 					}
 					c.SetWriteDeadline(time.Time{})
-					return echo(c)
+					return echoAll(c)
 				})
 				time.Sleep(4 * time.Second)
 				p.send(Text, "alive")
@@ -85,7 +85,7 @@ func TestSetWriteDeadline(t *testing.T) {
 }
 
 // cutOff sends a message of which the peer takes only the beginning.
-func cutOff(t *testing.T, c *Conn, p *peer) error {
+func sendPartly(t *testing.T, c *Conn, p *peer) error {
 	t.Helper()
 	sent := make(chan error, 1)
 	go func() { sent <- c.SendMessage(Binary, make([]byte, 100)) }()
@@ -97,9 +97,9 @@ func cutOff(t *testing.T, c *Conn, p *peer) error {
 
 func TestSetWriteDeadline_that_cuts_a_frame_off_ends_the_connection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
+		c, p := newPipeConn(t)
 		c.SetWriteDeadline(time.Now().Add(time.Second))
-		err := cutOff(t, c, p)
+		err := sendPartly(t, c, p)
 		wantError(t, err, os.ErrDeadlineExceeded)
 		if got := c.SendMessage(Text, nil); got != err || CloseStatus(got) != StatusAbnormalClosure {
 			t.Errorf("got error %v, want the sticky %v with 1006", got, err)
@@ -114,12 +114,12 @@ func TestWriteTimeout(t *testing.T) {
 		send func(t *testing.T, c *Conn, p *peer) error
 	}{
 		{"a peer that reads nothing", func(t *testing.T, c *Conn, p *peer) error { return c.SendMessage(Text, []byte("x")) }},
-		{"a peer that stops reading", cutOff},
+		{"a peer that stops reading", sendPartly},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, WriteTimeout(7*time.Second), PingInterval(0))
+				c, p := newPipeConn(t, WriteTimeout(7*time.Second), PingInterval(0))
 				time.Sleep(time.Second)
 				start := time.Now()
 				c.SetWriteDeadline(start.Add(time.Hour))
@@ -158,7 +158,7 @@ func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t, tt.opts...)
+			c, p := newTCPConn(t, tt.opts...)
 			c.SetWriteDeadline(time.Now().Add(-time.Second))
 			wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
 			ended := make(chan error, 1)
@@ -176,8 +176,8 @@ func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
 // meanwhile holds from then on.
 func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, PingInterval(0))
-		done := serveConn(c, receiveAll)
+		c, p := newPipeConn(t, PingInterval(0))
+		done := runHandler(c, receiveAll)
 		p.send(Ping, "1")
 		synctest.Wait()
 		c.SetWriteDeadline(time.Now().Add(time.Second))
@@ -186,7 +186,7 @@ func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
-		took(t, "the deadline", start, 0)
+		wantDuration(t, "the deadline", start, 0)
 		p.finish(done)
 	})
 }
@@ -200,26 +200,26 @@ func TestSetWriteDeadline_behind_a_blocked_ping(t *testing.T) {
 			return func() error { _, err := w.Write(make([]byte, 2*fragmentSize)); return err }
 		},
 	}
-	for _, name := range sending {
+	for _, name := range sendingMethods {
 		calls[name] = func(t *testing.T, c *Conn) func() error {
-			return func() error { return everyMethod[name](c) }
+			return func() error { return allMethods[name](c) }
 		}
 	}
 	for name, prepare := range calls {
 		for _, timeout := range []time.Duration{0, time.Minute} {
 			t.Run(fmt.Sprintf("%s with WriteTimeout %v", name, timeout), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t, WriteTimeout(timeout), ConnectionTimeout(0))
+					c, p := newPipeConn(t, WriteTimeout(timeout), ConnectionTimeout(0))
 					call := prepare(t, c)
 					time.Sleep(16 * time.Second)
 					c.SetWriteDeadline(time.Now().Add(time.Second))
-					wantError(t, timed(t, name, time.Second, call), os.ErrDeadlineExceeded)
+					wantError(t, timedCall(t, name, time.Second, call), os.ErrDeadlineExceeded)
 					if c.err() != nil {
 						t.Errorf("the connection has ended: %v", c.err())
 					} else {
 						c.SetWriteDeadline(time.Time{})
 						p.expect(Ping, "")
-						go c.WriteFrame(plain(Header{Fin: true, Opcode: Text}, "usable"))
+						go c.WriteFrame(unmaskedFrame(Header{Fin: true, Opcode: Text}, "usable"))
 						p.expect(Text, "usable")
 					}
 					p.conn.Close()

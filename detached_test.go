@@ -34,22 +34,22 @@ func awaitDetached(t testing.TB) {
 }
 
 // A request is what a test sees of one behind a detached Handler.
-type request struct {
+type servedRequest struct {
 	ctx  context.Context
 	over chan struct{} // closed when ServeHTTP has returned
 }
 
 // serveDetached runs h behind a server that logs to logged, and behind middleware
 // that sends each request to requests.
-func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged lines, requests <-chan request) {
-	logged = make(lines, 16)
-	served := make(chan request, 16)
+func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged logLines, requests <-chan servedRequest) {
+	logged = make(logLines, 16)
+	served := make(chan servedRequest, 16)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{name}/", func(w http.ResponseWriter, r *http.Request) {
-		seen := request{r.Context(), make(chan struct{})}
+		seen := servedRequest{r.Context(), make(chan struct{})}
 		served <- seen
 		defer close(seen.over)
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), testKey{}, "of middleware")))
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, "of middleware")))
 	})
 	mux.Handle("/", h)
 	srv = httptest.NewUnstartedServer(mux)
@@ -62,7 +62,7 @@ func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged l
 // dialPath is dial for another path than /.
 func dialPath(t *testing.T, srv *httptest.Server, path string) *peer {
 	t.Helper()
-	p := dialRaw(t, srv)
+	p := dialTCP(t, srv)
 	p.write([]byte(strings.Replace(fmt.Sprintf(testHandshake, ""), "GET /", "GET "+path, 1)))
 	resp, err := http.ReadResponse(p.br, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
@@ -75,7 +75,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		t.Run(name, func(t *testing.T) {
 			conns := make(chan *Conn, 1)
-			srv, logged, requests := serveDetached(t, handle(func(c *Conn) error { conns <- c; return echo(c) }, Detached(true)))
+			srv, logged, requests := serveDetached(t, handle(func(c *Conn) error { conns <- c; return echoAll(c) }, Detached(true)))
 			p := dialPath(t, srv, "/alice/")
 			r := await(t, requests)
 			await(t, r.over)
@@ -87,7 +87,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 			if err := c.Context().Err(); err != nil {
 				t.Errorf("Context has ended with the request: %v", err)
 			}
-			if got := c.Context().Value(testKey{}); got != "of middleware" {
+			if got := c.Context().Value(contextKey{}); got != "of middleware" {
 				t.Errorf("Context has the value %v, want that of the request", got)
 			}
 			if got := c.Request().PathValue("name"); got != "alice" {
@@ -104,7 +104,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 }
 
 func TestDetached_off_holds_the_request(t *testing.T) {
-	srv, _, requests := serveDetached(t, Handle(echo, Detached(true), Detached(false)))
+	srv, _, requests := serveDetached(t, Handle(echoAll, Detached(true), Detached(false)))
 	p := dialPath(t, srv, "/alice/")
 	p.send(Text, "here?")
 	p.expect(Text, "here?")
@@ -124,7 +124,7 @@ func TestDetached_closes_as_fn_ends(t *testing.T) {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				reported := make(chan error, 16)
 				srv, _, _ := serveDetached(t, handle(tt.fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err })))
-				tt.peer(dial(t, srv))
+				tt.peer(dialServer(t, srv))
 				awaitDetached(t)
 				var got []error
 				for len(reported) > 0 {
@@ -158,14 +158,14 @@ func TestDetached_survives_a_panic(t *testing.T) {
 				if calls.Add(1) == 1 {
 					return tt.fn(c)
 				}
-				return echo(c)
+				return echoAll(c)
 			}, append(tt.opts, Detached(true))...))
-			p := dial(t, srv)
+			p := dialServer(t, srv)
 			answerClose(StatusInternalError, "")(p)
 			awaitDetached(t)
 			wantLogged(t, logged, "http: panic serving "+p.conn.LocalAddr().String(), tt.want)
 
-			p = dial(t, srv)
+			p = dialServer(t, srv)
 			p.send(Text, "and the server?")
 			p.expect(Text, "and the server?")
 			p.close()
@@ -176,7 +176,7 @@ func TestDetached_survives_a_panic(t *testing.T) {
 
 // wantLogged checks that what was logged is one line with all that is wanted, or
 // nothing if that is nothing.
-func wantLogged(t *testing.T, logged lines, prefix string, want []string) {
+func wantLogged(t *testing.T, logged logLines, prefix string, want []string) {
 	t.Helper()
 	if len(want) == 0 {
 		if len(logged) > 0 {
@@ -202,7 +202,7 @@ func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
 	var out bytes.Buffer
 	log.SetOutput(&out)
 	defer log.SetOutput(os.Stderr)
-	c, p := pipe(t, Detached(true))
+	c, p := newPipeConn(t, Detached(true))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -218,7 +218,7 @@ func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
 
 // The connection is not the server's any more, in this mode as in the other.
 func TestDetached_outlives_the_server(t *testing.T) {
-	srv, _, requests := serveDetached(t, Handle(echo, Detached(true)))
+	srv, _, requests := serveDetached(t, Handle(echoAll, Detached(true)))
 	p := dialPath(t, srv, "/alice/")
 	await(t, await(t, requests).over)
 	srv.Close()
@@ -233,11 +233,11 @@ func TestDetached_is_for_a_HandlerFunc(t *testing.T) {
 	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Upgrade(w, r, Detached(true))
 		if err == nil {
-			err = echo(c)
+			err = echoAll(c)
 		}
 		upgraded <- err
 	}))
-	p := dial(t, srv)
+	p := dialServer(t, srv)
 	p.send(Text, "who serves me?")
 	p.expect(Text, "who serves me?")
 	p.close()
@@ -245,7 +245,7 @@ func TestDetached_is_for_a_HandlerFunc(t *testing.T) {
 }
 
 func TestDetached_over_TLS(t *testing.T) {
-	p := dialTLS(t, echo, Detached(true))
+	p := dialTLS(t, echoAll, Detached(true))
 	p.send(Text, "secret")
 	p.expect(Text, "secret")
 	p.write(clientFrame(true, Close, closeBody(4000, "")))
@@ -255,19 +255,19 @@ func TestDetached_over_TLS(t *testing.T) {
 }
 
 // A wrapper is middleware's, and holds what net/http has for the request.
-type wrapper struct{ http.ResponseWriter }
+type heldWriter struct{ http.ResponseWriter }
 
-func (w *wrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *heldWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func TestDetached_lets_go_of_what_served_the_request(t *testing.T) {
-	h := Handle(echo, Detached(true))
+	h := Handle(echoAll, Detached(true))
 	collected := make(chan struct{})
 	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		wrapped := &wrapper{w}
+		wrapped := &heldWriter{w}
 		runtime.AddCleanup(wrapped, func(collected chan struct{}) { close(collected) }, collected)
 		h.ServeHTTP(wrapped, r)
 	}))
-	p := dial(t, srv)
+	p := dialServer(t, srv)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		runtime.GC()
 		if isClosed(collected) {

@@ -17,13 +17,13 @@ import (
 
 // A fdTape is a tape whose pieces come out of a descriptor, and so it can be waited for
 // without a buffer, as TCP can: before each piece, the reader finds nothing there.
-type fdTape struct {
-	*tape
+type fdSocket struct {
+	*scriptSocket
 	from, to int
 }
 
 // Read is that of the net.Conn.
-func (s *fdTape) Read(p []byte) (n int, err error) {
+func (s *fdSocket) Read(p []byte) (n int, err error) {
 	err = s.await(func(fd uintptr) bool {
 		n, err = syscall.Read(int(fd), p)
 		return err != syscall.EAGAIN
@@ -35,7 +35,7 @@ func (s *fdTape) Read(p []byte) (n int, err error) {
 }
 
 // await calls read until it reports that it is done, as syscall.RawConn has it.
-func (s *fdTape) await(read func(fd uintptr) bool) error {
+func (s *fdSocket) await(read func(fd uintptr) bool) error {
 	for !read(uintptr(s.from)) {
 		switch {
 		case s.closed.Load():
@@ -61,13 +61,13 @@ func (s *fdTape) await(read func(fd uintptr) bool) error {
 // An fdReadiness is its syscall.RawConn, of which only Read is used.
 type fdReadiness struct {
 	syscall.RawConn
-	tape *fdTape
+	tape *fdSocket
 }
 
 func (r fdReadiness) Read(read func(fd uintptr) bool) error { return r.tape.await(read) }
 
 // playReady is play by way of a descriptor. like is any TCP connection.
-func playReady(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, *tape) {
+func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, *scriptSocket) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +75,8 @@ func playReady(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn
 	syscall.SetNonblock(fds[0], true)
 	syscall.SetNonblock(fds[1], true)
 	t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
-	c, s := play(t, cut, opts...)
-	conn := &fdTape{tape: s, from: fds[0], to: fds[1]}
+	c, s := newScriptConn(t, cut, opts...)
+	conn := &fdSocket{scriptSocket: s, from: fds[0], to: fds[1]}
 	c.conn = conn
 	c.in.waitFor(like)
 	c.in.ready.raw = fdReadiness{tape: conn}
@@ -85,24 +85,24 @@ func playReady(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn
 
 // edges are the lengths at which something changes: of the header, the assembly, the
 // buffers, and what fits those.
-var edges = []int{
+var edgeLengths = []int{
 	0, 1, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 1023, 1024, 1025, 4081, 4082, 4083, 4087, 4088, 4089, 4095, 4096, 4097,
 	8191, 65521, 65527, 65528, 65529, 65535, 65536, 65537, 73713, 73714, 73715, 73719, 73720, 73721, 73727, 73728, 73729, 131072,
 }
 
 // A forger makes what a client sends.
-type forger struct {
+type streamGenerator struct {
 	*rand.Rand
 	wire []byte
 }
 
-func (f *forger) text(size int) string {
+func (f *streamGenerator) text(size int) string {
 	fillings := []string{"a", "ä", "€", "𝄞", "aä€𝄞", strings.Repeat("x", 70) + "é"}
 	text := strings.Repeat(fillings[f.IntN(len(fillings))], size+1)
 	return strings.ToValidUTF8(text[:size], "?")
 }
 
-func (f *forger) frame(h Header, payload string) {
+func (f *streamGenerator) frame(h Header, payload string) {
 	h.Masked = true
 	for i := range h.MaskKey {
 		h.MaskKey[i] = byte(f.Uint32())
@@ -112,11 +112,11 @@ func (f *forger) frame(h Header, payload string) {
 	f.wire = AppendFrame(f.wire, Frame{h, b})
 }
 
-func (f *forger) control() {
+func (f *streamGenerator) control() {
 	f.frame(Header{Fin: true, Opcode: []Opcode{Ping, Pong}[f.IntN(2)]}, f.text(f.IntN(40)))
 }
 
-func (f *forger) message(op Opcode, payload string, fragments int) {
+func (f *streamGenerator) message(op Opcode, payload string, fragments int) {
 	for ; fragments > 1; fragments-- {
 		n := f.IntN(len(payload) + 1)
 		f.frame(Header{Opcode: op}, payload[:n])
@@ -129,7 +129,7 @@ func (f *forger) message(op Opcode, payload string, fragments int) {
 }
 
 // offence is something to fail the connection for, or the end.
-func (f *forger) offence(size int) {
+func (f *streamGenerator) violation(size int) {
 	switch f.IntN(11) {
 	case 0:
 		b := []byte(f.text(size) + "x")
@@ -150,7 +150,7 @@ func (f *forger) offence(size int) {
 	case 7:
 		f.frame(Header{Fin: true, Opcode: Close}, []string{"", "\x03", "\x03\xe8", "\x0f\xa0bye", "\x0f\xa0\xff", "\x03\xed"}[f.IntN(6)])
 	case 8:
-		f.wire = append(f.wire, headerOf(true, Binary, int64(f.Uint64()>>(1+f.IntN(60))))...)
+		f.wire = append(f.wire, clientHeader(true, Binary, int64(f.Uint64()>>(1+f.IntN(60))))...)
 	case 9:
 		f.message(Binary, f.text(size), 1)
 		f.wire = f.wire[:len(f.wire)-f.IntN(size+1)]
@@ -163,12 +163,12 @@ func (f *forger) offence(size int) {
 }
 
 // conversation is all that a client sends: mostly messages, and an offence in the end.
-func (f *forger) conversation() []byte {
+func (f *streamGenerator) stream() []byte {
 	size := func() int {
 		if f.IntN(3) > 0 {
 			return f.IntN(200)
 		}
-		return edges[f.IntN(len(edges))]
+		return edgeLengths[f.IntN(len(edgeLengths))]
 	}
 	for range f.IntN(20) {
 		switch f.IntN(6) {
@@ -180,12 +180,12 @@ func (f *forger) conversation() []byte {
 			f.message([]Opcode{Text, Binary}[f.IntN(2)], f.text(size()), 1)
 		}
 	}
-	f.offence(size())
+	f.violation(size())
 	return f.wire
 }
 
 // cut is the wire in pieces of all sizes, with deadlines that expire in between.
-func (f *forger) cut(deadlines bool) (cut [][]byte) {
+func (f *streamGenerator) cut(deadlines bool) (cut [][]byte) {
 	for wire := f.wire; len(wire) > 0; {
 		n := min(len(wire), 1+f.IntN([]int{10, 200, 9000, 90000}[f.IntN(4)]))
 		cut = append(cut, wire[:n])
@@ -199,7 +199,7 @@ func (f *forger) cut(deadlines bool) (cut [][]byte) {
 
 // account says everything that a handler and a peer see of a connection that is
 // received from by ways, in turn.
-func account(t *testing.T, c *Conn, s *tape, ways []int) string {
+func transcript(t *testing.T, c *Conn, s *scriptSocket, ways []int) string {
 	var b strings.Builder
 	note := func(what any, data []byte) {
 		sum := fnv.New64a()
@@ -225,38 +225,38 @@ func account(t *testing.T, c *Conn, s *tape, ways []int) string {
 // However what a client sends is cut, and wherever deadlines expire, the same comes of
 // it: there is no telling the ways apart by which a message goes through the buffers.
 func TestDifferential(t *testing.T) {
-	like, _ := dialConn(t)
+	like, _ := newTCPConn(t)
 	if !like.in.ready.waits() {
 		t.Skip("this platform waits with a buffer")
 	}
 	for seed := range uint64(250) {
-		f := &forger{Rand: rand.New(rand.NewPCG(seed, 0))}
-		wire := f.conversation()
+		f := &streamGenerator{Rand: rand.New(rand.NewPCG(seed, 0))}
+		wire := f.stream()
 		var opts []Option
 		if f.IntN(3) == 0 {
-			opts = []Option{MaxFrameSize(int64(1 + edges[f.IntN(len(edges))])), MaxMessageSize(int64(1 + edges[f.IntN(len(edges))])), MaxFragments(1 + f.IntN(3))}
+			opts = []Option{MaxFrameSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxMessageSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxFragments(1 + f.IntN(3))}
 		}
 		ways := [][]int{{0}, {1}, {0, 1, 2, 3, 0, 0, 3, 1}}[f.IntN(3)]
-		cuts := [][][]byte{pieces(wire), f.cut(false), f.cut(true)}
+		cuts := [][][]byte{segments(wire), f.cut(false), f.cut(true)}
 		if len(wire) < 4000 {
 			cuts = append(cuts, oneByOne(wire))
 		}
 		want := "" // of ReceiveFragments, which has no fast path
 		synctest.Test(t, func(t *testing.T) {
-			c, s := play(t, pieces(wire), opts...)
-			want = account(t, c, s, []int{3})
+			c, s := newScriptConn(t, segments(wire), opts...)
+			want = transcript(t, c, s, []int{3})
 		})
 		for i, cut := range cuts {
 			for _, ready := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					var c *Conn
-					var s *tape
+					var s *scriptSocket
 					if ready {
-						c, s = playReady(t, like.conn, cut, opts...)
+						c, s = newReadyConn(t, like.conn, cut, opts...)
 					} else {
-						c, s = play(t, cut, opts...)
+						c, s = newScriptConn(t, cut, opts...)
 					}
-					got := account(t, c, s, ways)
+					got := transcript(t, c, s, ways)
 					if got != want {
 						t.Fatalf("seed %d, ways %v, cut %d, ready %t: got\n%s\nwant\n%s", seed, ways, i, ready, got, want)
 					}

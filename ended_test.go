@@ -20,25 +20,25 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 	tests := []struct {
 		name string
 		opts []Option
-		end  func(c *Conn, w *witness)
+		end  func(c *Conn, w *recorder)
 	}{
-		{"Close", nil, func(c *Conn, w *witness) { c.Close(4000, "") }},
-		{"Close without CloseTimeout", []Option{CloseTimeout(0)}, func(c *Conn, w *witness) { c.Close(4000, "") }},
-		{"failing", nil, func(c *Conn, w *witness) { w.send([]byte{0x81, 0x00}); receiveAll(c) }},
+		{"Close", nil, func(c *Conn, w *recorder) { c.Close(4000, "") }},
+		{"Close without CloseTimeout", []Option{CloseTimeout(0)}, func(c *Conn, w *recorder) { c.Close(4000, "") }},
+		{"failing", nil, func(c *Conn, w *recorder) { w.send([]byte{0x81, 0x00}); receiveAll(c) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, tt.opts...)
-				w := witnessed(p, false)
+				c, p := newPipeConn(t, tt.opts...)
+				w := record(p, false)
 				go tt.end(c, w)
 				<-c.Context().Done()
 				synctest.Wait()
 				if c.in.lock.TryLock() {
 					t.Fatal("nobody holds the receiving side: nothing is tested")
 				}
-				for _, name := range receiving {
-					if err := timed(t, name, 0, func() error { return everyMethod[name](c) }); err != c.err() {
+				for _, name := range receivingMethods {
+					if err := timedCall(t, name, 0, func() error { return allMethods[name](c) }); err != c.err() {
 						t.Errorf("%s: got error %v, want the sticky one: %v", name, err, c.err())
 					}
 				}
@@ -49,12 +49,12 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 	}
 	t.Run("also those that wait for each other", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t)
-			witnessed(p, false)
+			c, p := newPipeConn(t)
+			record(p, false)
 			var wg sync.WaitGroup
-			for _, name := range receiving {
+			for _, name := range receivingMethods {
 				wg.Go(func() {
-					wantError(t, timed(t, name, time.Second, func() error { return everyMethod[name](c) }), net.ErrClosed)
+					wantError(t, timedCall(t, name, time.Second, func() error { return allMethods[name](c) }), net.ErrClosed)
 				})
 			}
 			time.Sleep(time.Second)
@@ -80,7 +80,7 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 		}},
 		{"a message that SetWriteDeadline cuts", func(t *testing.T, c *Conn, p *peer) {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
-			wantError(t, cutOff(t, c, p), os.ErrDeadlineExceeded)
+			wantError(t, sendPartly(t, c, p), os.ErrDeadlineExceeded)
 		}},
 		{"a stream that SetWriteDeadline cuts", func(t *testing.T, c *Conn, p *peer) {
 			w := openWriter(t, c, Binary)
@@ -94,7 +94,7 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), WriteTimeout(7*time.Second))
+				c, p := newPipeConn(t, PingInterval(0), WriteTimeout(7*time.Second))
 				received := make(chan error, 1)
 				start := time.Now()
 				go func() {
@@ -111,9 +111,9 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 				if err := <-received; isTimeout(err) {
 					t.Errorf("who was receiving: got error %v, which is a deadline", err)
 				}
-				for name, call := range everyMethod {
+				for name, call := range allMethods {
 					err := call(c)
-					if isTimeout(err) != slices.Contains(sending, name) {
+					if isTimeout(err) != slices.Contains(sendingMethods, name) {
 						t.Errorf("%s: got error %v, os.ErrDeadlineExceeded = %t", name, err, isTimeout(err))
 					}
 					if got := CloseStatus(err); got != StatusAbnormalClosure {
@@ -146,7 +146,7 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 	for end, ends := range ends {
 		for name, call := range calls {
 			t.Run(name+" after "+end, func(t *testing.T) {
-				c, _ := play(t, pieces(clientFrame(true, Close, closeBody(4001, ""))))
+				c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 				ends(c)
 				if got := call(c); got != c.err() || got == nil {
 					t.Errorf("got error %v, want the sticky one: %v", got, c.err())
@@ -154,7 +154,7 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 			})
 		}
 		t.Run("stream of no UTF-8 after "+end, func(t *testing.T) {
-			c, _ := play(t, pieces(clientFrame(true, Close, closeBody(4001, ""))))
+			c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 			w := openWriter(t, c, Text)
 			ends(c)
 			if _, got := w.Write([]byte("\xff")); got != c.err() {
@@ -163,7 +163,7 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 		})
 	}
 	t.Run("after a close frame was sent", func(t *testing.T) {
-		c, _ := play(t, nil)
+		c, _ := newScriptConn(t, nil)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
 		for _, name := range []string{"text that is not UTF-8", "continuation", "what is no JSON", "stream of pings"} {
 			err := calls[name](c)
@@ -193,9 +193,9 @@ var connEnds = []struct {
 	}, net.ErrClosed, 4000},
 	{"EOF without a close frame", func(c *Conn, p *peer) { hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
 	{"EOF within a frame", func(c *Conn, p *peer) { p.write([]byte{0x81, 0x85, 0}); hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
-	{"reset", func(c *Conn, p *peer) { reset(p); receiveAll(c) }, syscall.ECONNRESET, 1006},
+	{"reset", func(c *Conn, p *peer) { resetPeer(p); receiveAll(c) }, syscall.ECONNRESET, 1006},
 	{"reset, while sending", func(c *Conn, p *peer) {
-		reset(p)
+		resetPeer(p)
 		for c.SendMessage(Binary, make([]byte, 1000)) == nil {
 		}
 	}, nil, 1006},
@@ -204,7 +204,7 @@ var connEnds = []struct {
 func TestContext_is_done_exactly_at_the_end(t *testing.T) {
 	for _, tt := range connEnds {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t, PingInterval(0))
+			c, p := newTCPConn(t, PingInterval(0))
 			ctx := c.Context()
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
 				t.Fatalf("done before the end: %v", context.Cause(ctx))
@@ -230,7 +230,7 @@ func TestContext_is_done_exactly_at_the_end(t *testing.T) {
 func TestContext_made_after_the_end(t *testing.T) {
 	for _, tt := range connEnds {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t, PingInterval(0))
+			c, p := newTCPConn(t, PingInterval(0))
 			tt.end(c, p)
 			if got := context.Cause(c.Context()); got != c.err() || got == nil {
 				t.Errorf("got cause %v, want %v", got, c.err())
@@ -244,10 +244,10 @@ func TestContext_made_after_the_end(t *testing.T) {
 func TestConn_is_safe_for_everybody_at_once(t *testing.T) {
 	for _, tt := range connEnds {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t, PingInterval(time.Millisecond))
+			c, p := newTCPConn(t, PingInterval(time.Millisecond))
 			var wg sync.WaitGroup
 			wg.Go(func() { io.Copy(io.Discard, p.conn) })
-			for name, call := range everyMethod {
+			for name, call := range allMethods {
 				if name == "Close" || name == "SendMessage/Close" {
 					continue
 				}
@@ -314,7 +314,7 @@ func TestConn_everything_at_once(t *testing.T) {
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			ready := make(chan *Conn)
-			fn, results := result(func(c *Conn) error {
+			fn, results := captureError(func(c *Conn) error {
 				ready <- c
 				var wg sync.WaitGroup
 				for _, loop := range loops {
@@ -326,7 +326,7 @@ func TestConn_everything_at_once(t *testing.T) {
 				wg.Wait()
 				return c.SendMessage(Text, nil)
 			})
-			p := dial(t, serve(t, fn, CloseTimeout(100*time.Millisecond)))
+			p := dialServer(t, startServer(t, fn, CloseTimeout(100*time.Millisecond)))
 			c := await(t, ready)
 			p.send(Text, "begin")
 			p.read()

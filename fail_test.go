@@ -28,30 +28,30 @@ func TestFail_drains_for_a_second(t *testing.T) {
 		name string
 		send []byte
 		half *halfPipe
-		peer func(w *witness)
+		peer func(w *recorder)
 		want []string
 		opts []Option
 	}{
-		{"a peer that stays, and CloseTimeout is short", broken, &halfPipe{}, func(*witness) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
-		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
-		{"a peer that stays", broken, &halfPipe{}, func(*witness) {}, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that sends for ever", broken, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that hangs up", broken, &halfPipe{}, func(w *witness) { time.AfterFunc(200*time.Millisecond, func() { w.p.conn.Close() }) }, []string{"0s close 1002", "200ms end"}, nil},
-		{"a write side that cannot be shut", broken, &halfPipe{err: net.ErrClosed}, func(*witness) {}, []string{"0s close 1002", "0s end"}, nil},
-		{"a connection without a write side to shut", broken, nil, func(*witness) {}, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that closed and stays", closing, &halfPipe{}, func(*witness) {}, []string{"0s close 4001", "1s end"}, nil},
-		{"a peer that closed and sends for ever", closing, &halfPipe{}, func(w *witness) { go flood(w) }, []string{"0s close 4001", "1s end"}, nil},
-		{"a peer that closed, without a write side to shut", closing, nil, func(*witness) {}, []string{"0s close 4001", "0s end"}, nil},
+		{"a peer that stays, and CloseTimeout is short", broken, &halfPipe{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that stays", broken, &halfPipe{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that sends for ever", broken, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that hangs up", broken, &halfPipe{}, func(w *recorder) { time.AfterFunc(200*time.Millisecond, func() { w.p.conn.Close() }) }, []string{"0s close 1002", "200ms end"}, nil},
+		{"a write side that cannot be shut", broken, &halfPipe{err: net.ErrClosed}, func(*recorder) {}, []string{"0s close 1002", "0s end"}, nil},
+		{"a connection without a write side to shut", broken, nil, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that closed and stays", closing, &halfPipe{}, func(*recorder) {}, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed and sends for ever", closing, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed, without a write side to shut", closing, nil, func(*recorder) {}, []string{"0s close 4001", "0s end"}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, tt.opts...)
+				c, p := newPipeConn(t, tt.opts...)
 				if tt.half != nil {
 					tt.half.Conn = c.conn
 					c.conn = tt.half
 				}
-				w := witnessed(p, false)
+				w := record(p, false)
 				w.send(tt.send)
 				tt.peer(w)
 				_, _, err := c.ReceiveMessage()
@@ -70,7 +70,7 @@ func TestFail_drains_for_a_second(t *testing.T) {
 }
 
 func TestFail_closes_behind_what_was_sent(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	const messages = 100
 	big := make([]byte, 100_000)
 	var wg sync.WaitGroup
@@ -98,7 +98,7 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 // The frame that a sender has begun comes whole, and then the close frame.
 func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
+		c, p := newPipeConn(t)
 		big := string(make([]byte, 100_000))
 		go c.SendMessage(Binary, []byte(big))
 		synctest.Wait()
@@ -123,12 +123,12 @@ func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, tt.opt)
+				c, p := newPipeConn(t, tt.opt)
 				go p.write([]byte{0x81, 0x00})
 				start := time.Now()
 				_, _, err := c.ReceiveMessage()
 				wantError(t, err, ErrProtocol)
-				took(t, "failing", start, tt.want)
+				wantDuration(t, "failing", start, tt.want)
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -136,7 +136,7 @@ func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
 }
 
 func TestAbort_of_what_has_ended_does_nothing(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	hangUp(p)
 	_, _, err := c.ReceiveMessage()
 	c.abort(ErrProtocol, nil)
@@ -146,11 +146,11 @@ func TestAbort_of_what_has_ended_does_nothing(t *testing.T) {
 // What is left to do has bounds of its own.
 func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
+		c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
 		start := time.Now()
 		time.Sleep(9 * time.Second)
 		c.abort(ErrProtocol, nil) // the peer reads nothing
-		took(t, "abort", start, 13*time.Second)
+		wantDuration(t, "abort", start, 13*time.Second)
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -175,7 +175,7 @@ func TestFail_tells_the_peer_why(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t)
+			c, p := newTCPConn(t)
 			hangUp(p)
 			c.in.lock.Lock()
 			c.fail(brokenRule(tt.text))

@@ -17,7 +17,7 @@ import (
 var sampleKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
 // counting returns n bytes in a pattern that changes from byte to byte.
-func counting(n int) []byte {
+func countingBytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(i*7 + i>>8)
@@ -91,18 +91,18 @@ func frameTests() []frameTest {
 		{"RFC 5.7 last fragment", "80 02", Frame{Header{Fin: true}, hello[3:]}},
 		{"RFC 5.7 ping", "89 05", Frame{Header{Fin: true, Opcode: Ping}, hello}},
 		{"RFC 5.7 masked pong", "8a 85 37fa213d", Frame{Header{Fin: true, Opcode: Pong, Masked: true, MaskKey: sampleKey}, masked}},
-		{"RFC 5.7 256 bytes", "82 7e 0100", Frame{Header{Fin: true, Opcode: Binary}, counting(256)}},
-		{"RFC 5.7 64 KiB", "82 7f 0000000000010000", Frame{Header{Fin: true, Opcode: Binary}, counting(64 << 10)}},
+		{"RFC 5.7 256 bytes", "82 7e 0100", Frame{Header{Fin: true, Opcode: Binary}, countingBytes(256)}},
+		{"RFC 5.7 64 KiB", "82 7f 0000000000010000", Frame{Header{Fin: true, Opcode: Binary}, countingBytes(64 << 10)}},
 		{"empty", "82 00", Frame{Header{Fin: true, Opcode: Binary}, nil}},
 		{"empty and masked", "88 80 37fa213d", Frame{Header{Fin: true, Opcode: Close, Masked: true, MaskKey: sampleKey}, nil}},
-		{"largest in 7 bits", "82 7d", Frame{Header{Fin: true, Opcode: Binary}, counting(125)}},
-		{"smallest in 16 bits", "82 fe 007e 37fa213d", Frame{Header{Fin: true, Opcode: Binary, Masked: true, MaskKey: sampleKey}, counting(126)}},
-		{"largest in 16 bits", "82 7e ffff", Frame{Header{Fin: true, Opcode: Binary}, counting(65535)}},
-		{"masked in 64 bits", "02 ff 0000000000020001 37fa213d", Frame{Header{Opcode: Binary, Masked: true, MaskKey: sampleKey}, counting(128<<10 + 1)}},
+		{"largest in 7 bits", "82 7d", Frame{Header{Fin: true, Opcode: Binary}, countingBytes(125)}},
+		{"smallest in 16 bits", "82 fe 007e 37fa213d", Frame{Header{Fin: true, Opcode: Binary, Masked: true, MaskKey: sampleKey}, countingBytes(126)}},
+		{"largest in 16 bits", "82 7e ffff", Frame{Header{Fin: true, Opcode: Binary}, countingBytes(65535)}},
+		{"masked in 64 bits", "02 ff 0000000000020001 37fa213d", Frame{Header{Opcode: Binary, Masked: true, MaskKey: sampleKey}, countingBytes(128<<10 + 1)}},
 		{"RSV1", "c1 05", Frame{Header{Fin: true, RSV1: true, Opcode: Text}, hello}},
 		{"RSV2", "a1 05", Frame{Header{Fin: true, RSV2: true, Opcode: Text}, hello}},
 		{"RSV3", "91 05", Frame{Header{Fin: true, RSV3: true, Opcode: Text}, hello}},
-		{"long and fragmented ping", "09 7e 0080", Frame{Header{Opcode: Ping}, counting(128)}},
+		{"long and fragmented ping", "09 7e 0080", Frame{Header{Opcode: Ping}, countingBytes(128)}},
 		{"all bits", "ff 85 ffffffff", Frame{Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: 0xF, Masked: true, MaskKey: [4]byte{0xFF, 0xFF, 0xFF, 0xFF}}, hello}},
 	}
 	for i := range tests {
@@ -234,7 +234,7 @@ func TestHeaderRejectsLength(t *testing.T) {
 }
 
 func TestReadFrameLimit(t *testing.T) {
-	frame := append(fromHex(t, "82 7e 0100"), counting(256)...)
+	frame := append(fromHex(t, "82 7e 0100"), countingBytes(256)...)
 	for _, test := range []struct {
 		name  string
 		wire  []byte

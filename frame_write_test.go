@@ -80,7 +80,7 @@ func TestWriteFrame(t *testing.T) {
 	})
 	t.Run("large payloads are not copied, but for their beginning", func(t *testing.T) {
 		w := &writeRecorder{}
-		payload := counting(3 * maxCopied)
+		payload := countingBytes(3 * maxCopied)
 		if err := WriteFrame(w, Frame{Payload: payload}); err != nil || len(w.writes) != 2 {
 			t.Fatalf("got %d writes, %v, want 2", len(w.writes), err)
 		}
@@ -131,7 +131,7 @@ func TestWriteFrame(t *testing.T) {
 	t.Run("over TCP", func(t *testing.T) {
 		client, server := tcpPair(t)
 		for _, size := range []int{100, maxCopied, maxCopied + 1, 3 << 20} {
-			want := Frame{Header{Fin: true, Opcode: Binary, Length: int64(size)}, counting(size)}
+			want := Frame{Header{Fin: true, Opcode: Binary, Length: int64(size)}, countingBytes(size)}
 			errs := make(chan error, 1)
 			go func() { errs <- WriteFrame(client, want) }()
 			got, err := ReadFrame(server, int64(size))

@@ -32,7 +32,7 @@ func answerClose(code StatusCode, reason string) func(p *peer) {
 }
 
 // leave makes a peer that closes with code and gets it back.
-func leave(code StatusCode) func(p *peer) {
+func peerCloses(code StatusCode) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
 		p.send(Close, closeBody(code, "I must go"))
@@ -43,7 +43,7 @@ func leave(code StatusCode) func(p *peer) {
 }
 
 // disturb makes a peer that sends bytes which break a rule.
-func disturb(code StatusCode, b ...byte) func(p *peer) {
+func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
 		p.write(b)
@@ -94,30 +94,30 @@ var handlerEnds = []struct {
 	{name: "what was refused to be sent is another error",
 		fn:   func(c *Conn) error { return c.SendMessage(Text, []byte("\xff")) },
 		peer: answerClose(1011, ""), reported: "UTF-8"},
-	{name: "the peer closed with 1000", fn: receiveAll, peer: leave(1000), common: "1000"},
-	{name: "the peer closed with 4001", fn: receiveAll, peer: leave(4001), common: "I must go"},
+	{name: "the peer closed with 1000", fn: receiveAll, peer: peerCloses(1000), common: "1000"},
+	{name: "the peer closed with 4001", fn: receiveAll, peer: peerCloses(4001), common: "I must go"},
 	{name: "the peer's close, wrapped",
 		fn:   func(c *Conn) error { return fmt.Errorf("chatting: %w", receiveAll(c)) },
-		peer: leave(4001), common: "chatting"},
+		peer: peerCloses(4001), common: "chatting"},
 	{name: "the peer's close, swallowed",
 		fn:   func(c *Conn) error { receiveAll(c); return nil },
-		peer: leave(4001)},
+		peer: peerCloses(4001)},
 	{name: "the peer closed, and fn fails for another reason",
 		fn:   func(c *Conn) error { receiveAll(c); return errSecret },
-		peer: leave(4001), reported: "1234"},
+		peer: peerCloses(4001), reported: "1234"},
 	{name: "the peer closed, and fn wants another code",
 		fn:   func(c *Conn) error { receiveAll(c); return &CloseError{Code: 4002} },
-		peer: leave(4001), common: "4002"},
+		peer: peerCloses(4001), common: "4002"},
 	{name: "the peer's close seen through Context", fn: func(c *Conn) error {
 		go receiveAll(c)
 		<-c.Context().Done()
 		return c.Context().Err()
-	}, peer: leave(1000), common: "canceled"},
-	{name: "the peer broke a rule", fn: receiveAll, peer: disturb(1002, 0x81, 0x00), common: "unmasked"},
-	{name: "the peer sent text that is none", fn: receiveAll, peer: disturb(1007, 0x81, 0x81, 0, 0, 0, 0, 0xff), common: "UTF-8"},
-	{name: "the peer sent too much", fn: receiveAll, peer: disturb(1009, 0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), common: "MaxFrameSize"},
+	}, peer: peerCloses(1000), common: "canceled"},
+	{name: "the peer broke a rule", fn: receiveAll, peer: peerBreaksRule(1002, 0x81, 0x00), common: "unmasked"},
+	{name: "the peer sent text that is none", fn: receiveAll, peer: peerBreaksRule(1007, 0x81, 0x81, 0, 0, 0, 0, 0xff), common: "UTF-8"},
+	{name: "the peer sent too much", fn: receiveAll, peer: peerBreaksRule(1009, 0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), common: "MaxFrameSize"},
 	{name: "the peer hung up", fn: receiveAll, peer: hangUp, common: "unexpected EOF"},
-	{name: "the peer reset the connection", fn: receiveAll, peer: reset, common: "reset"},
+	{name: "the peer reset the connection", fn: receiveAll, peer: resetPeer, common: "reset"},
 	{name: "closed by fn, and nil",
 		fn:   func(c *Conn) error { return c.Close(4000, "my way") },
 		peer: answerClose(4000, "my way")},
@@ -137,7 +137,7 @@ var handlerEnds = []struct {
 	{name: "panic", fn: func(*Conn) error { panic(errSecret) }, peer: answerClose(1011, ""), reported: "1234"},
 	{name: "panic after the end",
 		fn:   func(c *Conn) error { panic(receiveAll(c)) },
-		peer: leave(1000), reported: "panicked"},
+		peer: peerCloses(1000), reported: "panicked"},
 	{name: "panic(http.ErrAbortHandler)", fn: func(*Conn) error { panic(http.ErrAbortHandler) }, peer: answerClose(1011, "")},
 	{name: "runtime.Goexit", fn: func(*Conn) error { runtime.Goexit(); return nil }, peer: answerClose(1011, "")},
 }
@@ -152,7 +152,7 @@ func TestHandle_closes_as_fn_ends(t *testing.T) {
 					want = tt.common
 				}
 				t.Run(fmt.Sprintf("%s/propagate=%t/%s", name, propagate, tt.name), func(t *testing.T) {
-					got := reports(t, handle, tt.fn, tt.peer, PropagateCommonErrors(propagate))
+					got := reportedErrors(t, handle, tt.fn, tt.peer, PropagateCommonErrors(propagate))
 					wantReport(t, got, want)
 				})
 			}
@@ -161,7 +161,7 @@ func TestHandle_closes_as_fn_ends(t *testing.T) {
 }
 
 // reports runs fn against peer and returns what OnError was told.
-func reports(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
+func reportedErrors(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
 	var got []error
 	onError := OnError(func(c *Conn, err error) {
 		if c.err() == nil {
@@ -171,7 +171,7 @@ func reports(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn Hand
 	})
 	h := handle(fn, append(opts, onError)...)
 	over := make(chan struct{})
-	p := dial(t, serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p := dialServer(t, startHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(over)
 		h.ServeHTTP(w, r)
 	})))
@@ -196,8 +196,8 @@ func wantReport(t *testing.T, got []error, want string) {
 func TestHandle_reports_what_the_close_of_nil_ends_with(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []error
-		c, p := pipe(t, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
-		done := serveConn(c, noop)
+		c, p := newPipeConn(t, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
+		done := runHandler(c, noop)
 		p.expectClose(StatusNormalClosure)
 		<-done
 		wantReport(t, got, "within CloseTimeout 5s")
@@ -205,17 +205,17 @@ func TestHandle_reports_what_the_close_of_nil_ends_with(t *testing.T) {
 }
 
 // lines is a log that can be waited for.
-type lines chan string
+type logLines chan string
 
-func (l lines) Write(p []byte) (int, error) {
+func (l logLines) Write(p []byte) (int, error) {
 	l <- string(p)
 	return len(p), nil
 }
 
 // serveLogged runs fn behind a server that logs to lines, and to over when the
 // handler has returned.
-func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged lines, over <-chan struct{}) {
-	logged = make(lines, 16)
+func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged logLines, over <-chan struct{}) {
+	logged = make(logLines, 16)
 	ended := make(chan struct{})
 	h := Handle(fn)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -225,7 +225,7 @@ func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged lines, over <-ch
 	srv.Config.ErrorLog = log.New(logged, "", 0)
 	srv.Start()
 	t.Cleanup(srv.Close)
-	return dial(t, srv), logged, ended
+	return dialServer(t, srv), logged, ended
 }
 
 func TestHandle_logs_to_the_server_by_default(t *testing.T) {
@@ -240,7 +240,7 @@ func TestHandle_logs_to_the_server_by_default(t *testing.T) {
 
 func TestHandle_logs_no_common_end(t *testing.T) {
 	p, logged, over := serveLogged(t, receiveAll)
-	leave(4001)(p)
+	peerCloses(4001)(p)
 	await(t, over)
 	if len(logged) > 0 {
 		t.Errorf("logged %q, want nothing", <-logged)
@@ -266,8 +266,8 @@ func TestHandle_logs_without_a_server_log(t *testing.T) {
 	var out bytes.Buffer
 	log.SetOutput(&out)
 	defer log.SetOutput(os.Stderr)
-	c, p := pipe(t)
-	done := serveConn(c, func(*Conn) error { return errSecret })
+	c, p := newPipeConn(t)
+	done := runHandler(c, func(*Conn) error { return errSecret })
 	p.expectClose(StatusInternalError)
 	p.send(Close, "")
 	await(t, done)
@@ -288,7 +288,7 @@ func TestHandle_leaves_a_refused_request_alone(t *testing.T) {
 // The methods of a Conn that fn gave away must not hang or panic later on.
 func TestHandle_leaves_a_closed_Conn_behind(t *testing.T) {
 	conns := make(chan *Conn, 1)
-	p := dial(t, serve(t, func(c *Conn) error { conns <- c; return nil }))
+	p := dialServer(t, startServer(t, func(c *Conn) error { conns <- c; return nil }))
 	answerClose(StatusNormalClosure, "")(p)
 	c := await(t, conns)
 	c.Close(StatusNormalClosure, "")
@@ -341,8 +341,8 @@ func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var got []error
-				c, p := pipe(t, OnError(func(_ *Conn, err error) { got = append(got, err) }))
-				w := witnessed(p, false)
+				c, p := newPipeConn(t, OnError(func(_ *Conn, err error) { got = append(got, err) }))
+				w := record(p, false)
 				if tt.peer != nil {
 					w.send(tt.peer)
 				}
@@ -354,7 +354,7 @@ func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
 				if v := <-panicked; v != tt.panics {
 					t.Errorf("got panic %v, want %v", v, tt.panics)
 				}
-				wantGone(t, c)
+				wantSocketClosed(t, c)
 				wantReport(t, got, tt.reported)
 				synctest.Wait()
 				w.expect(tt.wire...)
@@ -380,18 +380,18 @@ func (e endingError) As(target any) bool {
 
 func TestHandle_waits_for_an_end_that_comes_with_a_close_that_must_not_be_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, OnError(func(*Conn, error) {}))
-		w := witnessed(p, false)
+		c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
+		w := record(p, false)
 		go receiveAll(c)
-		done := serveConn(c, func(c *Conn) error {
+		done := runHandler(c, func(c *Conn) error {
 			return endingError{func() {
 				w.send([]byte{0x81, 0x00})
 				<-c.Context().Done()
 			}}
 		})
 		<-done
-		wantGone(t, c)
-		took(t, "the handler", w.start, lingerTime)
+		wantSocketClosed(t, c)
+		wantDuration(t, "the handler", w.start, lingerTime)
 		synctest.Wait()
 		w.expect("0s close 1002", "1s end")
 	})

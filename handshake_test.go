@@ -507,7 +507,7 @@ func BenchmarkUpgrade(b *testing.B) {
 // RFC 6455 section 9.1: a quoted value must be a token once the quoted-pairs of
 // RFC 2616 section 2.2 are taken for what they stand for.
 func TestHandshake_quoted_extension_parameters(t *testing.T) {
-	srv := serve(t, noop)
+	srv := startServer(t, noop)
 	for value, want := range map[string]int{
 		`"b"`:       101,
 		`"b\c"`:     101,
@@ -527,7 +527,7 @@ func TestHandshake_quoted_extension_parameters(t *testing.T) {
 		`"b"\c`:     400,
 	} {
 		t.Run(value, func(t *testing.T) {
-			p := dialRaw(t, srv)
+			p := dialTCP(t, srv)
 			p.write([]byte(rawHandshake("Sec-WebSocket-Extensions: foo; a=" + value)))
 			resp, _ := readResponse(t, p.br)
 			if resp.StatusCode != want {

@@ -41,13 +41,13 @@ const testHandshake = "GET / HTTP/1.1\r\nHost: example.test\r\nUpgrade: websocke
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
 
 // serve runs fn behind a real http.Server until the test ends.
-func serve(t testing.TB, fn HandlerFunc, opts ...Option) *httptest.Server {
-	return serveHandler(t, Handle(fn, opts...))
+func startServer(t testing.TB, fn HandlerFunc, opts ...Option) *httptest.Server {
+	return startHandler(t, Handle(fn, opts...))
 }
 
 // serveHandler runs h behind a real http.Server. When the test ends, it waits
 // for every handler to return.
-func serveHandler(t testing.TB, h http.Handler) *httptest.Server {
+func startHandler(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	// httptest.Server.Close does not wait for the handlers of hijacked connections.
 	var handlers sync.WaitGroup
@@ -67,15 +67,15 @@ func serveHandler(t testing.TB, h http.Handler) *httptest.Server {
 
 // dial connects to srv over TCP and does the handshake. headers are lines with
 // their line ends.
-func dial(t testing.TB, srv *httptest.Server, headers ...string) *peer {
+func dialServer(t testing.TB, srv *httptest.Server, headers ...string) *peer {
 	t.Helper()
-	p := dialRaw(t, srv)
+	p := dialTCP(t, srv)
 	p.handshake(headers...)
 	return p
 }
 
 // dialRaw only connects.
-func dialRaw(t testing.TB, srv *httptest.Server) *peer {
+func dialTCP(t testing.TB, srv *httptest.Server) *peer {
 	t.Helper()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	if err != nil {
@@ -185,13 +185,13 @@ func (p *peer) close() {
 	p.conn.Close()
 }
 
-var peerKey = [4]byte{0x37, 0xfa, 0x21, 0x3d}
+var testMaskKey = [4]byte{0x37, 0xfa, 0x21, 0x3d}
 
 // clientFrame is a frame as a client sends it: masked.
 func clientFrame(fin bool, op Opcode, payload string) []byte {
 	b := []byte(payload)
-	Mask(b, peerKey, 0)
-	return AppendFrame(nil, Frame{Header{Fin: fin, Opcode: op, Masked: true, MaskKey: peerKey}, b})
+	Mask(b, testMaskKey, 0)
+	return AppendFrame(nil, Frame{Header{Fin: fin, Opcode: op, Masked: true, MaskKey: testMaskKey}, b})
 }
 
 // join makes one segment of several frames.
@@ -218,7 +218,7 @@ func receiveAll(c *Conn) error {
 }
 
 // echo is the handler of the package's documentation.
-func echo(c *Conn) error {
+func echoAll(c *Conn) error {
 	for {
 		op, data, err := c.ReceiveMessage()
 		if err != nil {
@@ -232,7 +232,7 @@ func echo(c *Conn) error {
 
 // result is a handler that leaves fn's error for the test, which gets it with
 // await.
-func result(fn HandlerFunc) (HandlerFunc, <-chan error) {
+func captureError(fn HandlerFunc) (HandlerFunc, <-chan error) {
 	results := make(chan error, 16)
 	return func(c *Conn) error {
 		err := fn(c)
@@ -265,7 +265,7 @@ func wantError(t testing.TB, err error, targets ...error) {
 
 // pipe is a Conn on one end of a connection in memory, for tests in which time
 // matters, and its peer on the other. The handshake is left out.
-func pipe(t testing.TB, opts ...Option) (*Conn, *peer) {
+func newPipeConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	server, client := net.Pipe()
 	r := httptest.NewRequest("GET", "/", nil)
 	return newConn(server, r, "", newOptions(opts), nil), newPeer(t, client)
@@ -273,7 +273,7 @@ func pipe(t testing.TB, opts ...Option) (*Conn, *peer) {
 
 // serveConn runs fn with c as a Handler does, and returns a channel that gives
 // its error once all is over.
-func serveConn(c *Conn, fn HandlerFunc) <-chan error {
+func runHandler(c *Conn, fn HandlerFunc) <-chan error {
 	done := make(chan error, 1)
 	var result error
 	go func() {
@@ -286,7 +286,7 @@ func serveConn(c *Conn, fn HandlerFunc) <-chan error {
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // dialConn is a Conn on a real TCP connection that no handler runs, and its peer.
-func dialConn(t testing.TB, opts ...Option) (*Conn, *peer) {
+func newTCPConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -335,19 +335,19 @@ func (p *peer) finish(done <-chan error) {
 }
 
 // serveConcurrent is serveConn for a HandleConcurrent.
-func serveConcurrent(c *Conn, fn HandlerFunc) <-chan error {
+func runConcurrent(c *Conn, fn HandlerFunc) <-chan error {
 	c.readAhead()
-	return serveConn(c, fn)
+	return runHandler(c, fn)
 }
 
 // idle is a handler that neither receives nor sends.
-func idle(c *Conn) error {
+func waitForEnd(c *Conn) error {
 	<-c.Context().Done()
 	return context.Cause(c.Context())
 }
 
 // feed is a handler that only sends, every second.
-func feed(c *Conn) error {
+func sendEverySecond(c *Conn) error {
 	for {
 		select {
 		case <-c.Context().Done():
@@ -363,7 +363,7 @@ func feed(c *Conn) error {
 // A witness is a peer that reads everything all the time, notes what came when,
 // and sends without waiting: on a connection in memory a write takes as long as
 // the other side takes to read it.
-type witness struct {
+type recorder struct {
 	p       *peer
 	start   time.Time
 	queue   chan []byte
@@ -373,7 +373,7 @@ type witness struct {
 	journal []string
 }
 
-func (w *witness) read() {
+func (w *recorder) read() {
 	defer close(w.ended)
 	for {
 		f, err := ReadFrame(w.p.br, 1<<30)
@@ -402,7 +402,7 @@ func (w *witness) read() {
 	}
 }
 
-func (w *witness) write() {
+func (w *recorder) write() {
 	for {
 		select {
 		case b := <-w.queue:
@@ -415,16 +415,16 @@ func (w *witness) write() {
 	}
 }
 
-func (w *witness) send(b []byte) { w.queue <- b }
+func (w *recorder) send(b []byte) { w.queue <- b }
 
-func (w *witness) note(what string) {
+func (w *recorder) note(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.journal = append(w.journal, fmt.Sprintf("%v %s", time.Since(w.start), what))
 }
 
 // expect compares what came so far. Binary messages are left out.
-func (w *witness) expect(want ...string) {
+func (w *recorder) expect(want ...string) {
 	w.p.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -434,16 +434,16 @@ func (w *witness) expect(want ...string) {
 }
 
 // witnessed makes a witness of p, which is not to be used any more.
-func witnessed(p *peer, pongs bool) *witness {
+func record(p *peer, pongs bool) *recorder {
 	p.conn.SetDeadline(time.Time{})
-	w := &witness{p: p, start: time.Now(), queue: make(chan []byte, 1000), pongs: pongs, ended: make(chan struct{})}
+	w := &recorder{p: p, start: time.Now(), queue: make(chan []byte, 1000), pongs: pongs, ended: make(chan struct{})}
 	go w.read()
 	go w.write()
 	return w
 }
 
 // took checks how long something took, to the nanosecond: time is fake.
-func took(t testing.TB, what string, start time.Time, want time.Duration) {
+func wantDuration(t testing.TB, what string, start time.Time, want time.Duration) {
 	t.Helper()
 	if got := time.Since(start); got != want {
 		t.Errorf("%s took %v, want %v", what, got, want)
@@ -452,13 +452,13 @@ func took(t testing.TB, what string, start time.Time, want time.Duration) {
 
 // timed is what call returns, which must take want to the nanosecond, and nil for
 // what does not end: the caller then closes what it waits for.
-func timed(t testing.TB, what string, want time.Duration, call func() error) error {
+func timedCall(t testing.TB, what string, want time.Duration, call func() error) error {
 	t.Helper()
 	start, done := time.Now(), make(chan error, 1)
 	go func() { done <- call() }()
 	select {
 	case err := <-done:
-		took(t, what, start, want)
+		wantDuration(t, what, start, want)
 		return err
 	case <-time.After(want + time.Hour):
 		t.Errorf("%s still waits an hour after the %v that it should take", what, want)
@@ -467,7 +467,7 @@ func timed(t testing.TB, what string, want time.Duration, call func() error) err
 }
 
 // wantGone checks that the socket is closed, not about to be.
-func wantGone(t testing.TB, c *Conn) {
+func wantSocketClosed(t testing.TB, c *Conn) {
 	t.Helper()
 	if !c.gone.IsSet() {
 		t.Error("the socket is still open")
@@ -478,7 +478,7 @@ func wantGone(t testing.TB, c *Conn) {
 // successive reads find it, and records what the server writes. A nil piece is a
 // read deadline that expires; the end of the tape is the end of the connection.
 // Write deadlines hold, so a test can let one expire before anything is written.
-type tape struct {
+type scriptSocket struct {
 	pieces        [][]byte
 	writes        [][]byte
 	writeDeadline time.Time
@@ -487,7 +487,7 @@ type tape struct {
 }
 
 // writeSizes is how many frames each write since the last look had.
-func (s *tape) framesPerWrite(t testing.TB) (counts []int) {
+func (s *scriptSocket) framesPerWrite(t testing.TB) (counts []int) {
 	t.Helper()
 	for _, b := range s.writes {
 		n := 0
@@ -501,7 +501,7 @@ func (s *tape) framesPerWrite(t testing.TB) (counts []int) {
 	return counts
 }
 
-func (s *tape) Read(p []byte) (int, error) {
+func (s *scriptSocket) Read(p []byte) (int, error) {
 	if len(s.pieces) == 0 || s.closed.Load() {
 		return 0, io.EOF
 	}
@@ -517,21 +517,21 @@ func (s *tape) Read(p []byte) (int, error) {
 }
 
 // wantSent checks what was written since the last look.
-func (s *tape) wantSent(t testing.TB, want ...sent) {
+func (s *scriptSocket) wantSent(t testing.TB, want ...sentFrame) {
 	t.Helper()
-	var got []sent
+	var got []sentFrame
 	for _, f := range s.frames(t) {
 		if f.Masked || f.RSV1 || f.RSV2 || f.RSV3 {
 			t.Errorf("header %+v of a server", f.Header)
 		}
-		got = append(got, sent{f.Fin, f.Opcode, string(f.Payload)})
+		got = append(got, sentFrame{f.Fin, f.Opcode, string(f.Payload)})
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got frames %v, want %v", got, want)
 	}
 }
 
-func (s *tape) Write(p []byte) (int, error) {
+func (s *scriptSocket) Write(p []byte) (int, error) {
 	if s.closed.Load() {
 		return 0, net.ErrClosed
 	}
@@ -545,20 +545,20 @@ func (s *tape) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *tape) Close() error { s.closed.Store(true); return nil }
+func (s *scriptSocket) Close() error { s.closed.Store(true); return nil }
 
-func (s *tape) LocalAddr() net.Addr { return &net.TCPAddr{} }
+func (s *scriptSocket) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
-func (s *tape) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+func (s *scriptSocket) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
-func (s *tape) SetDeadline(t time.Time) error { return s.SetWriteDeadline(t) }
+func (s *scriptSocket) SetDeadline(t time.Time) error { return s.SetWriteDeadline(t) }
 
-func (s *tape) SetReadDeadline(time.Time) error { return nil }
+func (s *scriptSocket) SetReadDeadline(time.Time) error { return nil }
 
-func (s *tape) SetWriteDeadline(t time.Time) error { s.writeDeadline = t; return nil }
+func (s *scriptSocket) SetWriteDeadline(t time.Time) error { s.writeDeadline = t; return nil }
 
 // frames parses what was written since the last call.
-func (s *tape) frames(t testing.TB) []Frame {
+func (s *scriptSocket) frames(t testing.TB) []Frame {
 	t.Helper()
 	r := bytes.NewReader(bytes.Join(s.writes, nil))
 	s.writes = nil
@@ -575,15 +575,15 @@ func (s *tape) frames(t testing.TB) []Frame {
 
 // play is a Conn whose client is a tape. The keepalive is off unless opts turn
 // it on.
-func play(t testing.TB, pieces [][]byte, opts ...Option) (*Conn, *tape) {
-	s := &tape{pieces: slices.Clone(pieces)}
+func newScriptConn(t testing.TB, pieces [][]byte, opts ...Option) (*Conn, *scriptSocket) {
+	s := &scriptSocket{pieces: slices.Clone(pieces)}
 	opts = append([]Option{PingInterval(0), ConnectionTimeout(0)}, opts...)
 	c := newConn(s, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil)
 	t.Cleanup(func() { c.Close(StatusNormalClosure, "") })
 	return c, s
 }
 
-func pieces(b ...[]byte) [][]byte { return b }
+func segments(b ...[]byte) [][]byte { return b }
 
 // oneByOne cuts b into bytes.
 func oneByOne(b []byte) (cut [][]byte) {
@@ -603,15 +603,15 @@ func unhex(s string) []byte {
 }
 
 // with sets bits of a frame's first byte.
-func with(bits byte, frame []byte) []byte {
+func withBits(bits byte, frame []byte) []byte {
 	frame = bytes.Clone(frame)
 	frame[0] |= bits
 	return frame
 }
 
 // headerOf is the header alone of a client's frame of length bytes.
-func headerOf(fin bool, op Opcode, length int64) []byte {
-	return AppendHeader(nil, Header{Fin: fin, Opcode: op, Masked: true, MaskKey: peerKey, Length: length})
+func clientHeader(fin bool, op Opcode, length int64) []byte {
+	return AppendHeader(nil, Header{Fin: fin, Opcode: op, Masked: true, MaskKey: testMaskKey, Length: length})
 }
 
 // wantMention checks that a text for people says what they need.
@@ -625,19 +625,19 @@ func wantMention(t testing.TB, text string, parts ...string) {
 }
 
 // sent is a frame of the server as a test writes it down.
-type sent struct {
+type sentFrame struct {
 	fin     bool
 	op      Opcode
 	payload string
 }
 
-func (f sent) String() string {
+func (f sentFrame) String() string {
 	return fmt.Sprintf("{%v fin=%t %s}", f.op, f.fin, abbreviate([]byte(f.payload)))
 }
 
 // wantFailed checks that a close frame with code was written, nothing behind it,
 // and the socket closed.
-func wantFailed(t testing.TB, s *tape, code StatusCode) {
+func wantFailed(t testing.TB, s *scriptSocket, code StatusCode) {
 	t.Helper()
 	frames := s.frames(t)
 	if len(frames) == 0 || frames[len(frames)-1].Opcode != Close {
@@ -655,7 +655,7 @@ func wantFailed(t testing.TB, s *tape, code StatusCode) {
 // An endless is a socket whose peer sends the same for ever and takes everything.
 // It allocates nothing.
 type endless struct {
-	tape
+	scriptSocket
 	wire []byte
 	pos  int
 }
@@ -672,8 +672,8 @@ func (s *endless) Read(p []byte) (int, error) {
 }
 
 // playForEver is a Conn whose client repeats wire.
-func playForEver(t testing.TB, wire []byte) *Conn {
-	c, _ := play(t, nil, MaxFrameSize(1<<24), MaxMessageSize(1<<24))
+func newRepeatConn(t testing.TB, wire []byte) *Conn {
+	c, _ := newScriptConn(t, nil, MaxFrameSize(1<<24), MaxMessageSize(1<<24))
 	c.conn = &endless{wire: wire}
 	t.Cleanup(func() { c.conn.Close() })
 	return c
@@ -713,7 +713,7 @@ func (p *peer) upgraded() {
 
 // A bystander is another connection to the same server, which must not notice
 // what happens to the others.
-func checkBystander(p *peer) {
+func checkEcho(p *peer) {
 	p.t.Helper()
 	p.send(Text, "still here")
 	p.expect(Text, "still here")
@@ -722,7 +722,7 @@ func checkBystander(p *peer) {
 // quiet is the ErrorLog of servers whose log is not what is tested.
 var quiet = log.New(io.Discard, "", 0)
 
-func reset(p *peer) {
+func resetPeer(p *peer) {
 	p.conn.(*net.TCPConn).SetLinger(0)
 	p.conn.Close()
 }
@@ -737,6 +737,6 @@ func made(v any, field string) bool {
 }
 
 // burst is n messages in one segment.
-func burst(n int, payload string) []byte {
+func messageBurst(n int, payload string) []byte {
 	return bytes.Repeat(clientFrame(true, Binary, payload), n)
 }

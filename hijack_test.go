@@ -16,7 +16,7 @@ import (
 )
 
 func TestUpgrade_through_wrapped_ResponseWriters(t *testing.T) {
-	s := newUpgradeServer(t, wrapped(func(w http.ResponseWriter) http.ResponseWriter {
+	s := newUpgradeServer(t, wrapWriter(func(w http.ResponseWriter) http.ResponseWriter {
 		return unwrapper{unwrapper{w}}
 	}))
 	nc, br := s.dial(t, rawHandshake())
@@ -45,22 +45,22 @@ func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
 		},
 		{
 			"a wrapper",
-			wrapped(func(w http.ResponseWriter) http.ResponseWriter { return &plainWrapper{w} }),
+			wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return &plainWrapper{w} }),
 			"*websocket.plainWrapper cannot be hijacked: middleware that wraps the http.ResponseWriter needs a Hijack or an Unwrap method",
 		},
 		{
 			"a wrapper in one that can be looked through",
-			wrapped(func(w http.ResponseWriter) http.ResponseWriter { return unwrapper{plainWrapper{w}} }),
+			wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return unwrapper{plainWrapper{w}} }),
 			"websocket.unwrapper around websocket.plainWrapper cannot be hijacked: middleware that wraps the http.ResponseWriter needs a Hijack or an Unwrap method",
 		},
 		{
 			"an error",
-			wrapped(func(w http.ResponseWriter) http.ResponseWriter { return hijackWrapper{w, failing} }),
+			wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return hijackWrapper{w, failing} }),
 			"hijacking the connection from websocket.hijackWrapper: not today",
 		},
 		{
 			"no connection and no error",
-			wrapped(func(w http.ResponseWriter) http.ResponseWriter { return hijackWrapper{w, noConn} }),
+			wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return hijackWrapper{w, noConn} }),
 			"hijacking the connection from websocket.hijackWrapper: its Hijack method returned no connection",
 		},
 	}
@@ -95,7 +95,7 @@ type hijackWrapper struct {
 func (w hijackWrapper) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
 
 // wrapped is middleware that replaces the ResponseWriter.
-func wrapped(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
+func wrapWriter(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(wrap(w), r) })
 	}

@@ -13,24 +13,24 @@ import (
 func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 	ends := []struct {
 		name string
-		end  func(w *witness)
+		end  func(w *recorder)
 		want StatusCode
 		wire []string
 	}{
-		{"the peer's close", func(w *witness) { w.send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
-		{"a broken rule", func(w *witness) { w.send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
-		{"EOF", func(w *witness) { w.p.conn.Close() }, 1006, []string{"15s ping", "16s end"}},
+		{"the peer's close", func(w *recorder) { w.send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
+		{"a broken rule", func(w *recorder) { w.send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
+		{"EOF", func(w *recorder) { w.p.conn.Close() }, 1006, []string{"15s ping", "16s end"}},
 	}
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
-				done := serveConn(c, idle)
+				c, p := newPipeConn(t)
+				w := record(p, true)
+				done := runHandler(c, waitForEnd)
 				time.Sleep(16 * time.Second)
 				tt.end(w)
 				<-c.Context().Done()
-				took(t, "the end", w.start, 30*time.Second)
+				wantDuration(t, "the end", w.start, 30*time.Second)
 				if got := CloseStatus(<-done); got != tt.want {
 					t.Errorf("got close status %v, want %v", got, tt.want)
 				}
@@ -43,9 +43,9 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 
 func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		done := serveConn(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		w := record(p, true)
+		done := runHandler(c, func(c *Conn) error {
 			for {
 				time.Sleep(700 * time.Millisecond)
 				if err := c.SendMessage(Binary, nil); err != nil {
@@ -58,19 +58,19 @@ func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
 		if got := CloseStatus(<-done); got != 4001 {
 			t.Errorf("got close status %v, want the peer's", got)
 		}
-		took(t, "the end", w.start, 30100*time.Millisecond)
+		wantDuration(t, "the end", w.start, 30100*time.Millisecond)
 	})
 }
 
 // What the keepalive takes in is still there for whoever comes to read, as a whole.
 func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
 	large := strings.Repeat("x", 10_000)
-	for name, read := range reading {
+	for name, read := range receiveOnce {
 		for _, message := range []string{"", "hello", large} {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, len(message)), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t)
-					w := witnessed(p, true)
+					c, p := newPipeConn(t)
+					w := record(p, true)
 					w.send(clientFrame(true, Text, message))
 					time.Sleep(40 * time.Second)
 					w.send(clientFrame(true, Text, "the next"))
@@ -94,7 +94,7 @@ func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
 // What the keepalive reads while nobody receives is not lost to the end of the stream
 // behind it.
 func TestKeepalive_leaves_messages_ahead_of_the_end(t *testing.T) {
-	c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0))
+	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
 	p.write(join(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
 	p.conn.(*net.TCPConn).CloseWrite()
 	c.poll(time.Now().Add(100*time.Millisecond), listenAndAnswer)
@@ -108,8 +108,8 @@ func TestKeepalive_leaves_messages_ahead_of_the_end(t *testing.T) {
 
 func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
+		c, p := newPipeConn(t)
+		w := record(p, true)
 		w.send(clientFrame(true, Text, "hello"))
 		time.Sleep(40 * time.Second)
 		c.in.lock.Lock()
@@ -124,8 +124,8 @@ func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
 
 func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
+		c, p := newPipeConn(t)
+		w := record(p, false)
 		w.send(clientFrame(true, Ping, "before"))
 		w.send(clientFrame(true, Text, "hello"))
 		w.send(clientFrame(true, Ping, "behind"))
@@ -156,15 +156,15 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, ConnectionTimeout(tt.connection))
-				w := witnessed(p, false)
+				c, p := newPipeConn(t, ConnectionTimeout(tt.connection))
+				w := record(p, false)
 				time.AfterFunc(tt.message, func() { w.send(clientFrame(true, Text, "hello")) })
 				time.Sleep(tt.comes)
 				_, got, err := c.ReceiveMessage()
 				if string(got) != "hello" || err != nil {
 					t.Errorf("got message %q, error %v", got, err)
 				}
-				took(t, "receiving", w.start, tt.want)
+				wantDuration(t, "receiving", w.start, tt.want)
 				w.p.conn.Close()
 				c.Close(StatusNormalClosure, "")
 			})
@@ -176,13 +176,13 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 // the deadline.
 func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
+		c, p := newPipeConn(t)
 		c.interruptPoll()
 		start := time.Now()
 		if c.poll(start.Add(time.Minute), listenAndAnswer) {
 			t.Error("the poll heard something")
 		}
-		took(t, "the poll", start, 0)
+		wantDuration(t, "the poll", start, 0)
 		c.readerDone()
 		p.conn.Close()
 		c.Close(StatusNormalClosure, "")
@@ -191,10 +191,10 @@ func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 
 func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(0))
-		w := witnessed(p, false)
+		c, p := newPipeConn(t, ConnectionTimeout(0))
+		w := record(p, false)
 		w.send(clientFrame(true, Text, "first"))
-		done := serveConn(c, func(c *Conn) error {
+		done := runHandler(c, func(c *Conn) error {
 			for _, want := range []string{"first", "ping", "close"} {
 				f, err := c.ReadFrame()
 				if err != nil || string(f.Payload[max(0, len(f.Payload)-5):]) != want {

@@ -12,26 +12,26 @@ import (
 
 // habits are the ways in which a handler can use a connection. The keepalive has
 // to work with each.
-var habits = []struct {
+var handlerUses = []struct {
 	name  string
 	serve func(*Conn, HandlerFunc) <-chan error
 	fn    HandlerFunc
 }{
-	{"receiving", serveConn, receiveAll},
-	{"only sending", serveConn, feed},
-	{"doing neither", serveConn, idle},
-	{"reading ahead", serveConcurrent, receiveAll},
-	{"reading ahead and doing nothing", serveConcurrent, idle},
+	{"receiving", runHandler, receiveAll},
+	{"only sending", runHandler, sendEverySecond},
+	{"doing neither", runHandler, waitForEnd},
+	{"reading ahead", runConcurrent, receiveAll},
+	{"reading ahead and doing nothing", runConcurrent, waitForEnd},
 }
 
 // withHabits runs test in a bubble for every habit. The handler is running by
 // then; end waits for it.
-func withHabits(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *witness, end func() error)) {
-	for _, habit := range habits {
+func forEachUse(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *recorder, end func() error)) {
+	for _, habit := range handlerUses {
 		t.Run(habit.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, opts...)
-				w := witnessed(p, pongs)
+				c, p := newPipeConn(t, opts...)
+				w := record(p, pongs)
 				done := habit.serve(c, habit.fn)
 				test(t, c, w, func() error { err := <-done; synctest.Wait(); return err })
 			})
@@ -40,7 +40,7 @@ func withHabits(t *testing.T, opts []Option, pongs bool, test func(t *testing.T,
 }
 
 func TestPingInterval(t *testing.T) {
-	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(61 * time.Second)
 		synctest.Wait()
 		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping")
@@ -51,7 +51,7 @@ func TestPingInterval(t *testing.T) {
 }
 
 func TestPingInterval_keeps_time(t *testing.T) {
-	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour + time.Second)
 		synctest.Wait()
 		if got := len(w.journal); got != 240 || w.journal[got-1] != "1h0m0s ping" {
@@ -63,7 +63,7 @@ func TestPingInterval_keeps_time(t *testing.T) {
 }
 
 func TestPingInterval_zero_sends_none(t *testing.T) {
-	withHabits(t, []Option{PingInterval(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, []Option{PingInterval(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		w.expect()
@@ -73,7 +73,7 @@ func TestPingInterval_zero_sends_none(t *testing.T) {
 }
 
 func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
-	c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
+	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
 	p.send(Pong, "")
 	p.send(Text, "message")
 	if _, _, err := c.ReceiveMessage(); err != nil {
@@ -88,7 +88,7 @@ func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
 }
 
 func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
-	withHabits(t, []Option{CloseTimeout(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, []Option{CloseTimeout(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(20 * time.Second)
 		c.SendMessage(Close, nil)
 		time.Sleep(time.Hour)
@@ -113,7 +113,7 @@ func TestConnectionTimeout(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			withHabits(t, tt.opts, false, func(t *testing.T, c *Conn, w *witness, end func() error) {
+			forEachUse(t, tt.opts, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 				err := end()
 				wantError(t, err, ErrConnectionTimeout)
 				if errors.Is(err, io.EOF) || CloseStatus(err) != StatusGoingAway || !strings.Contains(err.Error(), "for ConnectionTimeout ") {
@@ -129,16 +129,16 @@ func TestConnectionTimeout(t *testing.T) {
 // What waits for the connection learns of the timeout at once, not behind the
 // close frame and the draining.
 func TestConnectionTimeout_strikes_on_time(t *testing.T) {
-	for _, name := range append([]string{"Context"}, receiving...) {
+	for _, name := range append([]string{"Context"}, receivingMethods...) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, _ := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+				c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 				start := time.Now()
 				if name == "Context" {
 					<-c.Context().Done()
 				}
-				wantError(t, everyMethod[name](c), ErrConnectionTimeout)
-				took(t, name, start, 10*time.Second)
+				wantError(t, allMethods[name](c), ErrConnectionTimeout)
+				wantDuration(t, name, start, 10*time.Second)
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -155,11 +155,11 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 	}
 	for name, b := range last {
 		t.Run(name, func(t *testing.T) {
-			withHabits(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *witness, end func() error) {
+			forEachUse(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 				// In the last moment: who does not receive looks just before the time is up.
 				time.AfterFunc(59950*time.Millisecond, func() { w.send(b) })
 				<-c.Context().Done()
-				took(t, "the end", w.start, 119950*time.Millisecond)
+				wantDuration(t, "the end", w.start, 119950*time.Millisecond)
 				end()
 			})
 		})
@@ -167,7 +167,7 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 }
 
 func TestConnectionTimeout_spares_a_peer_that_answers_pings(t *testing.T) {
-	withHabits(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		if err := c.err(); err != nil {
 			t.Errorf("a living connection was ended: %v", err)
@@ -190,10 +190,10 @@ func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, ConnectionTimeout(20*time.Second))
-				w := witnessed(p, true)
+				c, p := newPipeConn(t, ConnectionTimeout(20*time.Second))
+				w := record(p, true)
 				w.send(clientFrame(true, Binary, tt.message))
-				done := serveConn(c, func(c *Conn) error {
+				done := runHandler(c, func(c *Conn) error {
 					time.Sleep(3 * time.Hour)
 					_, got, err := c.ReceiveMessage()
 					if string(got) != tt.message || err != nil {
@@ -211,7 +211,7 @@ func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
 // A tick may be on its way when the connection begins to end.
 func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(10*time.Second), PingInterval(0))
+		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.keepalive.ignoreSilence()
 		time.Sleep(time.Hour)
 		if err := c.err(); err != nil {
@@ -224,15 +224,15 @@ func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 
 func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		done := serveConn(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		done := runHandler(c, func(c *Conn) error {
 			if err := c.SendMessage(Text, []byte("held up")); err != nil {
 				t.Error(err)
 			}
 			return receiveAll(c)
 		})
 		time.Sleep(20 * time.Second)
-		w := witnessed(p, true)
+		w := record(p, true)
 		time.Sleep(11 * time.Second)
 		w.expect("0s text held up", "0s ping", "10s ping")
 		w.send(clientFrame(true, Close, ""))
@@ -252,17 +252,17 @@ func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
 		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70 * time.Second, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
-		for _, habit := range habits {
+		for _, habit := range handlerUses {
 			t.Run(tt.name+"/"+habit.name, func(t *testing.T) {
 				if habit.name == "only sending" {
 					t.Skip("waits for its own write")
 				}
 				synctest.Test(t, func(t *testing.T) {
-					c, _ := pipe(t, tt.opts...)
+					c, _ := newPipeConn(t, tt.opts...)
 					start := time.Now()
 					done := habit.serve(c, habit.fn)
 					<-c.Context().Done()
-					took(t, "the end", start, tt.want)
+					wantDuration(t, "the end", start, tt.want)
 					err := <-done
 					wantError(t, err, tt.err)
 				})
@@ -274,18 +274,18 @@ func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
 // The deadline of the user passed long ago and says nothing about the ping.
 func TestPing_that_WriteTimeout_cuts_ends_the_connection_whatever_the_user_set(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := pipe(t, WriteTimeout(10*time.Second))
+		c, _ := newPipeConn(t, WriteTimeout(10*time.Second))
 		c.SetWriteDeadline(time.Now().Add(-time.Second))
 		start := time.Now()
 		<-c.Context().Done()
-		took(t, "the end", start, 25*time.Second)
+		wantDuration(t, "the end", start, 25*time.Second)
 		c.Close(StatusNormalClosure, "")
 	})
 }
 
 func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(10*time.Second))
+		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second))
 		p.conn.SetReadDeadline(time.Time{})
 		sent := make(chan error)
 		go func() { sent <- c.SendMessage(Text, []byte("nobody reads this")) }()
@@ -293,13 +293,13 @@ func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
 		wantError(t, context.Cause(c.Context()), ErrConnectionTimeout)
 		start := time.Now()
 		wantError(t, <-sent, ErrConnectionTimeout)
-		took(t, "waking the sender", start, 5*time.Second) // CloseTimeout
+		wantDuration(t, "waking the sender", start, 5*time.Second) // CloseTimeout
 		c.Close(StatusNormalClosure, "")
 	})
 }
 
 func TestKeepalive_stops_with_the_connection(t *testing.T) {
-	withHabits(t, nil, true, func(t *testing.T, c *Conn, w *witness, end func() error) {
+	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		w.p.conn.Close()
 		end()
 		if made(&c.keepalive.alarm, "timer") {
@@ -325,14 +325,14 @@ func TestPong_to_a_peer_that_reads_nothing_in_a_look_at_its_silence(t *testing.T
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, append([]Option{PingInterval(0), ConnectionTimeout(10 * time.Second)}, tt.opts...)...)
+				c, p := newPipeConn(t, append([]Option{PingInterval(0), ConnectionTimeout(10 * time.Second)}, tt.opts...)...)
 				go p.send(Ping, "nobody reads the answer")
-				done := serveConn(c, idle)
-				timed(t, "the end", tt.want, func() error { <-c.Context().Done(); return nil })
+				done := runHandler(c, waitForEnd)
+				timedCall(t, "the end", tt.want, func() error { <-c.Context().Done(); return nil })
 				wantError(t, c.err(), tt.err)
 				p.conn.Close()
 				<-done
-				wantGone(t, c)
+				wantSocketClosed(t, c)
 			})
 		})
 	}

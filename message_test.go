@@ -14,7 +14,7 @@ import (
 )
 
 func TestReceiveMessage_owns_its_slice(t *testing.T) {
-	c, _ := play(t, pieces(join(clientFrame(true, Text, "first"), clientFrame(true, Text, "other"), clientFrame(true, Binary, ""))))
+	c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "first"), clientFrame(true, Text, "other"), clientFrame(true, Binary, ""))))
 	_, first, _ := c.ReceiveMessage()
 	copy(first, "XXXXX")
 	_, other, _ := c.ReceiveMessage()
@@ -33,7 +33,7 @@ func TestAppendMessage(t *testing.T) {
 	wire := join(clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two"), clientFrame(true, Binary, "three"), clientFrame(true, Binary, ""))
 
 	t.Run("appends within the capacity", func(t *testing.T) {
-		c, _ := play(t, pieces(wire))
+		c, _ := newScriptConn(t, segments(wire))
 		room := make([]byte, 4, 100)
 		copy(room, "keep")
 		op, data, err := c.AppendMessage(room)
@@ -49,7 +49,7 @@ func TestAppendMessage(t *testing.T) {
 		}
 	})
 	t.Run("grows beyond the capacity", func(t *testing.T) {
-		c, _ := play(t, pieces(wire))
+		c, _ := newScriptConn(t, segments(wire))
 		small := []byte("keep")[:4:4]
 		_, data, err := c.AppendMessage(small)
 		if err != nil || string(data) != "keeponetwo" || string(small) != "keep" {
@@ -57,7 +57,7 @@ func TestAppendMessage(t *testing.T) {
 		}
 	})
 	t.Run("leaves what is behind the message alone", func(t *testing.T) {
-		c, _ := play(t, pieces(clientFrame(true, Binary, "new")))
+		c, _ := newScriptConn(t, segments(clientFrame(true, Binary, "new")))
 		room := []byte("0123456789")
 		if _, _, err := c.AppendMessage(room[:2]); err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestAppendMessage(t *testing.T) {
 
 // endedConn is a Conn whose peer has gone.
 func endedConn(t *testing.T, concurrent bool) *Conn {
-	c, _ := play(t, nil)
+	c, _ := newScriptConn(t, nil)
 	if concurrent {
 		c.readAhead()
 	}
@@ -93,7 +93,7 @@ func TestAllocations(t *testing.T) {
 	for _, size := range []int{0, 16, 1 << 10, 4096, 64 << 10} {
 		for _, op := range []Opcode{Text, Binary} {
 			data := strings.Repeat("x", size)
-			c := playForEver(t, clientFrame(true, op, data))
+			c := newRepeatConn(t, clientFrame(true, op, data))
 			buf := make([]byte, 0, size)
 			checkAllocs(t, fmt.Sprintf("AppendMessage and SendMessage of %d bytes of %v", size, op), 0, func() {
 				op, got, err := c.AppendMessage(buf[:0])
@@ -112,14 +112,14 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 	t.Run("fragments and pings", func(t *testing.T) {
-		c := playForEver(t, join(clientFrame(true, Ping, "ping"), clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two")))
+		c := newRepeatConn(t, join(clientFrame(true, Ping, "ping"), clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two")))
 		buf := make([]byte, 0, 16)
 		checkAllocs(t, "AppendMessage", 0, func() { c.AppendMessage(buf) })
 	})
 }
 
 func TestMessages(t *testing.T) {
-	c, _ := play(t, pieces(join(clientFrame(true, Text, "a"), clientFrame(true, Binary, "b"), clientFrame(true, Text, "c"), clientFrame(true, Close, closeBody(StatusGoingAway, "")))))
+	c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "a"), clientFrame(true, Binary, "b"), clientFrame(true, Text, "c"), clientFrame(true, Close, closeBody(StatusGoingAway, "")))))
 	var got []string
 	for m, err := range c.Messages() {
 		if err != nil {
@@ -153,7 +153,7 @@ func TestMessages(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	type point struct{ X, Y int }
-	c, s := play(t, pieces(join(
+	c, s := newScriptConn(t, segments(join(
 		clientFrame(true, Text, `{"X":1,"Y":2}`),
 		clientFrame(true, Text, `{"X":`),
 		clientFrame(true, Text, `{"X":"a text"}`),
@@ -186,7 +186,7 @@ func TestJSON(t *testing.T) {
 	if err := c.SendJSON(p); err != nil {
 		t.Error(err)
 	}
-	s.wantSent(t, sent{true, Text, `{"X":3,"Y":4}`})
+	s.wantSent(t, sentFrame{true, Text, `{"X":3,"Y":4}`})
 	wantError(t, c.ReceiveJSON(&p), io.ErrUnexpectedEOF)
 	wantError(t, c.SendJSON(p), io.ErrUnexpectedEOF)
 }
@@ -214,7 +214,7 @@ func TestSendMessage_never_interleaves(t *testing.T) {
 		}
 		return w.Close()
 	}
-	p := dial(t, serve(t, func(c *Conn) error {
+	p := dialServer(t, startServer(t, func(c *Conn) error {
 		errs := make(chan error, senders)
 		for id := range byte(senders) {
 			go func() {
@@ -269,7 +269,7 @@ func TestReceiveMessage_many_goroutines(t *testing.T) {
 	const readers, messages = 8, 400
 	var mu sync.Mutex
 	counts := map[byte]int{}
-	fn, results := result(func(c *Conn) error {
+	fn, results := captureError(func(c *Conn) error {
 		var wg sync.WaitGroup
 		for i := range readers {
 			wg.Go(func() {
@@ -291,7 +291,7 @@ func TestReceiveMessage_many_goroutines(t *testing.T) {
 		_, _, err := c.ReceiveMessage()
 		return err
 	})
-	p := dial(t, serve(t, fn))
+	p := dialServer(t, startServer(t, fn))
 	var wire []byte
 	for i := range messages {
 		id := string([]byte{byte(i % 100)})

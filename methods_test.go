@@ -13,7 +13,7 @@ import (
 )
 
 // everyMethod is every method that an ended connection has an error for.
-var everyMethod = map[string]func(c *Conn) error{
+var allMethods = map[string]func(c *Conn) error{
 	"ReceiveMessage":    func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
 	"AppendMessage":     func(c *Conn) error { _, _, err := c.AppendMessage(nil); return err },
 	"MessageReader":     func(c *Conn) error { _, _, err := c.MessageReader(); return err },
@@ -34,13 +34,13 @@ var everyMethod = map[string]func(c *Conn) error{
 }
 
 // receiving are the methods of everyMethod that wait for the peer.
-var receiving = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
+var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
 
 // framing are those that a HandleConcurrent has not.
-var framing = []string{"ReadFrame", "ReceiveFragments"}
+var frameMethods = []string{"ReadFrame", "ReceiveFragments"}
 
 // sending are the methods of everyMethod that send.
-var sending = []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter", "WriteFrame"}
+var sendingMethods = []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter", "WriteFrame"}
 
 func messagesErr(c *Conn) error {
 	for _, err := range c.Messages() {
@@ -55,8 +55,8 @@ func messagesErr(c *Conn) error {
 func wantSticky(t testing.TB, c *Conn, want error) {
 	t.Helper()
 	for range 2 {
-		for name, call := range everyMethod {
-			if c.inbox != nil && slices.Contains(framing, name) {
+		for name, call := range allMethods {
+			if c.inbox != nil && slices.Contains(frameMethods, name) {
 				continue
 			}
 			got := call(c)
@@ -71,7 +71,7 @@ func wantSticky(t testing.TB, c *Conn, want error) {
 }
 
 // reading are the ways to receive one message, or frame.
-var reading = map[string]func(c *Conn) (string, error){
+var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReceiveMessage": func(c *Conn) (string, error) { _, b, err := c.ReceiveMessage(); return string(b), err },
 	"AppendMessage":  func(c *Conn) (string, error) { _, b, err := c.AppendMessage(nil); return string(b), err },
 	"AppendMessage behind something": func(c *Conn) (string, error) {
@@ -123,7 +123,7 @@ var receivers = []namedReceiver{
 	{"ReceiveFragments", viaReceiveFragments},
 }
 
-func persist(expired *int, try func() error) error {
+func retryExpired(expired *int, try func() error) error {
 	for {
 		err := try()
 		if !isTimeout(err) {
@@ -134,7 +134,7 @@ func persist(expired *int, try func() error) error {
 }
 
 func viaReceiveMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
-	err = persist(expired, func() error {
+	err = retryExpired(expired, func() error {
 		op, data, err = c.ReceiveMessage()
 		return err
 	})
@@ -143,7 +143,7 @@ func viaReceiveMessage(c *Conn, expired *int) (op Opcode, data []byte, err error
 
 func viaAppendMessage(c *Conn, expired *int) (op Opcode, data []byte, err error) {
 	dst := append(make([]byte, 0, 100), "before:"...)
-	err = persist(expired, func() error {
+	err = retryExpired(expired, func() error {
 		op, data, err = c.AppendMessage(dst)
 		if err != nil && (string(data) != "before:" || &data[0] != &dst[0]) {
 			return fmt.Errorf("AppendMessage returned dst as %q together with error %w", data, err)
@@ -159,7 +159,7 @@ func viaAppendMessage(c *Conn, expired *int) (op Opcode, data []byte, err error)
 
 func viaMessageReader(c *Conn, expired *int) (op Opcode, data []byte, err error) {
 	var r io.Reader
-	err = persist(expired, func() error {
+	err = retryExpired(expired, func() error {
 		op, r, err = c.MessageReader()
 		return err
 	})
@@ -169,7 +169,7 @@ func viaMessageReader(c *Conn, expired *int) (op Opcode, data []byte, err error)
 	p := make([]byte, 100)
 	for {
 		var n int
-		err := persist(expired, func() error {
+		err := retryExpired(expired, func() error {
 			n, err = r.Read(p)
 			return err
 		})
@@ -185,7 +185,7 @@ func viaMessageReader(c *Conn, expired *int) (op Opcode, data []byte, err error)
 
 func viaReceiveFragments(c *Conn, expired *int) (Opcode, []byte, error) {
 	var frames []Frame
-	err := persist(expired, func() (err error) {
+	err := retryExpired(expired, func() (err error) {
 		frames, err = c.ReceiveFragments()
 		return err
 	})
@@ -200,7 +200,7 @@ func viaReadFrame(c *Conn, expired *int) (Opcode, []byte, error) {
 	var frames []Frame
 	for {
 		var f Frame
-		err := persist(expired, func() (err error) {
+		err := retryExpired(expired, func() (err error) {
 			f, err = c.ReadFrame()
 			return err
 		})

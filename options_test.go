@@ -23,7 +23,7 @@ func TestOptions_defaults(t *testing.T) {
 		{"CloseTimeout", o.closeTimeout, 5 * time.Second},
 		{"ConnectionTimeout", o.connectionTimeout, 60 * time.Second},
 		{"WriteTimeout", o.writeTimeout, 60 * time.Second},
-		{"AcceptConnection", pointer(o.acceptConnection), pointer(SameOrigin)},
+		{"AcceptConnection", funcPointer(o.acceptConnection), funcPointer(SameOrigin)},
 		{"AccessDenied", o.accessDenied, nil},
 		{"DropIncomingPings", o.dropIncomingPings, false},
 		{"PropagateCommonErrors", o.propagateCommonErrors, false},
@@ -42,7 +42,7 @@ func TestOptions_defaults(t *testing.T) {
 }
 
 // pointer tells functions apart.
-func pointer(f func(*http.Request) bool) uintptr { return reflect.ValueOf(f).Pointer() }
+func funcPointer(f func(*http.Request) bool) uintptr { return reflect.ValueOf(f).Pointer() }
 
 func TestOptions_panic_out_of_range(t *testing.T) {
 	tests := []struct {
@@ -106,7 +106,7 @@ func TestOptions_later_overrides_earlier(t *testing.T) {
 		EggDefaults(), DropIncomingPings(false), AcceptConnection(SameOrigin),
 		Subprotocols("a", "b"), Subprotocols("c"),
 	})
-	if o.pingInterval != 2 || o.dropIncomingPings || pointer(o.acceptConnection) != pointer(SameOrigin) || len(o.subprotocols) != 1 {
+	if o.pingInterval != 2 || o.dropIncomingPings || funcPointer(o.acceptConnection) != funcPointer(SameOrigin) || len(o.subprotocols) != 1 {
 		t.Errorf("got %+v", o)
 	}
 }
@@ -132,7 +132,7 @@ func TestDropIncomingPings(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := dial(t, serve(t, echo, tt.opt))
+			p := dialServer(t, startServer(t, echoAll, tt.opt))
 			p.write(join(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "behind it")))
 			if tt.want {
 				p.expect(Pong, "there?")
@@ -145,10 +145,10 @@ func TestDropIncomingPings(t *testing.T) {
 
 func TestEggDefaults_accept_every_origin(t *testing.T) {
 	const foreign = "Origin: https://evil.example\r\n"
-	p := dial(t, serve(t, echo, EggDefaults()), foreign)
+	p := dialServer(t, startServer(t, echoAll, EggDefaults()), foreign)
 	p.close()
 
-	p = dialRaw(t, serve(t, echo))
+	p = dialTCP(t, startServer(t, echoAll))
 	p.write(fmt.Appendf(nil, testHandshake, foreign))
 	resp, err := http.ReadResponse(p.br, nil)
 	if err != nil {

@@ -38,7 +38,7 @@ func TestPeerCloses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t)
+			c, p := newTCPConn(t)
 			p.send(Close, tt.payload)
 			hangUp(p)
 			_, _, err := c.ReceiveMessage()
@@ -57,15 +57,15 @@ func TestPeerCloses(t *testing.T) {
 }
 
 func TestPeerCloses_every_receiving_method_says_so(t *testing.T) {
-	for _, name := range receiving {
+	for _, name := range receivingMethods {
 		t.Run(name, func(t *testing.T) {
-			c, p := dialConn(t)
+			c, p := newTCPConn(t)
 			if name == "ReadFrame" {
 				t.Skip("returns the frame")
 			}
 			p.send(Close, closeBody(4001, "bye"))
 			hangUp(p)
-			err := everyMethod[name](c)
+			err := allMethods[name](c)
 			var got *CloseError
 			if !errors.As(err, &got) || *got != (CloseError{4001, "bye"}) {
 				t.Errorf("got error %v, want the peer's close", err)
@@ -75,7 +75,7 @@ func TestPeerCloses_every_receiving_method_says_so(t *testing.T) {
 }
 
 func TestPeerCloses_in_the_middle_of_messages(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	p.write(join(clientFrame(false, Text, "half"), clientFrame(true, Close, closeBody(4001, ""))))
 	hangUp(p)
 	_, r, err := c.MessageReader()
@@ -118,7 +118,7 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t)
+			c, p := newTCPConn(t)
 			p.send(Close, tt.payload)
 			hangUp(p)
 			_, _, err := c.ReceiveMessage()
@@ -154,8 +154,8 @@ func TestPeerCloses_and_what_it_sends_behind_is_ignored(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := dialConn(t)
-			done := serveConn(c, tt.fn)
+			c, p := newTCPConn(t)
+			done := runHandler(c, tt.fn)
 			written := make(chan struct{})
 			go func() {
 				defer close(written)
@@ -194,12 +194,12 @@ func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
 			p.br.Peek(1) // it is there
 			p.conn.Close()
 		},
-		"resets": func(_ *Conn, p *peer) { reset(p) },
+		"resets": func(_ *Conn, p *peer) { resetPeer(p) },
 	}
 	for how, send := range sends {
 		for way, leave := range goes {
 			t.Run(how+" to a peer that "+way, func(t *testing.T) {
-				c, p := dialConn(t, PingInterval(0))
+				c, p := newTCPConn(t, PingInterval(0))
 				p.send(Close, closeBody(4000, "bye"))
 				leave(c, p)
 				var err error

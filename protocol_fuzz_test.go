@@ -19,7 +19,7 @@ type outcome struct {
 
 // reference is RFC 6455 for a server, slowly: section by section over the whole
 // stream, with no regard for memory.
-func reference(b []byte) (out outcome) {
+func rfcReference(b []byte) (out outcome) {
 	var op Opcode // of the message in progress
 	var message []byte
 	frames := 0
@@ -169,10 +169,10 @@ func FuzzReceiveMessage(f *testing.F) {
 	f.Add(stream, []byte{1}, byte(2))
 	f.Add(join(fragmented(4, "4 frames"), fragmented(5, "5 frames")), []byte{7}, byte(3))
 	f.Fuzz(func(t *testing.T, stream, sizes []byte, way byte) {
-		want := reference(stream)
+		want := rfcReference(stream)
 		r := receivers[int(way)%len(receivers)]
-		c, s := play(t, cutBySizes(stream, sizes), referenceLimits...)
-		got := observe(t, c, s, r.receive)
+		c, s := newScriptConn(t, cutBySizes(stream, sizes), referenceLimits...)
+		got := observeConn(t, c, s, r.receive)
 		if !slices.EqualFunc(got.messages, want.messages, equalMessages) {
 			t.Errorf("%s: got messages %v, want %v", r.name, got.messages, want.messages)
 		}
@@ -211,7 +211,7 @@ func cutBySizes(stream, sizes []byte) (pieces [][]byte) {
 }
 
 // observe receives until the end and sorts what happened.
-func observe(t *testing.T, c *Conn, s *tape, receive receiveFunc) (out outcome) {
+func observeConn(t *testing.T, c *Conn, s *scriptSocket, receive receiveFunc) (out outcome) {
 	var end error
 	for expired := 0; ; {
 		op, data, err := receive(c, &expired)

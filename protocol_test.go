@@ -32,9 +32,9 @@ func violations() []violation {
 		{name: "rejects fragmented ping", wire: clientFrame(false, Ping, "x"), section: "5.5"},
 		{name: "rejects fragmented pong", wire: clientFrame(false, Pong, ""), section: "5.5"},
 		{name: "rejects fragmented close", wire: clientFrame(false, Close, "\x03\xe8"), section: "5.5"},
-		{name: "rejects ping over 125 bytes", wire: headerOf(true, Ping, 126), section: "5.5"},
-		{name: "rejects pong over 125 bytes", wire: headerOf(true, Pong, 126), section: "5.5"},
-		{name: "rejects close over 125 bytes", wire: headerOf(true, Close, 65536), section: "5.5"},
+		{name: "rejects ping over 125 bytes", wire: clientHeader(true, Ping, 126), section: "5.5"},
+		{name: "rejects pong over 125 bytes", wire: clientHeader(true, Pong, 126), section: "5.5"},
+		{name: "rejects close over 125 bytes", wire: clientHeader(true, Close, 65536), section: "5.5"},
 		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
 		{name: "rejects continuation after a whole message", wire: join(hello, clientFrame(true, Continuation, "")), section: "5.4"},
 		{name: "rejects text inside a message", wire: join(begun, hello), section: "5.4"},
@@ -50,10 +50,10 @@ func violations() []violation {
 	}
 	for i, bits := range []byte{rsv1Bit, rsv2Bit, rsv3Bit, rsv1Bit | rsv2Bit | rsv3Bit} {
 		for name, wire := range map[string][]byte{
-			"text":         with(bits, hello),
-			"ping":         with(bits, clientFrame(true, Ping, "")),
-			"close":        with(bits, clientFrame(true, Close, "")),
-			"continuation": join(begun, with(bits, clientFrame(true, Continuation, "lo"))),
+			"text":         withBits(bits, hello),
+			"ping":         withBits(bits, clientFrame(true, Ping, "")),
+			"close":        withBits(bits, clientFrame(true, Close, "")),
+			"continuation": join(begun, withBits(bits, clientFrame(true, Continuation, "lo"))),
 		} {
 			list = append(list, violation{name: fmt.Sprintf("rejects RSV%d in %s", i+1, name), wire: wire, section: "5.2"})
 		}
@@ -73,9 +73,9 @@ func violations() []violation {
 }
 
 func TestReceiveMessage(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
-	bystander := dial(t, srv)
+	fn, results := captureError(echoAll)
+	srv := startServer(t, fn)
+	bystander := dialServer(t, srv)
 	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
 	for _, v := range violations() {
 		for _, behind := range [][]byte{nil, flood} {
@@ -84,7 +84,7 @@ func TestReceiveMessage(t *testing.T) {
 				name += " in a flood"
 			}
 			t.Run(name, func(t *testing.T) {
-				p := dial(t, srv)
+				p := dialServer(t, srv)
 				p.write(v.wire)
 				if behind != nil {
 					p.write(behind)
@@ -104,7 +104,7 @@ func TestReceiveMessage(t *testing.T) {
 			})
 		}
 	}
-	checkBystander(bystander)
+	checkEcho(bystander)
 }
 
 // TestReceivers holds every receiving method against every rule, without the
@@ -114,7 +114,7 @@ func TestReceivers(t *testing.T) {
 		for _, v := range violations() {
 			t.Run(r.name+" "+v.name, func(t *testing.T) {
 				// What follows the bytes that break the rule must not be waited for.
-				c, s := play(t, pieces(v.wire, nil))
+				c, s := newScriptConn(t, segments(v.wire, nil))
 				expired := 0
 				_, _, err := r.receive(c, &expired)
 				if strings.HasSuffix(v.name, "after a whole message") {
@@ -144,7 +144,7 @@ func TestReceiveMessage_text(t *testing.T) {
 	for _, r := range receivers {
 		check := func(t *testing.T, pieces [][]byte, want string) {
 			t.Helper()
-			c, _ := play(t, pieces)
+			c, _ := newScriptConn(t, pieces)
 			var expired int
 			op, data, err := r.receive(c, &expired)
 			if err != nil || op != Text || string(data) != want {
@@ -153,13 +153,13 @@ func TestReceiveMessage_text(t *testing.T) {
 		}
 		t.Run(r.name+" accepts characters split over fragments", func(t *testing.T) {
 			for i := range len(unicodeText) + 1 {
-				check(t, pieces(clientFrame(false, Text, unicodeText[:i]), clientFrame(true, Continuation, unicodeText[i:])), unicodeText)
+				check(t, segments(clientFrame(false, Text, unicodeText[:i]), clientFrame(true, Continuation, unicodeText[i:])), unicodeText)
 			}
 		})
 		t.Run(r.name+" accepts characters split over segments", func(t *testing.T) {
 			frame := clientFrame(true, Text, unicodeText)
 			for i := 1; i < len(frame); i++ {
-				check(t, pieces(frame[:i], frame[i:]), unicodeText)
+				check(t, segments(frame[:i], frame[i:]), unicodeText)
 			}
 			check(t, oneByOne(frame), unicodeText)
 		})
@@ -169,17 +169,17 @@ func TestReceiveMessage_text(t *testing.T) {
 				wire = join(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
 			}
 			wire = join(wire, clientFrame(true, Continuation, ""))
-			check(t, pieces(wire), unicodeText)
+			check(t, segments(wire), unicodeText)
 			check(t, oneByOne(wire), unicodeText)
 		})
 		t.Run(r.name+" accepts a long text cut at odd places", func(t *testing.T) {
 			long := strings.Repeat(unicodeText, 3000)
 			check(t, slices.Collect(slices.Chunk(clientFrame(true, Text, long), 4097)), long)
-			check(t, pieces(clientFrame(false, Text, long[:70001]), clientFrame(true, Continuation, long[70001:])), long)
+			check(t, segments(clientFrame(false, Text, long[:70001]), clientFrame(true, Continuation, long[70001:])), long)
 		})
 		t.Run(r.name+" accepts empty text", func(t *testing.T) {
-			check(t, pieces(clientFrame(true, Text, "")), "")
-			check(t, pieces(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")), "")
+			check(t, segments(clientFrame(true, Text, "")), "")
+			check(t, segments(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")), "")
 		})
 	}
 }
@@ -202,7 +202,7 @@ var invalidTexts = []struct{ name, text string }{
 
 // wantInvalidText checks that the connection is failed with 1007, after exactly
 // so many deadlines that expired on text that might still have become valid.
-func wantInvalidText(t *testing.T, c *Conn, s *tape, receive receiveFunc, expiries int) {
+func wantInvalidText(t *testing.T, c *Conn, s *scriptSocket, receive receiveFunc, expiries int) {
 	t.Helper()
 	expired := 0
 	_, data, err := receive(c, &expired)
@@ -225,7 +225,7 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 			frame := clientFrame(true, Text, tt.text+"the rest that never comes")
 			start := len(frame) - len("the rest that never comes") - bad
 			t.Run(r.name+" fails at the first bad byte of "+tt.name, func(t *testing.T) {
-				c, s := play(t, pieces(frame[:start+good], nil, nil, frame[start+good:start+bad], nil))
+				c, s := newScriptConn(t, segments(frame[:start+good], nil, nil, frame[start+good:start+bad], nil))
 				wantInvalidText(t, c, s, r.receive, 2)
 			})
 			t.Run(r.name+" fails across fragments at "+tt.name, func(t *testing.T) {
@@ -234,15 +234,15 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 					wire = join(wire, clientFrame(false, Continuation, tt.text[i:i+1]), clientFrame(true, Ping, ""))
 				}
 				last := clientFrame(true, Continuation, tt.text[good:]+"more")
-				c, s := play(t, pieces(wire, nil, last[:len(last)-len("more")], nil))
+				c, s := newScriptConn(t, segments(wire, nil, last[:len(last)-len("more")], nil))
 				wantInvalidText(t, c, s, r.receive, 1)
 			})
 		}
 		for _, text := range []string{"\xc3", "a\xe2\x82", "κ\xf0\x9d\x84", strings.Repeat("x", 5000) + "\xf0"} {
 			t.Run(fmt.Sprintf("%s fails a text that ends with %x", r.name, text[max(0, len(text)-4):]), func(t *testing.T) {
-				c, s := play(t, pieces(clientFrame(true, Text, text), nil))
+				c, s := newScriptConn(t, segments(clientFrame(true, Text, text), nil))
 				wantInvalidText(t, c, s, r.receive, 0)
-				c, s = play(t, pieces(clientFrame(false, Text, text), nil, clientFrame(true, Continuation, ""), nil))
+				c, s = newScriptConn(t, segments(clientFrame(false, Text, text), nil, clientFrame(true, Continuation, ""), nil))
 				wantInvalidText(t, c, s, r.receive, 1)
 			})
 		}
@@ -250,12 +250,12 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 }
 
 func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
-	bystander := dial(t, srv)
+	fn, results := captureError(echoAll)
+	srv := startServer(t, fn)
+	bystander := dialServer(t, srv)
 	for _, tt := range invalidTexts {
 		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
-			p := dial(t, srv)
+			p := dialServer(t, srv)
 			frame := clientFrame(true, Text, tt.text+strings.Repeat("y", 100000))
 			p.write(frame[:len(frame)-100000])
 			wantMention(t, p.expectClose(StatusInvalidPayload), "section 8.1")
@@ -264,13 +264,13 @@ func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
 			wantError(t, await(t, results), ErrInvalidUTF8)
 		})
 	}
-	checkBystander(bystander)
+	checkEcho(bystander)
 }
 
 func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
 	for _, r := range receivers {
 		for _, tt := range invalidTexts {
-			c, _ := play(t, pieces(clientFrame(false, Binary, tt.text), clientFrame(true, Continuation, tt.text)))
+			c, _ := newScriptConn(t, segments(clientFrame(false, Binary, tt.text), clientFrame(true, Continuation, tt.text)))
 			var expired int
 			op, data, err := r.receive(c, &expired)
 			if err != nil || op != Binary || string(data) != tt.text+tt.text {
@@ -301,29 +301,29 @@ func TestLimits(t *testing.T) {
 	}{
 		{"MaxFrameSize", []Option{MaxFrameSize(1000)},
 			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1001), []string{"frame of 1001 bytes", "MaxFrameSize 1000"}},
+			clientHeader(true, Binary, 1001), []string{"frame of 1001 bytes", "MaxFrameSize 1000"}},
 		{"MaxFrameSize of a continuation", []Option{MaxFrameSize(1000)},
 			join(clientFrame(false, Binary, x), clientFrame(true, Continuation, x)), 2000,
-			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
+			join(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
 		{"default MaxFrameSize", nil,
 			clientFrame(true, Binary, strings.Repeat("x", 1<<20)), 1 << 20,
-			headerOf(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
+			clientHeader(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
 		{"largest length there is", nil,
 			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
+			clientHeader(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
 		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
 			clientFrame(true, Binary, x), 1000,
-			join(clientFrame(false, Binary, x), headerOf(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
+			join(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
 		{"MaxMessageSize in one frame", []Option{MaxMessageSize(1000)},
 			clientFrame(true, Binary, x), 1000,
-			headerOf(true, Binary, 1001), []string{"message of 1001 bytes", "MaxMessageSize 1000"}},
+			clientHeader(true, Binary, 1001), []string{"message of 1001 bytes", "MaxMessageSize 1000"}},
 		{"MaxMessageSize over fragments", []Option{MaxMessageSize(2000)},
 			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(true, Continuation, "")), 2000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), headerOf(false, Continuation, 1)),
+			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientHeader(false, Continuation, 1)),
 			[]string{"message of 2001 bytes", "MaxMessageSize 2000"}},
 		{"MaxFragments", []Option{MaxFragments(3)},
 			fragmented(3, x), 1000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), headerOf(true, Continuation, 5)),
+			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), clientHeader(true, Continuation, 5)),
 			[]string{"MaxFragments 3"}},
 		{"MaxFragments of empty frames", []Option{MaxFragments(3)},
 			fragmented(3, ""), 0,
@@ -336,7 +336,7 @@ func TestLimits(t *testing.T) {
 		for _, r := range receivers {
 			t.Run(r.name+" "+tt.name, func(t *testing.T) {
 				// Twice what passes: limits are for each message anew.
-				c, s := play(t, pieces(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
+				c, s := newScriptConn(t, segments(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
 				expired := 0
 				for range 2 {
 					if _, data, err := r.receive(c, &expired); err != nil || len(data) != tt.size {
@@ -353,8 +353,8 @@ func TestLimits(t *testing.T) {
 			})
 		}
 		t.Run("on the network "+tt.name, func(t *testing.T) {
-			fn, results := result(receiveAll)
-			p := dial(t, serve(t, fn, tt.opts...))
+			fn, results := captureError(receiveAll)
+			p := dialServer(t, startServer(t, fn, tt.opts...))
 			p.write(tt.wire)
 			wantMention(t, p.expectClose(StatusMessageTooBig), tt.mention...)
 			p.expectEOF()
@@ -375,7 +375,7 @@ func TestLimits_control_frames_do_not_count(t *testing.T) {
 	}
 	wire = join(wire, clientFrame(true, Continuation, "5678"))
 	for _, r := range receivers {
-		c, _ := play(t, pieces(wire), MaxFrameSize(4), MaxMessageSize(8), MaxFragments(2))
+		c, _ := newScriptConn(t, segments(wire), MaxFrameSize(4), MaxMessageSize(8), MaxFragments(2))
 		var expired int
 		if _, data, err := r.receive(c, &expired); err != nil || string(data) != "12345678" {
 			t.Errorf("%s: got %q and error %v, want 12345678", r.name, data, err)
@@ -384,11 +384,11 @@ func TestLimits_control_frames_do_not_count(t *testing.T) {
 }
 
 func TestReceiveMessage_control_frames(t *testing.T) {
-	fn, results := result(echo)
-	srv := serve(t, fn)
+	fn, results := captureError(echoAll)
+	srv := startServer(t, fn)
 
 	t.Run("answers a ping between fragments on the spot", func(t *testing.T) {
-		p := dial(t, srv)
+		p := dialServer(t, srv)
 		p.write(clientFrame(false, Text, "Hel"))
 		for _, payload := range []string{"", "ping\xff\x00", strings.Repeat("p", 125)} {
 			p.send(Ping, payload)
@@ -400,7 +400,7 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 		wantError(t, await(t, results), io.EOF)
 	})
 	t.Run("ignores pongs", func(t *testing.T) {
-		p := dial(t, srv)
+		p := dialServer(t, srv)
 		p.write(join(clientFrame(true, Pong, "unasked for"), clientFrame(false, Binary, "a"), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "b")))
 		p.expect(Binary, "ab")
 		p.expectNothing()
@@ -408,7 +408,7 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 		wantError(t, await(t, results), io.EOF)
 	})
 	t.Run("takes a close between fragments", func(t *testing.T) {
-		p := dial(t, srv)
+		p := dialServer(t, srv)
 		p.write(join(clientFrame(false, Text, "never finished"), clientFrame(true, Close, closeBody(4321, "enough"))))
 		p.expectClose(4321)
 		p.expectEOF()
@@ -419,7 +419,7 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 		}
 	})
 	t.Run("takes a close while a fragment is unfinished text", func(t *testing.T) {
-		p := dial(t, srv)
+		p := dialServer(t, srv)
 		p.write(join(clientFrame(false, Text, "\xe2\x82"), clientFrame(true, Close, "")))
 		p.expectClose(StatusNoStatusReceived)
 		p.expectEOF()
@@ -429,14 +429,14 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 }
 
 func TestReceiveMessage_streams_answer_pings(t *testing.T) {
-	fn, results := result(func(c *Conn) error {
+	fn, results := captureError(func(c *Conn) error {
 		_, r, err := c.MessageReader()
 		if err != nil {
 			return err
 		}
 		return iotest.TestReader(r, []byte("onetwo"))
 	})
-	p := dial(t, serve(t, fn))
+	p := dialServer(t, startServer(t, fn))
 	p.write(join(clientFrame(false, Text, "one"), clientFrame(true, Ping, "between")))
 	p.expect(Pong, "between")
 	p.write(clientFrame(true, Continuation, "two"))
@@ -447,7 +447,7 @@ func TestReceiveMessage_streams_answer_pings(t *testing.T) {
 }
 
 func TestReceiveMessage_drops_incoming_pings(t *testing.T) {
-	p := dial(t, serve(t, echo, DropIncomingPings(true)))
+	p := dialServer(t, startServer(t, echoAll, DropIncomingPings(true)))
 	p.write(join(clientFrame(true, Ping, "a"), clientFrame(false, Text, "x"), clientFrame(true, Ping, "b"), clientFrame(true, Continuation, "y")))
 	p.expect(Text, "xy")
 	p.close()

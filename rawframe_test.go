@@ -14,16 +14,16 @@ import (
 )
 
 // plain is a frame as Conn.ReadFrame returns it.
-func plain(h Header, payload string) Frame {
+func unmaskedFrame(h Header, payload string) Frame {
 	h.Length = int64(len(payload))
 	return Frame{h, []byte(payload)}
 }
 
 // masked is the same frame as a client sends it.
-func masked(f Frame) []byte {
-	f.Masked, f.MaskKey = true, peerKey
+func maskedFrame(f Frame) []byte {
+	f.Masked, f.MaskKey = true, testMaskKey
 	f.Payload = bytes.Clone(f.Payload)
-	Mask(f.Payload, peerKey, 0)
+	Mask(f.Payload, testMaskKey, 0)
 	return AppendFrame(nil, f)
 }
 
@@ -36,33 +36,33 @@ var strangeFrames = []struct {
 	name  string
 	frame Frame
 }{
-	{"text", plain(Header{Fin: true, Opcode: Text}, "hello")},
-	{"empty binary", plain(Header{Fin: true, Opcode: Binary}, "")},
-	{"text that is not UTF-8", plain(Header{Fin: true, Opcode: Text}, "\xff")},
-	{"unfinished text inside a character", plain(Header{Opcode: Text}, "\xe2\x82")},
-	{"continuation of nothing", plain(Header{Fin: true, Opcode: Continuation}, "what?")},
-	{"a new message inside it", plain(Header{Opcode: Binary}, "one")},
-	{"and another", plain(Header{Opcode: Binary}, "two")},
-	{"all reserved bits", plain(Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, "bits")},
-	{"RSV2 alone", plain(Header{RSV2: true, Opcode: Continuation}, "bit")},
-	{"reserved opcode", plain(Header{Fin: true, Opcode: 0x3}, "three")},
-	{"reserved control opcode", plain(Header{Fin: true, Opcode: 0xf}, "")},
-	{"ping", plain(Header{Fin: true, Opcode: Ping}, "unanswered")},
-	{"pong", plain(Header{Fin: true, Opcode: Pong}, "")},
-	{"fragmented ping", plain(Header{Opcode: Ping}, "part")},
-	{"long ping", plain(Header{Fin: true, Opcode: Ping}, strings.Repeat("p", 126))},
-	{"close of one byte", plain(Header{Fin: true, Opcode: Close}, "\x03")},
-	{"close with a code of no meaning", plain(Header{Fin: true, Opcode: Close}, "\x00\x00")},
-	{"frame behind a close", plain(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
+	{"text", unmaskedFrame(Header{Fin: true, Opcode: Text}, "hello")},
+	{"empty binary", unmaskedFrame(Header{Fin: true, Opcode: Binary}, "")},
+	{"text that is not UTF-8", unmaskedFrame(Header{Fin: true, Opcode: Text}, "\xff")},
+	{"unfinished text inside a character", unmaskedFrame(Header{Opcode: Text}, "\xe2\x82")},
+	{"continuation of nothing", unmaskedFrame(Header{Fin: true, Opcode: Continuation}, "what?")},
+	{"a new message inside it", unmaskedFrame(Header{Opcode: Binary}, "one")},
+	{"and another", unmaskedFrame(Header{Opcode: Binary}, "two")},
+	{"all reserved bits", unmaskedFrame(Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, "bits")},
+	{"RSV2 alone", unmaskedFrame(Header{RSV2: true, Opcode: Continuation}, "bit")},
+	{"reserved opcode", unmaskedFrame(Header{Fin: true, Opcode: 0x3}, "three")},
+	{"reserved control opcode", unmaskedFrame(Header{Fin: true, Opcode: 0xf}, "")},
+	{"ping", unmaskedFrame(Header{Fin: true, Opcode: Ping}, "unanswered")},
+	{"pong", unmaskedFrame(Header{Fin: true, Opcode: Pong}, "")},
+	{"fragmented ping", unmaskedFrame(Header{Opcode: Ping}, "part")},
+	{"long ping", unmaskedFrame(Header{Fin: true, Opcode: Ping}, strings.Repeat("p", 126))},
+	{"close of one byte", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x03")},
+	{"close with a code of no meaning", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x00\x00")},
+	{"frame behind a close", unmaskedFrame(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
 }
 
 func TestConn_ReadFrame(t *testing.T) {
 	t.Run("returns any frame as it came", func(t *testing.T) {
 		var wire []byte
 		for _, tt := range strangeFrames {
-			wire = append(wire, masked(tt.frame)...)
+			wire = append(wire, maskedFrame(tt.frame)...)
 		}
-		c, s := play(t, slices.Collect(slices.Chunk(wire, 1000)), MaxMessageSize(1000), MaxFragments(1))
+		c, s := newScriptConn(t, slices.Collect(slices.Chunk(wire, 1000)), MaxMessageSize(1000), MaxFragments(1))
 		for _, tt := range strangeFrames {
 			got, err := c.ReadFrame()
 			if err != nil || !equalFrames(got, tt.frame) {
@@ -77,7 +77,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		}
 	})
 	t.Run("returns payloads that are the caller's", func(t *testing.T) {
-		c, _ := play(t, pieces(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
+		c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		one, _ := c.ReadFrame()
 		copy(one.Payload, "XXX")
 		two, err := c.ReadFrame()
@@ -94,11 +94,11 @@ func TestConn_ReadFrame(t *testing.T) {
 		{"unmasked frame", "5.1", unhex("81 05 48656c6c6f"), ErrProtocol, StatusProtocolError},
 		{"unmasked ping", "5.1", unhex("89 00"), ErrProtocol, StatusProtocolError},
 		{"malformed length", "5.2", unhex("82 fe 0001"), ErrProtocol, StatusProtocolError},
-		{"frame over MaxFrameSize", "MaxFrameSize 1000", headerOf(true, Text, 1001), ErrMessageTooLarge, StatusMessageTooBig},
-		{"control frame over MaxFrameSize", "MaxFrameSize 1000", headerOf(true, Pong, 1001), ErrMessageTooLarge, StatusMessageTooBig},
+		{"frame over MaxFrameSize", "MaxFrameSize 1000", clientHeader(true, Text, 1001), ErrMessageTooLarge, StatusMessageTooBig},
+		{"control frame over MaxFrameSize", "MaxFrameSize 1000", clientHeader(true, Pong, 1001), ErrMessageTooLarge, StatusMessageTooBig},
 	} {
 		t.Run("fails on "+tt.name, func(t *testing.T) {
-			c, s := play(t, pieces(clientFrame(true, Ping, "before"), tt.wire, nil), MaxFrameSize(1000))
+			c, s := newScriptConn(t, segments(clientFrame(true, Ping, "before"), tt.wire, nil), MaxFrameSize(1000))
 			if f, err := c.ReadFrame(); err != nil || f.Opcode != Ping {
 				t.Fatalf("got %v and error %v, want the ping before", f.Opcode, err)
 			}
@@ -109,7 +109,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		})
 	}
 	t.Run("leaves the connection to the other methods between messages", func(t *testing.T) {
-		c, s := play(t, pieces(join(clientFrame(true, Text, "raw"), clientFrame(true, Ping, "answered"), clientFrame(true, Text, "cooked \xff"))))
+		c, s := newScriptConn(t, segments(join(clientFrame(true, Text, "raw"), clientFrame(true, Ping, "answered"), clientFrame(true, Text, "cooked \xff"))))
 		if f, err := c.ReadFrame(); err != nil || string(f.Payload) != "raw" {
 			t.Fatalf("got %q and error %v, want raw", f.Payload, err)
 		}
@@ -120,14 +120,14 @@ func TestConn_ReadFrame(t *testing.T) {
 		}
 	})
 	t.Run("has taken the close that the handler's end answers", func(t *testing.T) {
-		fn, results := result(func(c *Conn) error {
+		fn, results := captureError(func(c *Conn) error {
 			f, err := c.ReadFrame()
 			if err == nil && f.Opcode != Close {
 				err = errors.New("not a close frame")
 			}
 			return err
 		})
-		p := dial(t, serve(t, fn, CloseTimeout(0)))
+		p := dialServer(t, startServer(t, fn, CloseTimeout(0)))
 		p.close()
 		if err := await(t, results); err != nil {
 			t.Error(err)
@@ -138,7 +138,7 @@ func TestConn_ReadFrame(t *testing.T) {
 func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 	t.Run("leaves control frames alone once it was called", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(15*time.Second))
+			c, p := newPipeConn(t, PingInterval(15*time.Second))
 			defer c.conn.Close()
 			go func() {
 				p.send(Text, "raw")
@@ -156,7 +156,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 	})
 	t.Run("checks no text, also where the keepalive has taken in the header", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(15*time.Second))
+			c, p := newPipeConn(t, PingInterval(15*time.Second))
 			defer c.conn.Close()
 			go p.send(Text, "not \xff text")
 			p.expect(Ping, "")
@@ -169,7 +169,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 	t.Run("returns the frame whose header the keepalive has taken in", func(t *testing.T) {
 		for _, r := range append(slices.Clone(receivers), rawReceiver) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(15*time.Second))
+				c, p := newPipeConn(t, PingInterval(15*time.Second))
 				defer c.conn.Close()
 				go func() {
 					p.send(Ping, "answered")
@@ -190,7 +190,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 }
 
 func TestConn_low_level_with_HandleConcurrent(t *testing.T) {
-	c, _ := play(t, pieces(clientFrame(true, Text, "x")))
+	c, _ := newScriptConn(t, segments(clientFrame(true, Text, "x")))
 	c.readAhead()
 	_, frameErr := c.ReadFrame()
 	_, fragmentsErr := c.ReceiveFragments()
@@ -221,14 +221,14 @@ func TestConn_WriteFrame(t *testing.T) {
 		{"long ping", Frame{Header{Fin: true, Opcode: Ping}, []byte(long[:126])}, "\x89\x7e\x00\x7e" + long[:126]},
 		{"fragmented pong", Frame{Header{Opcode: Pong}, []byte("x")}, "\x0a\x01x"},
 		{"length from the payload", Frame{Header{Fin: true, Opcode: Binary, Length: 99}, []byte("x")}, "\x82\x01x"},
-		{"masked as it is", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: peerKey}, []byte("as it is")}, "\x81\x88\x37\xfa\x21\x3das it is"},
-		{"key that does not count", Frame{Header{Fin: true, Opcode: Text, MaskKey: peerKey}, nil}, "\x81\x00"},
+		{"masked as it is", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: testMaskKey}, []byte("as it is")}, "\x81\x88\x37\xfa\x21\x3das it is"},
+		{"key that does not count", Frame{Header{Fin: true, Opcode: Text, MaskKey: testMaskKey}, nil}, "\x81\x00"},
 		{"large", Frame{Header{RSV1: true, Opcode: Binary}, []byte(long)}, "\x42\x7f\x00\x00\x00\x00\x00\x01\x11\x70" + long},
 		{"close of one byte", Frame{Header{Fin: true, Opcode: Close}, []byte{3}}, "\x88\x01\x03"},
 		{"close", Frame{Header{Fin: true, Opcode: Close}, []byte("\x0f\xa0bye")}, "\x88\x05\x0f\xa0bye"},
 		{"data after the close", Frame{Header{Fin: true, Opcode: Text}, []byte("late")}, "\x81\x04late"},
 	}
-	c, s := play(t, nil)
+	c, s := newScriptConn(t, nil)
 	for _, tt := range tests {
 		before := bytes.Clone(tt.frame.Payload)
 		if err := c.WriteFrame(tt.frame); err != nil {
@@ -252,25 +252,25 @@ func TestConn_WriteFrame(t *testing.T) {
 }
 
 func TestConn_WriteFrame_does_not_wait_for_a_MessageWriter(t *testing.T) {
-	c, s := play(t, nil)
+	c, s := newScriptConn(t, nil)
 	w := openWriter(t, c, Text)
 	mustWrite(t, w, "gathered")
-	if err := c.WriteFrame(plain(Header{Fin: true, Opcode: Binary}, "between")); err != nil {
+	if err := c.WriteFrame(unmaskedFrame(Header{Fin: true, Opcode: Binary}, "between")); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.wantSent(t, sent{true, Binary, "between"}, sent{true, Text, "gathered"})
+	s.wantSent(t, sentFrame{true, Binary, "between"}, sentFrame{true, Text, "gathered"})
 }
 
 func TestReceiveFragments(t *testing.T) {
-	c, s := play(t, pieces(join(
+	c, s := newScriptConn(t, segments(join(
 		clientFrame(false, Text, "κό\xcf"), clientFrame(true, Ping, "p"), clientFrame(false, Continuation, ""), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "\x83με"),
 		clientFrame(true, Binary, "single"), clientFrame(true, Close, ""))))
 	want := [][]Frame{
-		{plain(Header{Opcode: Text}, "κό\xcf"), plain(Header{}, ""), plain(Header{Fin: true}, "\x83με")},
-		{plain(Header{Fin: true, Opcode: Binary}, "single")},
+		{unmaskedFrame(Header{Opcode: Text}, "κό\xcf"), unmaskedFrame(Header{}, ""), unmaskedFrame(Header{Fin: true}, "\x83με")},
+		{unmaskedFrame(Header{Fin: true, Opcode: Binary}, "single")},
 	}
 	for i := range want {
 		got, err := c.ReceiveFragments()
@@ -286,7 +286,7 @@ func TestReceiveFragments(t *testing.T) {
 	if frames != nil || CloseStatus(err) != StatusNoStatusReceived {
 		t.Errorf("got %v and error %v, want the peer's close", frames, err)
 	}
-	s.wantSent(t, sent{true, Pong, "p"}, sent{true, Close, ""})
+	s.wantSent(t, sentFrame{true, Pong, "p"}, sentFrame{true, Close, ""})
 }
 
 func TestProcessFragments(t *testing.T) {
@@ -300,27 +300,27 @@ func TestProcessFragments(t *testing.T) {
 		want    error
 		section string
 	}{
-		{"takes a single frame", []Frame{plain(whole, "hello")}, Text, "hello", nil, ""},
-		{"takes an empty message", []Frame{plain(Header{Fin: true, Opcode: Binary}, "")}, Binary, "", nil, ""},
-		{"joins fragments", []Frame{plain(text, "a\xe2"), plain(more, ""), plain(more, "\x82"), plain(last, "\xac")}, Text, "a€", nil, ""},
-		{"does not check binary", []Frame{plain(Header{Opcode: Binary}, "\xff"), plain(last, "\xc3")}, Binary, "\xff\xc3", nil, ""},
-		{"unmasks", []Frame{wireFrame(text, "Hel"), plain(more, "l"), wireFrame(last, "o")}, Text, "Hello", nil, ""},
+		{"takes a single frame", []Frame{unmaskedFrame(whole, "hello")}, Text, "hello", nil, ""},
+		{"takes an empty message", []Frame{unmaskedFrame(Header{Fin: true, Opcode: Binary}, "")}, Binary, "", nil, ""},
+		{"joins fragments", []Frame{unmaskedFrame(text, "a\xe2"), unmaskedFrame(more, ""), unmaskedFrame(more, "\x82"), unmaskedFrame(last, "\xac")}, Text, "a€", nil, ""},
+		{"does not check binary", []Frame{unmaskedFrame(Header{Opcode: Binary}, "\xff"), unmaskedFrame(last, "\xc3")}, Binary, "\xff\xc3", nil, ""},
+		{"unmasks", []Frame{receivedFrame(text, "Hel"), unmaskedFrame(more, "l"), receivedFrame(last, "o")}, Text, "Hello", nil, ""},
 		{"ignores Length", []Frame{{Header{Fin: true, Opcode: Text, Length: 77}, []byte("x")}}, Text, "x", nil, ""},
 		{"rejects no frames", nil, 0, "", ErrProtocol, "5.4"},
-		{"rejects a continuation first", []Frame{plain(last, "x")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects a ping", []Frame{plain(Header{Fin: true, Opcode: Ping}, "x")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects a reserved opcode", []Frame{plain(Header{Fin: true, Opcode: 3}, "x")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects text inside", []Frame{plain(text, "x"), plain(whole, "y")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects a control frame inside", []Frame{plain(text, "x"), plain(Header{Fin: true, Opcode: Pong}, ""), plain(last, "y")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects FIN before the end", []Frame{plain(whole, "x"), plain(last, "y")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects FIN inside", []Frame{plain(text, "x"), plain(last, "y"), plain(last, "z")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects an end without FIN", []Frame{plain(text, "x"), plain(more, "y")}, 0, "", ErrProtocol, "5.4"},
-		{"rejects RSV1", []Frame{plain(Header{Fin: true, RSV1: true, Opcode: Text}, "x")}, 0, "", ErrProtocol, "5.2"},
-		{"rejects RSV2", []Frame{plain(text, "x"), plain(Header{Fin: true, RSV2: true}, "y")}, 0, "", ErrProtocol, "5.2"},
-		{"rejects RSV3", []Frame{plain(Header{Fin: true, RSV3: true, Opcode: Binary}, "x")}, 0, "", ErrProtocol, "5.2"},
-		{"rejects invalid text", []Frame{plain(text, "x"), plain(last, "\xff")}, 0, "", ErrInvalidUTF8, "8.1"},
-		{"rejects invalid masked text", []Frame{wireFrame(whole, "\xc0\x80")}, 0, "", ErrInvalidUTF8, "8.1"},
-		{"rejects text that ends inside a character", []Frame{plain(whole, "\xe2\x82")}, 0, "", ErrInvalidUTF8, "8.1"},
+		{"rejects a continuation first", []Frame{unmaskedFrame(last, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a ping", []Frame{unmaskedFrame(Header{Fin: true, Opcode: Ping}, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a reserved opcode", []Frame{unmaskedFrame(Header{Fin: true, Opcode: 3}, "x")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects text inside", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(whole, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects a control frame inside", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(Header{Fin: true, Opcode: Pong}, ""), unmaskedFrame(last, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects FIN before the end", []Frame{unmaskedFrame(whole, "x"), unmaskedFrame(last, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects FIN inside", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(last, "y"), unmaskedFrame(last, "z")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects an end without FIN", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(more, "y")}, 0, "", ErrProtocol, "5.4"},
+		{"rejects RSV1", []Frame{unmaskedFrame(Header{Fin: true, RSV1: true, Opcode: Text}, "x")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects RSV2", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(Header{Fin: true, RSV2: true}, "y")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects RSV3", []Frame{unmaskedFrame(Header{Fin: true, RSV3: true, Opcode: Binary}, "x")}, 0, "", ErrProtocol, "5.2"},
+		{"rejects invalid text", []Frame{unmaskedFrame(text, "x"), unmaskedFrame(last, "\xff")}, 0, "", ErrInvalidUTF8, "8.1"},
+		{"rejects invalid masked text", []Frame{receivedFrame(whole, "\xc0\x80")}, 0, "", ErrInvalidUTF8, "8.1"},
+		{"rejects text that ends inside a character", []Frame{unmaskedFrame(whole, "\xe2\x82")}, 0, "", ErrInvalidUTF8, "8.1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestProcessFragments(t *testing.T) {
 		})
 	}
 	t.Run("does not copy a single frame", func(t *testing.T) {
-		f := wireFrame(whole, "Hello")
+		f := receivedFrame(whole, "Hello")
 		frames := []Frame{f}
 		_, data, err := ProcessFragments(frames)
 		if err != nil || &data[0] != &f.Payload[0] || frames[0].Masked {
@@ -349,8 +349,8 @@ func TestProcessFragments(t *testing.T) {
 }
 
 // wireFrame is a frame as the function ReadFrame returns it from a client.
-func wireFrame(h Header, payload string) Frame {
-	f, err := ReadFrame(bytes.NewReader(masked(plain(h, payload))), 1<<20)
+func receivedFrame(h Header, payload string) Frame {
+	f, err := ReadFrame(bytes.NewReader(maskedFrame(unmaskedFrame(h, payload))), 1<<20)
 	if err != nil {
 		panic(err)
 	}
@@ -360,9 +360,9 @@ func wireFrame(h Header, payload string) Frame {
 // TestLowLevel_proxy passes frames between a client and an echo server, control
 // frames and all, on nothing but the low level.
 func TestLowLevel_proxy(t *testing.T) {
-	echoes := serve(t, echo, MaxMessageSize(1<<20))
-	p := dial(t, serve(t, func(c *Conn) error {
-		up := dial(t, echoes)
+	echoes := startServer(t, echoAll, MaxMessageSize(1<<20))
+	p := dialServer(t, startServer(t, func(c *Conn) error {
+		up := dialServer(t, echoes)
 		returned := make(chan error)
 		go func() {
 			for {
@@ -381,8 +381,8 @@ func TestLowLevel_proxy(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			f.Masked, f.MaskKey = true, peerKey
-			Mask(f.Payload, peerKey, 0)
+			f.Masked, f.MaskKey = true, testMaskKey
+			Mask(f.Payload, testMaskKey, 0)
 			if err := WriteFrame(up.conn, f); err != nil {
 				return err
 			}
@@ -409,7 +409,7 @@ func TestLowLevel_proxy(t *testing.T) {
 // TestLowLevel_protocol runs a protocol of its own: opcode 3 adds up, and RSV1
 // asks for the sum.
 func TestLowLevel_protocol(t *testing.T) {
-	p := dial(t, serve(t, func(c *Conn) error {
+	p := dialServer(t, startServer(t, func(c *Conn) error {
 		for sum := byte(0); ; {
 			f, err := c.ReadFrame()
 			switch {
@@ -430,7 +430,7 @@ func TestLowLevel_protocol(t *testing.T) {
 			}
 		}
 	}))
-	p.write(join(masked(plain(Header{Opcode: 3}, "\x01\x02")), masked(plain(Header{RSV1: true, Opcode: 3}, "\x03"))))
+	p.write(join(maskedFrame(unmaskedFrame(Header{Opcode: 3}, "\x01\x02")), maskedFrame(unmaskedFrame(Header{RSV1: true, Opcode: 3}, "\x03"))))
 	if f := p.read(); f.Opcode != 4 || !f.RSV1 || string(f.Payload) != "\x06" {
 		t.Errorf("got %+v %x, want the sum 6", f.Header, f.Payload)
 	}
@@ -456,7 +456,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0))
+				c, p := newPipeConn(t, PingInterval(0))
 				go func() {
 					p.send(Close, closeBody(4001, "bye"))
 					p.expectClose(4001)
@@ -468,7 +468,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 				if err := c.WriteFrame(f); err != nil {
 					t.Fatal(err)
 				}
-				err = timed(t, "the end", tt.want, func() error { return tt.end(c, p) })
+				err = timedCall(t, "the end", tt.want, func() error { return tt.end(c, p) })
 				for _, err := range []error{err, c.err()} {
 					if errors.Is(err, ErrCloseTimeout) {
 						t.Errorf("got error %v, and the peer has closed", err)
@@ -482,7 +482,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 }
 
 func TestReadFrame_behind_an_unfinished_MessageReader_says_what_is_wrong(t *testing.T) {
-	c, _ := play(t, pieces(clientFrame(true, Text, "unread")))
+	c, _ := newScriptConn(t, segments(clientFrame(true, Text, "unread")))
 	if _, _, err := c.MessageReader(); err != nil {
 		t.Fatal(err)
 	}

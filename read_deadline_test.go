@@ -33,10 +33,10 @@ func TestReadDeadline(t *testing.T) {
 	for _, r := range append(slices.Clone(receivers), rawReceiver) {
 		t.Run(r.name+" goes on after a deadline anywhere", func(t *testing.T) {
 			for i := 1; i < len(small); i++ {
-				checkExpiries(t, r.receive, pieces(small[:i], nil, small[i:]), smallMessages)
+				checkExpiries(t, r.receive, segments(small[:i], nil, small[i:]), smallMessages)
 			}
-			checkExpiries(t, r.receive, pieces(nil, small), smallMessages)
-			checkExpiries(t, r.receive, pieces(small, nil), smallMessages)
+			checkExpiries(t, r.receive, segments(nil, small), smallMessages)
+			checkExpiries(t, r.receive, segments(small, nil), smallMessages)
 		})
 		t.Run(r.name+" goes on after a deadline everywhere", func(t *testing.T) {
 			checkExpiries(t, r.receive, slices.Collect(expiring(small, 1)), smallMessages)
@@ -60,7 +60,7 @@ func expiring(b []byte, n int) iter.Seq[[]byte] {
 // the pieces is seen, once.
 func checkExpiries(t *testing.T, receive receiveFunc, pieces [][]byte, messages []Message) {
 	t.Helper()
-	c, _ := play(t, pieces)
+	c, _ := newScriptConn(t, pieces)
 	got, want := 0, 0
 	for _, piece := range pieces {
 		if piece == nil {
@@ -94,7 +94,7 @@ func TestReadDeadline_another_method(t *testing.T) {
 				continue
 			}
 			t.Run(second+" in the middle of "+first, func(t *testing.T) {
-				c, _ := play(t, pieces(half[:8], nil, half[8:]))
+				c, _ := newScriptConn(t, segments(half[:8], nil, half[8:]))
 				wantError(t, call[first](c), os.ErrDeadlineExceeded)
 				err := call[second](c)
 				if err == nil || isTimeout(err) {
@@ -108,7 +108,7 @@ func TestReadDeadline_another_method(t *testing.T) {
 		}
 	}
 	t.Run("ReadFrame in the middle of MessageReader", func(t *testing.T) {
-		c, _ := play(t, pieces(half[:8], half[8:]))
+		c, _ := newScriptConn(t, segments(half[:8], half[8:]))
 		_, r, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestReadDeadline_another_method(t *testing.T) {
 		for first := range call {
 			for second := range call {
 				// A header that is not whole belongs to nobody.
-				c, _ := play(t, pieces(half[:3], nil, half[3:]))
+				c, _ := newScriptConn(t, segments(half[:3], nil, half[3:]))
 				wantError(t, call[first](c), os.ErrDeadlineExceeded)
 				if err := call[second](c); err != nil {
 					t.Errorf("%s after %s: %v", second, first, err)
@@ -139,7 +139,7 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 	for name, sent := range map[string]int{"before anything": 0, "in a header": 3, "in a payload": 9} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 				defer c.conn.Close()
 				go func() {
 					p.write(frame[:sent])
@@ -164,7 +164,7 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 	}
 	t.Run("wakes who waits already", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.conn.Close()
 			errs := make(chan error)
 			for range 3 {
@@ -189,7 +189,7 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 
 func TestReadDeadline_on_the_network(t *testing.T) {
 	waiting := make(chan struct{})
-	fn, results := result(func(c *Conn) error {
+	fn, results := captureError(func(c *Conn) error {
 		c.SetReadDeadline(time.Now().Add(-time.Hour))
 		for range 2 {
 			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
@@ -220,7 +220,7 @@ func TestReadDeadline_on_the_network(t *testing.T) {
 		}
 		return c.SendMessage(op, append(data, rest...))
 	})
-	p := dial(t, serve(t, fn))
+	p := dialServer(t, startServer(t, fn))
 	frame := clientFrame(true, Text, "before and after")
 	p.write(frame[:10])
 	p.expect(Ping, "")
@@ -246,13 +246,13 @@ func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
+				c, p := newPipeConn(t)
+				w := record(p, true)
 				c.SetReadDeadline(w.start.Add(tt.deadline))
 				time.Sleep(tt.comes)
 				_, _, err := c.ReceiveMessage()
 				wantError(t, err, os.ErrDeadlineExceeded)
-				took(t, "the deadline", w.start, tt.want)
+				wantDuration(t, "the deadline", w.start, tt.want)
 				if err := c.SetReadDeadline(time.Time{}); err != nil {
 					t.Errorf("the connection has ended: %v", err)
 				}
@@ -269,14 +269,14 @@ func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
 
 func TestSetReadDeadline_during_a_poll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
+		c, p := newPipeConn(t)
+		w := record(p, true)
 		time.Sleep(15*time.Second + time.Millisecond)
 		c.SetReadDeadline(time.Now().Add(time.Second))
 		synctest.Wait()
 		_, _, err := c.ReceiveMessage()
 		wantError(t, err, os.ErrDeadlineExceeded)
-		took(t, "the deadline", w.start, 16*time.Second+time.Millisecond)
+		wantDuration(t, "the deadline", w.start, 16*time.Second+time.Millisecond)
 		w.p.conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})

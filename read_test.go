@@ -20,8 +20,8 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 	for _, r := range append(slices.Clone(receivers), rawReceiver) {
 		for _, arrived := range []int{0, 1, 5000} {
 			t.Run(fmt.Sprintf("%s with %d bytes of 1 GiB", r.name, arrived), func(t *testing.T) {
-				wire := join(headerOf(true, Binary, 1<<30), make([]byte, arrived))
-				c, _ := play(t, pieces(wire), MaxFrameSize(1<<30), MaxMessageSize(1<<30))
+				wire := join(clientHeader(true, Binary, 1<<30), make([]byte, arrived))
+				c, _ := newScriptConn(t, segments(wire), MaxFrameSize(1<<30), MaxMessageSize(1<<30))
 				var expired int
 				var err error
 				got := allocated(func() { _, _, err = r.receive(c, &expired) })
@@ -40,7 +40,7 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 	whole := clientFrame(true, Binary, strings.Repeat("x", 10000))
 	for _, r := range receivers {
 		for _, n := range []int{0, 1, 5, 100, 8000} {
-			c, s := play(t, slices.Collect(slices.Chunk(whole[:n], 3000)))
+			c, s := newScriptConn(t, slices.Collect(slices.Chunk(whole[:n], 3000)))
 			var expired int
 			_, _, err := r.receive(c, &expired)
 			wantError(t, err, io.ErrUnexpectedEOF)
@@ -55,7 +55,7 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 }
 
 // An unhelpfulConn returns nothing and no error from its reads.
-type unhelpfulConn struct{ tape }
+type unhelpfulConn struct{ scriptSocket }
 
 func (*unhelpfulConn) Read([]byte) (int, error) { return 0, nil }
 
@@ -67,7 +67,7 @@ func TestReceiveMessage_read_of_nothing(t *testing.T) {
 
 func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
 	wire := join(clientFrame(true, Text, "early"), clientFrame(true, Binary, strings.Repeat("x", 6000)))
-	c := newConn(&tape{}, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
+	c := newConn(&scriptSocket{}, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
 	for _, want := range []int{5, 6000} {
 		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != want {
 			t.Errorf("got %d bytes and error %v, want %d", len(data), err, want)
@@ -88,7 +88,7 @@ func TestReceiveMessage_every_length(t *testing.T) {
 		for n := max(0, around-1); n <= around+1; n++ {
 			frame := clientFrame(true, Binary, string(payload[:n]))
 			for _, size := range []int{1 << 21, 1000} {
-				c, _ := play(t, slices.Collect(slices.Chunk(frame, size)))
+				c, _ := newScriptConn(t, slices.Collect(slices.Chunk(frame, size)))
 				_, data, err := c.ReceiveMessage()
 				if err != nil || !bytes.Equal(data, payload[:n]) {
 					t.Fatalf("%d bytes in pieces of %d: got %d bytes and error %v", n, size, len(data), err)
@@ -116,7 +116,7 @@ func (s *watchedSocket) Read(p []byte) (int, error) {
 
 func TestReadBuffer(t *testing.T) {
 	t.Run("an idle connection has none", func(t *testing.T) {
-		c, p := dialConn(t)
+		c, p := newTCPConn(t)
 		if !c.in.ready.waits() {
 			t.Skip("this platform waits with a buffer")
 		}
@@ -136,7 +136,7 @@ func TestReadBuffer(t *testing.T) {
 		}
 	})
 	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
-		c, p := dialConn(t)
+		c, p := newTCPConn(t)
 		if !c.in.ready.waits() {
 			t.Skip("this platform waits with a buffer")
 		}
@@ -159,7 +159,7 @@ func TestReadBuffer(t *testing.T) {
 		}
 	})
 	t.Run("grows with what is there to read", func(t *testing.T) {
-		c, _ := play(t, pieces(burst(60, strings.Repeat("x", 1000))))
+		c, _ := newScriptConn(t, segments(messageBurst(60, strings.Repeat("x", 1000))))
 		largest := 0
 		for range 60 {
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
@@ -172,7 +172,7 @@ func TestReadBuffer(t *testing.T) {
 		}
 	})
 	t.Run("what came with the handshake fits any size", func(t *testing.T) {
-		wire := burst(9, strings.Repeat("x", 1000))
+		wire := messageBurst(9, strings.Repeat("x", 1000))
 		server, client := net.Pipe()
 		defer client.Close()
 		c := newConn(server, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
@@ -192,7 +192,7 @@ func TestReadBuffer(t *testing.T) {
 func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
 		t.Helper()
-		c, p := dialConn(t, PingInterval(0), ConnectionTimeout(0))
+		c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
 		if !c.in.ready.waits() {
 			t.Skip("this platform waits with a buffer")
 		}
@@ -212,7 +212,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		}
 	}
 	t.Run("in a large frame", func(t *testing.T) {
-		c, _ := stalled(t, join(fullBuffer(0), headerOf(true, Binary, 1<<20), make([]byte, 200)))
+		c, _ := stalled(t, join(fullBuffer(0), clientHeader(true, Binary, 1<<20), make([]byte, 200)))
 		receive(t, c)
 		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
@@ -225,7 +225,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		c, p := stalled(t, join(fullBuffer(len(wrong)), wrong))
 		watched := &watchedSocket{TCPConn: c.conn.(*net.TCPConn)}
 		c.conn = watched
-		done := serveConn(c, receiveAll)
+		done := runHandler(c, receiveAll)
 		p.expectClose(StatusProtocolError)
 		p.expectEOF()
 		p.conn.Close()
@@ -233,7 +233,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		check(t, int(watched.largest.Load()))
 	})
 	t.Run("while nobody receives", func(t *testing.T) {
-		c, _ := stalled(t, join(headerOf(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
+		c, _ := stalled(t, join(clientHeader(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
 		for range 3 {
 			c.poll(time.Now().Add(pingPoll), listenAndAnswer)
 		}
@@ -245,7 +245,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 func TestReadBuffer_of_an_idle_connection_without_readiness(t *testing.T) {
 	for _, size := range []int{100, readBufferSize - 8, 5000, 10_000, 70_000} {
 		t.Run(fmt.Sprint("after a message of ", size), func(t *testing.T) {
-			c, s := play(t, pieces(clientFrame(true, Binary, strings.Repeat("x", size)), nil))
+			c, s := newScriptConn(t, segments(clientFrame(true, Binary, strings.Repeat("x", size)), nil))
 			c.in.ready = readiness{}
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
 				t.Fatalf("got %d bytes and error %v", len(data), err)

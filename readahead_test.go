@@ -15,14 +15,14 @@ import (
 
 func TestHandleConcurrent_delivers_in_order_while_fn_is_busy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
+		c, p := newPipeConn(t)
+		w := record(p, true)
 		const messages = 100
 		for i := range messages {
 			w.send(clientFrame(true, Text, fmt.Sprint(i)))
 		}
 		w.send(clientFrame(true, Close, closeBody(4001, "")))
-		done := serveConcurrent(c, func(c *Conn) error {
+		done := runConcurrent(c, func(c *Conn) error {
 			for i := range messages {
 				time.Sleep(time.Second)
 				if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
@@ -39,9 +39,9 @@ func TestHandleConcurrent_delivers_in_order_while_fn_is_busy(t *testing.T) {
 
 func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, PingInterval(0))
-		w := witnessed(p, false)
-		done := serveConcurrent(c, func(c *Conn) error {
+		c, p := newPipeConn(t, PingInterval(0))
+		w := record(p, false)
+		done := runConcurrent(c, func(c *Conn) error {
 			time.Sleep(10 * time.Second)
 			return c.Context().Err()
 		})
@@ -52,7 +52,7 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 		w.send(clientFrame(true, Ping, "2"))
 		w.send(clientFrame(true, Close, closeBody(4001, "")))
 		<-c.Context().Done()
-		took(t, "seeing the close", w.start, 2*time.Second)
+		wantDuration(t, "seeing the close", w.start, 2*time.Second)
 		<-done
 		w.expect("1s pong 1", "2s pong 2", "2s close 4001", "2s end")
 	})
@@ -60,7 +60,7 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 
 // pushed counts the messages that a peer can get rid of. Each is larger than the
 // read buffer, so none is taken in part.
-func pushed(p *peer, messages int) *atomic.Int32 {
+func countWritten(p *peer, messages int) *atomic.Int32 {
 	var n atomic.Int32
 	p.conn.SetDeadline(time.Time{})
 	go func() {
@@ -77,10 +77,10 @@ func pushed(p *peer, messages int) *atomic.Int32 {
 
 func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
-		n := pushed(p, 100)
+		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
+		n := countWritten(p, 100)
 		take := make(chan struct{})
-		done := serveConcurrent(c, func(c *Conn) error {
+		done := runConcurrent(c, func(c *Conn) error {
 			for i := range 100 {
 				<-take
 				_, got, err := c.ReceiveMessage()
@@ -110,13 +110,13 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 // The keepalive reads while the reader waits for fn, and leaves what it finds.
 func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, ConnectionTimeout(20*time.Second))
-		w := witnessed(p, true)
+		c, p := newPipeConn(t, ConnectionTimeout(20*time.Second))
+		w := record(p, true)
 		const messages = 100
 		for i := range messages {
 			w.send(clientFrame(true, Text, fmt.Sprint(i)))
 		}
-		done := serveConcurrent(c, func(c *Conn) error {
+		done := runConcurrent(c, func(c *Conn) error {
 			time.Sleep(2 * time.Hour)
 			for i := range messages {
 				if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
@@ -146,8 +146,8 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 	for _, tt := range concurrentEnds {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
+				c, p := newPipeConn(t)
+				w := record(p, true)
 				for i := range 16 {
 					w.send(clientFrame(true, Text, fmt.Sprint(i)))
 				}
@@ -156,7 +156,7 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 				} else {
 					time.AfterFunc(time.Second, func() { w.p.conn.Close() })
 				}
-				done := serveConcurrent(c, func(c *Conn) error {
+				done := runConcurrent(c, func(c *Conn) error {
 					time.Sleep(5 * time.Second)
 					for i := range 16 {
 						if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
@@ -179,9 +179,9 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 
 func TestHandleConcurrent_closed_here(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		n := pushed(p, 100)
-		done := serveConcurrent(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		n := countWritten(p, 100)
+		done := runConcurrent(c, func(c *Conn) error {
 			time.Sleep(time.Second)
 			go c.Close(4000, "")
 			<-c.Context().Done()
@@ -204,13 +204,13 @@ func TestHandleConcurrent_wakes_fn(t *testing.T) {
 	for _, name := range []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t)
-				w := witnessed(p, true)
-				done := serveConcurrent(c, everyMethod[name])
+				c, p := newPipeConn(t)
+				w := record(p, true)
+				done := runConcurrent(c, allMethods[name])
 				time.AfterFunc(3*time.Second, func() { c.Close(4000, "") })
 				time.AfterFunc(5*time.Second, func() { w.send(clientFrame(true, Close, "")) })
 				wantError(t, <-done, net.ErrClosed)
-				took(t, "closing", w.start, 5*time.Second)
+				wantDuration(t, "closing", w.start, 5*time.Second)
 			})
 		})
 	}
@@ -218,9 +218,9 @@ func TestHandleConcurrent_wakes_fn(t *testing.T) {
 
 func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		done := serveConcurrent(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		w := record(p, true)
+		done := runConcurrent(c, func(c *Conn) error {
 			c.SendMessage(Close, []byte(closeBody(4000, "")))
 			time.Sleep(2 * time.Second)
 			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
@@ -236,12 +236,12 @@ func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
 }
 
 func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
-	for name, read := range reading {
-		if slices.Contains(framing, name) {
+	for name, read := range receiveOnce {
+		if slices.Contains(frameMethods, name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			p := dial(t, serveHandler(t, HandleConcurrent(func(c *Conn) error {
+			p := dialServer(t, startHandler(t, HandleConcurrent(func(c *Conn) error {
 				for i := range 20 {
 					if got, err := read(c); got != fmt.Sprint(i) || err != nil {
 						t.Errorf("got %q, error %v, want %d", got, err, i)
@@ -260,7 +260,7 @@ func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
 }
 
 func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	hangUp(p)
 	c.readAhead()
 	_, got, err := c.AppendMessage([]byte("mine"))
@@ -270,15 +270,15 @@ func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
 }
 
 func TestHandleConcurrent_has_no_frames(t *testing.T) {
-	c, p := dialConn(t)
-	done := serveConcurrent(c, func(c *Conn) error {
-		for _, name := range framing {
-			err := everyMethod[name](c)
+	c, p := newTCPConn(t)
+	done := runConcurrent(c, func(c *Conn) error {
+		for _, name := range frameMethods {
+			err := allMethods[name](c)
 			if err == nil || !strings.Contains(err.Error(), name+" cannot be used with HandleConcurrent") {
 				t.Errorf("got error %v, want one that names %s and HandleConcurrent", err, name)
 			}
 		}
-		return echo(c)
+		return echoAll(c)
 	})
 	p.send(Text, "still alive")
 	p.expect(Text, "still alive")
@@ -287,15 +287,15 @@ func TestHandleConcurrent_has_no_frames(t *testing.T) {
 
 func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, true)
-		done := serveConcurrent(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		w := record(p, true)
+		done := runConcurrent(c, func(c *Conn) error {
 			for _, wait := range []time.Duration{3, 0, 20} {
 				start := time.Now()
 				c.SetReadDeadline(start.Add(wait * time.Second))
 				_, _, err := c.ReceiveMessage()
 				wantError(t, err, os.ErrDeadlineExceeded)
-				took(t, "the deadline", start, wait*time.Second)
+				wantDuration(t, "the deadline", start, wait*time.Second)
 			}
 			c.SetReadDeadline(time.Time{})
 			w.send(clientFrame(true, Text, "alive"))
@@ -312,10 +312,10 @@ func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 // Nothing of a connection outlives fn, wherever its reader is when fn ends.
 func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
 	readers := map[string]func(p *peer){
-		"the reader waits for the peer": func(p *peer) { witnessed(p, false) },
-		"the reader waits for fn":       func(p *peer) { pushed(p, 100) },
+		"the reader waits for the peer": func(p *peer) { record(p, false) },
+		"the reader waits for fn":       func(p *peer) { countWritten(p, 100) },
 		"the reader is within a message": func(p *peer) {
-			witnessed(p, false).send(clientFrame(false, Text, "half"))
+			record(p, false).send(clientFrame(false, Text, "half"))
 		},
 	}
 	ends := map[string]HandlerFunc{
@@ -326,9 +326,9 @@ func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
 		for end, fn := range ends {
 			t.Run(reader+"/fn "+end, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t, OnError(func(*Conn, error) {}))
+					c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
 					peer(p)
-					done := serveConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) })
+					done := runConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) })
 					<-done
 					select {
 					case <-c.inbox.finished:
@@ -343,13 +343,13 @@ func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
 
 func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		w := witnessed(p, false)
-		done := serveConcurrent(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		w := record(p, false)
+		done := runConcurrent(c, func(c *Conn) error {
 			start := time.Now()
 			_, _, err := c.ReceiveMessage()
 			// The reader goes on draining the socket for another second.
-			took(t, "ReceiveMessage", start, 0)
+			wantDuration(t, "ReceiveMessage", start, 0)
 			return err
 		})
 		w.send([]byte{0x81, 0x00}) // not masked

@@ -11,7 +11,7 @@ import (
 
 func TestMessageReader(t *testing.T) {
 	t.Run("streams before the message is complete", func(t *testing.T) {
-		c, _ := play(t, pieces(clientFrame(false, Text, "one"), nil, clientFrame(true, Continuation, "two")[:7], nil, clientFrame(true, Continuation, "two")[7:]))
+		c, _ := newScriptConn(t, segments(clientFrame(false, Text, "one"), nil, clientFrame(true, Continuation, "two")[:7], nil, clientFrame(true, Continuation, "two")[7:]))
 		op, r, err := c.MessageReader()
 		if err != nil || op != Text {
 			t.Fatalf("got %v and error %v, want text", op, err)
@@ -35,7 +35,7 @@ func TestMessageReader(t *testing.T) {
 	})
 	t.Run("keeps to the rules of io.Reader", func(t *testing.T) {
 		text := strings.Repeat(unicodeText, 200)
-		c, _ := play(t, pieces(join(clientFrame(false, Text, text[:5]), clientFrame(false, Continuation, ""), clientFrame(false, Continuation, text[5:]), clientFrame(true, Continuation, ""))))
+		c, _ := newScriptConn(t, segments(join(clientFrame(false, Text, text[:5]), clientFrame(false, Continuation, ""), clientFrame(false, Continuation, text[5:]), clientFrame(true, Continuation, ""))))
 		_, r, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestMessageReader(t *testing.T) {
 		}
 	})
 	t.Run("reads an empty message", func(t *testing.T) {
-		c, _ := play(t, pieces(clientFrame(true, Binary, "")))
+		c, _ := newScriptConn(t, segments(clientFrame(true, Binary, "")))
 		op, r, err := c.MessageReader()
 		if err != nil || op != Binary {
 			t.Fatalf("got %v and error %v, want binary", op, err)
@@ -58,7 +58,7 @@ func TestMessageReader(t *testing.T) {
 		}
 	})
 	t.Run("fails invalid text in mid-stream", func(t *testing.T) {
-		c, s := play(t, pieces(clientFrame(false, Text, "good"), clientFrame(true, Continuation, "b\xffd")))
+		c, s := newScriptConn(t, segments(clientFrame(false, Text, "good"), clientFrame(true, Continuation, "b\xffd")))
 		_, r, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestMessageReader(t *testing.T) {
 		wantFailed(t, s, StatusInvalidPayload)
 	})
 	t.Run("returns the end of the connection in mid-message", func(t *testing.T) {
-		c, _ := play(t, pieces(clientFrame(false, Text, "begun"), clientFrame(true, Close, closeBody(StatusGoingAway, "bye"))))
+		c, _ := newScriptConn(t, segments(clientFrame(false, Text, "begun"), clientFrame(true, Close, closeBody(StatusGoingAway, "bye"))))
 		_, r, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func TestMessageReader(t *testing.T) {
 		}
 	})
 	t.Run("of two readers each has its message", func(t *testing.T) {
-		c, _ := play(t, pieces(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
+		c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		for _, want := range []string{"one", "two"} {
 			_, r, err := c.MessageReader()
 			if err != nil {
@@ -101,7 +101,7 @@ func TestMessageReader(t *testing.T) {
 		}
 	})
 	t.Run("works with HandleConcurrent", func(t *testing.T) {
-		c, _ := play(t, pieces(clientFrame(true, Text, "hello")))
+		c, _ := newScriptConn(t, segments(clientFrame(true, Text, "hello")))
 		c.readAhead()
 		op, r, err := c.MessageReader()
 		if err != nil || op != Text {
@@ -127,10 +127,10 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 		for _, read := range []int{0, 3, 5000, len(long), 2 * len(long)} {
 			for _, r := range receivers {
 				t.Run(fmt.Sprintf("%s after %d bytes for %s", name, read, r.name), func(t *testing.T) {
-					c, s := play(t, pieces(message[:len(message)/2], nil, message[len(message)/2:], clientFrame(true, Text, "next")))
+					c, s := newScriptConn(t, segments(message[:len(message)/2], nil, message[len(message)/2:], clientFrame(true, Text, "next")))
 					expired := 0
 					var stale io.Reader
-					err := persist(&expired, func() (err error) {
+					err := retryExpired(&expired, func() (err error) {
 						_, stale, err = c.MessageReader()
 						return err
 					})
@@ -147,7 +147,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 						t.Errorf("stale reader: got %d bytes and error %v, want an error", n, err)
 					}
 					if strings.Contains(name, " fragments") && len(message) > len(long) {
-						s.wantSent(t, sent{true, Pong, "p"})
+						s.wantSent(t, sentFrame{true, Pong, "p"})
 					}
 				})
 			}
@@ -155,7 +155,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 	}
 	t.Run("for good, also when a deadline cuts that short", func(t *testing.T) {
 		wire := clientFrame(true, Text, long)
-		c, _ := play(t, pieces(wire[:100], nil, wire[100:], clientFrame(true, Text, "next")))
+		c, _ := newScriptConn(t, segments(wire[:100], nil, wire[100:], clientFrame(true, Text, "next")))
 		_, stale, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +170,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 		}
 	})
 	t.Run("and fails it all the same if it is no text", func(t *testing.T) {
-		c, s := play(t, pieces(clientFrame(true, Text, "not \xff text")))
+		c, s := newScriptConn(t, segments(clientFrame(true, Text, "not \xff text")))
 		if _, _, err := c.MessageReader(); err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 		wantFailed(t, s, StatusInvalidPayload)
 	})
 	t.Run("and fails a text that ends inside a character", func(t *testing.T) {
-		c, s := play(t, pieces(clientFrame(true, Text, "\xe2\x82")))
+		c, s := newScriptConn(t, segments(clientFrame(true, Text, "\xe2\x82")))
 		if _, _, err := c.MessageReader(); err != nil {
 			t.Fatal(err)
 		}

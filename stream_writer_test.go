@@ -19,26 +19,26 @@ func TestMessageWriter(t *testing.T) {
 		name   string
 		op     Opcode
 		writes []string
-		want   []sent
+		want   []sentFrame
 	}{
-		{"sends an empty message", Text, nil, []sent{{true, Text, ""}}},
-		{"sends an empty write", Binary, []string{""}, []sent{{true, Binary, ""}}},
-		{"sends one small write as one frame", Text, []string{"hello"}, []sent{{true, Text, "hello"}}},
-		{"gathers small writes", Binary, []string{"a", "", "bc", "d"}, []sent{{true, Binary, "abcd"}}},
-		{"gathers as much as makes one write", Text, slices.Collect(splitString(full, 1000)), []sent{{true, Text, full}}},
-		{"begins a frame with what is over", Text, append(slices.Collect(splitString(full, 1000)), "over"), []sent{{false, Text, full}, {true, Continuation, "over"}}},
-		{"writes large pieces as they are", Binary, []string{big, big}, []sent{{false, Binary, big}, {false, Continuation, big}, {true, Continuation, ""}}},
-		{"keeps the order of small and large", Binary, []string{"abc", big, "def"}, []sent{
+		{"sends an empty message", Text, nil, []sentFrame{{true, Text, ""}}},
+		{"sends an empty write", Binary, []string{""}, []sentFrame{{true, Binary, ""}}},
+		{"sends one small write as one frame", Text, []string{"hello"}, []sentFrame{{true, Text, "hello"}}},
+		{"gathers small writes", Binary, []string{"a", "", "bc", "d"}, []sentFrame{{true, Binary, "abcd"}}},
+		{"gathers as much as makes one write", Text, slices.Collect(splitString(full, 1000)), []sentFrame{{true, Text, full}}},
+		{"begins a frame with what is over", Text, append(slices.Collect(splitString(full, 1000)), "over"), []sentFrame{{false, Text, full}, {true, Continuation, "over"}}},
+		{"writes large pieces as they are", Binary, []string{big, big}, []sentFrame{{false, Binary, big}, {false, Continuation, big}, {true, Continuation, ""}}},
+		{"keeps the order of small and large", Binary, []string{"abc", big, "def"}, []sentFrame{
 			{false, Binary, "abc" + big[:fragmentSize-3]}, {false, Continuation, big[fragmentSize-3:]}, {true, Continuation, "def"}}},
-		{"takes characters that are split", Text, slices.Collect(splitString(unicodeText, 1)), []sent{{true, Text, unicodeText}}},
-		{"splits characters itself", Text, []string{"abc", strings.Repeat("κ", fragmentSize)}, []sent{
+		{"takes characters that are split", Text, slices.Collect(splitString(unicodeText, 1)), []sentFrame{{true, Text, unicodeText}}},
+		{"splits characters itself", Text, []string{"abc", strings.Repeat("κ", fragmentSize)}, []sentFrame{
 			{false, Text, "abc" + strings.Repeat("κ", fragmentSize)[:fragmentSize-3]},
 			{false, Continuation, strings.Repeat("κ", fragmentSize)[fragmentSize-3:]}, {true, Continuation, ""}}},
-		{"does not check binary", Binary, []string{"\xff", "\xc3"}, []sent{{true, Binary, "\xff\xc3"}}},
+		{"does not check binary", Binary, []string{"\xff", "\xc3"}, []sentFrame{{true, Binary, "\xff\xc3"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, s := play(t, nil)
+			c, s := newScriptConn(t, nil)
 			for range 2 {
 				w := openWriter(t, c, tt.op)
 				for _, text := range tt.writes {
@@ -57,7 +57,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 	long := strings.Repeat("κ", 10000)
 
 	t.Run("opcodes that are no message's", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		for op := range Opcode(16) {
 			if op == Text || op == Binary {
 				continue
@@ -68,7 +68,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 		s.wantSent(t)
 	})
 	t.Run("text that is not UTF-8", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		for _, step := range []struct {
 			text string
@@ -86,10 +86,10 @@ func TestMessageWriter_refusals(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		s.wantSent(t, sent{true, Text, "okκ"})
+		s.wantSent(t, sentFrame{true, Text, "okκ"})
 	})
 	t.Run("a close inside a character before anything was sent", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, "begun\xe2\x82")
 		wantError(t, w.Close(), ErrInvalidUTF8)
@@ -98,10 +98,10 @@ func TestMessageWriter_refusals(t *testing.T) {
 		if err := c.SendMessage(Text, []byte("alive")); err != nil {
 			t.Error(err)
 		}
-		s.wantSent(t, sent{true, Text, "alive"})
+		s.wantSent(t, sentFrame{true, Text, "alive"})
 	})
 	t.Run("a close inside a character after something was sent", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, long+"\xe2\x82")
 		err := w.Close()
@@ -114,7 +114,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 		}
 	})
 	t.Run("everything after Close", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
@@ -131,10 +131,10 @@ func TestMessageWriter_refusals(t *testing.T) {
 		if err := other.Close(); err != nil {
 			t.Error(err)
 		}
-		s.wantSent(t, sent{true, Text, ""}, sent{true, Text, "other"})
+		s.wantSent(t, sentFrame{true, Text, ""}, sentFrame{true, Text, "other"})
 	})
 	t.Run("everything on a connection that has ended", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Binary)
 		mustWrite(t, w, "gathered")
 		c.Close(StatusGoingAway, "")
@@ -143,7 +143,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 		for _, err := range []error{writeErr, openErr, w.Close(), c.SendMessage(Binary, nil), c.SendMessage(Ping, nil), c.WriteFrame(Frame{})} {
 			wantError(t, err, net.ErrClosed)
 		}
-		s.wantSent(t, sent{true, Close, closeBody(StatusGoingAway, "")})
+		s.wantSent(t, sentFrame{true, Close, closeBody(StatusGoingAway, "")})
 	})
 }
 
@@ -151,7 +151,7 @@ func TestMessageWriter_goes_on_after_a_deadline(t *testing.T) {
 	for _, size := range []int{1, 100, fragmentSize - 1, fragmentSize, fragmentSize + 1, 3*fragmentSize + 7, 100000} {
 		for _, op := range []Opcode{Text, Binary} {
 			t.Run(fmt.Sprintf("%d bytes of %v", size, op), func(t *testing.T) {
-				c, s := play(t, nil)
+				c, s := newScriptConn(t, nil)
 				want := strings.Repeat("€", 10000)
 				w := openWriter(t, c, op)
 				for rest := []byte(want); len(rest) > 0; {
@@ -182,7 +182,7 @@ func TestMessageWriter_goes_on_after_a_deadline(t *testing.T) {
 
 func TestMessageWriter_lets_control_frames_between(t *testing.T) {
 	pings := make(chan struct{})
-	fn, results := result(func(c *Conn) error {
+	fn, results := captureError(func(c *Conn) error {
 		w, err := c.MessageWriter(Text)
 		if err != nil {
 			return err
@@ -205,11 +205,11 @@ func TestMessageWriter_lets_control_frames_between(t *testing.T) {
 		wantError(t, w.Close(), net.ErrClosed)
 		return receiveAll(c)
 	})
-	srv := serve(t, func(c *Conn) error {
+	srv := startServer(t, func(c *Conn) error {
 		go receiveAll(c)
 		return fn(c)
 	})
-	p := dial(t, srv)
+	p := dialServer(t, srv)
 	for i := range 3 {
 		if f := p.read(); f.Fin || len(f.Payload) != fragmentSize || (f.Opcode == Text) != (i == 0) {
 			t.Fatalf("got header %+v, want fragment %d", f.Header, i+1)
@@ -257,7 +257,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 		for ending, tt := range ends {
 			t.Run(waiting+" waits "+ending, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 					go io.Copy(io.Discard, p.conn)
 					w := openWriter(t, c, Text)
 					errs := make(chan error)
@@ -290,7 +290,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 
 func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 	t.Run("is dropped where nothing of it has left", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, "gathered")
 		c.SetWriteDeadline(past)
@@ -302,10 +302,10 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 		if err := c.SendMessage(Text, []byte("next")); err != nil {
 			t.Error(err)
 		}
-		s.wantSent(t, sent{true, Text, "next"})
+		s.wantSent(t, sentFrame{true, Text, "next"})
 	})
 	t.Run("ends the connection where something of it has", func(t *testing.T) {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, strings.Repeat("x", 2*fragmentSize))
 		c.SetWriteDeadline(past)
@@ -319,11 +319,11 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 	})
 	t.Run("lets the next message go out where nothing of it has left", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
+			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			w := openWriter(t, c, Binary)
 			mustWrite(t, w, "gathered")
 			c.SetWriteDeadline(time.Now().Add(time.Second))
-			wantError(t, timed(t, "Close", time.Second, w.Close), os.ErrDeadlineExceeded)
+			wantError(t, timedCall(t, "Close", time.Second, w.Close), os.ErrDeadlineExceeded)
 			wantStillSends(t, c, p)
 			p.conn.Close()
 			c.Close(StatusNormalClosure, "")
@@ -331,7 +331,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 	})
 	t.Run("lets nobody wait where something of it has left", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
+			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			start := time.Now()
 			go p.read()
 			w := openWriter(t, c, Binary)
@@ -340,17 +340,17 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 			closed := make(chan error)
 			go func() { closed <- w.Close() }()
 			<-c.Context().Done()
-			took(t, "the end", start, time.Second)
+			wantDuration(t, "the end", start, time.Second)
 			synctest.Wait()
-			for _, name := range sending {
-				err := timed(t, name, 0, func() error { return everyMethod[name](c) })
+			for _, name := range sendingMethods {
+				err := timedCall(t, name, 0, func() error { return allMethods[name](c) })
 				if got := CloseStatus(err); got != StatusInternalError {
 					t.Errorf("%s: got error %v with status %v, want %v", name, err, got, StatusInternalError)
 				}
 			}
 			p.expectClose(StatusInternalError)
 			wantError(t, <-closed, os.ErrDeadlineExceeded)
-			wantGone(t, c)
+			wantSocketClosed(t, c)
 		})
 	})
 }

@@ -23,10 +23,10 @@ func (timelessConn) SetReadDeadline(time.Time) error { return errors.ErrUnsuppor
 func (timelessConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
 // timelessPipe is pipe without deadlines on the side of the Conn.
-func timelessPipe(t testing.TB, opts ...Option) (*Conn, *witness) {
+func timelessPipe(t testing.TB, opts ...Option) (*Conn, *recorder) {
 	server, client := net.Pipe()
 	c := newConn(timelessConn{server}, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil)
-	return c, witnessed(newPeer(t, client), false)
+	return c, record(newPeer(t, client), false)
 }
 
 func TestConn_without_deadlines(t *testing.T) {
@@ -41,7 +41,7 @@ func TestConn_without_deadlines(t *testing.T) {
 				if string(got) != "hello" || err != nil {
 					t.Errorf("got message %q, error %v", got, err)
 				}
-				took(t, "receiving", w.start, max(comes, 32*time.Second))
+				wantDuration(t, "receiving", w.start, max(comes, 32*time.Second))
 				synctest.Wait()
 				w.expect("15s ping", "30s ping")
 				w.p.conn.Close()
@@ -49,13 +49,13 @@ func TestConn_without_deadlines(t *testing.T) {
 			})
 		})
 	}
-	for _, habit := range habits {
+	for _, habit := range handlerUses {
 		t.Run("is closed for silence/"+habit.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, w := timelessPipe(t, PingInterval(0), ConnectionTimeout(10*time.Second))
 				done := habit.serve(c, habit.fn)
-				wantError(t, timed(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
-				wantGone(t, c)
+				wantError(t, timedCall(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
+				wantSocketClosed(t, c)
 				synctest.Wait()
 				w.expect("10s close 1001", "11s end")
 			})
@@ -80,7 +80,7 @@ func TestConn_without_deadlines(t *testing.T) {
 				if tt.sent != nil {
 					w.send(tt.sent)
 				}
-				done := serveConn(c, tt.fn)
+				done := runHandler(c, tt.fn)
 				select {
 				case <-done:
 				case <-time.After(time.Hour):
@@ -140,17 +140,17 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := tlsPipe(t, certificates, PingInterval(0), CloseTimeout(3*time.Second), WriteTimeout(7*time.Second), ConnectionTimeout(10*time.Second))
 				go tt.peer(p)
-				done := serveConn(c, tt.fn)
-				timed(t, "the handler", tt.want, func() error { return <-done })
+				done := runHandler(c, tt.fn)
+				timedCall(t, "the handler", tt.want, func() error { return <-done })
 				wantError(t, c.err(), tt.end)
-				wantGone(t, c)
+				wantSocketClosed(t, c)
 			})
 		})
 	}
 }
 
 func TestHandle_over_TLS_closes_in_order(t *testing.T) {
-	p := dialTLS(t, echo)
+	p := dialTLS(t, echoAll)
 	p.send(Text, "secret")
 	p.expect(Text, "secret")
 	p.write(join(clientFrame(true, Close, closeBody(4000, "")), make([]byte, 1000)))

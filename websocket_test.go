@@ -14,8 +14,8 @@ import (
 )
 
 func TestSmoke(t *testing.T) {
-	srv := serve(t, echo)
-	p := dial(t, srv)
+	srv := startServer(t, echoAll)
+	p := dialServer(t, srv)
 	p.send(Text, "hello")
 	p.expect(Text, "hello")
 	big := string(make([]byte, 1<<20))
@@ -27,8 +27,8 @@ func TestSmoke(t *testing.T) {
 
 func TestConn_accessors(t *testing.T) {
 	conns := make(chan *Conn, 1)
-	srv := serve(t, func(c *Conn) error { conns <- c; return receiveAll(c) }, Subprotocols("soap", "chat"))
-	p := dial(t, srv, "Sec-WebSocket-Protocol: other, chat\r\n", "X-Test: yes\r\n")
+	srv := startServer(t, func(c *Conn) error { conns <- c; return receiveAll(c) }, Subprotocols("soap", "chat"))
+	p := dialServer(t, srv, "Sec-WebSocket-Protocol: other, chat\r\n", "X-Test: yes\r\n")
 	c := await(t, conns)
 	tests := []struct{ what, got, want string }{
 		{"Subprotocol", c.Subprotocol(), "chat"},
@@ -64,7 +64,7 @@ func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := dialRaw(t, serve(t, echo))
+			p := dialTCP(t, startServer(t, echoAll))
 			segment := slices.Clone(handshake)
 			message := func(i int) string { return strings.Repeat(string(rune('a'+i)), tt.size) }
 			for i := range tt.n {
@@ -82,20 +82,20 @@ func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
 	}
 }
 
-type testKey struct{}
+type contextKey struct{}
 
 func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
-	c, p := pipe(t)
-	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), testKey{}, "value"))
+	c, p := newPipeConn(t)
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), contextKey{}, "value"))
 	c.request = c.request.WithContext(ctx)
 	cancel()
 	if err := c.Context().Err(); err != nil {
 		t.Errorf("got a context that is done with the request: %v", err)
 	}
-	if got := c.Context().Value(testKey{}); got != "value" {
+	if got := c.Context().Value(contextKey{}); got != "value" {
 		t.Errorf("got value %v, want that of the request", got)
 	}
-	if got, ok := FromContext(context.WithValue(c.Context(), testKey{}, 1)); got != c || !ok {
+	if got, ok := FromContext(context.WithValue(c.Context(), contextKey{}, 1)); got != c || !ok {
 		t.Errorf("FromContext = %p, %t, want %p", got, ok, c)
 	}
 	if got, ok := FromContext(ctx); got != nil || ok {
@@ -109,7 +109,7 @@ func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
 }
 
 // misbehaviour is what a healthy connection must not notice.
-var misbehaviour = map[string]func(p *peer){
+var misbehaviours = map[string]func(p *peer){
 	"reads nothing": func(p *peer) {
 		b := clientFrame(true, Binary, string(make([]byte, 100_000)))
 		p.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
@@ -122,12 +122,12 @@ var misbehaviour = map[string]func(p *peer){
 	"stops in a header": func(p *peer) { p.conn.Write([]byte{0x81}) },
 	"stops in a frame":  func(p *peer) { p.conn.Write(clientFrame(true, Text, "hello")[:8]) },
 	"hangs up":          hangUp,
-	"resets":            reset,
+	"resets":            resetPeer,
 	"panics":            func(p *peer) { p.conn.Write(clientFrame(true, Text, "panic")) },
 }
 
 func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
-	srv := serve(t, func(c *Conn) error {
+	srv := startServer(t, func(c *Conn) error {
 		for {
 			op, data, err := c.ReceiveMessage()
 			if err != nil {
@@ -141,10 +141,10 @@ func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
 			}
 		}
 	}, CloseTimeout(100*time.Millisecond))
-	healthy := dial(t, srv)
+	healthy := dialServer(t, srv)
 	var wg sync.WaitGroup
-	for _, misbehave := range misbehaviour {
-		p := dial(t, srv)
+	for _, misbehave := range misbehaviours {
+		p := dialServer(t, srv)
 		wg.Go(func() { misbehave(p) })
 	}
 	for i := range 100 {
@@ -161,11 +161,11 @@ func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
 			const conns = 200
-			srv := serve(t, receiveAll, PingInterval(100*time.Millisecond), Detached(detached))
+			srv := startServer(t, receiveAll, PingInterval(100*time.Millisecond), Detached(detached))
 			before := runtime.NumGoroutine()
 			var peers []*peer
 			for range conns {
-				peers = append(peers, dial(t, srv))
+				peers = append(peers, dialServer(t, srv))
 			}
 			for _, p := range peers {
 				p.read() // a ping: the keepalive runs
@@ -192,11 +192,11 @@ func TestConn_is_small(t *testing.T) {
 }
 
 func TestConn_makes_only_what_is_used(t *testing.T) {
-	c, p := dialConn(t)
+	c, p := newTCPConn(t)
 	if !c.in.ready.waits() {
 		t.Skip("this platform waits with a buffer")
 	}
-	done := serveConn(c, echo)
+	done := runHandler(c, echoAll)
 	for range 2 {
 		p.send(Text, strings.Repeat("x", 1024))
 		p.expect(Text, strings.Repeat("x", 1024))

@@ -19,25 +19,25 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 		opts   []Option
 		want   []int // frames in each write
 	}{
-		{"one message is written at once", pieces(small), nil, []int{1}},
-		{"messages that come one by one are written one by one", pieces(small, small, small), nil, []int{1, 1, 1}},
-		{"messages that come together are written together", pieces(burst(32, "small")), nil, []int{32}},
-		{"what comes together is written before more is read", pieces(burst(3, "a"), burst(4, "b")), nil, []int{3, 4}},
-		{"a pong goes along", pieces(join(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
-		{"half a frame is not waited for", pieces(join(small, small[:5]), small[5:]), nil, []int{1, 1}},
-		{"half a header is not waited for", pieces(join(small, small[:1]), small[1:]), nil, []int{1, 1}},
-		{"lengths of 16 bits", pieces(burst(3, strings.Repeat("x", 200))), nil, []int{3}},
-		{"not more than 16 KiB together", pieces(burst(3, strings.Repeat("x", 1000)), burst(30, strings.Repeat("x", 1000))), nil, []int{3, 16, 14}},
-		{"a message of 20,000 bytes behind small ones", pieces(join(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
-		{"not at all if that is what the user wants", pieces(burst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
+		{"one message is written at once", segments(small), nil, []int{1}},
+		{"messages that come one by one are written one by one", segments(small, small, small), nil, []int{1, 1, 1}},
+		{"messages that come together are written together", segments(messageBurst(32, "small")), nil, []int{32}},
+		{"what comes together is written before more is read", segments(messageBurst(3, "a"), messageBurst(4, "b")), nil, []int{3, 4}},
+		{"a pong goes along", segments(join(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
+		{"half a frame is not waited for", segments(join(small, small[:5]), small[5:]), nil, []int{1, 1}},
+		{"half a header is not waited for", segments(join(small, small[:1]), small[1:]), nil, []int{1, 1}},
+		{"lengths of 16 bits", segments(messageBurst(3, strings.Repeat("x", 200))), nil, []int{3}},
+		{"not more than 16 KiB together", segments(messageBurst(3, strings.Repeat("x", 1000)), messageBurst(30, strings.Repeat("x", 1000))), nil, []int{3, 16, 14}},
+		{"a message of 20,000 bytes behind small ones", segments(join(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
+		{"not at all if that is what the user wants", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, s := play(t, tt.pieces, tt.opts...)
-				conn := &wholeWrites{tape: s}
+				c, s := newScriptConn(t, tt.pieces, tt.opts...)
+				conn := &wholeWrites{scriptSocket: s}
 				c.conn = conn
-				err := echo(c)
+				err := echoAll(c)
 				wantError(t, err, io.ErrUnexpectedEOF)
 				got := s.framesPerWrite(t)
 				// Reads of up to 4 KiB or 32 KiB decide where the larger bursts are cut.
@@ -56,7 +56,7 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 // wholeWrites joins the two writes of a large frame, which are not what these
 // tests count.
 type wholeWrites struct {
-	*tape
+	*scriptSocket
 	part []byte
 }
 
@@ -67,7 +67,7 @@ func (w *wholeWrites) Write(p []byte) (int, error) {
 	}
 	whole := w.part
 	w.part = nil
-	w.tape.Write(whole)
+	w.scriptSocket.Write(whole)
 	return len(p), nil
 }
 
@@ -82,7 +82,7 @@ func endsInFrame(r *bytes.Reader) bool {
 
 // wantBounded checks that n frames were written in pieces of at most 16 KiB, and
 // in fewer writes than frames.
-func wantBounded(t *testing.T, s *tape, n int) {
+func wantBounded(t *testing.T, s *scriptSocket, n int) {
 	t.Helper()
 	for _, b := range s.writes {
 		if len(b) > coalesceSize {
@@ -99,17 +99,17 @@ func wantBounded(t *testing.T, s *tape, n int) {
 
 func TestWriteCoalescing_does_not_wait_for_a_handler_that_stalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t)
-		done := serveConn(c, func(c *Conn) error {
+		c, p := newPipeConn(t)
+		done := runHandler(c, func(c *Conn) error {
 			c.ReceiveMessage()
 			c.SendMessage(Text, []byte("first"))
 			time.Sleep(time.Hour)
 			return nil
 		})
-		go p.write(burst(2, "question"))
+		go p.write(messageBurst(2, "question"))
 		start := time.Now()
 		p.expect(Text, "first")
-		took(t, "a frame that was left to wait", start, coalesceTime)
+		wantDuration(t, "a frame that was left to wait", start, coalesceTime)
 		p.conn.Close()
 		<-done
 	})
@@ -119,23 +119,23 @@ func TestWriteCoalescing_keeps_what_was_sent_before(t *testing.T) {
 	tests := []struct {
 		name string
 		end  func(c *Conn)
-		want []sent
+		want []sentFrame
 	}{
 		{"a close", func(c *Conn) { c.Close(StatusNormalClosure, "") },
-			[]sent{{true, Text, "waits"}, {true, Close, "\x03\xe8"}}},
+			[]sentFrame{{true, Text, "waits"}, {true, Close, "\x03\xe8"}}},
 		{"a close that is a message", func(c *Conn) { c.SendMessage(Close, nil) },
-			[]sent{{true, Text, "waits"}, {true, Close, ""}}},
+			[]sentFrame{{true, Text, "waits"}, {true, Close, ""}}},
 		{"a large message", func(c *Conn) { c.SendMessage(Binary, make([]byte, 1<<16)) },
-			[]sent{{true, Text, "waits"}, {true, Binary, string(make([]byte, 1<<16))}}},
+			[]sentFrame{{true, Text, "waits"}, {true, Binary, string(make([]byte, 1<<16))}}},
 		{"a message under a deadline", func(c *Conn) {
 			c.SetWriteDeadline(time.Now().Add(time.Hour))
 			c.SendMessage(Text, []byte("at once"))
-		}, []sent{{true, Text, "waits"}, {true, Text, "at once"}}},
+		}, []sentFrame{{true, Text, "waits"}, {true, Text, "at once"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, s := play(t, pieces(burst(2, "question")))
+				c, s := newScriptConn(t, segments(messageBurst(2, "question")))
 				c.ReceiveMessage()
 				if err := c.SendMessage(Text, []byte("waits")); err != nil {
 					t.Fatal(err)
@@ -163,7 +163,7 @@ func TestWriteCoalescing_write_that_fails_is_the_end(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, s := play(t, pieces(burst(2, "question"), burst(1, "more")))
+				c, s := newScriptConn(t, segments(messageBurst(2, "question"), messageBurst(1, "more")))
 				c.ReceiveMessage()
 				c.SendMessage(Text, bytes.Repeat([]byte("waits"), 10))
 				s.writeErr = os.ErrClosed
@@ -179,10 +179,10 @@ func TestWriteCoalescing_write_that_fails_is_the_end(t *testing.T) {
 }
 
 func TestWriteCoalescing_over_TCP(t *testing.T) {
-	srv := serve(t, echo)
-	p := dial(t, srv)
+	srv := startServer(t, echoAll)
+	p := dialServer(t, srv)
 	const n = 2000
-	go p.conn.Write(burst(n, strings.Repeat("x", 100)))
+	go p.conn.Write(messageBurst(n, strings.Repeat("x", 100)))
 	for range n {
 		p.expect(Binary, strings.Repeat("x", 100))
 	}
@@ -193,7 +193,7 @@ func TestWriteCoalescing_over_TCP(t *testing.T) {
 // a frame that was accepted before.
 func TestWriteCoalescing_and_a_write_deadline_that_has_passed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := play(t, pieces(burst(2, "question")))
+		c, s := newScriptConn(t, segments(messageBurst(2, "question")))
 		c.ReceiveMessage()
 		if err := c.SendMessage(Text, []byte("waits")); err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ var wireForms = []struct {
 }
 
 // sample is a payload that op may have, no two bytes in a row alike.
-func sample(op Opcode, length int) []byte {
+func samplePayload(op Opcode, length int) []byte {
 	b := make([]byte, length)
 	for i := range b {
 		b[i] = byte('!' + i%83)
@@ -55,18 +55,18 @@ func sample(op Opcode, length int) []byte {
 func TestSendMessage(t *testing.T) {
 	for _, tt := range wireForms {
 		name := fmt.Sprintf("%v of %d bytes", tt.op, tt.length)
-		want := append(unhex(tt.header), sample(tt.op, tt.length)...)
+		want := append(unhex(tt.header), samplePayload(tt.op, tt.length)...)
 		send := func(c *Conn) error {
-			data := sample(tt.op, tt.length)
+			data := samplePayload(tt.op, tt.length)
 			err := c.SendMessage(tt.op, data)
-			if !bytes.Equal(data, sample(tt.op, tt.length)) {
+			if !bytes.Equal(data, samplePayload(tt.op, tt.length)) {
 				t.Errorf("%s: SendMessage changed the data", name)
 			}
 			return err
 		}
 		t.Run("sends "+name, func(t *testing.T) {
-			fn, results := result(send)
-			p := dial(t, serve(t, fn))
+			fn, results := captureError(send)
+			p := dialServer(t, startServer(t, fn))
 			got := make([]byte, len(want))
 			if _, err := io.ReadFull(p.br, got); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("got %s and error %v, want %s", abbreviate(got), err, abbreviate(want))
@@ -80,7 +80,7 @@ func TestSendMessage(t *testing.T) {
 			}
 		})
 		t.Run("writes at once "+name, func(t *testing.T) {
-			c, s := play(t, nil)
+			c, s := newScriptConn(t, nil)
 			if err := send(c); err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +125,7 @@ func TestSendMessage_refusals(t *testing.T) {
 		{"close reason that is not UTF-8", Close, closeBody(1000, "\xff"), ErrInvalidUTF8, "5.5.1"},
 	}
 	errs := make(chan error)
-	p := dial(t, serve(t, func(c *Conn) error {
+	p := dialServer(t, startServer(t, func(c *Conn) error {
 		for _, tt := range tests {
 			errs <- c.SendMessage(tt.op, []byte(tt.data))
 		}
@@ -162,7 +162,7 @@ func TestSendMessage_network_dies(t *testing.T) {
 			return err
 		},
 	} {
-		c, s := play(t, nil)
+		c, s := newScriptConn(t, nil)
 		s.writeErr = syscall.EPIPE
 		err := send(c)
 		wantError(t, err, syscall.EPIPE)
@@ -175,9 +175,9 @@ func TestSendMessage_network_dies(t *testing.T) {
 }
 
 // stuck is a peer over TCP that reads nothing, with small buffers on the way.
-func stuck(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
-	fn, results := result(fn)
-	p := dialRaw(t, serve(t, func(c *Conn) error {
+func blockedPeer(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
+	fn, results := captureError(fn)
+	p := dialTCP(t, startServer(t, func(c *Conn) error {
 		c.NetConn().(*net.TCPConn).SetWriteBuffer(4096)
 		return fn(c)
 	}, opts...))
@@ -189,7 +189,7 @@ func stuck(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
 func TestSendMessage_write_timeout(t *testing.T) {
 	large := make([]byte, 32<<20)
 	t.Run("frees a sender from a peer that reads nothing", func(t *testing.T) {
-		results := stuck(t, func(c *Conn) error { return c.SendMessage(Binary, large) }, WriteTimeout(50*time.Millisecond))
+		results := blockedPeer(t, func(c *Conn) error { return c.SendMessage(Binary, large) }, WriteTimeout(50*time.Millisecond))
 		err := await(t, results)
 		wantError(t, err, os.ErrDeadlineExceeded)
 		wantMention(t, fmt.Sprint(err), "WriteTimeout 50ms")
@@ -198,7 +198,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 		}
 	})
 	t.Run("frees a stream and those who wait for it", func(t *testing.T) {
-		results := stuck(t, func(c *Conn) error {
+		results := blockedPeer(t, func(c *Conn) error {
 			w, err := c.MessageWriter(Binary)
 			if err != nil {
 				return err
@@ -213,7 +213,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 	})
 	t.Run("is a minute if nothing else is said", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, _ := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			c, _ := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			began := time.Now()
 			err := c.SendMessage(Text, []byte("unread"))
 			wantError(t, err, os.ErrDeadlineExceeded)
@@ -227,7 +227,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 	})
 	t.Run("0 waits for ever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
+			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
 			defer c.conn.Close()
 			go func() {
 				time.Sleep(1000 * time.Hour)
@@ -240,7 +240,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 	})
 	t.Run("ends a connection that cannot send its pongs", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.conn.Close()
 			// That the user's deadline has passed as well does not matter.
 			c.SetWriteDeadline(past)
@@ -257,7 +257,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 
 func TestSendMessage_write_deadline(t *testing.T) {
 	t.Run("cuts off a frame and ends the connection", func(t *testing.T) {
-		results := stuck(t, func(c *Conn) error {
+		results := blockedPeer(t, func(c *Conn) error {
 			data := make([]byte, 32<<20)
 			var err error
 			// On a busy machine the deadline may pass before anything is written.
@@ -278,7 +278,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 		}
 	})
 	t.Run("in the past sends nothing and leaves the connection usable", func(t *testing.T) {
-		fn, results := result(func(c *Conn) error {
+		fn, results := captureError(func(c *Conn) error {
 			c.SetWriteDeadline(time.Now().Add(-time.Second))
 			for _, send := range []error{
 				c.SendMessage(Text, []byte("never")), c.SendMessage(Binary, make([]byte, 1<<17)),
@@ -289,7 +289,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 			c.SetWriteDeadline(time.Time{})
 			return c.SendMessage(Text, []byte("now"))
 		})
-		p := dial(t, serve(t, fn))
+		p := dialServer(t, startServer(t, fn))
 		p.expect(Text, "now")
 		p.expectClose(StatusNormalClosure)
 		p.conn.Close()
@@ -300,7 +300,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 	for _, timeout := range []time.Duration{0, time.Minute} {
 		t.Run(fmt.Sprintf("is kept to the moment with WriteTimeout %v", timeout), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := pipe(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(timeout))
+				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(timeout))
 				defer c.conn.Close()
 				began := time.Now()
 				c.SetWriteDeadline(began.Add(time.Second))
@@ -314,7 +314,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 	}
 	t.Run("wakes who is sending, and is gone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.conn.Close()
 			sent := make(chan error)
 			go func() { sent <- c.SendMessage(Text, []byte("unread")) }()
@@ -339,7 +339,7 @@ func wantStillSends(t *testing.T, c *Conn, p *peer) {
 // side is held by a peer that does not read yet.
 func TestPong_behind_a_blocked_sender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := pipe(t, PingInterval(0), ConnectionTimeout(0))
+		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 		sent := make(chan error)
 		go func() { sent <- c.SendMessage(Binary, []byte("blocked")) }()
 		synctest.Wait()
@@ -364,7 +364,7 @@ func TestPong_behind_a_blocked_sender(t *testing.T) {
 }
 
 func TestPong_is_sent_whole(t *testing.T) {
-	c, s := play(t, pieces(clientFrame(true, Ping, strings.Repeat("p", 125)), clientFrame(true, Ping, ""), clientFrame(true, Text, "x")))
+	c, s := newScriptConn(t, segments(clientFrame(true, Ping, strings.Repeat("p", 125)), clientFrame(true, Ping, ""), clientFrame(true, Text, "x")))
 	if _, _, err := c.ReceiveMessage(); err != nil {
 		t.Fatal(err)
 	}
@@ -375,20 +375,20 @@ func TestPong_is_sent_whole(t *testing.T) {
 }
 
 func TestPong_goes_out_before_a_close(t *testing.T) {
-	c, s := play(t, nil)
+	c, s := newScriptConn(t, nil)
 	c.out.lock.Lock()
 	c.sendPong([]byte("waits for the lock"))
 	if err := c.writeClose(nil); err != nil {
 		t.Error(err)
 	}
 	c.unlockSender()
-	s.wantSent(t, sent{true, Pong, "waits for the lock"}, sent{true, Close, ""})
+	s.wantSent(t, sentFrame{true, Pong, "waits for the lock"}, sentFrame{true, Close, ""})
 }
 
 // What is wrong with a call is its caller's fault, and ErrInvalidUTF8 also the
 // peer's: a close reason to be sent is told as the former.
 func TestSendMessage_close_reason_that_is_not_UTF8_is_a_broken_rule(t *testing.T) {
-	c, s := play(t, nil)
+	c, s := newScriptConn(t, nil)
 	err := c.SendMessage(Close, []byte(closeBody(StatusNormalClosure, "\xff")))
 	wantError(t, err, ErrProtocol)
 	wantMention(t, err.Error(), `"\xff"`, "RFC 6455 section 5.5.1")
