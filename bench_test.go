@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,7 +48,7 @@ func BenchmarkEcho(b *testing.B) {
 		requests, errs := make(chan bool), make(chan error, 1)
 		go func() {
 			for range requests {
-				if _, err := p.conn.Write(request); err != nil {
+				if _, err := p.Conn.Write(request); err != nil {
 					errs <- err
 					return
 				}
@@ -55,7 +56,7 @@ func BenchmarkEcho(b *testing.B) {
 		}()
 		for b.Loop() {
 			requests <- true
-			if _, err := io.ReadFull(p.br, response); err != nil {
+			if _, err := io.ReadFull(p.Buffer, response); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -65,7 +66,7 @@ func BenchmarkEcho(b *testing.B) {
 			b.Fatal(err)
 		default:
 		}
-		p.close()
+		p.Close()
 	})
 }
 
@@ -175,9 +176,9 @@ func BenchmarkMessageWriter(b *testing.B) {
 func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 	wire := clientFrame(false, Text, "sixteen bytes it")
 	for range 62 {
-		wire = join(wire, clientFrame(true, Ping, "p"), clientFrame(false, Continuation, "sixteen bytes it"))
+		wire = slices.Concat(wire, clientFrame(true, Ping, "p"), clientFrame(false, Continuation, "sixteen bytes it"))
 	}
-	wire = join(wire, clientFrame(true, Continuation, "sixteen bytes it"))
+	wire = slices.Concat(wire, clientFrame(true, Continuation, "sixteen bytes it"))
 	c := newRepeatConn(b, wire)
 	buf := make([]byte, 0, 64*16)
 	b.SetBytes(64 * 16)
@@ -229,8 +230,8 @@ func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
 	answer := make([]byte, len(wire)-n*len(testMaskKey))
 	b.ReportAllocs()
 	for range b.N {
-		p.write(wire)
-		if _, err := io.ReadFull(p.br, answer); err != nil {
+		p.Write(wire)
+		if _, err := io.ReadFull(p.Buffer, answer); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,7 +37,7 @@ func TestSendMessage_Close(t *testing.T) {
 			if err := c.Context().Err(); err != nil {
 				t.Errorf("the connection has ended before the answer: %v", err)
 			}
-			p.write(join(clientFrame(true, Text, "on my way"), clientFrame(true, Ping, "unanswered"), clientFrame(true, Close, closeBody(4001, "your"))))
+			p.Write(slices.Concat(clientFrame(true, Text, "on my way"), clientFrame(true, Ping, "unanswered"), clientFrame(true, Close, closeBody(4001, "your"))))
 			hangUp(p)
 			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
 				t.Errorf("got message %q, error %v, want what came before the answer", got, err)
@@ -44,7 +45,7 @@ func TestSendMessage_Close(t *testing.T) {
 			_, _, err := c.ReceiveMessage()
 			wantAnswer(t, err, 4000, CloseError{4001, "your"})
 			wantSticky(t, c, err)
-			p.expectEOF()
+			p.ExpectEOF()
 		})
 	}
 }
@@ -75,9 +76,9 @@ func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
 					return wait(c)
 				})
 				err := <-done
-				wantDuration(t, "the end", w.start, 40*time.Second)
+				wantDuration(t, "the end", w.Start, 40*time.Second)
 				wantError(t, err, ErrCloseTimeout)
-				wantSticky(t, c, c.err())
+				wantSticky(t, c, endOf(c))
 				synctest.Wait()
 				w.expect("0s close 4000", "40s end")
 			})
@@ -85,20 +86,11 @@ func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
 	}
 }
 
-// A lateConn takes its time to return from a write that has arrived.
-type lateConn struct{ net.Conn }
-
-func (l lateConn) Write(b []byte) (int, error) {
-	defer time.Sleep(time.Second)
-	return l.Conn.Write(b)
-}
-
 func TestSendMessage_Close_is_first_even_if_the_answer_overtakes_the_write(t *testing.T) {
 	for name, send := range closeSends {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := newPipeConn(t)
-				c.conn = lateConn{c.conn}
+				c, p := newSlowConn(t)
 				received := make(chan error)
 				go func() { received <- receiveAll(c) }()
 				go func() {
@@ -121,9 +113,9 @@ func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
-		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, "your"))) })
+		time.AfterFunc(time.Second, func() { w.Send(clientFrame(true, Close, closeBody(4001, "your"))) })
 		<-c.Context().Done()
-		wantAnswer(t, c.err(), 4000, CloseError{4001, "your"})
+		wantAnswer(t, endOf(c), 4000, CloseError{4001, "your"})
 		c.Close(4000, "")
 	})
 }
@@ -133,7 +125,7 @@ func TestSendMessage_Close_then_Close(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
-		time.AfterFunc(2*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		time.AfterFunc(2*time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 		if err := c.Close(4001, ""); err != nil {
 			t.Errorf("got error %v, want none", err)
 		}
@@ -157,7 +149,7 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
 					w := record(p, false)
-					time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, closeBody(4001, ""))) })
+					time.AfterFunc(time.Second, func() { w.Send(clientFrame(true, Close, closeBody(4001, ""))) })
 					done := make(chan struct{})
 					go func() {
 						defer close(done)
@@ -170,10 +162,10 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 						})
 					}()
 					<-done
-					if got := CloseStatus(c.err()); got != 4000 {
-						t.Errorf("got end %v with status %v, want 4000, which was sent", c.err(), got)
+					if got := CloseStatus(endOf(c)); got != 4000 {
+						t.Errorf("got end %v with status %v, want 4000, which was sent", endOf(c), got)
 					}
-					wantError(t, c.err(), net.ErrClosed)
+					wantError(t, endOf(c), net.ErrClosed)
 					synctest.Wait()
 					w.expect("0s close 4000", "1s end")
 				})
@@ -191,14 +183,14 @@ func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
 			for code := StatusCode(4000); c.WriteFrame(unmaskedFrame(Header{Fin: true, Opcode: Close}, closeBody(code, ""))) == nil; code++ {
 			}
 		})
-		wg.Go(func() { io.Copy(io.Discard, p.conn) })
-		wg.Go(func() { p.conn.Write(clientFrame(true, Close, closeBody(3000, ""))) })
+		wg.Go(func() { io.Copy(io.Discard, p.Conn) })
+		wg.Go(func() { p.Conn.Write(clientFrame(true, Close, closeBody(3000, ""))) })
 		err := receiveAll(c)
 		if got := CloseStatus(err); got != 4000 && (got != 3000 || errors.Is(err, net.ErrClosed)) {
 			t.Errorf("got error %v with status %v, want that of the first close frame", err, got)
 		}
 		c.Close(StatusNormalClosure, "")
-		p.conn.Close()
+		p.Conn.Close()
 		wg.Wait()
 	}
 }
@@ -221,7 +213,7 @@ func TestWriteFrame_close_is_what_the_peer_takes_for_one(t *testing.T) {
 			if err := c.WriteFrame(f); err != nil {
 				t.Fatal(err)
 			}
-			wire := bytes.Join(s.writes, nil)
+			wire := s.Written()
 			if wire[0]&0x0f != byte(Close) {
 				t.Fatalf("got %x, want a close frame", wire)
 			}
@@ -233,48 +225,9 @@ func TestWriteFrame_close_is_what_the_peer_takes_for_one(t *testing.T) {
 				}
 			}
 			c.Close(StatusNormalClosure, "")
-			if got := bytes.Join(s.writes, nil); !bytes.Equal(got, wire) {
+			if got := s.Written(); !bytes.Equal(got, wire) {
 				t.Errorf("got %x on the wire, want nothing behind %x", got, wire)
 			}
-		})
-	}
-}
-
-// A slowConn returns from a write long after its bytes are at the peer.
-type slowConn struct{ net.Conn }
-
-func (c slowConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	time.Sleep(time.Second)
-	return n, err
-}
-
-func TestSendMessage_close_that_is_answered_at_once(t *testing.T) {
-	for name, send := range map[string]func(c *Conn, body string) error{
-		"SendMessage": func(c *Conn, body string) error { return c.SendMessage(Close, []byte(body)) },
-		"WriteFrame": func(c *Conn, body string) error {
-			return c.WriteFrame(Frame{Header{Fin: true, Opcode: Close}, []byte(body)})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-				c.conn = slowConn{c.conn}
-				received := make(chan error)
-				go func() { received <- receiveAll(c) }()
-				go func() {
-					p.expectClose(4000)
-					p.send(Close, closeBody(StatusNormalClosure, ""))
-				}()
-				if err := send(c, closeBody(4000, "")); err != nil {
-					t.Error(err)
-				}
-				err := <-received
-				wantError(t, err, net.ErrClosed)
-				if got := CloseStatus(err); got != 4000 {
-					t.Errorf("got close status %v, want 4000", got)
-				}
-			})
 		})
 	}
 }

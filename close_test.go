@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,12 +38,12 @@ func TestClose_sends_and_waits_for_the_answer(t *testing.T) {
 					t.Errorf("got error %v, want none", err)
 				}
 				wantDuration(t, "Close", start, 2*time.Second)
-				p.expectEOF()
-				wantError(t, c.err(), net.ErrClosed)
-				if got := CloseStatus(c.err()); got != tt.Code {
+				p.ExpectEOF()
+				wantError(t, endOf(c), net.ErrClosed)
+				if got := CloseStatus(endOf(c)); got != tt.Code {
 					t.Errorf("got close status %v, want %v", got, tt.Code)
 				}
-				wantSticky(t, c, c.err())
+				wantSticky(t, c, endOf(c))
 			})
 		})
 	}
@@ -71,7 +72,7 @@ func TestClose_refuses_what_must_not_be_sent(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			wantError(t, c.Close(tt.code, tt.reason), tt.want)
-			p.expectNothing()
+			p.ExpectNothing()
 			p.send(Text, "open")
 			p.expect(Text, "open")
 		})
@@ -90,7 +91,7 @@ func TestClose_drops_what_comes_before_the_answer(t *testing.T) {
 		"a reserved opcode":      clientFrame(true, 5, "late"),
 		"a long control frame":   clientFrame(true, Pong, strings.Repeat("x", 200)),
 		"many messages":          bytes.Repeat(clientFrame(true, Text, "late"), 5000),
-		"messages with pings in": join(clientFrame(false, Text, "a"), clientFrame(true, Ping, ""), clientFrame(true, Continuation, "b")),
+		"messages with pings in": slices.Concat(clientFrame(false, Text, "a"), clientFrame(true, Ping, ""), clientFrame(true, Continuation, "b")),
 	}
 	for name, late := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -98,9 +99,9 @@ func TestClose_drops_what_comes_before_the_answer(t *testing.T) {
 				c, p := newPipeConn(t)
 				go func() {
 					p.expectClose(4000)
-					p.write(late)
+					p.Write(late)
 					p.send(Close, closeBody(4000, ""))
-					p.expectEOF()
+					p.ExpectEOF()
 				}()
 				if err := c.Close(4000, ""); err != nil {
 					t.Errorf("got error %v, want none", err)
@@ -137,10 +138,10 @@ func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, false)
-				w.send(tt.sent)
+				w.Send(tt.sent)
 				tt.read(c)
-				w.send(tt.rest)
-				w.send(clientFrame(true, Close, ""))
+				w.Send(tt.rest)
+				w.Send(clientFrame(true, Close, ""))
 				if err := c.Close(4000, ""); err != nil {
 					t.Errorf("got error %v, want none", err)
 				}
@@ -157,20 +158,8 @@ var silentPeers = []struct {
 	{"a silent peer", func(c *Conn, p *peer) { record(p, false) }},
 	{"a peer that reads nothing", func(c *Conn, p *peer) {}},
 	{"a peer that holds up a sender", func(c *Conn, p *peer) { go c.SendMessage(Text, []byte("x")); synctest.Wait() }},
-	{"a peer that stops in a frame", func(c *Conn, p *peer) { record(p, false).send([]byte{0x81, 0x90, 0}) }},
-	{"a peer that sends for ever", func(c *Conn, p *peer) { go flood(record(p, false)) }},
-}
-
-// flood sends one message after the other until the connection is gone.
-func flood(w *recorder) {
-	for {
-		select {
-		case <-time.After(time.Millisecond):
-			w.send(clientFrame(true, Binary, "more"))
-		case <-w.ended:
-			return
-		}
-	}
+	{"a peer that stops in a frame", func(c *Conn, p *peer) { record(p, false).Send([]byte{0x81, 0x90, 0}) }},
+	{"a peer that sends for ever", func(c *Conn, p *peer) { go record(p, false).Flood() }},
 }
 
 func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
@@ -186,7 +175,7 @@ func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
 				if !strings.Contains(err.Error(), "CloseTimeout 7s") {
 					t.Errorf("error %q does not name the option and its value", err)
 				}
-				wantError(t, c.err(), net.ErrClosed)
+				wantError(t, endOf(c), net.ErrClosed)
 			})
 		})
 	}
@@ -199,11 +188,11 @@ func TestClose_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		w := record(p, false)
 		time.Sleep(9 * time.Second)
-		time.AfterFunc(3*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		time.AfterFunc(3*time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 		if err := c.Close(4000, ""); err != nil {
 			t.Errorf("got error %v, want none", err)
 		}
-		wantDuration(t, "Close", w.start, 12*time.Second)
+		wantDuration(t, "Close", w.Start, 12*time.Second)
 	})
 }
 
@@ -215,9 +204,9 @@ func TestClose_without_CloseTimeout(t *testing.T) {
 			w := record(p, false)
 			start := time.Now()
 			for i := range 10 {
-				time.AfterFunc(time.Duration(i)*50*time.Second, func() { w.send(clientFrame(true, Pong, "")) })
+				time.AfterFunc(time.Duration(i)*50*time.Second, func() { w.Send(clientFrame(true, Pong, "")) })
 			}
-			time.AfterFunc(500*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+			time.AfterFunc(500*time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 			if err := c.Close(4000, ""); err != nil {
 				t.Errorf("got error %v, want none", err)
 			}
@@ -250,8 +239,8 @@ func TestClose_of_a_peer_that_hangs_up(t *testing.T) {
 				c, p := newPipeConn(t)
 				go func() {
 					p.expectClose(4000)
-					p.write(b)
-					p.conn.Close()
+					p.Write(b)
+					p.Conn.Close()
 				}()
 				start := time.Now()
 				err := c.Close(4000, "")
@@ -268,7 +257,7 @@ func TestClose_a_second_time(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)
-		time.AfterFunc(3*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		time.AfterFunc(3*time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 		const closers = 5
 		results := make(chan error, closers)
 		start := time.Now()
@@ -372,7 +361,7 @@ func TestClose_in_the_middle_of_a_MessageWriter(t *testing.T) {
 		t.Errorf("got %+v, want the fragment", f.Header)
 	}
 	p.expectClose(4000)
-	p.expectEOF()
+	p.ExpectEOF()
 }
 
 // Whatever SendMessage has returned nil for is on the wire before the close frame.
@@ -412,7 +401,7 @@ func TestClose_among_senders(t *testing.T) {
 	}
 	p.send(Close, "")
 	hangUp(p)
-	p.expectEOF()
+	p.ExpectEOF()
 	wg.Wait()
 	if got != sent {
 		t.Errorf("before the close frame came %v messages, want those that were sent: %v", got, sent)
@@ -424,7 +413,7 @@ func TestClose_during_a_poll(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
 		time.Sleep(15*time.Second + time.Millisecond)
-		time.AfterFunc(time.Second, func() { w.send(clientFrame(true, Close, "")) })
+		time.AfterFunc(time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 		start := time.Now()
 		if err := c.Close(4000, ""); err != nil {
 			t.Errorf("got error %v, want none", err)

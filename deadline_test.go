@@ -38,7 +38,7 @@ func TestSetReadDeadline(t *testing.T) {
 
 func TestSetDeadlines_after_the_end(t *testing.T) {
 	c, p := newPipeConn(t)
-	p.conn.Close()
+	p.Conn.Close()
 	_, _, err := c.ReceiveMessage()
 	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": c.SetReadDeadline, "SetWriteDeadline": c.SetWriteDeadline} {
 		if got := set(time.Now()); got != err || got == nil {
@@ -69,8 +69,8 @@ func TestSetWriteDeadline(t *testing.T) {
 					if got := time.Since(start); got != 3*time.Second {
 						t.Errorf("the deadline struck after %v, want 3s", got)
 					}
-					if c.err() != nil {
-						t.Errorf("a deadline before the first byte ended the connection: %v", c.err())
+					if endOf(c) != nil {
+						t.Errorf("a deadline before the first byte ended the connection: %v", endOf(c))
 					}
 					c.SetWriteDeadline(time.Time{})
 					return echoAll(c)
@@ -89,7 +89,7 @@ func sendPartly(t *testing.T, c *Conn, p *peer) error {
 	t.Helper()
 	sent := make(chan error, 1)
 	go func() { sent <- c.SendMessage(Binary, make([]byte, 100)) }()
-	if _, err := p.conn.Read(make([]byte, 1)); err != nil {
+	if _, err := p.Conn.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	return <-sent
@@ -128,8 +128,8 @@ func TestWriteTimeout(t *testing.T) {
 				if got := time.Since(start); got != 7*time.Second {
 					t.Errorf("the sender was held for %v, want 7s", got)
 				}
-				if CloseStatus(c.err()) != StatusAbnormalClosure {
-					t.Errorf("got end %v, want a dead connection", c.err())
+				if CloseStatus(endOf(c)) != StatusAbnormalClosure {
+					t.Errorf("got end %v, want a dead connection", endOf(c))
 				}
 				c.Close(StatusNormalClosure, "")
 			})
@@ -150,11 +150,11 @@ func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
 		{"Close without WriteTimeout", []Option{WriteTimeout(0)}, func(c *Conn) error { return c.Close(4000, "") }, func(p *peer) { p.expectClose(4000); p.send(Close, closeBody(4000, "")) }},
 		{"the answer to a close", nil, receiveAll, func(p *peer) { p.send(Close, closeBody(4000, "")); p.expectClose(4000) }},
 		{"failing", nil, receiveAll, func(p *peer) {
-			p.write([]byte{0xf1, 0x80})
-			p.write(make([]byte, 4))
+			p.Write([]byte{0xf1, 0x80})
+			p.Write(make([]byte, 4))
 			p.expectClose(StatusProtocolError)
 		}},
-		{"pong", nil, receiveAll, func(p *peer) { p.expectNothing(); p.send(Close, ""); p.expectClose(StatusNoStatusReceived) }},
+		{"pong", nil, receiveAll, func(p *peer) { p.ExpectNothing(); p.send(Close, ""); p.expectClose(StatusNoStatusReceived) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
 			go func() { ended <- tt.end(c) }()
 			tt.peer(p)
 			hangUp(p)
-			p.expectEOF()
+			p.ExpectEOF()
 			await(t, ended)
 			c.Close(StatusNormalClosure, "")
 		})
@@ -214,15 +214,15 @@ func TestSetWriteDeadline_behind_a_blocked_ping(t *testing.T) {
 					time.Sleep(16 * time.Second)
 					c.SetWriteDeadline(time.Now().Add(time.Second))
 					wantError(t, timedCall(t, name, time.Second, call), os.ErrDeadlineExceeded)
-					if c.err() != nil {
-						t.Errorf("the connection has ended: %v", c.err())
+					if endOf(c) != nil {
+						t.Errorf("the connection has ended: %v", endOf(c))
 					} else {
 						c.SetWriteDeadline(time.Time{})
 						p.expect(Ping, "")
 						go c.WriteFrame(unmaskedFrame(Header{Fin: true, Opcode: Text}, "usable"))
 						p.expect(Text, "usable")
 					}
-					p.conn.Close()
+					p.Conn.Close()
 					c.Close(StatusNormalClosure, "")
 				})
 			})

@@ -3,7 +3,6 @@ package websocket
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // detachedGoroutines counts the connections that are served.
@@ -26,7 +27,7 @@ func detachedGoroutines() int {
 // awaitDetached waits until no connection runs detached any more.
 func awaitDetached(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(wstest.Patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections still run detached", detachedGoroutines())
 		}
@@ -63,10 +64,9 @@ func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged l
 func dialPath(t *testing.T, srv *httptest.Server, path string) *peer {
 	t.Helper()
 	p := dialTCP(t, srv)
-	p.write([]byte(strings.Replace(fmt.Sprintf(testHandshake, ""), "GET /", "GET "+path, 1)))
-	resp, err := http.ReadResponse(p.br, nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("got %v and error %v, want 101", resp, err)
+	p.Write([]byte(requestLine("GET "+path+" HTTP/1.1", wstest.Request())))
+	if err := p.ReadUpgrade(); err != nil {
+		t.Fatal(err)
 	}
 	return p
 }
@@ -93,7 +93,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 			if got := c.Request().PathValue("name"); got != "alice" {
 				t.Errorf("the request has the path value %q, want alice", got)
 			}
-			p.close()
+			p.Close()
 			awaitDetached(t)
 			wantError(t, context.Cause(c.Context()), io.EOF)
 			if len(logged) > 0 {
@@ -114,7 +114,7 @@ func TestDetached_off_holds_the_request(t *testing.T) {
 		t.Error("ServeHTTP returned while fn runs")
 	default:
 	}
-	p.close()
+	p.Close()
 	await(t, r.over)
 }
 
@@ -163,12 +163,12 @@ func TestDetached_survives_a_panic(t *testing.T) {
 			p := dialServer(t, srv)
 			answerClose(StatusInternalError, "")(p)
 			awaitDetached(t)
-			wantLogged(t, logged, "http: panic serving "+p.conn.LocalAddr().String(), tt.want)
+			wantLogged(t, logged, "http: panic serving "+p.Conn.LocalAddr().String(), tt.want)
 
 			p = dialServer(t, srv)
 			p.send(Text, "and the server?")
 			p.expect(Text, "and the server?")
-			p.close()
+			p.Close()
 			awaitDetached(t)
 		})
 	}
@@ -224,7 +224,7 @@ func TestDetached_outlives_the_server(t *testing.T) {
 	srv.Close()
 	p.send(Text, "anybody there?")
 	p.expect(Text, "anybody there?")
-	p.close()
+	p.Close()
 	awaitDetached(t)
 }
 
@@ -240,7 +240,7 @@ func TestDetached_is_for_a_HandlerFunc(t *testing.T) {
 	p := dialServer(t, srv)
 	p.send(Text, "who serves me?")
 	p.expect(Text, "who serves me?")
-	p.close()
+	p.Close()
 	wantError(t, await(t, upgraded), io.EOF)
 }
 
@@ -248,9 +248,9 @@ func TestDetached_over_TLS(t *testing.T) {
 	p := dialTLS(t, echoAll, Detached(true))
 	p.send(Text, "secret")
 	p.expect(Text, "secret")
-	p.write(clientFrame(true, Close, closeBody(4000, "")))
+	p.Write(clientFrame(true, Close, closeBody(4000, "")))
 	p.expectClose(4000)
-	p.expectEOF()
+	p.ExpectEOF()
 	awaitDetached(t)
 }
 
@@ -268,7 +268,7 @@ func TestDetached_lets_go_of_what_served_the_request(t *testing.T) {
 		h.ServeHTTP(wrapped, r)
 	}))
 	p := dialServer(t, srv)
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(wstest.Patience); ; time.Sleep(time.Millisecond) {
 		runtime.GC()
 		if isClosed(collected) {
 			break
@@ -279,7 +279,7 @@ func TestDetached_lets_go_of_what_served_the_request(t *testing.T) {
 	}
 	p.send(Text, "hello")
 	p.expect(Text, "hello")
-	p.close()
+	p.Close()
 	awaitDetached(t)
 }
 

@@ -13,61 +13,21 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A fdTape is a tape whose pieces come out of a descriptor, and so it can be waited for
-// without a buffer, as TCP can: before each piece, the reader finds nothing there.
-type fdSocket struct {
-	*scriptSocket
-	from, to int
+// An fdConn gives a scriptSocket a descriptor. The segments of the script come out of
+// it, so that the reader can wait without a buffer, as it can on TCP. Before each
+// segment, the reader finds nothing there.
+type fdConn struct {
+	syscall.RawConn // nil: only Read is used
+	socket          scriptSocket
+	from, to        int
 }
 
-// Read is that of the net.Conn.
-func (s *fdSocket) Read(p []byte) (n int, err error) {
-	err = s.await(func(fd uintptr) bool {
-		n, err = syscall.Read(int(fd), p)
-		return err != syscall.EAGAIN
-	})
-	if n == 0 && err == nil {
-		err = io.EOF
-	}
-	return max(n, 0), err
-}
-
-// await calls read until it reports that it is done, as syscall.RawConn has it.
-func (s *fdSocket) await(read func(fd uintptr) bool) error {
-	for !read(uintptr(s.from)) {
-		switch {
-		case s.closed.Load():
-			return net.ErrClosed
-		case len(s.pieces) == 0:
-			syscall.Shutdown(s.to, syscall.SHUT_WR)
-			continue
-		case s.pieces[0] == nil:
-			s.pieces = s.pieces[1:]
-			return os.ErrDeadlineExceeded
-		}
-		n, err := syscall.Write(s.to, s.pieces[0])
-		if err != nil {
-			return err
-		}
-		if s.pieces[0] = s.pieces[0][n:]; len(s.pieces[0]) == 0 {
-			s.pieces = s.pieces[1:]
-		}
-	}
-	return nil
-}
-
-// An fdReadiness is its syscall.RawConn, of which only Read is used.
-type fdReadiness struct {
-	syscall.RawConn
-	tape *fdSocket
-}
-
-func (r fdReadiness) Read(read func(fd uintptr) bool) error { return r.tape.await(read) }
-
-// playReady is play by way of a descriptor. like is any TCP connection.
-func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, *scriptSocket) {
+// newReadyConn is newScriptConn by way of a descriptor. like is any TCP connection.
+func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, scriptSocket) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -76,11 +36,50 @@ func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*C
 	syscall.SetNonblock(fds[1], true)
 	t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
 	c, s := newScriptConn(t, cut, opts...)
-	conn := &fdSocket{scriptSocket: s, from: fds[0], to: fds[1]}
-	c.conn = conn
+	f := &fdConn{socket: s, from: fds[0], to: fds[1]}
+	s.Hook = f.operate
 	c.in.waitFor(like)
-	c.in.ready.raw = fdReadiness{tape: conn}
+	c.in.ready.raw = f
 	return c, s
+}
+
+// operate does the operations of the net.Conn.
+func (f *fdConn) operate(op *wstest.Op) (n int, err error) {
+	if op.Write {
+		return op.Do(op.P)
+	}
+	err = f.Read(func(fd uintptr) bool {
+		n, err = syscall.Read(int(fd), op.P)
+		return err != syscall.EAGAIN
+	})
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// Read calls read until it reports that it is done, as syscall.RawConn has it.
+func (f *fdConn) Read(read func(fd uintptr) bool) error {
+	for !read(uintptr(f.from)) {
+		if f.socket.Closed() {
+			return net.ErrClosed
+		}
+		unread := f.socket.Unread()
+		switch {
+		case len(unread) == 0:
+			syscall.Shutdown(f.to, syscall.SHUT_WR)
+			continue
+		case len(unread[0]) == 0:
+			f.socket.Skip(0)
+			return os.ErrDeadlineExceeded
+		}
+		n, err := syscall.Write(f.to, unread[0])
+		if err != nil {
+			return err
+		}
+		f.socket.Skip(n)
+	}
+	return nil
 }
 
 // edges are the lengths at which something changes: of the header, the assembly, the
@@ -150,7 +149,7 @@ func (f *streamGenerator) violation(size int) {
 	case 7:
 		f.frame(Header{Fin: true, Opcode: Close}, []string{"", "\x03", "\x03\xe8", "\x0f\xa0bye", "\x0f\xa0\xff", "\x03\xed"}[f.IntN(6)])
 	case 8:
-		f.wire = append(f.wire, clientHeader(true, Binary, int64(f.Uint64()>>(1+f.IntN(60))))...)
+		f.wire = append(f.wire, clientHeader(true, Binary, f.Uint64()>>(1+f.IntN(60)))...)
 	case 9:
 		f.message(Binary, f.text(size), 1)
 		f.wire = f.wire[:len(f.wire)-f.IntN(size+1)]
@@ -199,7 +198,7 @@ func (f *streamGenerator) cut(deadlines bool) (cut [][]byte) {
 
 // account says everything that a handler and a peer see of a connection that is
 // received from by ways, in turn.
-func transcript(t *testing.T, c *Conn, s *scriptSocket, ways []int) string {
+func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 	var b strings.Builder
 	note := func(what any, data []byte) {
 		sum := fnv.New64a()
@@ -250,7 +249,7 @@ func TestDifferential(t *testing.T) {
 			for _, ready := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					var c *Conn
-					var s *scriptSocket
+					var s scriptSocket
 					if ready {
 						c, s = newReadyConn(t, like.conn, cut, opts...)
 					} else {

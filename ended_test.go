@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // The end of a connection takes its time, for which the receiving side is held.
@@ -24,7 +26,7 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 	}{
 		{"Close", nil, func(c *Conn, w *recorder) { c.Close(4000, "") }},
 		{"Close without CloseTimeout", []Option{CloseTimeout(0)}, func(c *Conn, w *recorder) { c.Close(4000, "") }},
-		{"failing", nil, func(c *Conn, w *recorder) { w.send([]byte{0x81, 0x00}); receiveAll(c) }},
+		{"failing", nil, func(c *Conn, w *recorder) { w.Send([]byte{0x81, 0x00}); receiveAll(c) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -34,15 +36,15 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 				go tt.end(c, w)
 				<-c.Context().Done()
 				synctest.Wait()
-				if c.in.lock.TryLock() {
+				if !isReceiving(c) {
 					t.Fatal("nobody holds the receiving side: nothing is tested")
 				}
 				for _, name := range receivingMethods {
-					if err := timedCall(t, name, 0, func() error { return allMethods[name](c) }); err != c.err() {
-						t.Errorf("%s: got error %v, want the sticky one: %v", name, err, c.err())
+					if err := timedCall(t, name, 0, func() error { return allMethods[name](c) }); err != endOf(c) {
+						t.Errorf("%s: got error %v, want the sticky one: %v", name, err, endOf(c))
 					}
 				}
-				w.p.conn.Close()
+				w.hangUp()
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -85,7 +87,7 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 		{"a stream that SetWriteDeadline cuts", func(t *testing.T, c *Conn, p *peer) {
 			w := openWriter(t, c, Binary)
 			c.SetWriteDeadline(time.Now().Add(time.Second))
-			go p.conn.Read(make([]byte, 1))
+			go p.Conn.Read(make([]byte, 1))
 			_, err := w.Write(make([]byte, 2*fragmentSize))
 			wantError(t, err, os.ErrDeadlineExceeded)
 			wantError(t, w.Close(), os.ErrDeadlineExceeded)
@@ -148,8 +150,8 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 			t.Run(name+" after "+end, func(t *testing.T) {
 				c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 				ends(c)
-				if got := call(c); got != c.err() || got == nil {
-					t.Errorf("got error %v, want the sticky one: %v", got, c.err())
+				if got := call(c); got != endOf(c) || got == nil {
+					t.Errorf("got error %v, want the sticky one: %v", got, endOf(c))
 				}
 			})
 		}
@@ -157,8 +159,8 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 			c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 			w := openWriter(t, c, Text)
 			ends(c)
-			if _, got := w.Write([]byte("\xff")); got != c.err() {
-				t.Errorf("got error %v, want the sticky one: %v", got, c.err())
+			if _, got := w.Write([]byte("\xff")); got != endOf(c) {
+				t.Errorf("got error %v, want the sticky one: %v", got, endOf(c))
 			}
 		})
 	}
@@ -183,7 +185,7 @@ var connEnds = []struct {
 	code StatusCode
 }{
 	{"the peer's close", func(c *Conn, p *peer) { p.send(Close, closeBody(1001, "")); hangUp(p); receiveAll(c) }, io.EOF, 1001},
-	{"failing", func(c *Conn, p *peer) { p.write([]byte{0x81, 0x00}); hangUp(p); receiveAll(c) }, ErrProtocol, 1002},
+	{"failing", func(c *Conn, p *peer) { p.Write([]byte{0x81, 0x00}); hangUp(p); receiveAll(c) }, ErrProtocol, 1002},
 	{"Close", func(c *Conn, p *peer) { p.send(Close, ""); hangUp(p); c.Close(4000, "") }, net.ErrClosed, 4000},
 	{"the answer to a close frame", func(c *Conn, p *peer) {
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
@@ -192,7 +194,7 @@ var connEnds = []struct {
 		receiveAll(c)
 	}, net.ErrClosed, 4000},
 	{"EOF without a close frame", func(c *Conn, p *peer) { hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
-	{"EOF within a frame", func(c *Conn, p *peer) { p.write([]byte{0x81, 0x85, 0}); hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
+	{"EOF within a frame", func(c *Conn, p *peer) { p.Write([]byte{0x81, 0x85, 0}); hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
 	{"reset", func(c *Conn, p *peer) { resetPeer(p); receiveAll(c) }, syscall.ECONNRESET, 1006},
 	{"reset, while sending", func(c *Conn, p *peer) {
 		resetPeer(p)
@@ -214,15 +216,15 @@ func TestContext_is_done_exactly_at_the_end(t *testing.T) {
 				t.Fatalf("got context error %v after the end, want %v", ctx.Err(), context.Canceled)
 			}
 			if tt.want != nil {
-				wantError(t, c.err(), tt.want)
+				wantError(t, endOf(c), tt.want)
 			}
-			if got := CloseStatus(c.err()); got != tt.code {
+			if got := CloseStatus(endOf(c)); got != tt.code {
 				t.Errorf("got close status %v, want %v", got, tt.code)
 			}
-			if tt.code == StatusAbnormalClosure && errors.Is(c.err(), io.EOF) {
-				t.Errorf("%v is io.EOF, which is a normal end", c.err())
+			if tt.code == StatusAbnormalClosure && errors.Is(endOf(c), io.EOF) {
+				t.Errorf("%v is io.EOF, which is a normal end", endOf(c))
 			}
-			wantSticky(t, c, c.err())
+			wantSticky(t, c, endOf(c))
 		})
 	}
 }
@@ -232,8 +234,8 @@ func TestContext_made_after_the_end(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(0))
 			tt.end(c, p)
-			if got := context.Cause(c.Context()); got != c.err() || got == nil {
-				t.Errorf("got cause %v, want %v", got, c.err())
+			if got := context.Cause(c.Context()); got != endOf(c) || got == nil {
+				t.Errorf("got cause %v, want %v", got, endOf(c))
 			}
 		})
 	}
@@ -246,19 +248,19 @@ func TestConn_is_safe_for_everybody_at_once(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(time.Millisecond))
 			var wg sync.WaitGroup
-			wg.Go(func() { io.Copy(io.Discard, p.conn) })
+			wg.Go(func() { io.Copy(io.Discard, p.Conn) })
 			for name, call := range allMethods {
 				if name == "Close" || name == "SendMessage/Close" {
 					continue
 				}
 				wg.Go(func() {
-					for c.err() == nil {
+					for endOf(c) == nil {
 						call(c)
 					}
 				})
 			}
 			wg.Go(func() {
-				for c.err() == nil {
+				for endOf(c) == nil {
 					if w, err := c.MessageWriter(Binary); err == nil {
 						w.Write(make([]byte, 5000))
 						w.Close()
@@ -266,13 +268,13 @@ func TestConn_is_safe_for_everybody_at_once(t *testing.T) {
 				}
 			})
 			for range 20 {
-				p.write(join(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
+				p.Write(slices.Concat(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
 			}
 			tt.end(c, p)
 			c.Close(StatusNormalClosure, "")
-			p.conn.Close()
+			p.Conn.Close()
 			wg.Wait()
-			wantSticky(t, c, c.err())
+			wantSticky(t, c, endOf(c))
 		})
 	}
 }
@@ -282,10 +284,10 @@ func TestConn_everything_at_once(t *testing.T) {
 	ends := map[string]func(c *Conn, p *peer){
 		"closed here": func(c *Conn, p *peer) { c.Close(StatusGoingAway, "") },
 		"closed by the peer": func(c *Conn, p *peer) {
-			p.conn.Write(clientFrame(true, Close, closeBody(StatusNormalClosure, "")))
+			p.Conn.Write(clientFrame(true, Close, closeBody(StatusNormalClosure, "")))
 		},
-		"a rule broken":  func(c *Conn, p *peer) { p.conn.Write(unhex("81 00")) },
-		"network broken": func(c *Conn, p *peer) { p.conn.Close() },
+		"a rule broken":  func(c *Conn, p *peer) { p.Conn.Write(wstest.Unhex("81 00")) },
+		"network broken": func(c *Conn, p *peer) { p.Conn.Close() },
 	}
 	loops := []func(c *Conn) error{
 		func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
@@ -331,12 +333,12 @@ func TestConn_everything_at_once(t *testing.T) {
 			p.send(Text, "begin")
 			p.read()
 			go func() {
-				io.Copy(io.Discard, p.conn)
-				p.conn.Close()
+				io.Copy(io.Discard, p.Conn)
+				p.Conn.Close()
 			}()
 			go func() {
 				for {
-					if _, err := p.conn.Write(clientFrame(true, Binary, strings.Repeat("x", 3000))); err != nil {
+					if _, err := p.Conn.Write(clientFrame(true, Binary, strings.Repeat("x", 3000))); err != nil {
 						return
 					}
 				}
@@ -345,7 +347,7 @@ func TestConn_everything_at_once(t *testing.T) {
 			if err := await(t, results); err == nil {
 				t.Error("sending goes on after the end")
 			}
-			p.conn.Close()
+			p.Conn.Close()
 		})
 	}
 }

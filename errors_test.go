@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestCloseStatus(t *testing.T) {
@@ -178,7 +180,7 @@ func TestClosePayload(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := closePayload(tt.code, tt.reason)
 			if string(got) != tt.want || !errors.Is(err, tt.err) {
-				t.Errorf("got %s, error %v; want %s, %v", abbreviate(got), err, abbreviate([]byte(tt.want)), tt.err)
+				t.Errorf("got %s, error %v; want %s, %v", wstest.Hex(got), err, wstest.Hex([]byte(tt.want)), tt.err)
 			}
 		})
 	}
@@ -198,11 +200,11 @@ func FuzzClosePayload(f *testing.F) {
 		before := bytes.Clone(b)
 		got, err := parseClosePayload(b)
 		if (err == nil) != plausibleClose(before) {
-			t.Fatalf("%s: got error %v, want accepted = %t", abbreviate(b), err, plausibleClose(before))
+			t.Fatalf("%s: got error %v, want accepted = %t", wstest.Hex(b), err, plausibleClose(before))
 		}
 		if err != nil {
 			if code := CloseStatus(err); code != StatusProtocolError && code != StatusInvalidPayload {
-				t.Fatalf("%s: error %v stands for %v, want 1002 or 1007", abbreviate(b), err, code)
+				t.Fatalf("%s: error %v stands for %v, want 1002 or 1007", wstest.Hex(b), err, code)
 			}
 			return
 		}
@@ -210,7 +212,7 @@ func FuzzClosePayload(f *testing.F) {
 		if len(before) > maxControlPayload {
 			wantError(t, err, ErrProtocol)
 		} else if err != nil || !bytes.Equal(again, before) {
-			t.Fatalf("%s came back as %s, error %v", abbreviate(before), abbreviate(again), err)
+			t.Fatalf("%s came back as %s, error %v", wstest.Hex(before), wstest.Hex(again), err)
 		}
 	})
 }

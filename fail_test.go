@@ -7,19 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
-
-// halfPipe adds to a connection in memory what a TCP connection can.
-type halfPipe struct {
-	net.Conn
-	err  error
-	shut bool
-}
-
-func (h *halfPipe) CloseWrite() error {
-	h.shut = true
-	return h.err
-}
 
 func TestFail_drains_for_a_second(t *testing.T) {
 	broken := []byte{0x81, 0x00}
@@ -27,41 +17,43 @@ func TestFail_drains_for_a_second(t *testing.T) {
 	tests := []struct {
 		name string
 		send []byte
-		half *halfPipe
+		half *wstest.HalfSocket
 		peer func(w *recorder)
 		want []string
 		opts []Option
 	}{
-		{"a peer that stays, and CloseTimeout is short", broken, &halfPipe{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
-		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
-		{"a peer that stays", broken, &halfPipe{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that sends for ever", broken, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that hangs up", broken, &halfPipe{}, func(w *recorder) { time.AfterFunc(200*time.Millisecond, func() { w.p.conn.Close() }) }, []string{"0s close 1002", "200ms end"}, nil},
-		{"a write side that cannot be shut", broken, &halfPipe{err: net.ErrClosed}, func(*recorder) {}, []string{"0s close 1002", "0s end"}, nil},
+		{"a peer that stays, and CloseTimeout is short", broken, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that stays", broken, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that sends for ever", broken, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that hangs up", broken, &wstest.HalfSocket{}, func(w *recorder) { time.AfterFunc(200*time.Millisecond, func() { w.hangUp() }) }, []string{"0s close 1002", "200ms end"}, nil},
+		{"a write side that cannot be shut", broken, &wstest.HalfSocket{Err: net.ErrClosed}, func(*recorder) {}, []string{"0s close 1002", "0s end"}, nil},
 		{"a connection without a write side to shut", broken, nil, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that closed and stays", closing, &halfPipe{}, func(*recorder) {}, []string{"0s close 4001", "1s end"}, nil},
-		{"a peer that closed and sends for ever", closing, &halfPipe{}, func(w *recorder) { go flood(w) }, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed and stays", closing, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed and sends for ever", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, nil},
 		{"a peer that closed, without a write side to shut", closing, nil, func(*recorder) {}, []string{"0s close 4001", "0s end"}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := newPipeConn(t, tt.opts...)
-				if tt.half != nil {
-					tt.half.Conn = c.conn
-					c.conn = tt.half
-				}
+				c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+					if tt.half == nil {
+						return conn
+					}
+					tt.half.Socket = wstest.Wrap(conn)
+					return tt.half
+				}, tt.opts...)
 				w := record(p, false)
-				w.send(tt.send)
+				w.Send(tt.send)
 				tt.peer(w)
 				_, _, err := c.ReceiveMessage()
-				<-w.ended
+				<-w.Ended
 				w.expect(tt.want...)
-				if tt.half != nil && !tt.half.shut {
+				if tt.half != nil && !tt.half.Shut() {
 					t.Error("the write side was not shut")
 				}
-				if err != c.err() {
-					t.Errorf("got error %v, want %v", err, c.err())
+				if err != endOf(c) {
+					t.Errorf("got error %v, want %v", err, endOf(c))
 				}
 				c.Close(StatusNormalClosure, "")
 			})
@@ -80,7 +72,7 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 				t.Errorf("sending before the failure: %v", err)
 			}
 		}
-		p.write([]byte{0x81, 0x00})
+		p.Write([]byte{0x81, 0x00})
 	})
 	wg.Go(func() {
 		_, _, err := c.ReceiveMessage()
@@ -90,8 +82,8 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 		p.expect(Binary, string(big))
 	}
 	p.expectClose(StatusProtocolError)
-	p.expectEOF()
-	p.conn.Close()
+	p.ExpectEOF()
+	p.Conn.Close()
 	wg.Wait()
 }
 
@@ -103,7 +95,7 @@ func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 		go c.SendMessage(Binary, []byte(big))
 		synctest.Wait()
 		go receiveAll(c)
-		p.write([]byte{0x81, 0x00})
+		p.Write([]byte{0x81, 0x00})
 		time.Sleep(time.Second)
 		p.expect(Binary, big)
 		p.expectClose(StatusProtocolError)
@@ -124,7 +116,7 @@ func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, tt.opt)
-				go p.write([]byte{0x81, 0x00})
+				go p.Write([]byte{0x81, 0x00})
 				start := time.Now()
 				_, _, err := c.ReceiveMessage()
 				wantError(t, err, ErrProtocol)

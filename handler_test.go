@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 var errSecret = errors.New("the password is 1234")
@@ -27,7 +29,7 @@ func answerClose(code StatusCode, reason string) func(p *peer) {
 		}
 		p.send(Close, closeBody(StatusNormalClosure, ""))
 		hangUp(p)
-		p.expectEOF()
+		p.ExpectEOF()
 	}
 }
 
@@ -38,7 +40,7 @@ func peerCloses(code StatusCode) func(p *peer) {
 		p.send(Close, closeBody(code, "I must go"))
 		p.expectClose(code)
 		hangUp(p)
-		p.expectEOF()
+		p.ExpectEOF()
 	}
 }
 
@@ -46,10 +48,10 @@ func peerCloses(code StatusCode) func(p *peer) {
 func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
-		p.write(b)
+		p.Write(b)
 		p.expectClose(code)
 		hangUp(p)
-		p.expectEOF()
+		p.ExpectEOF()
 	}
 }
 
@@ -164,14 +166,14 @@ func TestHandle_closes_as_fn_ends(t *testing.T) {
 func reportedErrors(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
 	var got []error
 	onError := OnError(func(c *Conn, err error) {
-		if c.err() == nil {
+		if endOf(c) == nil {
 			t.Errorf("OnError was called on an open connection, with %v", err)
 		}
 		got = append(got, err)
 	})
 	h := handle(fn, append(opts, onError)...)
 	over := make(chan struct{})
-	p := dialServer(t, startHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p := dialServer(t, wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(over)
 		h.ServeHTTP(w, r)
 	})))
@@ -232,7 +234,7 @@ func TestHandle_logs_to_the_server_by_default(t *testing.T) {
 	p, logged, over := serveLogged(t, func(*Conn) error { return errSecret })
 	answerClose(1011, "")(p)
 	await(t, over)
-	want := fmt.Sprintf("websocket: handler of \"/\" for %v: %v\n", p.conn.LocalAddr(), errSecret)
+	want := fmt.Sprintf("websocket: handler of \"/\" for %v: %v\n", p.Conn.LocalAddr(), errSecret)
 	if got := await(t, logged); got != want {
 		t.Errorf("logged %q, want %q", got, want)
 	}
@@ -255,7 +257,7 @@ func TestHandle_leaves_a_panic_to_net_http_with_its_stack(t *testing.T) {
 	answerClose(1011, "")(p)
 	await(t, over)
 	got := await(t, logged)
-	for _, want := range []string{"http: panic serving " + p.conn.LocalAddr().String(), "of all things", "panickingHandler"} {
+	for _, want := range []string{"http: panic serving " + p.Conn.LocalAddr().String(), "of all things", "panickingHandler"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("logged %q, want it to contain %q", got, want)
 		}
@@ -292,8 +294,8 @@ func TestHandle_leaves_a_closed_Conn_behind(t *testing.T) {
 	answerClose(StatusNormalClosure, "")(p)
 	c := await(t, conns)
 	c.Close(StatusNormalClosure, "")
-	wantError(t, c.err(), net.ErrClosed)
-	wantSticky(t, c, c.err())
+	wantError(t, endOf(c), net.ErrClosed)
+	wantSticky(t, c, endOf(c))
 }
 
 // A panickyError is one of a user whose methods have a bug.
@@ -344,7 +346,7 @@ func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
 				c, p := newPipeConn(t, OnError(func(_ *Conn, err error) { got = append(got, err) }))
 				w := record(p, false)
 				if tt.peer != nil {
-					w.send(tt.peer)
+					w.Send(tt.peer)
 				}
 				panicked := make(chan any)
 				go func() {
@@ -385,13 +387,13 @@ func TestHandle_waits_for_an_end_that_comes_with_a_close_that_must_not_be_sent(t
 		go receiveAll(c)
 		done := runHandler(c, func(c *Conn) error {
 			return endingError{func() {
-				w.send([]byte{0x81, 0x00})
+				w.Send([]byte{0x81, 0x00})
 				<-c.Context().Done()
 			}}
 		})
 		<-done
 		wantSocketClosed(t, c)
-		wantDuration(t, "the handler", w.start, lingerTime)
+		wantDuration(t, "the handler", w.Start, lingerTime)
 		synctest.Wait()
 		w.expect("0s close 1002", "1s end")
 	})

@@ -11,15 +11,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // FuzzHandshake reads a request as net/http does, and holds the check against a
 // second one that follows the text of RFC 6455 without regard for speed.
 func FuzzHandshake(f *testing.F) {
-	f.Add([]byte(rawHandshake()))
-	f.Add([]byte(rawHandshake("Upgrade: a, WEBSOCKET", "Connection: a", "Connection: b,\tupgrade ", "Origin: null")))
-	f.Add([]byte(rawHandshake("Content-Length: 1") + "x"))
-	f.Add([]byte(rawHandshake("Sec-WebSocket-Protocol: a, chat", "Sec-WebSocket-Extensions: x; y=\"z\"")))
+	f.Add([]byte(wstest.Request()))
+	f.Add([]byte(wstest.Request("Upgrade: a, WEBSOCKET", "Connection: a", "Connection: b,\tupgrade ", "Origin: null")))
+	f.Add([]byte(wstest.Request("Content-Length: 1") + "x"))
+	f.Add([]byte(wstest.Request("Sec-WebSocket-Protocol: a, chat", "Sec-WebSocket-Extensions: x; y=\"z\"")))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

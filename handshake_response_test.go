@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestUpgrade_keeps_headers_of_middleware(t *testing.T) {
@@ -19,13 +21,13 @@ func TestUpgrade_keeps_headers_of_middleware(t *testing.T) {
 		h["X-None"] = nil
 		h.Set("Content-Security-Policy", "default-src 'self'")
 	}), Subprotocols("chat"))
-	nc, br := s.dial(t, rawHandshake("Sec-WebSocket-Protocol: chat"))
+	nc, br := s.dial(t, wstest.Request("Sec-WebSocket-Protocol: chat"))
 	resp, _ := readResponse(t, br)
 	nc.Close()
 	want := http.Header{
 		"Upgrade":                 {"websocket"},
 		"Connection":              {"Upgrade"},
-		"Sec-Websocket-Accept":    {rfcAccept},
+		"Sec-Websocket-Accept":    {wstest.Accept},
 		"Sec-Websocket-Protocol":  {"chat"},
 		"Set-Cookie":              {"a=1; HttpOnly", "b=2"},
 		"X-Request-Id":            {"4711"},
@@ -87,7 +89,7 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			extra := http.Header{}
 			test.set(extra)
-			raw := appendResponse(nil, rfcKey, "chat", extra)
+			raw := appendResponse(nil, wstest.Key, "chat", extra)
 			if n := bytes.Count(raw, []byte("\r\n\r\n")); n != 1 || !bytes.HasSuffix(raw, []byte("\r\n\r\n")) {
 				t.Fatalf("%d ends of the header in %q", n, raw)
 			}
@@ -98,7 +100,7 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 			}
 			want := http.Header{
 				"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
-				"Sec-Websocket-Accept": {rfcAccept}, "Sec-Websocket-Protocol": {"chat"},
+				"Sec-Websocket-Accept": {wstest.Accept}, "Sec-Websocket-Protocol": {"chat"},
 			}
 			for name, values := range test.want {
 				want[name] = values
@@ -132,7 +134,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newUpgradeServer(t, nil)
-			nc, br := s.dial(t, rawHandshake()+test.behind)
+			nc, br := s.dial(t, wstest.Request()+test.behind)
 			resp, _ := readResponse(t, br)
 			if resp.StatusCode != 101 {
 				t.Fatalf("status %d, want 101", resp.StatusCode)
@@ -154,7 +156,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 // a bad one.
 func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	_, br := s.dial(t, rawHandshake()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
+	_, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {
 		t.Fatalf("status %d, want 101", resp.StatusCode)
 	}

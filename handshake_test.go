@@ -13,39 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// The key and its answer are those of RFC 6455 section 1.3.
-const (
-	rfcKey    = "dGhlIHNhbXBsZSBub25jZQ=="
-	rfcAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
-
-// rawHandshake is a valid request, byte for byte, with lines replaced by those
-// of the same name in changes: "Upgrade" alone takes the line out, and a change
-// of an already changed name adds another line.
-func rawHandshake(changes ...string) string {
-	lines := []string{
-		"GET /chat HTTP/1.1",
-		"Host: app.example",
-		"Upgrade: websocket",
-		"Connection: Upgrade",
-		"Sec-WebSocket-Key: " + rfcKey,
-		"Sec-WebSocket-Version: 13",
-	}
-	changed := map[string]bool{}
-	for _, change := range changes {
-		name, _, hasValue := strings.Cut(change, ": ")
-		if !changed[name] {
-			lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, name+": ") })
-			changed[name] = true
-		}
-		if hasValue {
-			lines = append(lines, change)
-		}
-	}
-	return strings.Join(lines, "\r\n") + "\r\n\r\n"
-}
 
 // requestLine replaces the first line of a raw request.
 func requestLine(line, raw string) string {
@@ -135,11 +105,11 @@ func readResponse(t *testing.T, br *bufio.Reader) (*http.Response, string) {
 
 func TestUpgrade_answers_101(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	nc, br := s.dial(t, rawHandshake())
+	nc, br := s.dial(t, requestLine("GET /chat HTTP/1.1", wstest.Request()))
 	want := "HTTP/1.1 101 Switching Protocols\r\n" +
 		"Upgrade: websocket\r\n" +
 		"Connection: Upgrade\r\n" +
-		"Sec-WebSocket-Accept: " + rfcAccept + "\r\n" +
+		"Sec-WebSocket-Accept: " + wstest.Accept + "\r\n" +
 		"\r\n"
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(br, got); err != nil || string(got) != want {
@@ -177,7 +147,7 @@ func TestUpgrade_accepts(t *testing.T) {
 	s := newUpgradeServer(t, nil)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			nc, br := s.dial(t, rawHandshake(test.changes...))
+			nc, br := s.dial(t, wstest.Request(test.changes...))
 			resp, _ := readResponse(t, br)
 			nc.Close()
 			if resp.StatusCode != http.StatusSwitchingProtocols {
@@ -207,45 +177,45 @@ func TestUpgrade_refuses(t *testing.T) {
 		header http.Header
 		body   []string
 	}{
-		{"POST", requestLine("POST /chat HTTP/1.1", rawHandshake()), 405, http.Header{"Allow": {"GET"}}, []string{"GET", `"POST"`}},
-		{"POST with a body", requestLine("POST /chat HTTP/1.1", rawHandshake("Content-Length: 3")) + "abc", 405, http.Header{"Allow": {"GET"}}, []string{`"POST"`}},
-		{"get", requestLine("get /chat HTTP/1.1", rawHandshake()), 405, http.Header{"Allow": {"GET"}}, []string{`"get"`}},
-		{"empty Host", rawHandshake("Host: "), 400, nil, []string{"Host"}},
+		{"POST", requestLine("POST /chat HTTP/1.1", wstest.Request()), 405, http.Header{"Allow": {"GET"}}, []string{"GET", `"POST"`}},
+		{"POST with a body", requestLine("POST /chat HTTP/1.1", wstest.Request("Content-Length: 3")) + "abc", 405, http.Header{"Allow": {"GET"}}, []string{`"POST"`}},
+		{"get", requestLine("get /chat HTTP/1.1", wstest.Request()), 405, http.Header{"Allow": {"GET"}}, []string{`"get"`}},
+		{"empty Host", wstest.Request("Host: "), 400, nil, []string{"Host"}},
 
-		{"a browser's page load", rawHandshake("Upgrade", "Connection: keep-alive"), 426, upgradeRequired, []string{"WebSocket client", "no Upgrade", `Connection "keep-alive"`}},
-		{"no Upgrade", rawHandshake("Upgrade"), 426, upgradeRequired, []string{"no Upgrade"}},
-		{"no Connection", rawHandshake("Connection"), 426, upgradeRequired, []string{"no Connection"}},
-		{"another upgrade", rawHandshake("Upgrade: h2c"), 426, upgradeRequired, []string{`Upgrade "h2c"`}},
-		{"part of a token in Upgrade", rawHandshake("Upgrade: websockets, xwebsocket, web socket"), 426, upgradeRequired, nil},
-		{"part of a token in Connection", rawHandshake("Connection: Upgraded, no-upgrade"), 426, upgradeRequired, nil},
-		{"websocket with a version", rawHandshake("Upgrade: websocket/13"), 426, upgradeRequired, nil},
-		{"Kelvin sign for k", rawHandshake("Upgrade: websoc\u212aet"), 426, upgradeRequired, nil},
-		{"long s for s", rawHandshake("Upgrade: web\u017focket"), 426, upgradeRequired, nil},
+		{"a browser's page load", wstest.Request("Upgrade", "Connection: keep-alive"), 426, upgradeRequired, []string{"WebSocket client", "no Upgrade", `Connection "keep-alive"`}},
+		{"no Upgrade", wstest.Request("Upgrade"), 426, upgradeRequired, []string{"no Upgrade"}},
+		{"no Connection", wstest.Request("Connection"), 426, upgradeRequired, []string{"no Connection"}},
+		{"another upgrade", wstest.Request("Upgrade: h2c"), 426, upgradeRequired, []string{`Upgrade "h2c"`}},
+		{"part of a token in Upgrade", wstest.Request("Upgrade: websockets, xwebsocket, web socket"), 426, upgradeRequired, nil},
+		{"part of a token in Connection", wstest.Request("Connection: Upgraded, no-upgrade"), 426, upgradeRequired, nil},
+		{"websocket with a version", wstest.Request("Upgrade: websocket/13"), 426, upgradeRequired, nil},
+		{"Kelvin sign for k", wstest.Request("Upgrade: websoc\u212aet"), 426, upgradeRequired, nil},
+		{"long s for s", wstest.Request("Upgrade: web\u017focket"), 426, upgradeRequired, nil},
 
-		{"no version", rawHandshake("Sec-WebSocket-Version"), 426, versionRequired, []string{"Sec-WebSocket-Version: 13", "no Sec-WebSocket-Version"}},
-		{"empty version", rawHandshake("Sec-WebSocket-Version: "), 426, versionRequired, nil},
-		{"version 8", rawHandshake("Sec-WebSocket-Version: 8"), 426, versionRequired, []string{`"8"`}},
-		{"version 14", rawHandshake("Sec-WebSocket-Version: 14"), 426, versionRequired, nil},
-		{"version 013", rawHandshake("Sec-WebSocket-Version: 013"), 426, versionRequired, nil},
-		{"version +13", rawHandshake("Sec-WebSocket-Version: +13"), 426, versionRequired, nil},
-		{"version list", rawHandshake("Sec-WebSocket-Version: 13, 8"), 426, versionRequired, []string{`"13, 8"`}},
-		{"version twice", rawHandshake("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13"), 426, versionRequired, []string{`"13, 13"`}},
+		{"no version", wstest.Request("Sec-WebSocket-Version"), 426, versionRequired, []string{"Sec-WebSocket-Version: 13", "no Sec-WebSocket-Version"}},
+		{"empty version", wstest.Request("Sec-WebSocket-Version: "), 426, versionRequired, nil},
+		{"version 8", wstest.Request("Sec-WebSocket-Version: 8"), 426, versionRequired, []string{`"8"`}},
+		{"version 14", wstest.Request("Sec-WebSocket-Version: 14"), 426, versionRequired, nil},
+		{"version 013", wstest.Request("Sec-WebSocket-Version: 013"), 426, versionRequired, nil},
+		{"version +13", wstest.Request("Sec-WebSocket-Version: +13"), 426, versionRequired, nil},
+		{"version list", wstest.Request("Sec-WebSocket-Version: 13, 8"), 426, versionRequired, []string{`"13, 8"`}},
+		{"version twice", wstest.Request("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13"), 426, versionRequired, []string{`"13, 13"`}},
 
-		{"no key", rawHandshake("Sec-WebSocket-Key"), 400, nil, []string{"no Sec-WebSocket-Key", "16 random bytes in base64"}},
-		{"empty key", rawHandshake("Sec-WebSocket-Key: "), 400, nil, nil},
-		{"key twice", rawHandshake("Sec-WebSocket-Key: "+rfcKey, "Sec-WebSocket-Key: "+rfcKey), 400, nil, []string{rfcKey + ", " + rfcKey}},
-		{"key of 15 bytes", rawHandshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"), 400, nil, []string{`"AAAAAAAAAAAAAAAAAAAA"`}},
-		{"key of 17 bytes", rawHandshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="), 400, nil, nil},
-		{"key of 18 bytes", rawHandshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
-		{"key of 24 bytes", rawHandshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
-		{"key without padding", rawHandshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
-		{"key in base64url", rawHandshake("Sec-WebSocket-Key: -_AAAAAAAAAAAAAAAAAAAA=="), 400, nil, nil},
-		{"key with text behind", rawHandshake("Sec-WebSocket-Key: " + rfcKey + "x"), 400, nil, nil},
-		{"key that is not base64", rawHandshake("Sec-WebSocket-Key: <script>alert(1)</script"), 400, nil, []string{`"<script>`}},
+		{"no key", wstest.Request("Sec-WebSocket-Key"), 400, nil, []string{"no Sec-WebSocket-Key", "16 random bytes in base64"}},
+		{"empty key", wstest.Request("Sec-WebSocket-Key: "), 400, nil, nil},
+		{"key twice", wstest.Request("Sec-WebSocket-Key: "+wstest.Key, "Sec-WebSocket-Key: "+wstest.Key), 400, nil, []string{wstest.Key + ", " + wstest.Key}},
+		{"key of 15 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"), 400, nil, []string{`"AAAAAAAAAAAAAAAAAAAA"`}},
+		{"key of 17 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="), 400, nil, nil},
+		{"key of 18 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
+		{"key of 24 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
+		{"key without padding", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
+		{"key in base64url", wstest.Request("Sec-WebSocket-Key: -_AAAAAAAAAAAAAAAAAAAA=="), 400, nil, nil},
+		{"key with text behind", wstest.Request("Sec-WebSocket-Key: " + wstest.Key + "x"), 400, nil, nil},
+		{"key that is not base64", wstest.Request("Sec-WebSocket-Key: <script>alert(1)</script"), 400, nil, []string{`"<script>`}},
 
-		{"body with Content-Length", rawHandshake("Content-Length: 3") + "abc", 400, nil, []string{"no body"}},
-		{"chunked body", rawHandshake("Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, nil, []string{"no body"}},
-		{"empty chunked body", rawHandshake("Transfer-Encoding: chunked") + "0\r\n\r\n", 400, nil, []string{"no body"}},
+		{"body with Content-Length", wstest.Request("Content-Length: 3") + "abc", 400, nil, []string{"no body"}},
+		{"chunked body", wstest.Request("Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, nil, []string{"no body"}},
+		{"empty chunked body", wstest.Request("Transfer-Encoding: chunked") + "0\r\n\r\n", 400, nil, []string{"no body"}},
 	}
 	s := newUpgradeServer(t, nil, AcceptConnection(func(*http.Request) bool {
 		t.Error("the policy was asked about an invalid handshake")
@@ -308,7 +278,7 @@ func checkAlive(t *testing.T, nc net.Conn, br *bufio.Reader) {
 
 func TestUpgrade_refuses_HTTP_1_0(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	_, br := s.dial(t, requestLine("GET /chat HTTP/1.0", rawHandshake()))
+	_, br := s.dial(t, requestLine("GET /chat HTTP/1.0", wstest.Request()))
 	resp, body := readResponse(t, br)
 	if resp.StatusCode != 426 || resp.Header.Get("Upgrade") != "websocket" {
 		t.Errorf("status %d, Upgrade %q, want 426, websocket", resp.StatusCode, resp.Header.Get("Upgrade"))
@@ -359,7 +329,7 @@ func TestUpgrade_denies_access(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	})
-	nc, br := s.dial(t, rawHandshake("Origin: https://evil.example"))
+	nc, br := s.dial(t, wstest.Request("Origin: https://evil.example"))
 	resp, body := readResponse(t, br)
 	want := `Origin "https://evil.example" is not allowed to open a WebSocket on "app.example": ` +
 		`connect from a page of the same origin, or have this one allowed there`
@@ -379,7 +349,7 @@ func TestUpgrade_denies_access(t *testing.T) {
 
 func TestUpgrade_escapes_the_denied_origin(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	_, br := s.dial(t, rawHandshake("Origin: </p><script>alert('x')</script>"))
+	_, br := s.dial(t, wstest.Request("Origin: </p><script>alert('x')</script>"))
 	_, body := readResponse(t, br)
 	if strings.Contains(body, "<script") || !strings.Contains(body, "&lt;script&gt;") {
 		t.Errorf("body %q, want the Origin escaped", body)
@@ -394,7 +364,7 @@ func TestUpgrade_denies_by_a_policy_and_a_handler_of_the_user(t *testing.T) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 		})))
-	nc, br := s.dial(t, rawHandshake())
+	nc, br := s.dial(t, wstest.Request())
 	resp, body := readResponse(t, br)
 	if resp.StatusCode != 401 || body != "who are you?\n" || resp.Header.Get("WWW-Authenticate") != "Bearer" {
 		t.Errorf("got %d %q, want the answer of AccessDenied's handler", resp.StatusCode, body)
@@ -428,7 +398,7 @@ func TestUpgrade_subprotocol(t *testing.T) {
 			for _, line := range test.lines {
 				changes = append(changes, "Sec-WebSocket-Protocol: "+line)
 			}
-			nc, br := s.dial(t, rawHandshake(changes...))
+			nc, br := s.dial(t, wstest.Request(changes...))
 			resp, _ := readResponse(t, br)
 			nc.Close()
 			var want []string
@@ -451,12 +421,12 @@ func TestUpgrade_panics_on_options_out_of_range(t *testing.T) {
 			t.Errorf("panic %q, want one that names the option", text)
 		}
 	}()
-	Upgrade(httptest.NewRecorder(), upgradeRequest(t), nil)
+	Upgrade(httptest.NewRecorder(), wstest.ReadRequest(wstest.Request()), nil)
 }
 
 func TestAcceptKey(t *testing.T) {
-	if got := AcceptKey(rfcKey); got != rfcAccept {
-		t.Errorf("AcceptKey(%q) = %q, want %q", rfcKey, got, rfcAccept)
+	if got := AcceptKey(wstest.Key); got != wstest.Accept {
+		t.Errorf("AcceptKey(%q) = %q, want %q", wstest.Key, got, wstest.Accept)
 	}
 	for _, key := range []string{"", "x", strings.Repeat("long", 100)} {
 		sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
@@ -482,20 +452,25 @@ func TestIsToken(t *testing.T) {
 func BenchmarkAcceptKey(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		AcceptKey(rfcKey)
+		AcceptKey(wstest.Key)
 	}
 }
+
+// A discardConn takes everything and has nothing to read. It does not allocate.
+type discardConn struct{ *wstest.Socket }
+
+func (discardConn) Read([]byte) (int, error)    { return 0, io.EOF }
+func (discardConn) Write(p []byte) (int, error) { return len(p), nil }
+func (discardConn) Close() error                { return nil }
 
 // BenchmarkUpgrade is the handshake without the network and without the parser
 // of net/http: what this package adds to them, the end of the Conn included.
 func BenchmarkUpgrade(b *testing.B) {
-	r := upgradeRequest(b)
+	r := wstest.ReadRequest(wstest.Request())
 	o := newOptions([]Option{PingInterval(0), ConnectionTimeout(0), CloseTimeout(0)})
-	w := &memoryHijacker{conn: &memoryConn{}}
+	w := &wstest.Hijacker{Conn: discardConn{wstest.Repeat([]byte{0})}}
 	b.ReportAllocs()
 	for b.Loop() {
-		w.conn.written.Reset()
-		w.conn.deadlines = w.conn.deadlines[:0]
 		c, err := upgrade(w, r, o)
 		if err != nil {
 			b.Fatal(err)
@@ -528,12 +503,12 @@ func TestHandshake_quoted_extension_parameters(t *testing.T) {
 	} {
 		t.Run(value, func(t *testing.T) {
 			p := dialTCP(t, srv)
-			p.write([]byte(rawHandshake("Sec-WebSocket-Extensions: foo; a=" + value)))
-			resp, _ := readResponse(t, p.br)
+			p.Write([]byte(wstest.Request("Sec-WebSocket-Extensions: foo; a=" + value)))
+			resp, _ := readResponse(t, p.Buffer)
 			if resp.StatusCode != want {
 				t.Errorf("got status %d, want %d", resp.StatusCode, want)
 			}
-			p.conn.Close()
+			p.Conn.Close()
 		})
 	}
 }

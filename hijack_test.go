@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -13,13 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestUpgrade_through_wrapped_ResponseWriters(t *testing.T) {
 	s := newUpgradeServer(t, wrapWriter(func(w http.ResponseWriter) http.ResponseWriter {
 		return unwrapper{unwrapper{w}}
 	}))
-	nc, br := s.dial(t, rawHandshake())
+	nc, br := s.dial(t, wstest.Request())
 	resp, _ := readResponse(t, br)
 	nc.Close()
 	if resp.StatusCode != 101 {
@@ -67,7 +68,7 @@ func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newUpgradeServer(t, test.middleware)
-			nc, br := s.dial(t, rawHandshake())
+			nc, br := s.dial(t, wstest.Request())
 			resp, body := readResponse(t, br)
 			if resp.StatusCode != 500 || body != test.want+"\n" {
 				t.Errorf("got %d %q, want 500 %q", resp.StatusCode, body, test.want)
@@ -101,75 +102,8 @@ func wrapWriter(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Ha
 	}
 }
 
-// memoryConn is a connection without a network: it takes what is written and
-// has nothing to read.
-type memoryConn struct {
-	written   bytes.Buffer
-	writes    int
-	writeErr  error
-	deadlines []deadlineCall
-	closed    bool
-}
-
-func (c *memoryConn) Read([]byte) (int, error) { return 0, io.EOF }
-
-func (c *memoryConn) Write(p []byte) (int, error) {
-	if c.writeErr != nil {
-		return 0, c.writeErr
-	}
-	c.writes++
-	return c.written.Write(p)
-}
-
-func (c *memoryConn) Close() error {
-	c.closed = true
-	return nil
-}
-
-func (c *memoryConn) LocalAddr() net.Addr { return &net.TCPAddr{} }
-
-func (c *memoryConn) RemoteAddr() net.Addr { return &net.TCPAddr{} }
-
-func (c *memoryConn) SetDeadline(t time.Time) error { return c.note("both", t) }
-
-func (c *memoryConn) SetReadDeadline(t time.Time) error { return c.note("read", t) }
-
-func (c *memoryConn) SetWriteDeadline(t time.Time) error { return c.note("write", t) }
-
-func (c *memoryConn) note(which string, t time.Time) error {
-	c.deadlines = append(c.deadlines, deadlineCall{which, !t.IsZero()})
-	return nil
-}
-
-// deadlineCall is one of SetDeadline, SetReadDeadline and SetWriteDeadline, and
-// whether it set a deadline or took it away.
-type deadlineCall struct {
-	which string
-	set   bool
-}
-
-// memoryHijacker is a ResponseWriter that hands out a memoryConn.
-type memoryHijacker struct {
-	httptest.ResponseRecorder
-	conn *memoryConn
-	brw  *bufio.ReadWriter
-}
-
-func (h *memoryHijacker) Header() http.Header { return nil }
-
-func (h *memoryHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn, h.brw, nil }
-
-// upgradeRequest is the request of RFC 6455 section 1.2.
-func upgradeRequest(t testing.TB) *http.Request {
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(rawHandshake())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 func TestTakeOver_copies_then_releases_the_buffers(t *testing.T) {
-	nc := &memoryConn{}
+	nc := wstest.NewSocket()
 	br := bufio.NewReader(strings.NewReader("first frame"))
 	bw := bufio.NewWriter(io.Discard)
 	if _, err := br.Peek(1); err != nil {
@@ -177,8 +111,8 @@ func TestTakeOver_copies_then_releases_the_buffers(t *testing.T) {
 	}
 	inside, _ := br.Peek(br.Buffered())
 	buffered, err := takeOver(nc, bufio.NewReadWriter(br, bw), []byte("response"), time.Minute)
-	if err != nil || string(buffered) != "first frame" || nc.written.String() != "response" {
-		t.Fatalf("takeOver = %q, %v and wrote %q", buffered, err, nc.written.String())
+	if err != nil || string(buffered) != "first frame" || string(nc.Written()) != "response" {
+		t.Fatalf("takeOver = %q, %v and wrote %q", buffered, err, string(nc.Written()))
 	}
 	clear(inside)
 	if string(buffered) != "first frame" {
@@ -198,35 +132,35 @@ func TestTakeOver_deadlines(t *testing.T) {
 	tests := []struct {
 		name    string
 		timeout time.Duration
-		want    []deadlineCall
+		want    []wstest.DeadlineCall
 	}{
-		{"with a timeout", time.Minute, []deadlineCall{{"both", false}, {"write", true}, {"write", false}}},
-		{"without", 0, []deadlineCall{{"both", false}}},
+		{"with a timeout", time.Minute, []wstest.DeadlineCall{{Which: "both", Set: false}, {Which: "write", Set: true}, {Which: "write", Set: false}}},
+		{"without", 0, []wstest.DeadlineCall{{Which: "both", Set: false}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			nc := &memoryConn{}
+			nc := wstest.NewSocket()
 			if _, err := takeOver(nc, &bufio.ReadWriter{}, []byte("response"), test.timeout); err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(nc.deadlines, test.want) {
-				t.Errorf("deadlines: %v, want %v", nc.deadlines, test.want)
+			if !slices.Equal(nc.Deadlines(), test.want) {
+				t.Errorf("deadlines: %v, want %v", nc.Deadlines(), test.want)
 			}
-			if nc.writes != 1 {
-				t.Errorf("%d writes, want 1", nc.writes)
+			if len(nc.Writes()) != 1 {
+				t.Errorf("%d writes, want 1", len(nc.Writes()))
 			}
 		})
 	}
 }
 
 func TestTakeOver_sends_first_what_a_wrapper_has_buffered(t *testing.T) {
-	nc := &memoryConn{}
+	nc := wstest.NewSocket()
 	brw := &bufio.ReadWriter{Writer: bufio.NewWriter(nc)}
 	brw.WriteString("HTTP/1.1 103 Early Hints\r\n\r\n")
 	if _, err := takeOver(nc, brw, []byte("response"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if got := nc.written.String(); got != "HTTP/1.1 103 Early Hints\r\n\r\nresponse" {
+	if got := string(nc.Written()); got != "HTTP/1.1 103 Early Hints\r\n\r\nresponse" {
 		t.Errorf("wrote %q", got)
 	}
 }
@@ -234,8 +168,8 @@ func TestTakeOver_sends_first_what_a_wrapper_has_buffered(t *testing.T) {
 // Bare Hijack methods return no buffers, or not both.
 func TestUpgrade_without_buffers(t *testing.T) {
 	for _, brw := range []*bufio.ReadWriter{nil, {}, {Reader: &bufio.Reader{}}, {Writer: &bufio.Writer{}}} {
-		w := &memoryHijacker{conn: &memoryConn{}, brw: brw}
-		c, err := Upgrade(w, upgradeRequest(t))
+		w := &wstest.Hijacker{Conn: wstest.NewSocket(), Buffer: brw}
+		c, err := Upgrade(w, wstest.ReadRequest(wstest.Request()))
 		if err != nil {
 			t.Errorf("Upgrade returned %v", err)
 			continue
@@ -254,12 +188,13 @@ func TestUpgrade_when_the_response_cannot_be_sent(t *testing.T) {
 		func(net.Conn) *bufio.ReadWriter { return nil },
 		pending,
 	} {
-		nc := &memoryConn{writeErr: os.ErrDeadlineExceeded}
-		c, err := Upgrade(&memoryHijacker{conn: nc, brw: buffers(nc)}, upgradeRequest(t))
+		nc := wstest.NewSocket()
+		nc.FailWrites(os.ErrDeadlineExceeded)
+		c, err := Upgrade(&wstest.Hijacker{Conn: nc, Buffer: buffers(nc)}, wstest.ReadRequest(wstest.Request()))
 		if c != nil {
 			t.Error("Upgrade returned a Conn and an error")
 		}
-		if !nc.closed {
+		if !nc.Closed() {
 			t.Error("the connection was left open")
 		}
 		var refused *HandshakeError
@@ -297,7 +232,7 @@ func TestUpgrade_outlives_the_timeouts_of_the_server(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	server := &upgradeServer{Server: s}
-	nc, br := server.dial(t, rawHandshake())
+	nc, br := server.dial(t, wstest.Request())
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {
 		t.Fatalf("status %d, want 101", resp.StatusCode)
 	}

@@ -3,10 +3,13 @@ package websocket
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // Whoever does not receive sees the peer's end at the next ping.
@@ -17,9 +20,9 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 		want StatusCode
 		wire []string
 	}{
-		{"the peer's close", func(w *recorder) { w.send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
-		{"a broken rule", func(w *recorder) { w.send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
-		{"EOF", func(w *recorder) { w.p.conn.Close() }, 1006, []string{"15s ping", "16s end"}},
+		{"the peer's close", func(w *recorder) { w.Send(clientFrame(true, Close, closeBody(4001, ""))) }, 4001, []string{"15s ping", "30s ping", "30s close 4001", "30s end"}},
+		{"a broken rule", func(w *recorder) { w.Send([]byte{0x81, 0x00}) }, 1002, []string{"15s ping", "30s ping", "30s close 1002", "31s end"}},
+		{"EOF", func(w *recorder) { w.hangUp() }, 1006, []string{"15s ping", "16s end"}},
 	}
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
@@ -30,7 +33,7 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 				time.Sleep(16 * time.Second)
 				tt.end(w)
 				<-c.Context().Done()
-				wantDuration(t, "the end", w.start, 30*time.Second)
+				wantDuration(t, "the end", w.Start, 30*time.Second)
 				if got := CloseStatus(<-done); got != tt.want {
 					t.Errorf("got close status %v, want %v", got, tt.want)
 				}
@@ -54,11 +57,11 @@ func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
 			}
 		})
 		time.Sleep(16 * time.Second)
-		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		w.Send(clientFrame(true, Close, closeBody(4001, "")))
 		if got := CloseStatus(<-done); got != 4001 {
 			t.Errorf("got close status %v, want the peer's", got)
 		}
-		wantDuration(t, "the end", w.start, 30100*time.Millisecond)
+		wantDuration(t, "the end", w.Start, 30100*time.Millisecond)
 	})
 }
 
@@ -71,19 +74,19 @@ func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, p := newPipeConn(t)
 					w := record(p, true)
-					w.send(clientFrame(true, Text, message))
+					w.Send(clientFrame(true, Text, message))
 					time.Sleep(40 * time.Second)
-					w.send(clientFrame(true, Text, "the next"))
+					w.Send(clientFrame(true, Text, "the next"))
 					for _, want := range []string{message, "the next"} {
 						got, err := read(c)
 						for name == "ReadFrame" && err == nil && got == "" && want != "" {
 							got, err = read(c) // pongs
 						}
 						if got != want || err != nil {
-							t.Fatalf("got %s, error %v, want %s", abbreviate([]byte(got)), err, abbreviate([]byte(want)))
+							t.Fatalf("got %s, error %v, want %s", wstest.Hex([]byte(got)), err, wstest.Hex([]byte(want)))
 						}
 					}
-					w.p.conn.Close()
+					w.hangUp()
 					c.Close(StatusNormalClosure, "")
 				})
 			})
@@ -95,9 +98,9 @@ func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
 // behind it.
 func TestKeepalive_leaves_messages_ahead_of_the_end(t *testing.T) {
 	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
-	p.write(join(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
-	p.conn.(*net.TCPConn).CloseWrite()
-	c.poll(time.Now().Add(100*time.Millisecond), listenAndAnswer)
+	p.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
+	p.Conn.(*net.TCPConn).CloseWrite()
+	pollFor(c, 100*time.Millisecond)
 	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "hello" {
 		t.Errorf("got %q and error %v, want hello", data, err)
 	}
@@ -110,14 +113,14 @@ func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
-		w.send(clientFrame(true, Text, "hello"))
+		w.Send(clientFrame(true, Text, "hello"))
 		time.Sleep(40 * time.Second)
 		c.in.lock.Lock()
 		if !c.in.open || c.in.left != 5 || len(c.in.partial) != 0 {
 			t.Errorf("got open = %t, %d bytes left, %d read, want all of the payload left", c.in.open, c.in.left, len(c.in.partial))
 		}
 		c.in.lock.Unlock()
-		w.p.conn.Close()
+		w.hangUp()
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -126,15 +129,15 @@ func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)
-		w.send(clientFrame(true, Ping, "before"))
-		w.send(clientFrame(true, Text, "hello"))
-		w.send(clientFrame(true, Ping, "behind"))
+		w.Send(clientFrame(true, Ping, "before"))
+		w.Send(clientFrame(true, Text, "hello"))
+		w.Send(clientFrame(true, Ping, "behind"))
 		time.Sleep(20 * time.Second)
 		w.expect("15s ping", "15s pong before")
 		go receiveAll(c)
 		synctest.Wait()
 		w.expect("15s ping", "15s pong before", "20s pong behind")
-		w.send(clientFrame(true, Close, ""))
+		w.Send(clientFrame(true, Close, ""))
 		synctest.Wait()
 		c.Close(StatusNormalClosure, "")
 	})
@@ -158,14 +161,14 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, ConnectionTimeout(tt.connection))
 				w := record(p, false)
-				time.AfterFunc(tt.message, func() { w.send(clientFrame(true, Text, "hello")) })
+				time.AfterFunc(tt.message, func() { w.Send(clientFrame(true, Text, "hello")) })
 				time.Sleep(tt.comes)
 				_, got, err := c.ReceiveMessage()
 				if string(got) != "hello" || err != nil {
 					t.Errorf("got message %q, error %v", got, err)
 				}
-				wantDuration(t, "receiving", w.start, tt.want)
-				w.p.conn.Close()
+				wantDuration(t, "receiving", w.Start, tt.want)
+				w.hangUp()
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -179,12 +182,12 @@ func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
 		c, p := newPipeConn(t)
 		c.interruptPoll()
 		start := time.Now()
-		if c.poll(start.Add(time.Minute), listenAndAnswer) {
+		if pollFor(c, time.Minute) {
 			t.Error("the poll heard something")
 		}
 		wantDuration(t, "the poll", start, 0)
 		c.readerDone()
-		p.conn.Close()
+		p.Conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -193,7 +196,7 @@ func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(0))
 		w := record(p, false)
-		w.send(clientFrame(true, Text, "first"))
+		w.Send(clientFrame(true, Text, "first"))
 		done := runHandler(c, func(c *Conn) error {
 			for _, want := range []string{"first", "ping", "close"} {
 				f, err := c.ReadFrame()
@@ -205,8 +208,8 @@ func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
 			return nil
 		})
 		time.Sleep(10 * time.Second)
-		w.send(clientFrame(true, Ping, "ping"))
-		w.send(clientFrame(true, Close, closeBody(4001, "close")))
+		w.Send(clientFrame(true, Ping, "ping"))
+		w.Send(clientFrame(true, Close, closeBody(4001, "close")))
 		<-done
 		synctest.Wait()
 		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping", "1m15s ping", "1m30s ping", "1m45s ping", "2m0s ping", "2m3s close 1000", "2m3s end")

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // habits are the ways in which a handler can use a connection. The keepalive has
@@ -54,8 +56,8 @@ func TestPingInterval_keeps_time(t *testing.T) {
 	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour + time.Second)
 		synctest.Wait()
-		if got := len(w.journal); got != 240 || w.journal[got-1] != "1h0m0s ping" {
-			t.Errorf("got %d pings, the last %q, want 240 and the last at 1h", got, w.journal[got-1])
+		if got := len(w.Events()); got != 240 || w.Events()[got-1] != "1h0m0s ping" {
+			t.Errorf("got %d pings, the last %q, want 240 and the last at 1h", got, w.Events()[got-1])
 		}
 		c.Close(4000, "")
 		end()
@@ -82,7 +84,7 @@ func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
 	if err := c.SendMessage(Text, []byte("answer")); err != nil {
 		t.Fatal(err)
 	}
-	if made(&c.keepalive.alarm, "timer") {
+	if hasTimer(c) {
 		t.Error("a timer was made")
 	}
 }
@@ -94,7 +96,7 @@ func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		w.expect("15s ping", "20s close 1005")
-		w.p.conn.Close()
+		w.hangUp()
 		c.Close(4000, "") // with all timeouts off, nobody else looks
 		end()
 	})
@@ -157,9 +159,9 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEachUse(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 				// In the last moment: who does not receive looks just before the time is up.
-				time.AfterFunc(59950*time.Millisecond, func() { w.send(b) })
+				time.AfterFunc(59950*time.Millisecond, func() { w.Send(b) })
 				<-c.Context().Done()
-				wantDuration(t, "the end", w.start, 119950*time.Millisecond)
+				wantDuration(t, "the end", w.Start, 119950*time.Millisecond)
 				end()
 			})
 		})
@@ -169,7 +171,7 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 func TestConnectionTimeout_spares_a_peer_that_answers_pings(t *testing.T) {
 	forEachUse(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
-		if err := c.err(); err != nil {
+		if err := endOf(c); err != nil {
 			t.Errorf("a living connection was ended: %v", err)
 		}
 		c.Close(4000, "")
@@ -192,14 +194,14 @@ func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, ConnectionTimeout(20*time.Second))
 				w := record(p, true)
-				w.send(clientFrame(true, Binary, tt.message))
+				w.Send(clientFrame(true, Binary, tt.message))
 				done := runHandler(c, func(c *Conn) error {
 					time.Sleep(3 * time.Hour)
 					_, got, err := c.ReceiveMessage()
 					if string(got) != tt.message || err != nil {
-						t.Errorf("got %s, error %v, want %s", abbreviate(got), err, abbreviate([]byte(tt.message)))
+						t.Errorf("got %s, error %v, want %s", wstest.Hex(got), err, wstest.Hex([]byte(tt.message)))
 					}
-					w.send(clientFrame(true, Close, ""))
+					w.Send(clientFrame(true, Close, ""))
 					return receiveAll(c)
 				})
 				wantError(t, <-done, io.EOF)
@@ -214,10 +216,10 @@ func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.keepalive.ignoreSilence()
 		time.Sleep(time.Hour)
-		if err := c.err(); err != nil {
+		if err := endOf(c); err != nil {
 			t.Errorf("the connection has ended: %v", err)
 		}
-		p.conn.Close()
+		p.Conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -235,7 +237,7 @@ func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
 		w := record(p, true)
 		time.Sleep(11 * time.Second)
 		w.expect("0s text held up", "0s ping", "10s ping")
-		w.send(clientFrame(true, Close, ""))
+		w.Send(clientFrame(true, Close, ""))
 		<-done
 	})
 }
@@ -286,7 +288,7 @@ func TestPing_that_WriteTimeout_cuts_ends_the_connection_whatever_the_user_set(t
 func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second))
-		p.conn.SetReadDeadline(time.Time{})
+		p.Conn.SetReadDeadline(time.Time{})
 		sent := make(chan error)
 		go func() { sent <- c.SendMessage(Text, []byte("nobody reads this")) }()
 		<-c.Context().Done()
@@ -300,9 +302,9 @@ func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
 
 func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
-		w.p.conn.Close()
+		w.hangUp()
 		end()
-		if made(&c.keepalive.alarm, "timer") {
+		if hasTimer(c) {
 			t.Error("the timer was not stopped")
 		}
 	})
@@ -329,8 +331,8 @@ func TestPong_to_a_peer_that_reads_nothing_in_a_look_at_its_silence(t *testing.T
 				go p.send(Ping, "nobody reads the answer")
 				done := runHandler(c, waitForEnd)
 				timedCall(t, "the end", tt.want, func() error { <-c.Context().Done(); return nil })
-				wantError(t, c.err(), tt.err)
-				p.conn.Close()
+				wantError(t, endOf(c), tt.err)
+				p.Conn.Close()
 				<-done
 				wantSocketClosed(t, c)
 			})

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestReceiveMessage_owns_its_slice(t *testing.T) {
-	c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "first"), clientFrame(true, Text, "other"), clientFrame(true, Binary, ""))))
+	c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "other"), clientFrame(true, Binary, ""))))
 	_, first, _ := c.ReceiveMessage()
 	copy(first, "XXXXX")
 	_, other, _ := c.ReceiveMessage()
@@ -30,7 +32,7 @@ func TestReceiveMessage_owns_its_slice(t *testing.T) {
 }
 
 func TestAppendMessage(t *testing.T) {
-	wire := join(clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two"), clientFrame(true, Binary, "three"), clientFrame(true, Binary, ""))
+	wire := slices.Concat(clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two"), clientFrame(true, Binary, "three"), clientFrame(true, Binary, ""))
 
 	t.Run("appends within the capacity", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(wire))
@@ -87,7 +89,7 @@ func endedConn(t *testing.T, concurrent bool) *Conn {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled() {
+	if wstest.RaceEnabled() {
 		t.Skip("the race detector allocates")
 	}
 	for _, size := range []int{0, 16, 1 << 10, 4096, 64 << 10} {
@@ -112,14 +114,14 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 	t.Run("fragments and pings", func(t *testing.T) {
-		c := newRepeatConn(t, join(clientFrame(true, Ping, "ping"), clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two")))
+		c := newRepeatConn(t, slices.Concat(clientFrame(true, Ping, "ping"), clientFrame(false, Text, "one"), clientFrame(true, Continuation, "two")))
 		buf := make([]byte, 0, 16)
 		checkAllocs(t, "AppendMessage", 0, func() { c.AppendMessage(buf) })
 	})
 }
 
 func TestMessages(t *testing.T) {
-	c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "a"), clientFrame(true, Binary, "b"), clientFrame(true, Text, "c"), clientFrame(true, Close, closeBody(StatusGoingAway, "")))))
+	c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "a"), clientFrame(true, Binary, "b"), clientFrame(true, Text, "c"), clientFrame(true, Close, closeBody(StatusGoingAway, "")))))
 	var got []string
 	for m, err := range c.Messages() {
 		if err != nil {
@@ -153,7 +155,7 @@ func TestMessages(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	type point struct{ X, Y int }
-	c, s := newScriptConn(t, segments(join(
+	c, s := newScriptConn(t, segments(slices.Concat(
 		clientFrame(true, Text, `{"X":1,"Y":2}`),
 		clientFrame(true, Text, `{"X":`),
 		clientFrame(true, Text, `{"X":"a text"}`),
@@ -248,7 +250,7 @@ func TestSendMessage_never_interleaves(t *testing.T) {
 			t.Fatalf("fragments of two messages are mixed: %v", err)
 		}
 		if len(data) == 0 || bytes.Count(data, data[:1]) != len(data) {
-			t.Fatalf("message %s has more than one sender", abbreviate(data))
+			t.Fatalf("message %s has more than one sender", wstest.Hex(data))
 		}
 		counts[data[0]]++
 		open = nil
@@ -298,8 +300,8 @@ func TestReceiveMessage_many_goroutines(t *testing.T) {
 		wire = append(wire, clientFrame(false, Binary, strings.Repeat(id, 1+i*7%5000))...)
 		wire = append(wire, clientFrame(true, Continuation, strings.Repeat(id, 10))...)
 	}
-	p.write(wire)
-	p.close()
+	p.Write(wire)
+	p.Close()
 	wantError(t, await(t, results), io.EOF)
 	if len(counts) != 100 || !allEqual(counts, messages/100) {
 		t.Errorf("got %v whole messages, want %d of each of 100", counts, messages/100)

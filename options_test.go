@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func noop(*Conn) error { return nil }
@@ -133,12 +136,12 @@ func TestDropIncomingPings(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := dialServer(t, startServer(t, echoAll, tt.opt))
-			p.write(join(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "behind it")))
+			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "behind it")))
 			if tt.want {
 				p.expect(Pong, "there?")
 			}
 			p.expect(Text, "behind it")
-			p.close()
+			p.Close()
 		})
 	}
 }
@@ -146,11 +149,11 @@ func TestDropIncomingPings(t *testing.T) {
 func TestEggDefaults_accept_every_origin(t *testing.T) {
 	const foreign = "Origin: https://evil.example\r\n"
 	p := dialServer(t, startServer(t, echoAll, EggDefaults()), foreign)
-	p.close()
+	p.Close()
 
 	p = dialTCP(t, startServer(t, echoAll))
-	p.write(fmt.Appendf(nil, testHandshake, foreign))
-	resp, err := http.ReadResponse(p.br, nil)
+	p.Write([]byte(wstest.Handshake(foreign)))
+	resp, err := http.ReadResponse(p.Buffer, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

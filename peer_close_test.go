@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,7 +51,7 @@ func TestPeerCloses(t *testing.T) {
 				t.Errorf("%v: is io.EOF = %t and net.ErrClosed = %t, want %t and false", err, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), tt.eof)
 			}
 			p.expect(Close, tt.payload[:min(len(tt.payload), 2)])
-			p.expectEOF()
+			p.ExpectEOF()
 			wantSticky(t, c, err)
 		})
 	}
@@ -76,7 +77,7 @@ func TestPeerCloses_every_receiving_method_says_so(t *testing.T) {
 
 func TestPeerCloses_in_the_middle_of_messages(t *testing.T) {
 	c, p := newTCPConn(t)
-	p.write(join(clientFrame(false, Text, "half"), clientFrame(true, Close, closeBody(4001, ""))))
+	p.Write(slices.Concat(clientFrame(false, Text, "half"), clientFrame(true, Close, closeBody(4001, ""))))
 	hangUp(p)
 	_, r, err := c.MessageReader()
 	if err != nil {
@@ -97,7 +98,7 @@ func TestPeerCloses_in_the_middle_of_messages(t *testing.T) {
 		t.Errorf("closing the message: got error %v, want %v", got, err)
 	}
 	p.expectClose(4001)
-	p.expectEOF()
+	p.ExpectEOF()
 }
 
 func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
@@ -129,7 +130,7 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 			if reason := p.expectClose(tt.code); reason == "" {
 				t.Error("got no reason in the close frame")
 			}
-			p.expectEOF()
+			p.ExpectEOF()
 			wantSticky(t, c, err)
 		})
 	}
@@ -159,11 +160,11 @@ func TestPeerCloses_and_what_it_sends_behind_is_ignored(t *testing.T) {
 			written := make(chan struct{})
 			go func() {
 				defer close(written)
-				p.write(append(clientFrame(true, Close, closeBody(4001, "")), junk...))
+				p.Write(append(clientFrame(true, Close, closeBody(4001, "")), junk...))
 				hangUp(p)
 			}()
 			tt.peer(p)
-			p.expectEOF()
+			p.ExpectEOF()
 			<-written
 			await(t, done)
 		})
@@ -188,11 +189,11 @@ func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
 		},
 	}
 	goes := map[string]func(c *Conn, p *peer){
-		"closes": func(_ *Conn, p *peer) { p.conn.Close() },
+		"closes": func(_ *Conn, p *peer) { p.Conn.Close() },
 		"closes with something unread": func(c *Conn, p *peer) {
 			c.SendMessage(Text, []byte("unread"))
-			p.br.Peek(1) // it is there
-			p.conn.Close()
+			p.Buffer.Peek(1) // it is there
+			p.Conn.Close()
 		},
 		"resets": func(_ *Conn, p *peer) { resetPeer(p) },
 	}
@@ -210,8 +211,8 @@ func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
 				if !errors.As(err, &closed) || *closed != (CloseError{4000, "bye"}) {
 					t.Errorf("got error %v, want the peer's close", err)
 				}
-				if c.Close(StatusNormalClosure, "") != c.err() || CloseStatus(c.err()) != 4000 {
-					t.Errorf("got end %v, want the peer's close", c.err())
+				if c.Close(StatusNormalClosure, "") != endOf(c) || CloseStatus(endOf(c)) != 4000 {
+					t.Errorf("got end %v, want the peer's close", endOf(c))
 				}
 			})
 		}

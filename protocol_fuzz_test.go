@@ -167,7 +167,7 @@ func FuzzReceiveMessage(f *testing.F) {
 	}
 	stream, _ := receivedStream("small")
 	f.Add(stream, []byte{1}, byte(2))
-	f.Add(join(fragmented(4, "4 frames"), fragmented(5, "5 frames")), []byte{7}, byte(3))
+	f.Add(slices.Concat(fragmented(4, "4 frames"), fragmented(5, "5 frames")), []byte{7}, byte(3))
 	f.Fuzz(func(t *testing.T, stream, sizes []byte, way byte) {
 		want := rfcReference(stream)
 		r := receivers[int(way)%len(receivers)]
@@ -182,8 +182,8 @@ func FuzzReceiveMessage(f *testing.F) {
 		if got.code != want.code {
 			t.Errorf("%s: closed with %v, want %v", r.name, got.code, want.code)
 		}
-		if len(c.in.buf) > readBufferSize {
-			t.Errorf("%s: read buffer of %d bytes", r.name, len(c.in.buf))
+		if bufferSize(c) > readBufferSize {
+			t.Errorf("%s: read buffer of %d bytes", r.name, bufferSize(c))
 		}
 	})
 }
@@ -211,7 +211,7 @@ func cutBySizes(stream, sizes []byte) (pieces [][]byte) {
 }
 
 // observe receives until the end and sorts what happened.
-func observeConn(t *testing.T, c *Conn, s *scriptSocket, receive receiveFunc) (out outcome) {
+func observeConn(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc) (out outcome) {
 	var end error
 	for expired := 0; ; {
 		op, data, err := receive(c, &expired)
@@ -221,7 +221,7 @@ func observeConn(t *testing.T, c *Conn, s *scriptSocket, receive receiveFunc) (o
 		}
 		out.messages = append(out.messages, Message{op, data})
 	}
-	if !s.closed.Load() {
+	if !s.Closed() {
 		t.Error("the socket is open after the end")
 	}
 	for _, f := range s.frames(t) {

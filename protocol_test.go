@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 type violation struct {
@@ -24,11 +26,11 @@ func violations() []violation {
 	hello := clientFrame(true, Text, "Hello")
 	begun := clientFrame(false, Text, "Hel")
 	list := []violation{
-		{name: "rejects unmasked frame", wire: unhex("81 05 48656c6c6f"), section: "5.1"},
-		{name: "rejects unmasked empty frame", wire: unhex("82 00"), section: "5.1"},
-		{name: "rejects unmasked ping", wire: unhex("89 00"), section: "5.1"},
-		{name: "rejects unmasked close", wire: unhex("88 02 03e8"), section: "5.1"},
-		{name: "rejects unmasked continuation", wire: join(begun, unhex("80 02 6c6f")), section: "5.1"},
+		{name: "rejects unmasked frame", wire: wstest.Unhex("81 05 48656c6c6f"), section: "5.1"},
+		{name: "rejects unmasked empty frame", wire: wstest.Unhex("82 00"), section: "5.1"},
+		{name: "rejects unmasked ping", wire: wstest.Unhex("89 00"), section: "5.1"},
+		{name: "rejects unmasked close", wire: wstest.Unhex("88 02 03e8"), section: "5.1"},
+		{name: "rejects unmasked continuation", wire: slices.Concat(begun, wstest.Unhex("80 02 6c6f")), section: "5.1"},
 		{name: "rejects fragmented ping", wire: clientFrame(false, Ping, "x"), section: "5.5"},
 		{name: "rejects fragmented pong", wire: clientFrame(false, Pong, ""), section: "5.5"},
 		{name: "rejects fragmented close", wire: clientFrame(false, Close, "\x03\xe8"), section: "5.5"},
@@ -36,24 +38,24 @@ func violations() []violation {
 		{name: "rejects pong over 125 bytes", wire: clientHeader(true, Pong, 126), section: "5.5"},
 		{name: "rejects close over 125 bytes", wire: clientHeader(true, Close, 65536), section: "5.5"},
 		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
-		{name: "rejects continuation after a whole message", wire: join(hello, clientFrame(true, Continuation, "")), section: "5.4"},
-		{name: "rejects text inside a message", wire: join(begun, hello), section: "5.4"},
-		{name: "rejects binary inside a message", wire: join(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
-		{name: "rejects 16-bit length 0", wire: unhex("82 fe 0000"), section: "5.2"},
-		{name: "rejects 16-bit length 125", wire: unhex("82 fe 007d"), section: "5.2"},
-		{name: "rejects 64-bit length 65535", wire: unhex("82 ff 000000000000ffff"), section: "5.2"},
-		{name: "rejects 64-bit length at its sixth zero", wire: unhex("82 ff 000000000000"), section: "5.2"},
-		{name: "rejects 64-bit length with the top bit", wire: unhex("82 ff 8000000000000000"), section: "5.2"},
-		{name: "rejects 64-bit length of -1", wire: unhex("82 ff ffffffffffffffff 37fa213d"), section: "5.2"},
-		{name: "rejects top bit of the length at its byte", wire: unhex("82 ff 80"), section: "5.2"},
-		{name: "rejects long length of a ping", wire: unhex("89 fe 0005 37fa213d 0000000000"), section: "5.2"},
+		{name: "rejects continuation after a whole message", wire: slices.Concat(hello, clientFrame(true, Continuation, "")), section: "5.4"},
+		{name: "rejects text inside a message", wire: slices.Concat(begun, hello), section: "5.4"},
+		{name: "rejects binary inside a message", wire: slices.Concat(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
+		{name: "rejects 16-bit length 0", wire: wstest.Unhex("82 fe 0000"), section: "5.2"},
+		{name: "rejects 16-bit length 125", wire: wstest.Unhex("82 fe 007d"), section: "5.2"},
+		{name: "rejects 64-bit length 65535", wire: wstest.Unhex("82 ff 000000000000ffff"), section: "5.2"},
+		{name: "rejects 64-bit length at its sixth zero", wire: wstest.Unhex("82 ff 000000000000"), section: "5.2"},
+		{name: "rejects 64-bit length with the top bit", wire: wstest.Unhex("82 ff 8000000000000000"), section: "5.2"},
+		{name: "rejects 64-bit length of -1", wire: wstest.Unhex("82 ff ffffffffffffffff 37fa213d"), section: "5.2"},
+		{name: "rejects top bit of the length at its byte", wire: wstest.Unhex("82 ff 80"), section: "5.2"},
+		{name: "rejects long length of a ping", wire: wstest.Unhex("89 fe 0005 37fa213d 0000000000"), section: "5.2"},
 	}
 	for i, bits := range []byte{rsv1Bit, rsv2Bit, rsv3Bit, rsv1Bit | rsv2Bit | rsv3Bit} {
 		for name, wire := range map[string][]byte{
 			"text":         withBits(bits, hello),
 			"ping":         withBits(bits, clientFrame(true, Ping, "")),
 			"close":        withBits(bits, clientFrame(true, Close, "")),
-			"continuation": join(begun, withBits(bits, clientFrame(true, Continuation, "lo"))),
+			"continuation": slices.Concat(begun, withBits(bits, clientFrame(true, Continuation, "lo"))),
 		} {
 			list = append(list, violation{name: fmt.Sprintf("rejects RSV%d in %s", i+1, name), wire: wire, section: "5.2"})
 		}
@@ -61,7 +63,7 @@ func violations() []violation {
 	for _, op := range []Opcode{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
 		list = append(list,
 			violation{name: fmt.Sprintf("rejects opcode %x", byte(op)), wire: clientFrame(true, op, "x"), is: ErrInvalidOpcode, section: "5.2"},
-			violation{name: fmt.Sprintf("rejects opcode %x inside a message", byte(op)), wire: join(begun, clientFrame(false, op, "")), is: ErrInvalidOpcode, section: "5.2"})
+			violation{name: fmt.Sprintf("rejects opcode %x inside a message", byte(op)), wire: slices.Concat(begun, clientFrame(false, op, "")), is: ErrInvalidOpcode, section: "5.2"})
 	}
 	for i := range list {
 		list[i].code = StatusProtocolError
@@ -85,16 +87,16 @@ func TestReceiveMessage(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				p := dialServer(t, srv)
-				p.write(v.wire)
+				p.Write(v.wire)
 				if behind != nil {
-					p.write(behind)
+					p.Write(behind)
 				}
 				if strings.HasSuffix(v.name, "after a whole message") {
 					p.expect(Text, "Hello")
 				}
 				wantMention(t, p.expectClose(v.code), "section "+v.section)
-				p.expectEOF()
-				p.conn.Close()
+				p.ExpectEOF()
+				p.Conn.Close()
 				err := await(t, results)
 				wantError(t, err, ErrProtocol, v.is)
 				wantMention(t, err.Error(), "RFC 6455 section "+v.section)
@@ -148,7 +150,7 @@ func TestReceiveMessage_text(t *testing.T) {
 			var expired int
 			op, data, err := r.receive(c, &expired)
 			if err != nil || op != Text || string(data) != want {
-				t.Fatalf("got %v %s and error %v, want text %s", op, abbreviate(data), err, abbreviate([]byte(want)))
+				t.Fatalf("got %v %s and error %v, want text %s", op, wstest.Hex(data), err, wstest.Hex([]byte(want)))
 			}
 		}
 		t.Run(r.name+" accepts characters split over fragments", func(t *testing.T) {
@@ -166,9 +168,9 @@ func TestReceiveMessage_text(t *testing.T) {
 		t.Run(r.name+" accepts a fragment a byte with pings between", func(t *testing.T) {
 			wire := clientFrame(false, Text, "")
 			for i := range len(unicodeText) {
-				wire = join(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
+				wire = slices.Concat(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
 			}
-			wire = join(wire, clientFrame(true, Continuation, ""))
+			wire = slices.Concat(wire, clientFrame(true, Continuation, ""))
 			check(t, segments(wire), unicodeText)
 			check(t, oneByOne(wire), unicodeText)
 		})
@@ -202,13 +204,13 @@ var invalidTexts = []struct{ name, text string }{
 
 // wantInvalidText checks that the connection is failed with 1007, after exactly
 // so many deadlines that expired on text that might still have become valid.
-func wantInvalidText(t *testing.T, c *Conn, s *scriptSocket, receive receiveFunc, expiries int) {
+func wantInvalidText(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc, expiries int) {
 	t.Helper()
 	expired := 0
 	_, data, err := receive(c, &expired)
 	wantError(t, err, ErrInvalidUTF8)
 	if err == nil {
-		t.Fatalf("got text %s", abbreviate(data))
+		t.Fatalf("got text %s", wstest.Hex(data))
 	}
 	wantMention(t, err.Error(), "RFC 6455 section 8.1")
 	if expired != expiries {
@@ -231,7 +233,7 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 			t.Run(r.name+" fails across fragments at "+tt.name, func(t *testing.T) {
 				wire := clientFrame(false, Text, "")
 				for i := range good {
-					wire = join(wire, clientFrame(false, Continuation, tt.text[i:i+1]), clientFrame(true, Ping, ""))
+					wire = slices.Concat(wire, clientFrame(false, Continuation, tt.text[i:i+1]), clientFrame(true, Ping, ""))
 				}
 				last := clientFrame(true, Continuation, tt.text[good:]+"more")
 				c, s := newScriptConn(t, segments(wire, nil, last[:len(last)-len("more")], nil))
@@ -257,10 +259,10 @@ func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
 		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
 			p := dialServer(t, srv)
 			frame := clientFrame(true, Text, tt.text+strings.Repeat("y", 100000))
-			p.write(frame[:len(frame)-100000])
+			p.Write(frame[:len(frame)-100000])
 			wantMention(t, p.expectClose(StatusInvalidPayload), "section 8.1")
-			p.expectEOF()
-			p.conn.Close()
+			p.ExpectEOF()
+			p.Conn.Close()
 			wantError(t, await(t, results), ErrInvalidUTF8)
 		})
 	}
@@ -274,7 +276,7 @@ func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
 			var expired int
 			op, data, err := r.receive(c, &expired)
 			if err != nil || op != Binary || string(data) != tt.text+tt.text {
-				t.Errorf("%s: got %v %s and error %v, want binary %x twice", r.name, op, abbreviate(data), err, tt.text)
+				t.Errorf("%s: got %v %s and error %v, want binary %x twice", r.name, op, wstest.Hex(data), err, tt.text)
 			}
 		}
 	}
@@ -284,7 +286,7 @@ func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
 func fragmented(n int, payload string) []byte {
 	wire := clientFrame(n == 1, Binary, payload)
 	for i := 1; i < n; i++ {
-		wire = join(wire, clientFrame(i == n-1, Continuation, ""))
+		wire = slices.Concat(wire, clientFrame(i == n-1, Continuation, ""))
 	}
 	return wire
 }
@@ -303,8 +305,8 @@ func TestLimits(t *testing.T) {
 			clientFrame(true, Binary, x), 1000,
 			clientHeader(true, Binary, 1001), []string{"frame of 1001 bytes", "MaxFrameSize 1000"}},
 		{"MaxFrameSize of a continuation", []Option{MaxFrameSize(1000)},
-			join(clientFrame(false, Binary, x), clientFrame(true, Continuation, x)), 2000,
-			join(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
+			slices.Concat(clientFrame(false, Binary, x), clientFrame(true, Continuation, x)), 2000,
+			slices.Concat(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1001)), []string{"MaxFrameSize 1000"}},
 		{"default MaxFrameSize", nil,
 			clientFrame(true, Binary, strings.Repeat("x", 1<<20)), 1 << 20,
 			clientHeader(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
@@ -313,21 +315,21 @@ func TestLimits(t *testing.T) {
 			clientHeader(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
 		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
 			clientFrame(true, Binary, x), 1000,
-			join(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
+			slices.Concat(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},
 		{"MaxMessageSize in one frame", []Option{MaxMessageSize(1000)},
 			clientFrame(true, Binary, x), 1000,
 			clientHeader(true, Binary, 1001), []string{"message of 1001 bytes", "MaxMessageSize 1000"}},
 		{"MaxMessageSize over fragments", []Option{MaxMessageSize(2000)},
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(true, Continuation, "")), 2000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientHeader(false, Continuation, 1)),
+			slices.Concat(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(true, Continuation, "")), 2000,
+			slices.Concat(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientHeader(false, Continuation, 1)),
 			[]string{"message of 2001 bytes", "MaxMessageSize 2000"}},
 		{"MaxFragments", []Option{MaxFragments(3)},
 			fragmented(3, x), 1000,
-			join(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), clientHeader(true, Continuation, 5)),
+			slices.Concat(clientFrame(false, Binary, x), clientFrame(false, Continuation, x), clientFrame(false, Continuation, x), clientHeader(true, Continuation, 5)),
 			[]string{"MaxFragments 3"}},
 		{"MaxFragments of empty frames", []Option{MaxFragments(3)},
 			fragmented(3, ""), 0,
-			join(fragmented(4, "")), []string{"MaxFragments 3"}},
+			slices.Concat(fragmented(4, "")), []string{"MaxFragments 3"}},
 		{"MaxFragments of one", []Option{MaxFragments(1)},
 			fragmented(1, x), 1000,
 			fragmented(2, x), []string{"MaxFragments 1"}},
@@ -355,10 +357,10 @@ func TestLimits(t *testing.T) {
 		t.Run("on the network "+tt.name, func(t *testing.T) {
 			fn, results := captureError(receiveAll)
 			p := dialServer(t, startServer(t, fn, tt.opts...))
-			p.write(tt.wire)
+			p.Write(tt.wire)
 			wantMention(t, p.expectClose(StatusMessageTooBig), tt.mention...)
-			p.expectEOF()
-			p.conn.Close()
+			p.ExpectEOF()
+			p.Conn.Close()
 			err := await(t, results)
 			wantError(t, err, ErrMessageTooLarge)
 			if got := CloseStatus(err); got != StatusMessageTooBig {
@@ -371,9 +373,9 @@ func TestLimits(t *testing.T) {
 func TestLimits_control_frames_do_not_count(t *testing.T) {
 	wire := clientFrame(false, Binary, "1234")
 	for range 10 {
-		wire = join(wire, clientFrame(true, Ping, "five5"), clientFrame(true, Pong, "five5"))
+		wire = slices.Concat(wire, clientFrame(true, Ping, "five5"), clientFrame(true, Pong, "five5"))
 	}
-	wire = join(wire, clientFrame(true, Continuation, "5678"))
+	wire = slices.Concat(wire, clientFrame(true, Continuation, "5678"))
 	for _, r := range receivers {
 		c, _ := newScriptConn(t, segments(wire), MaxFrameSize(4), MaxMessageSize(8), MaxFragments(2))
 		var expired int
@@ -389,30 +391,30 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 
 	t.Run("answers a ping between fragments on the spot", func(t *testing.T) {
 		p := dialServer(t, srv)
-		p.write(clientFrame(false, Text, "Hel"))
+		p.Write(clientFrame(false, Text, "Hel"))
 		for _, payload := range []string{"", "ping\xff\x00", strings.Repeat("p", 125)} {
 			p.send(Ping, payload)
 			p.expect(Pong, payload)
 		}
-		p.write(clientFrame(true, Continuation, "lo"))
+		p.Write(clientFrame(true, Continuation, "lo"))
 		p.expect(Text, "Hello")
-		p.close()
+		p.Close()
 		wantError(t, await(t, results), io.EOF)
 	})
 	t.Run("ignores pongs", func(t *testing.T) {
 		p := dialServer(t, srv)
-		p.write(join(clientFrame(true, Pong, "unasked for"), clientFrame(false, Binary, "a"), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "b")))
+		p.Write(slices.Concat(clientFrame(true, Pong, "unasked for"), clientFrame(false, Binary, "a"), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "b")))
 		p.expect(Binary, "ab")
-		p.expectNothing()
-		p.close()
+		p.ExpectNothing()
+		p.Close()
 		wantError(t, await(t, results), io.EOF)
 	})
 	t.Run("takes a close between fragments", func(t *testing.T) {
 		p := dialServer(t, srv)
-		p.write(join(clientFrame(false, Text, "never finished"), clientFrame(true, Close, closeBody(4321, "enough"))))
+		p.Write(slices.Concat(clientFrame(false, Text, "never finished"), clientFrame(true, Close, closeBody(4321, "enough"))))
 		p.expectClose(4321)
-		p.expectEOF()
-		p.conn.Close()
+		p.ExpectEOF()
+		p.Conn.Close()
 		var closed *CloseError
 		if err := await(t, results); !errors.As(err, &closed) || *closed != (CloseError{4321, "enough"}) {
 			t.Errorf("got error %v, want the peer's close", err)
@@ -420,10 +422,10 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 	})
 	t.Run("takes a close while a fragment is unfinished text", func(t *testing.T) {
 		p := dialServer(t, srv)
-		p.write(join(clientFrame(false, Text, "\xe2\x82"), clientFrame(true, Close, "")))
+		p.Write(slices.Concat(clientFrame(false, Text, "\xe2\x82"), clientFrame(true, Close, "")))
 		p.expectClose(StatusNoStatusReceived)
-		p.expectEOF()
-		p.conn.Close()
+		p.ExpectEOF()
+		p.Conn.Close()
 		wantError(t, await(t, results), io.EOF)
 	})
 }
@@ -437,9 +439,9 @@ func TestReceiveMessage_streams_answer_pings(t *testing.T) {
 		return iotest.TestReader(r, []byte("onetwo"))
 	})
 	p := dialServer(t, startServer(t, fn))
-	p.write(join(clientFrame(false, Text, "one"), clientFrame(true, Ping, "between")))
+	p.Write(slices.Concat(clientFrame(false, Text, "one"), clientFrame(true, Ping, "between")))
 	p.expect(Pong, "between")
-	p.write(clientFrame(true, Continuation, "two"))
+	p.Write(clientFrame(true, Continuation, "two"))
 	if err := await(t, results); err != nil {
 		t.Errorf("reading the stream: %v", err)
 	}
@@ -448,7 +450,7 @@ func TestReceiveMessage_streams_answer_pings(t *testing.T) {
 
 func TestReceiveMessage_drops_incoming_pings(t *testing.T) {
 	p := dialServer(t, startServer(t, echoAll, DropIncomingPings(true)))
-	p.write(join(clientFrame(true, Ping, "a"), clientFrame(false, Text, "x"), clientFrame(true, Ping, "b"), clientFrame(true, Continuation, "y")))
+	p.Write(slices.Concat(clientFrame(true, Ping, "a"), clientFrame(false, Text, "x"), clientFrame(true, Ping, "b"), clientFrame(true, Continuation, "y")))
 	p.expect(Text, "xy")
-	p.close()
+	p.Close()
 }

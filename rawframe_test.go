@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // plain is a frame as Conn.ReadFrame returns it.
@@ -66,7 +68,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		for _, tt := range strangeFrames {
 			got, err := c.ReadFrame()
 			if err != nil || !equalFrames(got, tt.frame) {
-				t.Fatalf("%s: got %+v %s and error %v, want %+v %s", tt.name, got.Header, abbreviate(got.Payload), err, tt.frame.Header, abbreviate(tt.frame.Payload))
+				t.Fatalf("%s: got %+v %s and error %v, want %+v %s", tt.name, got.Header, wstest.Hex(got.Payload), err, tt.frame.Header, wstest.Hex(tt.frame.Payload))
 			}
 		}
 		s.wantSent(t)
@@ -77,7 +79,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		}
 	})
 	t.Run("returns payloads that are the caller's", func(t *testing.T) {
-		c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
+		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		one, _ := c.ReadFrame()
 		copy(one.Payload, "XXX")
 		two, err := c.ReadFrame()
@@ -91,9 +93,9 @@ func TestConn_ReadFrame(t *testing.T) {
 		is            error
 		code          StatusCode
 	}{
-		{"unmasked frame", "5.1", unhex("81 05 48656c6c6f"), ErrProtocol, StatusProtocolError},
-		{"unmasked ping", "5.1", unhex("89 00"), ErrProtocol, StatusProtocolError},
-		{"malformed length", "5.2", unhex("82 fe 0001"), ErrProtocol, StatusProtocolError},
+		{"unmasked frame", "5.1", wstest.Unhex("81 05 48656c6c6f"), ErrProtocol, StatusProtocolError},
+		{"unmasked ping", "5.1", wstest.Unhex("89 00"), ErrProtocol, StatusProtocolError},
+		{"malformed length", "5.2", wstest.Unhex("82 fe 0001"), ErrProtocol, StatusProtocolError},
 		{"frame over MaxFrameSize", "MaxFrameSize 1000", clientHeader(true, Text, 1001), ErrMessageTooLarge, StatusMessageTooBig},
 		{"control frame over MaxFrameSize", "MaxFrameSize 1000", clientHeader(true, Pong, 1001), ErrMessageTooLarge, StatusMessageTooBig},
 	} {
@@ -109,7 +111,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		})
 	}
 	t.Run("leaves the connection to the other methods between messages", func(t *testing.T) {
-		c, s := newScriptConn(t, segments(join(clientFrame(true, Text, "raw"), clientFrame(true, Ping, "answered"), clientFrame(true, Text, "cooked \xff"))))
+		c, s := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "raw"), clientFrame(true, Ping, "answered"), clientFrame(true, Text, "cooked \xff"))))
 		if f, err := c.ReadFrame(); err != nil || string(f.Payload) != "raw" {
 			t.Fatalf("got %q and error %v, want raw", f.Payload, err)
 		}
@@ -128,7 +130,7 @@ func TestConn_ReadFrame(t *testing.T) {
 			return err
 		})
 		p := dialServer(t, startServer(t, fn, CloseTimeout(0)))
-		p.close()
+		p.Close()
 		if err := await(t, results); err != nil {
 			t.Error(err)
 		}
@@ -139,7 +141,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 	t.Run("leaves control frames alone once it was called", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(15*time.Second))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			go func() {
 				p.send(Text, "raw")
 				p.send(Ping, "for the user")
@@ -157,7 +159,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 	t.Run("checks no text, also where the keepalive has taken in the header", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(15*time.Second))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			go p.send(Text, "not \xff text")
 			p.expect(Ping, "")
 			time.Sleep(time.Second)
@@ -170,11 +172,11 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 		for _, r := range append(slices.Clone(receivers), rawReceiver) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, PingInterval(15*time.Second))
-				defer c.conn.Close()
+				defer c.NetConn().Close()
 				go func() {
 					p.send(Ping, "answered")
-					p.write(clientFrame(false, Text, strings.Repeat("κ", 5000)))
-					p.write(clientFrame(true, Continuation, "end"))
+					p.Write(clientFrame(false, Text, strings.Repeat("κ", 5000)))
+					p.Write(clientFrame(true, Continuation, "end"))
 				}()
 				p.expect(Ping, "")
 				p.expect(Pong, "answered")
@@ -182,7 +184,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 				var expired int
 				op, data, err := r.receive(c, &expired)
 				if err != nil || op != Text || string(data) != strings.Repeat("κ", 5000)+"end" {
-					t.Errorf("%s: got %v %s and error %v, want the whole text", r.name, op, abbreviate(data), err)
+					t.Errorf("%s: got %v %s and error %v, want the whole text", r.name, op, wstest.Hex(data), err)
 				}
 			})
 		}
@@ -234,13 +236,13 @@ func TestConn_WriteFrame(t *testing.T) {
 		if err := c.WriteFrame(tt.frame); err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		if got := bytes.Join(s.writes, nil); string(got) != tt.wire {
-			t.Errorf("%s: got %s, want %s", tt.name, abbreviate(got), abbreviate([]byte(tt.wire)))
+		if got := s.Written(); string(got) != tt.wire {
+			t.Errorf("%s: got %s, want %s", tt.name, wstest.Hex(got), wstest.Hex([]byte(tt.wire)))
 		}
 		if !bytes.Equal(before, tt.frame.Payload) {
 			t.Errorf("%s: WriteFrame changed the payload", tt.name)
 		}
-		s.writes = nil
+		s.Forget()
 	}
 	err := c.SendMessage(Text, nil)
 	if CloseStatus(err) != StatusNoStatusReceived { // the first close frame
@@ -265,7 +267,7 @@ func TestConn_WriteFrame_does_not_wait_for_a_MessageWriter(t *testing.T) {
 }
 
 func TestReceiveFragments(t *testing.T) {
-	c, s := newScriptConn(t, segments(join(
+	c, s := newScriptConn(t, segments(slices.Concat(
 		clientFrame(false, Text, "κό\xcf"), clientFrame(true, Ping, "p"), clientFrame(false, Continuation, ""), clientFrame(true, Pong, ""), clientFrame(true, Continuation, "\x83με"),
 		clientFrame(true, Binary, "single"), clientFrame(true, Close, ""))))
 	want := [][]Frame{
@@ -366,7 +368,7 @@ func TestLowLevel_proxy(t *testing.T) {
 		returned := make(chan error)
 		go func() {
 			for {
-				f, err := ReadFrame(up.br, 1<<20)
+				f, err := ReadFrame(up.Buffer, 1<<20)
 				if err == nil {
 					err = c.WriteFrame(f)
 				}
@@ -383,12 +385,12 @@ func TestLowLevel_proxy(t *testing.T) {
 			}
 			f.Masked, f.MaskKey = true, testMaskKey
 			Mask(f.Payload, testMaskKey, 0)
-			if err := WriteFrame(up.conn, f); err != nil {
+			if err := WriteFrame(up.Conn, f); err != nil {
 				return err
 			}
 			if f.Opcode == Close {
 				wantError(t, <-returned, io.EOF)
-				up.conn.Close()
+				up.Conn.Close()
 				return nil
 			}
 		}
@@ -396,14 +398,14 @@ func TestLowLevel_proxy(t *testing.T) {
 	big := strings.Repeat("proxy ", 20000)
 	p.send(Text, "hello")
 	p.expect(Text, "hello")
-	p.write(join(clientFrame(false, Binary, "frag"), clientFrame(true, Ping, "through"), clientFrame(true, Continuation, "ments")))
+	p.Write(slices.Concat(clientFrame(false, Binary, "frag"), clientFrame(true, Ping, "through"), clientFrame(true, Continuation, "ments")))
 	p.expect(Pong, "through")
 	p.expect(Binary, "fragments")
 	p.send(Text, big)
 	p.expect(Text, big)
 	p.send(Close, closeBody(4999, "done"))
 	p.expectClose(4999)
-	p.expectEOF()
+	p.ExpectEOF()
 }
 
 // TestLowLevel_protocol runs a protocol of its own: opcode 3 adds up, and RSV1
@@ -430,11 +432,12 @@ func TestLowLevel_protocol(t *testing.T) {
 			}
 		}
 	}))
-	p.write(join(maskedFrame(unmaskedFrame(Header{Opcode: 3}, "\x01\x02")), maskedFrame(unmaskedFrame(Header{RSV1: true, Opcode: 3}, "\x03"))))
+	p.Frames.AnyFrame = true
+	p.Write(slices.Concat(maskedFrame(unmaskedFrame(Header{Opcode: 3}, "\x01\x02")), maskedFrame(unmaskedFrame(Header{RSV1: true, Opcode: 3}, "\x03"))))
 	if f := p.read(); f.Opcode != 4 || !f.RSV1 || string(f.Payload) != "\x06" {
 		t.Errorf("got %+v %x, want the sum 6", f.Header, f.Payload)
 	}
-	p.close()
+	p.Close()
 }
 
 // The close handshake is done then, and no answer is missing.
@@ -445,7 +448,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 		want time.Duration
 	}{
 		{"and a peer that hangs up", func(c *Conn, p *peer) error {
-			time.AfterFunc(20*time.Second, func() { p.conn.Close() })
+			time.AfterFunc(20*time.Second, func() { p.Conn.Close() })
 			_, err := c.ReadFrame()
 			return err
 		}, 20 * time.Second},
@@ -469,12 +472,12 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 					t.Fatal(err)
 				}
 				err = timedCall(t, "the end", tt.want, func() error { return tt.end(c, p) })
-				for _, err := range []error{err, c.err()} {
+				for _, err := range []error{err, endOf(c)} {
 					if errors.Is(err, ErrCloseTimeout) {
 						t.Errorf("got error %v, and the peer has closed", err)
 					}
 				}
-				p.conn.Close()
+				p.Conn.Close()
 				c.Close(StatusNormalClosure, "")
 			})
 		})

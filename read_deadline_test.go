@@ -11,12 +11,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // receivedStream holds frames of every kind, with lengths of 7, 16 and 64 bits if
 // big is as long as that.
 func receivedStream(big string) (wire []byte, messages []Message) {
-	wire = join(
+	wire = slices.Concat(
 		clientFrame(true, Ping, "first"),
 		clientFrame(false, Text, "κό\xcf"), clientFrame(true, Ping, "in between"), clientFrame(false, Continuation, ""),
 		clientFrame(true, Pong, ""), clientFrame(true, Continuation, "\x83με"),
@@ -70,7 +72,7 @@ func checkExpiries(t *testing.T, receive receiveFunc, pieces [][]byte, messages 
 	for i, m := range messages {
 		op, data, err := receive(c, &got)
 		if err != nil || op != m.Opcode || !bytes.Equal(data, m.Data) {
-			t.Fatalf("message %d: got %v %s and error %v, want %v %s", i+1, op, abbreviate(data), err, m.Opcode, abbreviate(m.Data))
+			t.Fatalf("message %d: got %v %s and error %v, want %v %s", i+1, op, wstest.Hex(data), err, m.Opcode, wstest.Hex(m.Data))
 		}
 	}
 	_, _, err := receive(c, &got)
@@ -140,11 +142,11 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-				defer c.conn.Close()
+				defer c.NetConn().Close()
 				go func() {
-					p.write(frame[:sent])
+					p.Write(frame[:sent])
 					time.Sleep(time.Minute)
-					p.write(frame[sent:])
+					p.Write(frame[sent:])
 				}()
 				begin := time.Now()
 				c.SetReadDeadline(begin.Add(time.Second))
@@ -165,7 +167,7 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 	t.Run("wakes who waits already", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			errs := make(chan error)
 			for range 3 {
 				go func() {
@@ -222,9 +224,9 @@ func TestReadDeadline_on_the_network(t *testing.T) {
 	})
 	p := dialServer(t, startServer(t, fn))
 	frame := clientFrame(true, Text, "before and after")
-	p.write(frame[:10])
+	p.Write(frame[:10])
 	p.expect(Ping, "")
-	p.write(frame[10:])
+	p.Write(frame[10:])
 	p.expect(Text, "before and after")
 	if err := await(t, results); err != nil {
 		t.Error(err)
@@ -248,19 +250,19 @@ func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, true)
-				c.SetReadDeadline(w.start.Add(tt.deadline))
+				c.SetReadDeadline(w.Start.Add(tt.deadline))
 				time.Sleep(tt.comes)
 				_, _, err := c.ReceiveMessage()
 				wantError(t, err, os.ErrDeadlineExceeded)
-				wantDuration(t, "the deadline", w.start, tt.want)
+				wantDuration(t, "the deadline", w.Start, tt.want)
 				if err := c.SetReadDeadline(time.Time{}); err != nil {
 					t.Errorf("the connection has ended: %v", err)
 				}
-				w.send(clientFrame(true, Text, "hello"))
+				w.Send(clientFrame(true, Text, "hello"))
 				if _, got, err := c.ReceiveMessage(); string(got) != "hello" || err != nil {
 					t.Errorf("got message %q, error %v", got, err)
 				}
-				w.p.conn.Close()
+				w.hangUp()
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -276,8 +278,8 @@ func TestSetReadDeadline_during_a_poll(t *testing.T) {
 		synctest.Wait()
 		_, _, err := c.ReceiveMessage()
 		wantError(t, err, os.ErrDeadlineExceeded)
-		wantDuration(t, "the deadline", w.start, 16*time.Second+time.Millisecond)
-		w.p.conn.Close()
+		wantDuration(t, "the deadline", w.Start, 16*time.Second+time.Millisecond)
+		w.hangUp()
 		c.Close(StatusNormalClosure, "")
 	})
 }

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
@@ -20,11 +19,11 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 	for _, r := range append(slices.Clone(receivers), rawReceiver) {
 		for _, arrived := range []int{0, 1, 5000} {
 			t.Run(fmt.Sprintf("%s with %d bytes of 1 GiB", r.name, arrived), func(t *testing.T) {
-				wire := join(clientHeader(true, Binary, 1<<30), make([]byte, arrived))
+				wire := slices.Concat(clientHeader(true, Binary, 1<<30), make([]byte, arrived))
 				c, _ := newScriptConn(t, segments(wire), MaxFrameSize(1<<30), MaxMessageSize(1<<30))
 				var expired int
 				var err error
-				got := allocated(func() { _, _, err = r.receive(c, &expired) })
+				got := wstest.Allocated(func() { _, _, err = r.receive(c, &expired) })
 				wantError(t, err, io.ErrUnexpectedEOF)
 				if got > limit {
 					t.Errorf("allocated %d bytes, want at most %d", got, limit)
@@ -47,27 +46,23 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 			if errors.Is(err, io.EOF) || CloseStatus(err) != StatusAbnormalClosure {
 				t.Errorf("%s after %d bytes: got error %v with status %v, want one that is not a proper end", r.name, n, err, CloseStatus(err))
 			}
-			if frames := s.frames(t); len(frames) > 0 || !s.closed.Load() {
+			if frames := s.frames(t); len(frames) > 0 || !s.Closed() {
 				t.Errorf("%s after %d bytes: got frames %v, want none and a closed socket", r.name, n, frames)
 			}
 		}
 	}
 }
 
-// An unhelpfulConn returns nothing and no error from its reads.
-type unhelpfulConn struct{ scriptSocket }
-
-func (*unhelpfulConn) Read([]byte) (int, error) { return 0, nil }
-
 func TestReceiveMessage_read_of_nothing(t *testing.T) {
-	c := newConn(&unhelpfulConn{}, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), nil)
-	_, _, err := c.ReceiveMessage()
+	socket := wstest.NewSocket()
+	socket.Hook = func(*wstest.Op) (int, error) { return 0, nil }
+	_, _, err := newTestConn(socket, nil).ReceiveMessage()
 	wantError(t, err, io.ErrNoProgress)
 }
 
 func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
-	wire := join(clientFrame(true, Text, "early"), clientFrame(true, Binary, strings.Repeat("x", 6000)))
-	c := newConn(&scriptSocket{}, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
+	wire := slices.Concat(clientFrame(true, Text, "early"), clientFrame(true, Binary, strings.Repeat("x", 6000)))
+	c := newTestConn(wstest.NewSocket(), wire)
 	for _, want := range []int{5, 6000} {
 		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != want {
 			t.Errorf("got %d bytes and error %v, want %d", len(data), err, want)
@@ -103,23 +98,10 @@ func fullBuffer(less int) []byte {
 	return clientFrame(true, Binary, strings.Repeat("x", readBufferSize-8-less))
 }
 
-// A watchedSocket notes the largest buffer that a Read waits with.
-type watchedSocket struct {
-	*net.TCPConn
-	largest atomic.Int64
-}
-
-func (s *watchedSocket) Read(p []byte) (int, error) {
-	s.largest.Store(max(s.largest.Load(), int64(len(p))))
-	return s.TCPConn.Read(p)
-}
-
 func TestReadBuffer(t *testing.T) {
 	t.Run("an idle connection has none", func(t *testing.T) {
 		c, p := newTCPConn(t)
-		if !c.in.ready.waits() {
-			t.Skip("this platform waits with a buffer")
-		}
+		skipIfBuffered(t, c)
 		for _, size := range []int{10, 5000, 100_000} {
 			p.send(Binary, strings.Repeat("x", size))
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
@@ -130,18 +112,16 @@ func TestReadBuffer(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.SetReadDeadline(time.Time{})
-			if c.in.buf != nil {
-				t.Errorf("got a buffer of %d bytes after a message of %d, want none", len(c.in.buf), size)
+			if bufferSize(c) > 0 {
+				t.Errorf("got a buffer of %d bytes after a message of %d, want none", bufferSize(c), size)
 			}
 		}
 	})
 	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
 		c, p := newTCPConn(t)
-		if !c.in.ready.waits() {
-			t.Skip("this platform waits with a buffer")
-		}
+		skipIfBuffered(t, c)
 		frame := clientFrame(true, Binary, strings.Repeat("x", 6000))
-		p.write(append(frame, frame[:7]...))
+		p.Write(append(frame, frame[:7]...))
 		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
 			t.Fatalf("got %d bytes and error %v", len(data), err)
 		}
@@ -149,11 +129,11 @@ func TestReadBuffer(t *testing.T) {
 		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
 			t.Fatal(err)
 		}
-		if got := len(c.in.buf); got != readBufferSize {
+		if got := bufferSize(c); got != readBufferSize {
 			t.Errorf("got a buffer of %d bytes, want %d", got, readBufferSize)
 		}
 		c.SetReadDeadline(time.Time{})
-		p.write(frame[7:])
+		p.Write(frame[7:])
 		if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 6000 {
 			t.Fatalf("got %d bytes and error %v", len(data), err)
 		}
@@ -165,7 +145,7 @@ func TestReadBuffer(t *testing.T) {
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
 				t.Fatalf("got %d bytes and error %v", len(data), err)
 			}
-			largest = max(largest, len(c.in.buf))
+			largest = max(largest, bufferSize(c))
 		}
 		if largest != largeReadBufferSize {
 			t.Errorf("got a buffer of %d bytes, want %d", largest, largeReadBufferSize)
@@ -173,16 +153,12 @@ func TestReadBuffer(t *testing.T) {
 	})
 	t.Run("what came with the handshake fits any size", func(t *testing.T) {
 		wire := messageBurst(9, strings.Repeat("x", 1000))
-		server, client := net.Pipe()
-		defer client.Close()
-		c := newConn(server, httptest.NewRequest("GET", "/", nil), "", newOptions(nil), wire)
+		c := newTestConn(wstest.NewSocket(), wire)
 		for range 9 {
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != 1000 {
 				t.Fatalf("got %d bytes and error %v", len(data), err)
 			}
 		}
-		client.Close()
-		c.ReceiveMessage()
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -193,10 +169,8 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
 		t.Helper()
 		c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
-		if !c.in.ready.waits() {
-			t.Skip("this platform waits with a buffer")
-		}
-		p.write(wire)
+		skipIfBuffered(t, c)
+		p.Write(wire)
 		return c, p
 	}
 	receive := func(t *testing.T, c *Conn) {
@@ -212,32 +186,33 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		}
 	}
 	t.Run("in a large frame", func(t *testing.T) {
-		c, _ := stalled(t, join(fullBuffer(0), clientHeader(true, Binary, 1<<20), make([]byte, 200)))
+		c, _ := stalled(t, slices.Concat(fullBuffer(0), clientHeader(true, Binary, 1<<20), make([]byte, 200)))
 		receive(t, c)
 		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
 			t.Fatal(err)
 		}
-		check(t, len(c.in.buf))
+		check(t, bufferSize(c))
 	})
 	t.Run("behind a broken rule", func(t *testing.T) {
 		wrong := clientFrame(true, 3, "")
-		c, p := stalled(t, join(fullBuffer(len(wrong)), wrong))
-		watched := &watchedSocket{TCPConn: c.conn.(*net.TCPConn)}
-		c.conn = watched
+		server, client := tcpPair(t)
+		socket := &wstest.HalfSocket{Socket: wstest.Wrap(server)}
+		c, p := newTestConn(socket, nil, PingInterval(0), ConnectionTimeout(0)), newPeer(t, client)
+		p.Write(slices.Concat(fullBuffer(len(wrong)), wrong))
 		done := runHandler(c, receiveAll)
 		p.expectClose(StatusProtocolError)
-		p.expectEOF()
-		p.conn.Close()
+		p.ExpectEOF()
+		p.Conn.Close()
 		wantError(t, await(t, done), ErrProtocol)
-		check(t, int(watched.largest.Load()))
+		check(t, socket.LargestRead())
 	})
 	t.Run("while nobody receives", func(t *testing.T) {
-		c, _ := stalled(t, join(clientHeader(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
+		c, _ := stalled(t, slices.Concat(clientHeader(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
 		for range 3 {
-			c.poll(time.Now().Add(pingPoll), listenAndAnswer)
+			pollFor(c, pingPoll)
 		}
-		check(t, len(c.in.buf))
+		check(t, bufferSize(c))
 	})
 }
 
@@ -246,14 +221,13 @@ func TestReadBuffer_of_an_idle_connection_without_readiness(t *testing.T) {
 	for _, size := range []int{100, readBufferSize - 8, 5000, 10_000, 70_000} {
 		t.Run(fmt.Sprint("after a message of ", size), func(t *testing.T) {
 			c, s := newScriptConn(t, segments(clientFrame(true, Binary, strings.Repeat("x", size)), nil))
-			c.in.ready = readiness{}
 			if _, data, err := c.ReceiveMessage(); err != nil || len(data) != size {
 				t.Fatalf("got %d bytes and error %v", len(data), err)
 			}
 			if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
-				t.Fatalf("got error %v with %d pieces left", err, len(s.pieces))
+				t.Fatalf("got error %v with %d segments left", err, len(s.Unread()))
 			}
-			if got := len(c.in.buf); got > readBufferSize {
+			if got := bufferSize(c); got > readBufferSize {
 				t.Errorf("waited with a buffer of %d bytes, want %d", got, readBufferSize)
 			}
 		})

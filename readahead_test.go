@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestHandleConcurrent_delivers_in_order_while_fn_is_busy(t *testing.T) {
@@ -19,9 +21,9 @@ func TestHandleConcurrent_delivers_in_order_while_fn_is_busy(t *testing.T) {
 		w := record(p, true)
 		const messages = 100
 		for i := range messages {
-			w.send(clientFrame(true, Text, fmt.Sprint(i)))
+			w.Send(clientFrame(true, Text, fmt.Sprint(i)))
 		}
-		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		w.Send(clientFrame(true, Close, closeBody(4001, "")))
 		done := runConcurrent(c, func(c *Conn) error {
 			for i := range messages {
 				time.Sleep(time.Second)
@@ -46,13 +48,13 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 			return c.Context().Err()
 		})
 		time.Sleep(time.Second)
-		w.send(clientFrame(true, Text, "unread"))
-		w.send(clientFrame(true, Ping, "1"))
+		w.Send(clientFrame(true, Text, "unread"))
+		w.Send(clientFrame(true, Ping, "1"))
 		time.Sleep(time.Second)
-		w.send(clientFrame(true, Ping, "2"))
-		w.send(clientFrame(true, Close, closeBody(4001, "")))
+		w.Send(clientFrame(true, Ping, "2"))
+		w.Send(clientFrame(true, Close, closeBody(4001, "")))
 		<-c.Context().Done()
-		wantDuration(t, "seeing the close", w.start, 2*time.Second)
+		wantDuration(t, "seeing the close", w.Start, 2*time.Second)
 		<-done
 		w.expect("1s pong 1", "2s pong 2", "2s close 4001", "2s end")
 	})
@@ -62,11 +64,11 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 // read buffer, so none is taken in part.
 func countWritten(p *peer, messages int) *atomic.Int32 {
 	var n atomic.Int32
-	p.conn.SetDeadline(time.Time{})
+	p.Conn.SetDeadline(time.Time{})
 	go func() {
 		for i := range messages {
 			message := fmt.Sprintf("%-*d", 2*readBufferSize, i)
-			if _, err := p.conn.Write(clientFrame(true, Text, message)); err != nil {
+			if _, err := p.Conn.Write(clientFrame(true, Text, message)); err != nil {
 				return
 			}
 			n.Add(1)
@@ -101,7 +103,7 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 			}
 			take <- struct{}{}
 		}
-		p.conn.Close()
+		p.Conn.Close()
 		close(take)
 		wantError(t, <-done, io.ErrUnexpectedEOF)
 	})
@@ -114,7 +116,7 @@ func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
 		w := record(p, true)
 		const messages = 100
 		for i := range messages {
-			w.send(clientFrame(true, Text, fmt.Sprint(i)))
+			w.Send(clientFrame(true, Text, fmt.Sprint(i)))
 		}
 		done := runConcurrent(c, func(c *Conn) error {
 			time.Sleep(2 * time.Hour)
@@ -123,7 +125,7 @@ func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
 					t.Errorf("got message %q, error %v, want %d", got, err, i)
 				}
 			}
-			w.send(clientFrame(true, Close, ""))
+			w.Send(clientFrame(true, Close, ""))
 			return receiveAll(c)
 		})
 		wantError(t, <-done, io.EOF)
@@ -149,12 +151,12 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, true)
 				for i := range 16 {
-					w.send(clientFrame(true, Text, fmt.Sprint(i)))
+					w.Send(clientFrame(true, Text, fmt.Sprint(i)))
 				}
 				if tt.end != nil {
-					w.send(tt.end)
+					w.Send(tt.end)
 				} else {
-					time.AfterFunc(time.Second, func() { w.p.conn.Close() })
+					time.AfterFunc(time.Second, func() { w.hangUp() })
 				}
 				done := runConcurrent(c, func(c *Conn) error {
 					time.Sleep(5 * time.Second)
@@ -194,8 +196,8 @@ func TestHandleConcurrent_closed_here(t *testing.T) {
 		if got := n.Load(); got < 16 {
 			t.Errorf("%d messages were read ahead, want 16", got)
 		}
-		p.br.Discard(4)
-		p.conn.Write(clientFrame(true, Close, ""))
+		p.Buffer.Discard(4)
+		p.Conn.Write(clientFrame(true, Close, ""))
 		<-done
 	})
 }
@@ -208,9 +210,9 @@ func TestHandleConcurrent_wakes_fn(t *testing.T) {
 				w := record(p, true)
 				done := runConcurrent(c, allMethods[name])
 				time.AfterFunc(3*time.Second, func() { c.Close(4000, "") })
-				time.AfterFunc(5*time.Second, func() { w.send(clientFrame(true, Close, "")) })
+				time.AfterFunc(5*time.Second, func() { w.Send(clientFrame(true, Close, "")) })
 				wantError(t, <-done, net.ErrClosed)
-				wantDuration(t, "closing", w.start, 5*time.Second)
+				wantDuration(t, "closing", w.Start, 5*time.Second)
 			})
 		})
 	}
@@ -229,8 +231,8 @@ func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
 			return receiveAll(c)
 		})
 		time.Sleep(time.Second)
-		w.send(clientFrame(true, Text, "on my way"))
-		w.send(clientFrame(true, Close, closeBody(4001, "your")))
+		w.Send(clientFrame(true, Text, "on my way"))
+		w.Send(clientFrame(true, Close, closeBody(4001, "your")))
 		wantAnswer(t, <-done, 4000, CloseError{4001, "your"})
 	})
 }
@@ -241,7 +243,7 @@ func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			p := dialServer(t, startHandler(t, HandleConcurrent(func(c *Conn) error {
+			p := dialServer(t, wstest.Serve(t, HandleConcurrent(func(c *Conn) error {
 				for i := range 20 {
 					if got, err := read(c); got != fmt.Sprint(i) || err != nil {
 						t.Errorf("got %q, error %v, want %d", got, err, i)
@@ -254,7 +256,7 @@ func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
 			}
 			p.expectClose(StatusNormalClosure)
 			p.send(Close, "")
-			p.expectEOF()
+			p.ExpectEOF()
 		})
 	}
 }
@@ -298,11 +300,11 @@ func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 				wantDuration(t, "the deadline", start, wait*time.Second)
 			}
 			c.SetReadDeadline(time.Time{})
-			w.send(clientFrame(true, Text, "alive"))
+			w.Send(clientFrame(true, Text, "alive"))
 			if _, got, err := c.ReceiveMessage(); string(got) != "alive" || err != nil {
 				t.Errorf("got message %q, error %v", got, err)
 			}
-			w.send(clientFrame(true, Close, ""))
+			w.Send(clientFrame(true, Close, ""))
 			return receiveAll(c)
 		})
 		wantError(t, <-done, io.EOF)
@@ -315,7 +317,7 @@ func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
 		"the reader waits for the peer": func(p *peer) { record(p, false) },
 		"the reader waits for fn":       func(p *peer) { countWritten(p, 100) },
 		"the reader is within a message": func(p *peer) {
-			record(p, false).send(clientFrame(false, Text, "half"))
+			record(p, false).Send(clientFrame(false, Text, "half"))
 		},
 	}
 	ends := map[string]HandlerFunc{
@@ -352,8 +354,8 @@ func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 			wantDuration(t, "ReceiveMessage", start, 0)
 			return err
 		})
-		w.send([]byte{0x81, 0x00}) // not masked
+		w.Send([]byte{0x81, 0x00}) // not masked
 		wantError(t, <-done, ErrProtocol)
-		w.p.conn.Close()
+		w.hangUp()
 	})
 }

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestMessageReader(t *testing.T) {
@@ -35,7 +38,7 @@ func TestMessageReader(t *testing.T) {
 	})
 	t.Run("keeps to the rules of io.Reader", func(t *testing.T) {
 		text := strings.Repeat(unicodeText, 200)
-		c, _ := newScriptConn(t, segments(join(clientFrame(false, Text, text[:5]), clientFrame(false, Continuation, ""), clientFrame(false, Continuation, text[5:]), clientFrame(true, Continuation, ""))))
+		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(false, Text, text[:5]), clientFrame(false, Continuation, ""), clientFrame(false, Continuation, text[5:]), clientFrame(true, Continuation, ""))))
 		_, r, err := c.MessageReader()
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +92,7 @@ func TestMessageReader(t *testing.T) {
 		}
 	})
 	t.Run("of two readers each has its message", func(t *testing.T) {
-		c, _ := newScriptConn(t, segments(join(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
+		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		for _, want := range []string{"one", "two"} {
 			_, r, err := c.MessageReader()
 			if err != nil {
@@ -119,9 +122,9 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 	long := strings.Repeat("dropped ", 2000)
 	messages := map[string][]byte{
 		"of a frame":         clientFrame(true, Text, long),
-		"of fragments":       join(clientFrame(false, Text, long), clientFrame(true, Ping, "p"), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, long)),
+		"of fragments":       slices.Concat(clientFrame(false, Text, long), clientFrame(true, Ping, "p"), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, long)),
 		"of an empty frame":  clientFrame(true, Binary, ""),
-		"of empty fragments": join(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")),
+		"of empty fragments": slices.Concat(clientFrame(false, Text, ""), clientFrame(false, Continuation, ""), clientFrame(true, Continuation, "")),
 	}
 	for name, message := range messages {
 		for _, read := range []int{0, 3, 5000, len(long), 2 * len(long)} {
@@ -141,7 +144,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 					io.CopyN(io.Discard, stale, int64(read))
 					op, data, err := r.receive(c, &expired)
 					if err != nil || op != Text || string(data) != "next" {
-						t.Fatalf("got %v %s and error %v, want text next", op, abbreviate(data), err)
+						t.Fatalf("got %v %s and error %v, want text next", op, wstest.Hex(data), err)
 					}
 					if n, err := stale.Read(make([]byte, 10)); n > 0 || err == nil || isTimeout(err) {
 						t.Errorf("stale reader: got %d bytes and error %v, want an error", n, err)
@@ -166,7 +169,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 			t.Errorf("stale reader: got %d bytes and error %v, want an error", n, err)
 		}
 		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "next" {
-			t.Errorf("got %s and error %v, want next", abbreviate(data), err)
+			t.Errorf("got %s and error %v, want next", wstest.Hex(data), err)
 		}
 	})
 	t.Run("and fails it all the same if it is no text", func(t *testing.T) {

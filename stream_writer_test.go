@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestMessageWriter(t *testing.T) {
@@ -156,7 +158,7 @@ func TestMessageWriter_goes_on_after_a_deadline(t *testing.T) {
 				w := openWriter(t, c, op)
 				for rest := []byte(want); len(rest) > 0; {
 					p := rest[:min(size, len(rest))]
-					c.SetWriteDeadline(past)
+					c.SetWriteDeadline(pastTime)
 					n, err := w.Write(p)
 					rest = rest[n:]
 					c.SetWriteDeadline(time.Time{})
@@ -173,7 +175,7 @@ func TestMessageWriter_goes_on_after_a_deadline(t *testing.T) {
 				frames := s.frames(t)
 				gotOp, got, err := ProcessFragments(frames)
 				if err != nil || gotOp != op || string(got) != want {
-					t.Errorf("got %v %s and error %v in %d frames, want the whole message", gotOp, abbreviate(got), err, len(frames))
+					t.Errorf("got %v %s and error %v in %d frames, want the whole message", gotOp, wstest.Hex(got), err, len(frames))
 				}
 			})
 		}
@@ -221,8 +223,8 @@ func TestMessageWriter_lets_control_frames_between(t *testing.T) {
 	}
 	p.expectClose(StatusGoingAway)
 	p.send(Close, closeBody(StatusGoingAway, ""))
-	p.expectEOF()
-	p.conn.Close()
+	p.ExpectEOF()
+	p.Conn.Close()
 	wantError(t, await(t, results), net.ErrClosed)
 }
 
@@ -241,7 +243,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			time.Sleep(time.Second)
 		}, os.ErrDeadlineExceeded},
-		"until a write deadline in the past": {func(c *Conn, p *peer, w io.Closer) { c.SetWriteDeadline(past) }, os.ErrDeadlineExceeded},
+		"until a write deadline in the past": {func(c *Conn, p *peer, w io.Closer) { c.SetWriteDeadline(pastTime) }, os.ErrDeadlineExceeded},
 		"until Close of the connection":      {func(c *Conn, p *peer, w io.Closer) { c.Close(StatusGoingAway, "") }, net.ErrClosed},
 		"until the peer's close": {func(c *Conn, p *peer, w io.Closer) {
 			go p.send(Close, "")
@@ -249,7 +251,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 		}, io.EOF},
 		"until a close frame is sent": {func(c *Conn, p *peer, w io.Closer) { c.SendMessage(Close, nil) }, net.ErrClosed},
 		"until the network dies": {func(c *Conn, p *peer, w io.Closer) {
-			p.conn.Close()
+			p.Conn.Close()
 			receiveAll(c)
 		}, io.ErrUnexpectedEOF},
 	}
@@ -258,7 +260,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 			t.Run(waiting+" waits "+ending, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-					go io.Copy(io.Discard, p.conn)
+					go io.Copy(io.Discard, p.Conn)
 					w := openWriter(t, c, Text)
 					errs := make(chan error)
 					for range 2 {
@@ -280,7 +282,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 					if late := time.Since(began); late > 10*time.Second {
 						t.Errorf("waited for %v", late)
 					}
-					c.conn.Close()
+					c.NetConn().Close()
 					receiveAll(c)
 				})
 			})
@@ -293,7 +295,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, "gathered")
-		c.SetWriteDeadline(past)
+		c.SetWriteDeadline(pastTime)
 		wantError(t, w.Close(), os.ErrDeadlineExceeded)
 		wantError(t, w.Close(), io.ErrClosedPipe)
 		_, err := w.Write([]byte("more"))
@@ -308,7 +310,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, strings.Repeat("x", 2*fragmentSize))
-		c.SetWriteDeadline(past)
+		c.SetWriteDeadline(pastTime)
 		wantError(t, w.Close(), os.ErrDeadlineExceeded)
 		wantFailed(t, s, StatusInternalError)
 		for _, err := range []error{c.SendMessage(Text, nil), w.Close(), c.Close(StatusNormalClosure, "")} {
@@ -325,7 +327,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			wantError(t, timedCall(t, "Close", time.Second, w.Close), os.ErrDeadlineExceeded)
 			wantStillSends(t, c, p)
-			p.conn.Close()
+			p.Conn.Close()
 			c.Close(StatusNormalClosure, "")
 		})
 	})

@@ -2,31 +2,28 @@ package websocket
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A timelessConn knows no deadlines, as tunnels often do not.
-type timelessConn struct{ net.Conn }
-
-func (timelessConn) SetDeadline(time.Time) error { return errors.ErrUnsupported }
-
-func (timelessConn) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
-
-func (timelessConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
-
-// timelessPipe is pipe without deadlines on the side of the Conn.
-func timelessPipe(t testing.TB, opts ...Option) (*Conn, *recorder) {
-	server, client := net.Pipe()
-	c := newConn(timelessConn{server}, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil)
-	return c, record(newPeer(t, client), false)
+// newTimelessConn is newPipeConn on a connection that does not support deadlines, as
+// tunnels often do not.
+func newTimelessConn(t testing.TB, opts ...Option) (*Conn, *recorder) {
+	c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+		socket := wstest.Wrap(conn)
+		socket.NoDeadlines = true
+		return socket
+	}, opts...)
+	return c, record(p, false)
 }
 
 func TestConn_without_deadlines(t *testing.T) {
@@ -34,17 +31,17 @@ func TestConn_without_deadlines(t *testing.T) {
 	for _, comes := range []time.Duration{0, 31 * time.Second, 33 * time.Second} {
 		t.Run(fmt.Sprintf("has its pings and its messages, received from %v on", comes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, w := timelessPipe(t)
-				time.AfterFunc(32*time.Second, func() { w.send(clientFrame(true, Text, "hello")) })
+				c, w := newTimelessConn(t)
+				time.AfterFunc(32*time.Second, func() { w.Send(clientFrame(true, Text, "hello")) })
 				time.Sleep(comes)
 				_, got, err := c.ReceiveMessage()
 				if string(got) != "hello" || err != nil {
 					t.Errorf("got message %q, error %v", got, err)
 				}
-				wantDuration(t, "receiving", w.start, max(comes, 32*time.Second))
+				wantDuration(t, "receiving", w.Start, max(comes, 32*time.Second))
 				synctest.Wait()
 				w.expect("15s ping", "30s ping")
-				w.p.conn.Close()
+				w.hangUp()
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -52,7 +49,7 @@ func TestConn_without_deadlines(t *testing.T) {
 	for _, habit := range handlerUses {
 		t.Run("is closed for silence/"+habit.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, w := timelessPipe(t, PingInterval(0), ConnectionTimeout(10*time.Second))
+				c, w := newTimelessConn(t, PingInterval(0), ConnectionTimeout(10*time.Second))
 				done := habit.serve(c, habit.fn)
 				wantError(t, timedCall(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
 				wantSocketClosed(t, c)
@@ -76,16 +73,16 @@ func TestConn_without_deadlines(t *testing.T) {
 	for _, tt := range ends {
 		t.Run("is closed by "+tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, w := timelessPipe(t)
+				c, w := newTimelessConn(t)
 				if tt.sent != nil {
-					w.send(tt.sent)
+					w.Send(tt.sent)
 				}
 				done := runHandler(c, tt.fn)
 				select {
 				case <-done:
 				case <-time.After(time.Hour):
 					t.Error("the handler does not return")
-					w.p.conn.Close()
+					w.hangUp()
 				}
 				synctest.Wait()
 				w.expect(tt.wire...)
@@ -94,20 +91,20 @@ func TestConn_without_deadlines(t *testing.T) {
 	}
 }
 
-// tlsPipe is pipe over TLS. A TLS connection would like to say goodbye, and to wait
+// newTLSConn is pipe over TLS. A TLS connection would like to say goodbye, and to wait
 // five seconds for it.
-func tlsPipe(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
+func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	server, client := net.Pipe()
 	// From TLS 1.3 on, the server writes more behind the handshake.
 	s := tls.Server(server, &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS12})
 	p := newPeer(t, tls.Client(client, &tls.Config{InsecureSkipVerify: true}))
-	go p.conn.(*tls.Conn).Handshake()
+	go p.Conn.(*tls.Conn).Handshake()
 	if err := s.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return newConn(s, httptest.NewRequest("GET", "/", nil), "", newOptions(opts), nil), p
+	return newTestConn(s, nil, opts...), p
 }
 
 func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
@@ -126,8 +123,8 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 		{"Close, of which nothing is read", func(p *peer) {}, closes, 3 * time.Second, net.ErrClosed},
 		{"Close, of which only the close frame is read", func(p *peer) { p.expectClose(4000) }, closes, 3 * time.Second, net.ErrClosed},
 		{"Close, answered by a peer that then does not read", func(p *peer) { p.expectClose(4000); p.send(Close, "") }, closes, lingerTime, net.ErrClosed},
-		{"failing", func(p *peer) { p.write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, lingerTime, ErrProtocol},
-		{"failing, of which nothing is read", func(p *peer) { p.write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
+		{"failing", func(p *peer) { p.Write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, lingerTime, ErrProtocol},
+		{"failing, of which nothing is read", func(p *peer) { p.Write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
 		{"the peer's close", func(p *peer) { p.send(Close, ""); p.expectClose(1005) }, receiveAll, lingerTime, io.EOF},
 		{"silence", func(p *peer) { p.expectClose(1001) }, receiveAll, 10*time.Second + lingerTime, ErrConnectionTimeout},
 		{"WriteTimeout", func(p *peer) {}, func(c *Conn) error {
@@ -138,11 +135,11 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := tlsPipe(t, certificates, PingInterval(0), CloseTimeout(3*time.Second), WriteTimeout(7*time.Second), ConnectionTimeout(10*time.Second))
+				c, p := newTLSConn(t, certificates, PingInterval(0), CloseTimeout(3*time.Second), WriteTimeout(7*time.Second), ConnectionTimeout(10*time.Second))
 				go tt.peer(p)
 				done := runHandler(c, tt.fn)
 				timedCall(t, "the handler", tt.want, func() error { return <-done })
-				wantError(t, c.err(), tt.end)
+				wantError(t, endOf(c), tt.end)
 				wantSocketClosed(t, c)
 			})
 		})
@@ -153,9 +150,9 @@ func TestHandle_over_TLS_closes_in_order(t *testing.T) {
 	p := dialTLS(t, echoAll)
 	p.send(Text, "secret")
 	p.expect(Text, "secret")
-	p.write(join(clientFrame(true, Close, closeBody(4000, "")), make([]byte, 1000)))
+	p.Write(slices.Concat(clientFrame(true, Close, closeBody(4000, "")), make([]byte, 1000)))
 	p.expectClose(4000)
-	p.expectEOF()
+	p.ExpectEOF()
 }
 
 func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
@@ -169,8 +166,8 @@ func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
 	c.SetWriteDeadline(time.Now().Add(-time.Second))
 	err := c.SendMessage(Text, []byte("late"))
 	wantError(t, err, os.ErrDeadlineExceeded)
-	if CloseStatus(c.err()) != StatusAbnormalClosure {
-		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", c.err())
+	if CloseStatus(endOf(c)) != StatusAbnormalClosure {
+		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", endOf(c))
 	}
-	p.conn.Close()
+	p.Conn.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"reflect"
 	"runtime"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestSmoke(t *testing.T) {
@@ -21,8 +24,8 @@ func TestSmoke(t *testing.T) {
 	big := string(make([]byte, 1<<20))
 	go p.send(Binary, big)
 	p.expect(Binary, big)
-	p.expectNothing()
-	p.close()
+	p.ExpectNothing()
+	p.Close()
 }
 
 func TestConn_accessors(t *testing.T) {
@@ -33,9 +36,9 @@ func TestConn_accessors(t *testing.T) {
 	tests := []struct{ what, got, want string }{
 		{"Subprotocol", c.Subprotocol(), "chat"},
 		{"Request header", c.Request().Header.Get("X-Test"), "yes"},
-		{"Request host", c.Request().Host, "example.test"},
+		{"Request host", c.Request().Host, wstest.Host},
 		{"LocalAddr", c.LocalAddr().String(), srv.Listener.Addr().String()},
-		{"RemoteAddr", c.RemoteAddr().String(), p.conn.LocalAddr().String()},
+		{"RemoteAddr", c.RemoteAddr().String(), p.Conn.LocalAddr().String()},
 		{"NetConn", fmt.Sprintf("%T", c.NetConn()), "*net.TCPConn"},
 	}
 	for _, tt := range tests {
@@ -43,11 +46,11 @@ func TestConn_accessors(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.what, tt.got, tt.want)
 		}
 	}
-	p.close()
+	p.Close()
 }
 
 func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
-	handshake := fmt.Appendf(nil, testHandshake, "")
+	handshake := []byte(wstest.Handshake())
 	tests := []struct {
 		name string
 		size int // of each message
@@ -71,13 +74,15 @@ func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
 				segment = append(segment, clientFrame(true, Text, message(i))...)
 			}
 			now := len(segment) - tt.cut
-			p.write(segment[:now])
-			p.upgraded()
-			p.write(segment[now:])
+			p.Write(segment[:now])
+			if err := p.ReadUpgrade(); err != nil {
+				t.Fatal(err)
+			}
+			p.Write(segment[now:])
 			for i := range tt.n {
 				p.expect(Text, message(i))
 			}
-			p.close()
+			p.Close()
 		})
 	}
 }
@@ -85,9 +90,9 @@ func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
 type contextKey struct{}
 
 func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
-	c, p := newPipeConn(t)
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), contextKey{}, "value"))
-	c.request = c.request.WithContext(ctx)
+	socket := wstest.NewSocket()
+	c := newRequestConn(httptest.NewRequestWithContext(ctx, "GET", "/", nil), socket, nil)
 	cancel()
 	if err := c.Context().Err(); err != nil {
 		t.Errorf("got a context that is done with the request: %v", err)
@@ -104,7 +109,7 @@ func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
 	if c.Context() != c.Context() {
 		t.Error("got two contexts for one connection")
 	}
-	p.conn.Close()
+	socket.Close()
 	c.Close(StatusNormalClosure, "")
 }
 
@@ -112,18 +117,18 @@ func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
 var misbehaviours = map[string]func(p *peer){
 	"reads nothing": func(p *peer) {
 		b := clientFrame(true, Binary, string(make([]byte, 100_000)))
-		p.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		p.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 		for range 100 {
-			p.conn.Write(b)
+			p.Conn.Write(b)
 		}
 	},
-	"floods with pings": func(p *peer) { p.conn.Write(bytes.Repeat(clientFrame(true, Ping, "now?"), 10_000)) },
-	"breaks a rule":     func(p *peer) { p.conn.Write([]byte{0x81, 0x00}) },
-	"stops in a header": func(p *peer) { p.conn.Write([]byte{0x81}) },
-	"stops in a frame":  func(p *peer) { p.conn.Write(clientFrame(true, Text, "hello")[:8]) },
+	"floods with pings": func(p *peer) { p.Conn.Write(bytes.Repeat(clientFrame(true, Ping, "now?"), 10_000)) },
+	"breaks a rule":     func(p *peer) { p.Conn.Write([]byte{0x81, 0x00}) },
+	"stops in a header": func(p *peer) { p.Conn.Write([]byte{0x81}) },
+	"stops in a frame":  func(p *peer) { p.Conn.Write(clientFrame(true, Text, "hello")[:8]) },
 	"hangs up":          hangUp,
 	"resets":            resetPeer,
-	"panics":            func(p *peer) { p.conn.Write(clientFrame(true, Text, "panic")) },
+	"panics":            func(p *peer) { p.Conn.Write(clientFrame(true, Text, "panic")) },
 }
 
 func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
@@ -153,8 +158,8 @@ func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
 		healthy.expect(Text, message)
 	}
 	wg.Wait()
-	healthy.expectNothing()
-	healthy.close()
+	healthy.ExpectNothing()
+	healthy.Close()
 }
 
 func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
@@ -173,7 +178,7 @@ func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
 			// A tick is a goroutine too, for as long as it takes.
 			most := before + conns
 			got := runtime.NumGoroutine()
-			for deadline := time.Now().Add(patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
+			for deadline := time.Now().Add(wstest.Patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
 				runtime.Gosched()
 			}
 			if got > most {
@@ -193,23 +198,13 @@ func TestConn_is_small(t *testing.T) {
 
 func TestConn_makes_only_what_is_used(t *testing.T) {
 	c, p := newTCPConn(t)
-	if !c.in.ready.waits() {
-		t.Skip("this platform waits with a buffer")
-	}
+	skipIfBuffered(t, c)
 	done := runHandler(c, echoAll)
 	for range 2 {
 		p.send(Text, strings.Repeat("x", 1024))
 		p.expect(Text, strings.Repeat("x", 1024))
 	}
-	held := map[string]bool{
-		"the user's deadlines":           c.deadlines.user != nil,
-		"a context":                      c.ctx.Load() != nil,
-		"a channel for its end":          made(&c.gone, "over"),
-		"a buffer of pending frames":     c.out.deferred.Load(),
-		"a timer for pending frames":     made(&c.out.flushAlarm, "timer"),
-		"a channel of who wants to send": made(&c.out.lock, "freed"),
-	}
-	for what, held := range held {
+	for what, held := range heldByConn(c) {
 		if held {
 			t.Errorf("an idle connection holds %s", what)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestWriteCoalescing_of_an_echo(t *testing.T) {
@@ -23,29 +25,21 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 		{"messages that come one by one are written one by one", segments(small, small, small), nil, []int{1, 1, 1}},
 		{"messages that come together are written together", segments(messageBurst(32, "small")), nil, []int{32}},
 		{"what comes together is written before more is read", segments(messageBurst(3, "a"), messageBurst(4, "b")), nil, []int{3, 4}},
-		{"a pong goes along", segments(join(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
-		{"half a frame is not waited for", segments(join(small, small[:5]), small[5:]), nil, []int{1, 1}},
-		{"half a header is not waited for", segments(join(small, small[:1]), small[1:]), nil, []int{1, 1}},
+		{"a pong goes along", segments(slices.Concat(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
+		{"half a frame is not waited for", segments(slices.Concat(small, small[:5]), small[5:]), nil, []int{1, 1}},
+		{"half a header is not waited for", segments(slices.Concat(small, small[:1]), small[1:]), nil, []int{1, 1}},
 		{"lengths of 16 bits", segments(messageBurst(3, strings.Repeat("x", 200))), nil, []int{3}},
-		{"not more than 16 KiB together", segments(messageBurst(3, strings.Repeat("x", 1000)), messageBurst(30, strings.Repeat("x", 1000))), nil, []int{3, 16, 14}},
-		{"a message of 20,000 bytes behind small ones", segments(join(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
+		{"a message of 20,000 bytes behind small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
 		{"not at all if that is what the user wants", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, s := newScriptConn(t, tt.pieces, tt.opts...)
-				conn := &wholeWrites{scriptSocket: s}
-				c.conn = conn
+				joinFrameWrites(s)
 				err := echoAll(c)
 				wantError(t, err, io.ErrUnexpectedEOF)
-				got := s.framesPerWrite(t)
-				// Reads of up to 4 KiB or 32 KiB decide where the larger bursts are cut.
-				if tt.name == "not more than 16 KiB together" {
-					wantBounded(t, s, 33)
-					return
-				}
-				if !slices.Equal(got, tt.want) {
+				if got := framesPerWrite(t, s); !slices.Equal(got, tt.want) {
 					t.Errorf("got writes of %v frames, want %v", got, tt.want)
 				}
 			})
@@ -53,22 +47,22 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 	}
 }
 
-// wholeWrites joins the two writes of a large frame, which are not what these
-// tests count.
-type wholeWrites struct {
-	*scriptSocket
-	part []byte
-}
-
-func (w *wholeWrites) Write(p []byte) (int, error) {
-	w.part = append(w.part, p...)
-	if r := bytes.NewReader(w.part); !endsInFrame(r) {
-		return len(p), nil
+// joinFrameWrites makes one write of the two writes of a large frame, which are not
+// what these tests count.
+func joinFrameWrites(s scriptSocket) {
+	var part []byte
+	s.Hook = func(op *wstest.Op) (int, error) {
+		if !op.Write {
+			return op.Do(op.P)
+		}
+		part = append(part, op.P...)
+		if !endsInFrame(bytes.NewReader(part)) {
+			return len(op.P), nil
+		}
+		_, err := op.Do(part)
+		part = nil
+		return len(op.P), err
 	}
-	whole := w.part
-	w.part = nil
-	w.scriptSocket.Write(whole)
-	return len(p), nil
 }
 
 func endsInFrame(r *bytes.Reader) bool {
@@ -80,21 +74,31 @@ func endsInFrame(r *bytes.Reader) bool {
 	return true
 }
 
-// wantBounded checks that n frames were written in pieces of at most 16 KiB, and
-// in fewer writes than frames.
-func wantBounded(t *testing.T, s *scriptSocket, n int) {
-	t.Helper()
-	for _, b := range s.writes {
-		if len(b) > coalesceSize {
-			t.Errorf("got a write of %d bytes, want at most %d", len(b), coalesceSize)
+// The peer sends 300 KiB at once. What is written together is bounded by the buffer
+// for pending frames, which has 64 KiB, and makes use of it.
+func TestWriteCoalescing_is_bounded(t *testing.T) {
+	const messages = 300
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newScriptConn(t, segments(messageBurst(messages, strings.Repeat("x", 1000))))
+		joinFrameWrites(s)
+		wantError(t, echoAll(c), io.ErrUnexpectedEOF)
+		most := 0
+		for _, b := range s.Writes() {
+			if len(b) > 64<<10 || len(b) > coalesceSize {
+				t.Errorf("got a write of %d bytes, want at most %d", len(b), coalesceSize)
+			}
+			most = max(most, len(b))
 		}
-	}
-	if len(s.writes) > n/2 {
-		t.Errorf("got %d writes for %d frames", len(s.writes), n)
-	}
-	if got := len(s.frames(t)); got != n {
-		t.Errorf("got %d frames, want %d", got, n)
-	}
+		if most < coalesceSize/2 {
+			t.Errorf("the largest write has %d bytes, want more than half of %d", most, coalesceSize)
+		}
+		if got, most := len(s.Writes()), messages/20; got > most {
+			t.Errorf("got %d writes for %d frames, want at most %d", got, messages, most)
+		}
+		if got := len(s.frames(t)); got != messages {
+			t.Errorf("got %d frames, want %d", got, messages)
+		}
+	})
 }
 
 func TestWriteCoalescing_does_not_wait_for_a_handler_that_stalls(t *testing.T) {
@@ -106,11 +110,11 @@ func TestWriteCoalescing_does_not_wait_for_a_handler_that_stalls(t *testing.T) {
 			time.Sleep(time.Hour)
 			return nil
 		})
-		go p.write(messageBurst(2, "question"))
+		go p.Write(messageBurst(2, "question"))
 		start := time.Now()
 		p.expect(Text, "first")
 		wantDuration(t, "a frame that was left to wait", start, coalesceTime)
-		p.conn.Close()
+		p.Conn.Close()
 		<-done
 	})
 }
@@ -166,7 +170,7 @@ func TestWriteCoalescing_write_that_fails_is_the_end(t *testing.T) {
 				c, s := newScriptConn(t, segments(messageBurst(2, "question"), messageBurst(1, "more")))
 				c.ReceiveMessage()
 				c.SendMessage(Text, bytes.Repeat([]byte("waits"), 10))
-				s.writeErr = os.ErrClosed
+				s.FailWrites(os.ErrClosed)
 				err := tt.then(c)
 				wantError(t, err, os.ErrClosed)
 				wantSticky(t, c, err)
@@ -182,11 +186,11 @@ func TestWriteCoalescing_over_TCP(t *testing.T) {
 	srv := startServer(t, echoAll)
 	p := dialServer(t, srv)
 	const n = 2000
-	go p.conn.Write(messageBurst(n, strings.Repeat("x", 100)))
+	go p.Conn.Write(messageBurst(n, strings.Repeat("x", 100)))
 	for range n {
 		p.expect(Binary, strings.Repeat("x", 100))
 	}
-	p.close()
+	p.Close()
 }
 
 // A write deadline is for what is sent under it: it does not end the connection over
@@ -199,8 +203,8 @@ func TestWriteCoalescing_and_a_write_deadline_that_has_passed(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.SetWriteDeadline(time.Now().Add(-time.Second))
-		if err := c.SendMessage(Ping, nil); err != nil && !isTimeout(err) || c.err() != nil {
-			t.Errorf("got error %v on a connection that ended with %v", err, c.err())
+		if err := c.SendMessage(Ping, nil); err != nil && !isTimeout(err) || endOf(c) != nil {
+			t.Errorf("got error %v on a connection that ended with %v", err, endOf(c))
 		}
 		c.SetWriteDeadline(time.Time{})
 		if err := c.SendMessage(Text, []byte("in time")); err != nil {
@@ -218,4 +222,19 @@ func TestWriteCoalescing_and_a_write_deadline_that_has_passed(t *testing.T) {
 			t.Errorf("got %q", texts)
 		}
 	})
+}
+
+// framesPerWrite returns how many frames each write since the last call of Forget had.
+func framesPerWrite(t testing.TB, s scriptSocket) (counts []int) {
+	t.Helper()
+	for _, b := range s.Writes() {
+		n := 0
+		for r := bytes.NewReader(b); r.Len() > 0; n++ {
+			if _, err := wstest.NewDecoder(r).ReadFrame(); err != nil {
+				t.Fatalf("the write %s is not made of whole frames: %v", wstest.Hex(b), err)
+			}
+		}
+		counts = append(counts, n)
+	}
+	return counts
 }

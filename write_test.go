@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // wireForms are the headers of a server's frames for each form of the length.
@@ -55,7 +57,7 @@ func samplePayload(op Opcode, length int) []byte {
 func TestSendMessage(t *testing.T) {
 	for _, tt := range wireForms {
 		name := fmt.Sprintf("%v of %d bytes", tt.op, tt.length)
-		want := append(unhex(tt.header), samplePayload(tt.op, tt.length)...)
+		want := append(wstest.Unhex(tt.header), samplePayload(tt.op, tt.length)...)
 		send := func(c *Conn) error {
 			data := samplePayload(tt.op, tt.length)
 			err := c.SendMessage(tt.op, data)
@@ -68,13 +70,13 @@ func TestSendMessage(t *testing.T) {
 			fn, results := captureError(send)
 			p := dialServer(t, startServer(t, fn))
 			got := make([]byte, len(want))
-			if _, err := io.ReadFull(p.br, got); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("got %s and error %v, want %s", abbreviate(got), err, abbreviate(want))
+			if _, err := io.ReadFull(p.Buffer, got); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("got %s and error %v, want %s", wstest.Hex(got), err, wstest.Hex(want))
 			}
 			if tt.op != Close {
 				p.expectClose(StatusNormalClosure)
 			}
-			p.conn.Close()
+			p.Conn.Close()
 			if err := await(t, results); err != nil {
 				t.Error(err)
 			}
@@ -84,16 +86,16 @@ func TestSendMessage(t *testing.T) {
 			if err := send(c); err != nil {
 				t.Fatal(err)
 			}
-			if got := bytes.Join(s.writes, nil); !bytes.Equal(got, want) {
-				t.Errorf("got %s, want %s", abbreviate(got), abbreviate(want))
+			if got := s.Written(); !bytes.Equal(got, want) {
+				t.Errorf("got %s, want %s", wstest.Hex(got), wstest.Hex(want))
 			}
 			// A large payload is not copied, so it takes two where there is no writev.
 			writes := 1
 			if tt.length > maxCopied {
 				writes = 2
 			}
-			if len(s.writes) != writes || len(s.writes[0]) < min(len(want), maxCopied) {
-				t.Errorf("got %d writes, the first of %d bytes; want %d", len(s.writes), len(s.writes[0]), writes)
+			if len(s.Writes()) != writes || len(s.Writes()[0]) < min(len(want), maxCopied) {
+				t.Errorf("got %d writes, the first of %d bytes; want %d", len(s.Writes()), len(s.Writes()[0]), writes)
 			}
 		})
 	}
@@ -141,8 +143,8 @@ func TestSendMessage_refusals(t *testing.T) {
 			wantMention(t, err.Error(), "RFC 6455 section "+tt.section)
 		})
 	}
-	p.expectNothing()
-	p.close()
+	p.ExpectNothing()
+	p.Close()
 }
 
 func TestSendMessage_network_dies(t *testing.T) {
@@ -163,10 +165,10 @@ func TestSendMessage_network_dies(t *testing.T) {
 		},
 	} {
 		c, s := newScriptConn(t, nil)
-		s.writeErr = syscall.EPIPE
+		s.FailWrites(syscall.EPIPE)
 		err := send(c)
 		wantError(t, err, syscall.EPIPE)
-		if CloseStatus(err) != StatusAbnormalClosure || !s.closed.Load() {
+		if CloseStatus(err) != StatusAbnormalClosure || !s.Closed() {
 			t.Errorf("%s: got error %v with status %v, want %v and the socket closed", name, err, CloseStatus(err), StatusAbnormalClosure)
 		}
 		_, _, err = c.ReceiveMessage()
@@ -181,8 +183,8 @@ func blockedPeer(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
 		c.NetConn().(*net.TCPConn).SetWriteBuffer(4096)
 		return fn(c)
 	}, opts...))
-	p.conn.(*net.TCPConn).SetReadBuffer(4096)
-	p.handshake()
+	p.Conn.(*net.TCPConn).SetReadBuffer(4096)
+	p.Handshake()
 	return results
 }
 
@@ -228,12 +230,12 @@ func TestSendMessage_write_timeout(t *testing.T) {
 	t.Run("0 waits for ever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			go func() {
 				time.Sleep(1000 * time.Hour)
-				p.expect(Text, "patience")
+				p.expect(Text, "wstest.Patience")
 			}()
-			if err := c.SendMessage(Text, []byte("patience")); err != nil {
+			if err := c.SendMessage(Text, []byte("wstest.Patience")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -241,9 +243,9 @@ func TestSendMessage_write_timeout(t *testing.T) {
 	t.Run("ends a connection that cannot send its pongs", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			// That the user's deadline has passed as well does not matter.
-			c.SetWriteDeadline(past)
+			c.SetWriteDeadline(pastTime)
 			c.SetReadDeadline(time.Now().Add(time.Hour))
 			go p.send(Ping, "")
 			began := time.Now()
@@ -292,7 +294,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 		p := dialServer(t, startServer(t, fn))
 		p.expect(Text, "now")
 		p.expectClose(StatusNormalClosure)
-		p.conn.Close()
+		p.Conn.Close()
 		if err := await(t, results); err != nil {
 			t.Error(err)
 		}
@@ -301,7 +303,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 		t.Run(fmt.Sprintf("is kept to the moment with WriteTimeout %v", timeout), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(timeout))
-				defer c.conn.Close()
+				defer c.NetConn().Close()
 				began := time.Now()
 				c.SetWriteDeadline(began.Add(time.Second))
 				wantError(t, c.SendMessage(Text, []byte("unread")), os.ErrDeadlineExceeded)
@@ -315,11 +317,11 @@ func TestSendMessage_write_deadline(t *testing.T) {
 	t.Run("wakes who is sending, and is gone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
-			defer c.conn.Close()
+			defer c.NetConn().Close()
 			sent := make(chan error)
 			go func() { sent <- c.SendMessage(Text, []byte("unread")) }()
 			synctest.Wait()
-			c.SetWriteDeadline(past)
+			c.SetWriteDeadline(pastTime)
 			c.SetWriteDeadline(time.Time{})
 			wantError(t, <-sent, os.ErrDeadlineExceeded)
 			wantStillSends(t, c, p)
@@ -358,8 +360,8 @@ func TestPong_behind_a_blocked_sender(t *testing.T) {
 			t.Error(err)
 		}
 		go receiveAll(c)
-		p.expectNothing()
-		p.conn.Close()
+		p.ExpectNothing()
+		p.Conn.Close()
 	})
 }
 
@@ -368,9 +370,9 @@ func TestPong_is_sent_whole(t *testing.T) {
 	if _, _, err := c.ReceiveMessage(); err != nil {
 		t.Fatal(err)
 	}
-	want := [][]byte{append(unhex("8a 7d"), strings.Repeat("p", 125)...), unhex("8a 00")}
-	if len(s.writes) != 2 || !bytes.Equal(s.writes[0], want[0]) || !bytes.Equal(s.writes[1], want[1]) {
-		t.Errorf("got writes %x, want %x", s.writes, want)
+	want := [][]byte{append(wstest.Unhex("8a 7d"), strings.Repeat("p", 125)...), wstest.Unhex("8a 00")}
+	if len(s.Writes()) != 2 || !bytes.Equal(s.Writes()[0], want[0]) || !bytes.Equal(s.Writes()[1], want[1]) {
+		t.Errorf("got writes %x, want %x", s.Writes(), want)
 	}
 }
 
@@ -393,7 +395,7 @@ func TestSendMessage_close_reason_that_is_not_UTF8_is_a_broken_rule(t *testing.T
 	wantError(t, err, ErrProtocol)
 	wantMention(t, err.Error(), `"\xff"`, "RFC 6455 section 5.5.1")
 	s.wantSent(t)
-	if c.err() != nil {
-		t.Errorf("the connection has ended: %v", c.err())
+	if endOf(c) != nil {
+		t.Errorf("the connection has ended: %v", endOf(c))
 	}
 }

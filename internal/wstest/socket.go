@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // A Socket is a net.Conn in memory that a test controls. Its operations either
@@ -32,7 +34,7 @@ type Socket struct {
 	conn   net.Conn // nil for a script
 	repeat []byte   // what a Repeat socket sends
 
-	readBy, writeBy deadline
+	readBy, writeBy wait.Deadline
 	closed          chan struct{}
 
 	mu                    sync.Mutex
@@ -40,6 +42,7 @@ type Socket struct {
 	pos                   int // in repeat
 	writes                [][]byte
 	writeErr              error
+	writeDeadline         time.Time
 	readsDone, writesDone int            // how many operations there were
 	deadlines             []DeadlineCall // in the order of the calls
 	largestRead           int            // the longest slice that Read was called with
@@ -98,7 +101,7 @@ func (op *Op) Wait(d time.Duration) error {
 	select {
 	case <-timer.C:
 		return nil
-	case <-by.passed():
+	case <-by.Done():
 		return os.ErrDeadlineExceeded
 	case <-op.socket.closed:
 		return net.ErrClosed
@@ -154,15 +157,14 @@ func (s *Socket) readScript(p []byte) (int, error) {
 	if len(s.pieces) == 0 {
 		return 0, io.EOF
 	}
+	n, err := copy(p, s.pieces[0]), error(nil)
 	if len(s.pieces[0]) == 0 {
-		s.pieces = s.pieces[1:]
-		return 0, os.ErrDeadlineExceeded
+		err = os.ErrDeadlineExceeded
 	}
-	n := copy(p, s.pieces[0])
 	if s.pieces[0] = s.pieces[0][n:]; len(s.pieces[0]) == 0 {
 		s.pieces = s.pieces[1:]
 	}
-	return n, nil
+	return n, err
 }
 
 func (s *Socket) write(p []byte) (int, error) {
@@ -172,11 +174,11 @@ func (s *Socket) write(p []byte) (int, error) {
 	if s.Closed() {
 		return 0, net.ErrClosed
 	}
-	if s.writeBy.expired() {
-		return 0, os.ErrDeadlineExceeded
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t := s.writeDeadline; !t.IsZero() && !time.Now().Before(t) {
+		return 0, os.ErrDeadlineExceeded
+	}
 	if s.writeErr != nil {
 		return 0, s.writeErr
 	}
@@ -200,11 +202,14 @@ func (s *Socket) Unread() [][]byte {
 	return s.pieces
 }
 
-// Next reads from the script into p. It is for a hook, or for another way to read.
-func (s *Socket) Next(p []byte) (int, error) {
+// Skip takes n bytes from the first of the unread pieces, or takes the piece if it is
+// empty. It is for a reader that does not call Read.
+func (s *Socket) Skip(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.readScript(p)
+	if s.pieces[0] = s.pieces[0][n:]; len(s.pieces[0]) == 0 {
+		s.pieces = s.pieces[1:]
+	}
 }
 
 // Writes returns what was written since the last call of Forget, Write by Write.
@@ -300,17 +305,20 @@ func (s *Socket) SetWriteDeadline(t time.Time) error {
 	return s.setDeadline("write", t, func(conn net.Conn) error { return conn.SetWriteDeadline(t) }, &s.writeBy)
 }
 
-func (s *Socket) setDeadline(which string, t time.Time, below func(net.Conn) error, deadlines ...*deadline) error {
-	if s.conn == nil && s.repeat == nil {
-		s.mu.Lock()
-		s.deadlines = append(s.deadlines, DeadlineCall{which, !t.IsZero()})
-		s.mu.Unlock()
-	}
+func (s *Socket) setDeadline(which string, t time.Time, below func(net.Conn) error, deadlines ...*wait.Deadline) error {
 	if s.NoDeadlines {
 		return errors.ErrUnsupported
 	}
+	s.mu.Lock()
+	if s.conn == nil && s.repeat == nil {
+		s.deadlines = append(s.deadlines, DeadlineCall{which, !t.IsZero()})
+	}
+	if which != "read" {
+		s.writeDeadline = t
+	}
+	s.mu.Unlock()
 	for _, d := range deadlines {
-		d.set(t)
+		d.Set(t)
 	}
 	if s.conn != nil {
 		return below(s.conn)
@@ -328,11 +336,15 @@ type HalfSocket struct {
 	shut bool
 }
 
-// CloseWrite only notes that it was called.
+// CloseWrite notes that it was called, and shuts the write side of the wrapped
+// net.Conn if that is possible.
 func (h *HalfSocket) CloseWrite() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.shut = true
+	if conn, ok := h.conn.(interface{ CloseWrite() error }); ok && h.Err == nil {
+		return conn.CloseWrite()
+	}
 	return h.Err
 }
 
@@ -341,57 +353,4 @@ func (h *HalfSocket) Shut() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.shut
-}
-
-// A deadline is a point in time that goroutines can wait for, and that can be
-// moved. The zero value is a deadline that never passes.
-type deadline struct {
-	mu    sync.Mutex
-	at    time.Time
-	timer *time.Timer
-	done  chan struct{} // closed when the deadline has passed; nil if no goroutine waits
-}
-
-func (d *deadline) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.at = t
-	d.arm()
-}
-
-func (d *deadline) expired() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return !d.at.IsZero() && !time.Now().Before(d.at)
-}
-
-// passed returns a channel that is closed when the deadline has passed.
-func (d *deadline) passed() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.done == nil {
-		d.done = make(chan struct{})
-		d.arm()
-	}
-	return d.done
-}
-
-// arm starts the timer that closes done. d.mu is held.
-func (d *deadline) arm() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	if d.done == nil || d.at.IsZero() {
-		return
-	}
-	done := d.done
-	d.timer = time.AfterFunc(time.Until(d.at), func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.done == done && !d.at.IsZero() && !time.Now().Before(d.at) {
-			close(done)
-			d.done = nil
-		}
-	})
 }
