@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// benchmarkSizes are a chat line, a document, what a socket takes in one go, and
-// what it does not.
+// benchmarkSizes are a chat line, a document, as much as a socket takes at once, and
+// more than that.
 var benchmarkSizes = []struct {
 	name string
 	size int
 }{{"16B", 16}, {"1KiB", 1 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}}
 
-// benchmarkText is text that is neither all ASCII nor hardly any.
+// benchmarkText is a text with ASCII and other characters.
 func benchmarkText(size int) string {
 	const line = "The quick brown fox jumps over the lazy dog – Zwölf Boxkämpfer jagen Viktor. "
 	text := strings.Repeat(line, size/len(line)+1)[:size]
@@ -38,13 +38,14 @@ func forEachSize(b *testing.B, run func(b *testing.B, op Opcode, payload string)
 	}
 }
 
-// BenchmarkEcho is a round trip over loopback TCP; the kernel has the most of it.
+// BenchmarkEcho is a round trip over loopback TCP. The kernel takes most of the time.
 func BenchmarkEcho(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
 		p := dialServer(b, startServer(b, appendEcho))
 		request := clientFrame(true, op, payload)
 		response := make([]byte, len(request)-len(testMaskKey))
-		// A frame that fits the buffers of neither side needs both at once.
+		// A frame that is larger than the buffers must be sent and received at the
+		// same time.
 		requests, errs := make(chan bool), make(chan error, 1)
 		go func() {
 			for range requests {
@@ -70,7 +71,7 @@ func BenchmarkEcho(b *testing.B) {
 	})
 }
 
-// BenchmarkEcho_in_memory is what of BenchmarkEcho is ours.
+// BenchmarkEcho_in_memory is the part of BenchmarkEcho that this package takes.
 func BenchmarkEcho_in_memory(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
 		c := newRepeatConn(b, clientFrame(true, op, payload))
@@ -87,8 +88,8 @@ func BenchmarkEcho_in_memory(b *testing.B) {
 	})
 }
 
-// BenchmarkTakeWhole is what it buys to have a way of its own for a message that is
-// there as a whole.
+// BenchmarkTakeWhole compares the fast path for a message that is in the buffer as a
+// whole with the general one.
 func BenchmarkTakeWhole(b *testing.B) {
 	for _, size := range []int{16, 1 << 10} {
 		ways := map[string]func(*Conn, []byte) (Opcode, []byte, error){
@@ -190,7 +191,8 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 	}
 }
 
-// BenchmarkReadBuffer is what the larger one buys, with 32 messages of 1 KiB at a time.
+// BenchmarkReadBuffer shows what the larger buffer saves, with 32 messages of 1 KiB at
+// a time.
 func BenchmarkReadBuffer(b *testing.B) {
 	for _, large := range []bool{true, false} {
 		b.Run(fmt.Sprint(large), func(b *testing.B) {
@@ -212,7 +214,7 @@ func BenchmarkReadBuffer(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteCoalescing is what the waiting buys, with 32 messages of 16 bytes at
+// BenchmarkWriteCoalescing shows what coalescing saves, with 32 messages of 16 bytes at
 // a time.
 func BenchmarkWriteCoalescing(b *testing.B) {
 	for _, on := range []bool{true, false} {
@@ -238,8 +240,9 @@ func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/message")
 }
 
-// BenchmarkStack is the stack of a goroutine that has served an echo and waits for
-// more: 2 KiB is the least there is. In the handler it is net/http's.
+// BenchmarkStack measures the stack of a goroutine that has echoed a message and waits
+// for the next one. The smallest stack has 2 KiB. Without Detached, the goroutine is
+// net/http's.
 func BenchmarkStack(b *testing.B) {
 	for _, detached := range []bool{false, true} {
 		b.Run(fmt.Sprintf("Detached(%t)", detached), func(b *testing.B) {

@@ -86,7 +86,7 @@ func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
 	}
 }
 
-func TestSendMessage_Close_is_first_even_if_the_answer_overtakes_the_write(t *testing.T) {
+func TestSendMessage_Close_returns_its_own_code_if_the_answer_comes_before_the_write_returns(t *testing.T) {
 	for name, send := range closeSends {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 }
 
 // Run with -race. The first close frame is the one that counts.
-func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
+func TestWriteFrame_first_close_frame_counts(t *testing.T) {
 	for range 200 {
 		c, p := newPipeConn(t, PingInterval(0))
 		var wg sync.WaitGroup
@@ -196,7 +196,7 @@ func TestWriteFrame_second_close_beside_the_peers(t *testing.T) {
 }
 
 // The wire has four bits for an opcode.
-func TestWriteFrame_close_is_what_the_peer_takes_for_one(t *testing.T) {
+func TestWriteFrame_treats_every_frame_with_the_close_opcode_as_a_close(t *testing.T) {
 	body := closeBody(4000, "bye")
 	masked := unmaskedFrame(Header{Fin: true, Opcode: Close, Masked: true, MaskKey: testMaskKey}, body)
 	Mask(masked.Payload, testMaskKey, 0)

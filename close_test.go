@@ -150,7 +150,7 @@ func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
 	}
 }
 
-// unanswered are peers that never answer a close frame.
+// silentPeers are peers that never answer a close frame.
 var silentPeers = []struct {
 	name string
 	peer func(c *Conn, p *peer)
@@ -181,8 +181,8 @@ func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
 	}
 }
 
-// Who closes a connection that has been silent for long still gives the peer the
-// time to answer.
+// Close gives the peer CloseTimeout to answer, even if the connection was silent for
+// almost ConnectionTimeout before.
 func TestClose_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
@@ -311,7 +311,7 @@ func TestClose_wakes_receivers_at_once(t *testing.T) {
 	}
 }
 
-func TestClose_wakes_who_waits_for_a_MessageWriter(t *testing.T) {
+func TestClose_wakes_senders_that_wait_for_a_MessageWriter(t *testing.T) {
 	closes := map[string]func(c *Conn) error{
 		"Close":              func(c *Conn) error { return c.Close(4000, "") },
 		"SendMessage(Close)": func(c *Conn) error { return c.SendMessage(Close, nil) },
@@ -364,7 +364,8 @@ func TestClose_in_the_middle_of_a_MessageWriter(t *testing.T) {
 	p.ExpectEOF()
 }
 
-// Whatever SendMessage has returned nil for is on the wire before the close frame.
+// Every message for which SendMessage has returned nil is on the wire before the close
+// frame.
 func TestClose_among_senders(t *testing.T) {
 	const senders = 8
 	c, p := newTCPConn(t)

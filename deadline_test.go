@@ -84,7 +84,7 @@ func TestSetWriteDeadline(t *testing.T) {
 	}
 }
 
-// cutOff sends a message of which the peer takes only the beginning.
+// sendPartly sends a message of which the peer reads only the first byte.
 func sendPartly(t *testing.T, c *Conn, p *peer) error {
 	t.Helper()
 	sent := make(chan error, 1)
@@ -137,9 +137,9 @@ func TestWriteTimeout(t *testing.T) {
 	}
 }
 
-// The deadlines of the user are for the user's messages: what the library sends
-// in the name of the protocol still goes out.
-func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
+// The user's write deadline applies to the user's messages. The library still sends
+// pongs and close frames.
+func TestSetWriteDeadline_does_not_apply_to_frames_of_the_library(t *testing.T) {
 	tests := []struct {
 		name string
 		opts []Option
@@ -172,8 +172,8 @@ func TestSetWriteDeadline_does_not_hold_for_the_library(t *testing.T) {
 	}
 }
 
-// The deadline is off the socket while a pong is on its way, and what is set
-// meanwhile holds from then on.
+// While the library writes a pong, the user's deadline is not set on the socket. A
+// deadline that the user sets meanwhile applies after the pong.
 func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0))
@@ -191,9 +191,9 @@ func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 	})
 }
 
-// The peer has not read the ping, so the sending side is taken.
+// The peer does not read the ping, so another goroutine holds the sending side.
 func TestSetWriteDeadline_behind_a_blocked_ping(t *testing.T) {
-	// Each prepares a call, which is made when the ping is on its way.
+	// Each function prepares a call, which is made while the ping is being written.
 	calls := map[string]func(t *testing.T, c *Conn) func() error{
 		"Write of a MessageWriter": func(t *testing.T, c *Conn) func() error {
 			w := openWriter(t, c, Binary)

@@ -17,14 +17,14 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// detachedGoroutines counts the connections that are served.
+// detachedGoroutines counts the goroutines that serve a connection.
 func detachedGoroutines() int {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]
 	return bytes.Count(buf, []byte("websocket.(*Conn).serve("))
 }
 
-// awaitDetached waits until no connection runs detached any more.
+// awaitDetached waits until no goroutine serves a connection.
 func awaitDetached(t testing.TB) {
 	t.Helper()
 	for deadline := time.Now().Add(wstest.Patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
@@ -34,7 +34,7 @@ func awaitDetached(t testing.TB) {
 	}
 }
 
-// A request is what a test sees of one behind a detached Handler.
+// A servedRequest is a request that a detached Handler has served.
 type servedRequest struct {
 	ctx  context.Context
 	over chan struct{} // closed when ServeHTTP has returned
@@ -174,8 +174,8 @@ func TestDetached_survives_a_panic(t *testing.T) {
 	}
 }
 
-// wantLogged checks that what was logged is one line with all that is wanted, or
-// nothing if that is nothing.
+// wantLogged checks that one line was logged which begins with prefix and contains every
+// string of want, or nothing if want is empty.
 func wantLogged(t *testing.T, logged logLines, prefix string, want []string) {
 	t.Helper()
 	if len(want) == 0 {
@@ -216,7 +216,7 @@ func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
 	}
 }
 
-// The connection is not the server's any more, in this mode as in the other.
+// A hijacked connection does not belong to the http.Server, with Detached or without.
 func TestDetached_outlives_the_server(t *testing.T) {
 	srv, _, requests := serveDetached(t, Handle(echoAll, Detached(true)))
 	p := dialPath(t, srv, "/alice/")
@@ -228,7 +228,7 @@ func TestDetached_outlives_the_server(t *testing.T) {
 	awaitDetached(t)
 }
 
-func TestDetached_is_for_a_HandlerFunc(t *testing.T) {
+func TestDetached_has_no_effect_on_Upgrade(t *testing.T) {
 	upgraded := make(chan error, 1)
 	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Upgrade(w, r, Detached(true))
@@ -254,12 +254,13 @@ func TestDetached_over_TLS(t *testing.T) {
 	awaitDetached(t)
 }
 
-// A wrapper is middleware's, and holds what net/http has for the request.
+// A heldWriter is the ResponseWriter of middleware. It refers to everything that
+// net/http holds for the request.
 type heldWriter struct{ http.ResponseWriter }
 
 func (w *heldWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func TestDetached_lets_go_of_what_served_the_request(t *testing.T) {
+func TestDetached_releases_the_ResponseWriter(t *testing.T) {
 	h := Handle(echoAll, Detached(true))
 	collected := make(chan struct{})
 	srv, _, _ := serveDetached(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -82,14 +82,14 @@ func (f *fdConn) Read(read func(fd uintptr) bool) error {
 	return nil
 }
 
-// edges are the lengths at which something changes: of the header, the assembly, the
-// buffers, and what fits those.
+// edgeLengths are the payload lengths around which something changes: the form of the
+// header, a loop of the assembly, or whether a frame fits a buffer.
 var edgeLengths = []int{
 	0, 1, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 1023, 1024, 1025, 4081, 4082, 4083, 4087, 4088, 4089, 4095, 4096, 4097,
 	8191, 65521, 65527, 65528, 65529, 65535, 65536, 65537, 73713, 73714, 73715, 73719, 73720, 73721, 73727, 73728, 73729, 131072,
 }
 
-// A forger makes what a client sends.
+// A streamGenerator makes random streams of a client.
 type streamGenerator struct {
 	*rand.Rand
 	wire []byte
@@ -127,7 +127,8 @@ func (f *streamGenerator) message(op Opcode, payload string, fragments int) {
 	f.frame(Header{Fin: true, Opcode: op}, payload)
 }
 
-// offence is something to fail the connection for, or the end.
+// violation appends something that ends the connection: frames that break a rule, a close
+// frame, or the end of the stream inside a frame.
 func (f *streamGenerator) violation(size int) {
 	switch f.IntN(11) {
 	case 0:
@@ -161,7 +162,8 @@ func (f *streamGenerator) violation(size int) {
 	f.message(Binary, "behind it", 1)
 }
 
-// conversation is all that a client sends: mostly messages, and an offence in the end.
+// stream returns what a client sends: messages and control frames, and a violation at
+// the end.
 func (f *streamGenerator) stream() []byte {
 	size := func() int {
 		if f.IntN(3) > 0 {
@@ -183,7 +185,7 @@ func (f *streamGenerator) stream() []byte {
 	return f.wire
 }
 
-// cut is the wire in pieces of all sizes, with deadlines that expire in between.
+// cut cuts the stream into segments of all sizes, with deadlines that expire in between.
 func (f *streamGenerator) cut(deadlines bool) (cut [][]byte) {
 	for wire := f.wire; len(wire) > 0; {
 		n := min(len(wire), 1+f.IntN([]int{10, 200, 9000, 90000}[f.IntN(4)]))
@@ -196,8 +198,8 @@ func (f *streamGenerator) cut(deadlines bool) (cut [][]byte) {
 	return cut
 }
 
-// account says everything that a handler and a peer see of a connection that is
-// received from by ways, in turn.
+// transcript describes everything that a handler and a peer see of a connection whose
+// messages are received in these ways, in turn. ways are indexes of receivers.
 func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 	var b strings.Builder
 	note := func(what any, data []byte) {
@@ -221,9 +223,10 @@ func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 	return b.String()
 }
 
-// However what a client sends is cut, and wherever deadlines expire, the same comes of
-// it: there is no telling the ways apart by which a message goes through the buffers.
-func TestDifferential(t *testing.T) {
+// The result is the same for every way to receive, for every way in which the stream is
+// cut into segments, and wherever deadlines expire. So the fast path for messages that
+// are in the buffer as a whole is equivalent to the general one.
+func TestReceivers_are_equivalent(t *testing.T) {
 	like, _ := newTCPConn(t)
 	if !like.in.ready.waits() {
 		t.Skip("this platform waits with a buffer")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -17,8 +18,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// The end of a connection takes its time, for which the receiving side is held.
-func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
+// Ending a connection takes time, during which a goroutine holds the receiving side.
+func TestReceivers_return_before_the_socket_is_closed(t *testing.T) {
 	tests := []struct {
 		name string
 		opts []Option
@@ -67,8 +68,9 @@ func TestReceivers_do_not_wait_for_the_end_to_be_over(t *testing.T) {
 	})
 }
 
-// A receiver that takes an end for a deadline would set another and go on for ever.
-func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
+// A caller that got os.ErrDeadlineExceeded for an ended connection would set another
+// deadline and call again for ever.
+func TestReceivers_return_no_deadline_error_for_an_end(t *testing.T) {
 	ends := []struct {
 		name string
 		end  func(t *testing.T, c *Conn, p *peer)
@@ -127,7 +129,7 @@ func TestReceivers_take_no_end_for_a_deadline(t *testing.T) {
 	}
 }
 
-func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
+func TestEnded_connection_returns_its_error_before_that_of_an_argument(t *testing.T) {
 	calls := map[string]func(c *Conn) error{
 		"text that is not UTF-8":    func(c *Conn) error { return c.SendMessage(Text, []byte("\xff")) },
 		"continuation":              func(c *Conn) error { return c.SendMessage(Continuation, nil) },
@@ -177,7 +179,7 @@ func TestEnd_is_told_before_what_is_wrong_with_a_call(t *testing.T) {
 	})
 }
 
-// connEnds is every way in which a connection can end, on TCP.
+// connEnds are the ways in which a connection on TCP can end.
 var connEnds = []struct {
 	name string
 	end  func(c *Conn, p *peer)
@@ -229,7 +231,7 @@ func TestContext_is_done_exactly_at_the_end(t *testing.T) {
 	}
 }
 
-func TestContext_made_after_the_end(t *testing.T) {
+func TestContext_created_after_the_end_has_its_cause(t *testing.T) {
 	for _, tt := range connEnds {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(0))
@@ -241,113 +243,79 @@ func TestContext_made_after_the_end(t *testing.T) {
 	}
 }
 
-// Every method may be called from any goroutine, whatever the others do and
-// however the connection ends.
-func TestConn_is_safe_for_everybody_at_once(t *testing.T) {
-	for _, tt := range connEnds {
-		t.Run(tt.name, func(t *testing.T) {
-			c, p := newTCPConn(t, PingInterval(time.Millisecond))
-			var wg sync.WaitGroup
-			wg.Go(func() { io.Copy(io.Discard, p.Conn) })
-			for name, call := range allMethods {
-				if name == "Close" || name == "SendMessage/Close" {
-					continue
-				}
-				wg.Go(func() {
-					for endOf(c) == nil {
-						call(c)
-					}
-				})
-			}
-			wg.Go(func() {
-				for endOf(c) == nil {
-					if w, err := c.MessageWriter(Binary); err == nil {
-						w.Write(make([]byte, 5000))
-						w.Close()
-					}
-				}
-			})
-			for range 20 {
-				p.Write(slices.Concat(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
-			}
-			tt.end(c, p)
-			c.Close(StatusNormalClosure, "")
-			p.Conn.Close()
-			wg.Wait()
-			wantSticky(t, c, endOf(c))
-		})
-	}
+// concurrentCalls are what goroutines call at the same time, again and again. Methods
+// for messages return no error before the connection has ended.
+var concurrentCalls = map[string]map[string]func(c *Conn) error{
+	"all methods": withoutClose(allMethods),
+	"methods for messages": {
+		"ReceiveMessage": allMethods["ReceiveMessage"],
+		"MessageReader":  readStream,
+		"Text":           func(c *Conn) error { return c.SendMessage(Text, []byte("text")) },
+		"Ping":           allMethods["SendMessage/Ping"],
+		"MessageWriter":  writeStream,
+	},
 }
 
-// TestConn_everything_at_once closes a connection in the midst of everything else.
-func TestConn_everything_at_once(t *testing.T) {
-	ends := map[string]func(c *Conn, p *peer){
-		"closed here": func(c *Conn, p *peer) { c.Close(StatusGoingAway, "") },
-		"closed by the peer": func(c *Conn, p *peer) {
-			p.Conn.Write(clientFrame(true, Close, closeBody(StatusNormalClosure, "")))
-		},
-		"a rule broken":  func(c *Conn, p *peer) { p.Conn.Write(wstest.Unhex("81 00")) },
-		"network broken": func(c *Conn, p *peer) { p.Conn.Close() },
+func withoutClose(methods map[string]func(c *Conn) error) map[string]func(c *Conn) error {
+	calls := maps.Clone(methods)
+	delete(calls, "Close")
+	delete(calls, "SendMessage/Close")
+	calls["MessageWriter, to the end"] = writeStream
+	return calls
+}
+
+func readStream(c *Conn) error {
+	_, r, err := c.MessageReader()
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
 	}
-	loops := []func(c *Conn) error{
-		func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
-		func(c *Conn) error {
-			_, r, err := c.MessageReader()
-			if err == nil {
-				_, err = io.Copy(io.Discard, r)
-			}
-			// The reader of a message that another goroutine dropped.
-			if errors.Is(err, errMessageDropped) {
-				err = nil
-			}
-			return err
-		},
-		func(c *Conn) error { return c.SendMessage(Text, []byte("text")) },
-		func(c *Conn) error { return c.SendMessage(Ping, nil) },
-		func(c *Conn) error {
-			w, err := c.MessageWriter(Binary)
-			if err == nil {
-				w.Write(make([]byte, 5000))
-				err = w.Close()
-			}
-			return err
-		},
+	if errors.Is(err, errMessageDropped) {
+		err = nil // another goroutine receives the next message
 	}
-	for name, end := range ends {
-		t.Run(name, func(t *testing.T) {
-			ready := make(chan *Conn)
-			fn, results := captureError(func(c *Conn) error {
-				ready <- c
+	return err
+}
+
+func writeStream(c *Conn) error {
+	w, err := c.MessageWriter(Binary)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(make([]byte, 5000))
+	return errors.Join(err, w.Close())
+}
+
+// Every method may be called from any goroutine, whatever the other goroutines do and
+// however the connection ends.
+func TestConn_methods_are_safe_for_concurrent_use(t *testing.T) {
+	for what, calls := range concurrentCalls {
+		for _, tt := range connEnds {
+			t.Run(what+"/"+tt.name, func(t *testing.T) {
+				c, p := newTCPConn(t, PingInterval(time.Millisecond))
 				var wg sync.WaitGroup
-				for _, loop := range loops {
+				wg.Go(func() { io.Copy(io.Discard, p.Conn) })
+				for name, call := range calls {
 					wg.Go(func() {
-						for loop(c) == nil {
+						for endOf(c) == nil {
+							if err := call(c); err != nil && what == "methods for messages" {
+								select {
+								case <-c.Context().Done():
+								case <-time.After(wstest.Patience):
+									t.Errorf("%s returned %v on an open connection", name, err)
+								}
+							}
 						}
 					})
 				}
-				wg.Wait()
-				return c.SendMessage(Text, nil)
-			})
-			p := dialServer(t, startServer(t, fn, CloseTimeout(100*time.Millisecond)))
-			c := await(t, ready)
-			p.send(Text, "begin")
-			p.read()
-			go func() {
-				io.Copy(io.Discard, p.Conn)
-				p.Conn.Close()
-			}()
-			go func() {
-				for {
-					if _, err := p.Conn.Write(clientFrame(true, Binary, strings.Repeat("x", 3000))); err != nil {
-						return
-					}
+				for range 20 {
+					p.Write(slices.Concat(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
 				}
-			}()
-			end(c, p)
-			if err := await(t, results); err == nil {
-				t.Error("sending goes on after the end")
-			}
-			p.Conn.Close()
-		})
+				wg.Go(func() { p.Flood(clientFrame(true, Binary, strings.Repeat("x", 3000))) })
+				tt.end(c, p)
+				c.Close(StatusNormalClosure, "")
+				p.Conn.Close()
+				wg.Wait()
+				wantSticky(t, c, endOf(c))
+			})
+		}
 	}
 }

@@ -133,8 +133,8 @@ func TestStatusCode_String(t *testing.T) {
 	}
 }
 
-// mayBeSent is RFC 6455 section 7.4 and the IANA registry as a list, to hold
-// against the ranges of the library.
+// mayBeSent is RFC 6455 section 7.4 and the IANA registry as a list, to compare the ranges
+// of the library with.
 func mayBeSent(code int) bool {
 	switch code {
 	case 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014:
@@ -186,8 +186,8 @@ func TestClosePayload(t *testing.T) {
 	}
 }
 
-// plausibleClose is what RFC 6455 section 5.5.1 says of a close frame's body, in
-// the words of somebody else than the library.
+// plausibleClose is a second implementation of RFC 6455 section 5.5.1, on the body of a
+// close frame.
 func plausibleClose(b []byte) bool {
 	if len(b) == 0 {
 		return true
@@ -217,7 +217,7 @@ func FuzzClosePayload(f *testing.F) {
 	})
 }
 
-func TestCloseError_nil_is_no_close(t *testing.T) {
+func TestCloseError_nil_has_no_close_code(t *testing.T) {
 	var none *CloseError
 	for name, err := range map[string]error{"alone": none, "wrapped": fmt.Errorf("late: %w", none)} {
 		if got := CloseStatus(err); got != 0 {

@@ -87,7 +87,7 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 	wg.Wait()
 }
 
-// The frame that a sender has begun comes whole, and then the close frame.
+// The close frame is sent behind the frame that a sender has begun.
 func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -127,7 +127,7 @@ func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
 	}
 }
 
-func TestAbort_of_what_has_ended_does_nothing(t *testing.T) {
+func TestAbort_after_the_end_does_nothing(t *testing.T) {
 	c, p := newTCPConn(t)
 	hangUp(p)
 	_, _, err := c.ReceiveMessage()
@@ -135,7 +135,7 @@ func TestAbort_of_what_has_ended_does_nothing(t *testing.T) {
 	wantSticky(t, c, err)
 }
 
-// What is left to do has bounds of its own.
+// The close frame and the draining have bounds of their own.
 func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
@@ -147,7 +147,7 @@ func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	})
 }
 
-// brokenRule is an ErrProtocol with a text to choose.
+// A brokenRule is an ErrProtocol with any text.
 type brokenRule string
 
 func (e brokenRule) Error() string { return string(e) }

@@ -34,7 +34,7 @@ func fromHex(t testing.TB, s string) []byte {
 	return b
 }
 
-// abridged is b in hex, without the middle of a long one.
+// abridged is b in hex, without the middle if b is long.
 func abridged(b []byte) string {
 	if len(b) > 80 {
 		return fmt.Sprintf("% x … % x (%d bytes)", b[:40], b[len(b)-8:], len(b))
@@ -197,8 +197,9 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
-// The rules of RFC 6455 section 5.2 on lengths. proof is as much of the header as
-// it takes to see that one is broken: an error must need no more and no less.
+// RFC 6455 section 5.2 has rules for lengths. proof is the shortest beginning of a
+// header that breaks one of them. The error must come with these bytes, not earlier and
+// not later.
 func TestHeaderRejectsLength(t *testing.T) {
 	for _, test := range []struct{ name, proof, text string }{
 		{"0 in 16 bits", "82 7e 0000", "length 0 in 16 bits"},
@@ -221,7 +222,7 @@ func TestHeaderRejectsLength(t *testing.T) {
 					t.Errorf("% x: got size %d, %v, want ErrProtocol with %q", b, n, err, test.text)
 				}
 			}
-			// A peer that sends the proof and no more must not be waited for.
+			// The reader must not wait for more bytes than the proof.
 			trickle := io.MultiReader(iotest.OneByteReader(bytes.NewReader(proof)), iotest.ErrReader(errors.New("read on")))
 			if h, err := ReadHeader(trickle); !errors.Is(err, ErrProtocol) || h != (Header{}) {
 				t.Errorf("ReadHeader: got %+v, %v, want ErrProtocol", h, err)
@@ -293,7 +294,7 @@ func TestReadFrameTruncated(t *testing.T) {
 	}
 }
 
-// hungryReader gives what is in data and notes how much it was asked for at most.
+// A hungryReader reads from data and notes the largest slice that it was called with.
 type hungryReader struct {
 	data  []byte
 	asked int
@@ -476,8 +477,8 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
-// BenchmarkParseHeader has the header that is filled in beside the one that is
-// returned.
+// BenchmarkParseHeader compares a parser that fills in a header with one that returns
+// it.
 func BenchmarkParseHeader(b *testing.B) {
 	for _, length := range []int64{125, 1 << 10, 1 << 20} {
 		wire := AppendHeader(nil, Header{Fin: true, Opcode: Text, Masked: true, MaskKey: sampleKey, Length: length})

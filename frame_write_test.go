@@ -180,7 +180,7 @@ func TestFrameUnmask(t *testing.T) {
 	})
 }
 
-// writeRecorder keeps every slice that is written to it.
+// A writeRecorder keeps every slice that is written to it.
 type writeRecorder struct {
 	writes [][]byte
 	err    error
@@ -214,8 +214,8 @@ func BenchmarkAppendFrame(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteFrame has one write of a copy beside what WriteFrame does, to a
-// TCP connection: where they meet is what maxCopied is about.
+// BenchmarkWriteFrame compares WriteFrame with one write of a copy, on a TCP connection.
+// maxCopied is the size at which both take the same time.
 func BenchmarkWriteFrame(b *testing.B) {
 	for _, size := range []int{125, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10} {
 		f := Frame{Header{Fin: true, Opcode: Binary}, make([]byte, size)}

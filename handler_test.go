@@ -20,7 +20,7 @@ import (
 
 var errSecret = errors.New("the password is 1234")
 
-// answerClose is the peer's part when the server closes.
+// answerClose makes a peer that checks the server's close frame and answers it.
 func answerClose(code StatusCode, reason string) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -33,7 +33,7 @@ func answerClose(code StatusCode, reason string) func(p *peer) {
 	}
 }
 
-// leave makes a peer that closes with code and gets it back.
+// peerCloses makes a peer that closes with code and reads the answer.
 func peerCloses(code StatusCode) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -44,7 +44,7 @@ func peerCloses(code StatusCode) func(p *peer) {
 	}
 }
 
-// disturb makes a peer that sends bytes which break a rule.
+// peerBreaksRule makes a peer that sends bytes which break a rule.
 func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -55,9 +55,9 @@ func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	}
 }
 
-// handlerEnds is every way in which a HandlerFunc can end: what the peer sees of
-// it, and what OnError is told by default and with PropagateCommonErrors ("" for
-// nothing).
+// handlerEnds are the ways in which a HandlerFunc can end: what the peer sees of it, and
+// what OnError is called with by default and with PropagateCommonErrors ("" if it is not
+// called).
 var handlerEnds = []struct {
 	name     string
 	fn       HandlerFunc
@@ -162,7 +162,7 @@ func TestHandle_closes_as_fn_ends(t *testing.T) {
 	}
 }
 
-// reports runs fn against peer and returns what OnError was told.
+// reportedErrors runs fn against peer and returns what OnError was called with.
 func reportedErrors(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
 	var got []error
 	onError := OnError(func(c *Conn, err error) {
@@ -195,7 +195,7 @@ func wantReport(t *testing.T, got []error, want string) {
 	}
 }
 
-func TestHandle_reports_what_the_close_of_nil_ends_with(t *testing.T) {
+func TestHandle_reports_ErrCloseTimeout_after_a_nil_error(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []error
 		c, p := newPipeConn(t, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
@@ -206,7 +206,7 @@ func TestHandle_reports_what_the_close_of_nil_ends_with(t *testing.T) {
 	})
 }
 
-// lines is a log that can be waited for.
+// logLines is a log whose lines a test can wait for.
 type logLines chan string
 
 func (l logLines) Write(p []byte) (int, error) {
@@ -214,7 +214,7 @@ func (l logLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serveLogged runs fn behind a server that logs to lines, and to over when the
+// serveLogged runs fn behind a server that logs to logged. over is closed when the
 // handler has returned.
 func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged logLines, over <-chan struct{}) {
 	logged = make(logLines, 16)
@@ -251,8 +251,8 @@ func TestHandle_logs_no_common_end(t *testing.T) {
 
 func panickingHandler(*Conn) error { panic("of all things") }
 
-// The first line is net/http's, so there is none by this package.
-func TestHandle_leaves_a_panic_to_net_http_with_its_stack(t *testing.T) {
+// The first line is net/http's: this package logs nothing before it.
+func TestHandle_repanics_with_the_stack(t *testing.T) {
 	p, logged, over := serveLogged(t, panickingHandler)
 	answerClose(1011, "")(p)
 	await(t, over)
@@ -287,8 +287,8 @@ func TestHandle_leaves_a_refused_request_alone(t *testing.T) {
 	}
 }
 
-// The methods of a Conn that fn gave away must not hang or panic later on.
-func TestHandle_leaves_a_closed_Conn_behind(t *testing.T) {
+// A goroutine may use a Conn after fn has returned. Its methods must not hang or panic.
+func TestHandle_Conn_can_be_used_after_fn(t *testing.T) {
 	conns := make(chan *Conn, 1)
 	p := dialServer(t, startServer(t, func(c *Conn) error { conns <- c; return nil }))
 	answerClose(StatusNormalClosure, "")(p)
@@ -298,7 +298,7 @@ func TestHandle_leaves_a_closed_Conn_behind(t *testing.T) {
 	wantSticky(t, c, endOf(c))
 }
 
-// A panickyError is one of a user whose methods have a bug.
+// A panickyError is a user's error whose methods have a bug.
 type panickyError struct{ method string }
 
 func (e panickyError) Error() string { return "panics in " + e.method }
@@ -317,9 +317,9 @@ func (e panickyError) As(any) bool {
 	return false
 }
 
-// Whatever fn returns, the peer is told, the socket is closed when the handler
-// returns, and a panic goes on.
-func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
+// For every error of fn, the peer gets a close frame and the socket is closed when the
+// handler returns. A panic is raised again.
+func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *testing.T) {
 	returns := func(err error) HandlerFunc { return func(*Conn) error { return err } }
 	andThen := func(err error) HandlerFunc { return func(c *Conn) error { receiveAll(c); return err } }
 	var none *CloseError
@@ -365,8 +365,8 @@ func TestHandle_closes_for_an_error_that_is_none(t *testing.T) {
 	}
 }
 
-// An endingError is a *CloseError that cannot be sent, and while the handler is
-// told so the connection ends.
+// An endingError is a *CloseError that must not be sent. The connection ends while the
+// handler examines it.
 type endingError struct{ end func() }
 
 func (endingError) Error() string { return "ends" }
@@ -380,7 +380,7 @@ func (e endingError) As(target any) bool {
 	return ok
 }
 
-func TestHandle_waits_for_an_end_that_comes_with_a_close_that_must_not_be_sent(t *testing.T) {
+func TestHandle_waits_for_an_end_that_comes_while_the_close_is_checked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
 		w := record(p, false)

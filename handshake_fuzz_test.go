@@ -15,8 +15,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// FuzzHandshake reads a request as net/http does, and holds the check against a
-// second one that follows the text of RFC 6455 without regard for speed.
+// FuzzHandshake reads a request as net/http does, and compares the check with a second one
+// that follows the text of RFC 6455 without regard for speed.
 func FuzzHandshake(f *testing.F) {
 	f.Add([]byte(wstest.Request()))
 	f.Add([]byte(wstest.Request("Upgrade: a, WEBSOCKET", "Connection: a", "Connection: b,\tupgrade ", "Origin: null")))
@@ -112,7 +112,7 @@ func listHas(lines []string, token string) bool {
 }
 
 // The grammar of RFC 9110 section 5.6.2 and RFC 6455 section 9.1. A quoted string
-// is to be a token once its quotes and backslashes are gone.
+// must be a token after its quotes and backslashes were removed.
 const (
 	tokenCharacter   = "[!#$%&'*+.^_`|~0-9A-Za-z-]"
 	tokenPattern     = tokenCharacter + "+"

@@ -40,8 +40,8 @@ func TestUpgrade_keeps_headers_of_middleware(t *testing.T) {
 	s.result(t)
 }
 
-// Neither middleware that means well nor text that it copies from the request
-// can change the handshake, give a 101 a body, or end a header.
+// Headers that middleware sets, and text of the request in them, cannot change the
+// handshake, give a 101 a body, or end a header.
 func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 	tests := []struct {
 		name string
@@ -105,7 +105,7 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 			for name, values := range test.want {
 				want[name] = values
 			}
-			// Not http.ReadResponse: that refuses some of what must not be there.
+			// http.ReadResponse would refuse some of the headers that must not be there.
 			got := http.Header{}
 			lines := strings.Split(strings.TrimSuffix(string(raw), "\r\n\r\n"), "\r\n")
 			for _, line := range lines[1:] {
@@ -152,8 +152,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	}
 }
 
-// A request behind the handshake is not one any more: its bytes are a frame, and
-// a bad one.
+// The bytes of a request behind the handshake are taken for a frame, which is invalid.
 func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
 	_, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
@@ -172,7 +171,7 @@ func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	}
 }
 
-// withHeader is middleware that sets headers, in whatever way.
+// withHeader is middleware that sets headers with set.
 func withHeader(set func(http.Header)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

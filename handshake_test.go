@@ -23,8 +23,8 @@ func requestLine(line, raw string) string {
 	return line + "\r\n" + rest
 }
 
-// upgradeServer is a real server on TCP whose handler is Upgrade. It takes down
-// what Upgrade returned, and closes the connections that it made.
+// An upgradeServer is a real server on TCP whose handler calls Upgrade. It notes what
+// Upgrade returned, and closes the connections.
 type upgradeServer struct {
 	*httptest.Server
 	results chan upgradeResult
@@ -37,7 +37,7 @@ type upgradeResult struct {
 }
 
 // newUpgradeServer serves Upgrade with opts on every path but /alive, behind
-// middleware where that is not nil.
+// middleware if that is not nil.
 func newUpgradeServer(t *testing.T, middleware func(http.Handler) http.Handler, opts ...Option) *upgradeServer {
 	t.Helper()
 	s := &upgradeServer{results: make(chan upgradeResult, 8)}
@@ -165,8 +165,8 @@ func TestUpgrade_accepts(t *testing.T) {
 	}
 }
 
-// A refused request leaves the connection to net/http: the next request on it
-// is served, and the policy that runs code of the user has not been asked.
+// After a refused request, net/http serves the next request on the same connection. The
+// policy, which runs code of the user, is not called for an invalid handshake.
 func TestUpgrade_refuses(t *testing.T) {
 	upgradeRequired := http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
 	versionRequired := http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}
@@ -463,8 +463,8 @@ func (discardConn) Read([]byte) (int, error)    { return 0, io.EOF }
 func (discardConn) Write(p []byte) (int, error) { return len(p), nil }
 func (discardConn) Close() error                { return nil }
 
-// BenchmarkUpgrade is the handshake without the network and without the parser
-// of net/http: what this package adds to them, the end of the Conn included.
+// BenchmarkUpgrade is the part of a handshake that this package takes, without the network
+// and net/http's parser, and with the end of the Conn.
 func BenchmarkUpgrade(b *testing.B) {
 	r := wstest.ReadRequest(wstest.Request())
 	o := newOptions([]Option{PingInterval(0), ConnectionTimeout(0), CloseTimeout(0)})
@@ -479,8 +479,8 @@ func BenchmarkUpgrade(b *testing.B) {
 	}
 }
 
-// RFC 6455 section 9.1: a quoted value must be a token once the quoted-pairs of
-// RFC 2616 section 2.2 are taken for what they stand for.
+// RFC 6455 section 9.1: a quoted value must be a token after its quoted-pairs (RFC 2616
+// section 2.2) were replaced.
 func TestHandshake_quoted_extension_parameters(t *testing.T) {
 	srv := startServer(t, noop)
 	for value, want := range map[string]int{

@@ -79,15 +79,15 @@ func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
 	}
 }
 
-// plainWrapper is middleware's ResponseWriter that knows nothing of hijacking.
+// A plainWrapper is a ResponseWriter of middleware without a Hijack and an Unwrap method.
 type plainWrapper struct{ http.ResponseWriter }
 
-// unwrapper can at least be looked through.
+// An unwrapper has an Unwrap method.
 type unwrapper struct{ http.ResponseWriter }
 
 func (w unwrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// hijackWrapper has a Hijack method of its own.
+// A hijackWrapper has a Hijack method of its own.
 type hijackWrapper struct {
 	http.ResponseWriter
 	hijack func() (net.Conn, *bufio.ReadWriter, error)
@@ -95,7 +95,7 @@ type hijackWrapper struct {
 
 func (w hijackWrapper) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
 
-// wrapped is middleware that replaces the ResponseWriter.
+// wrapWriter is middleware that replaces the ResponseWriter.
 func wrapWriter(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(wrap(w), r) })
@@ -121,7 +121,7 @@ func TestTakeOver_copies_then_releases_the_buffers(t *testing.T) {
 	if br.Size() != 0 || bw.Size() != 0 {
 		t.Errorf("buffers of %d and %d bytes are still held, want 0", br.Size(), bw.Size())
 	}
-	// As a wrapper that keeps them in a pool would use them again.
+	// A wrapper that keeps the buffers in a pool would use them like this.
 	br.Reset(strings.NewReader("next"))
 	if got, err := io.ReadAll(br); string(got) != "next" || err != nil {
 		t.Errorf("after Reset the Reader gave %q, %v", got, err)
@@ -211,7 +211,7 @@ func TestUpgrade_when_the_response_cannot_be_sent(t *testing.T) {
 func TestUpgrade_outlives_the_timeouts_of_the_server(t *testing.T) {
 	readable := make(chan error, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// What a server with a ReadTimeout does, or middleware.
+		// A server with a ReadTimeout does this, or middleware.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Minute))
 		past := hijackWrapper{w, func() (net.Conn, *bufio.ReadWriter, error) {
 			nc, brw, err := http.NewResponseController(w).Hijack()

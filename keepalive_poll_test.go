@@ -12,7 +12,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// Whoever does not receive sees the peer's end at the next ping.
+// A handler that does not receive sees the peer's end at the next ping.
 func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 	ends := []struct {
 		name string
@@ -65,8 +65,9 @@ func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
 	})
 }
 
-// What the keepalive takes in is still there for whoever comes to read, as a whole.
-func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
+// The bytes that the keepalive has read are still there for a method that receives
+// later, and complete.
+func TestKeepalive_keeps_messages_for_the_reader(t *testing.T) {
 	large := strings.Repeat("x", 10_000)
 	for name, read := range receiveOnce {
 		for _, message := range []string{"", "hello", large} {
@@ -94,9 +95,9 @@ func TestKeepalive_leaves_messages_to_the_reader(t *testing.T) {
 	}
 }
 
-// What the keepalive reads while nobody receives is not lost to the end of the stream
-// behind it.
-func TestKeepalive_leaves_messages_ahead_of_the_end(t *testing.T) {
+// Messages that the keepalive has read while no method was receiving are delivered
+// before the end of the stream.
+func TestKeepalive_keeps_messages_that_came_before_the_end(t *testing.T) {
 	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
 	p.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
 	p.Conn.(*net.TCPConn).CloseWrite()
@@ -109,7 +110,7 @@ func TestKeepalive_leaves_messages_ahead_of_the_end(t *testing.T) {
 	}
 }
 
-func TestKeepalive_takes_no_payload_from_the_reader(t *testing.T) {
+func TestKeepalive_reads_no_payload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
@@ -175,9 +176,9 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 	}
 }
 
-// A reader may come between the poll's taking the receiving side and its setting
-// the deadline.
-func TestKeepalive_gives_way_to_a_reader_that_waits_already(t *testing.T) {
+// A reader may begin to wait after the poll has locked the receiving side, and before it
+// has set the deadline.
+func TestKeepalive_gives_way_to_a_reader_that_is_already_waiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		c.interruptPoll()

@@ -12,8 +12,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// habits are the ways in which a handler can use a connection. The keepalive has
-// to work with each.
+// handlerUses are the ways in which a handler can use a connection. The keepalive has to
+// work with each.
 var handlerUses = []struct {
 	name  string
 	serve func(*Conn, HandlerFunc) <-chan error
@@ -26,15 +26,15 @@ var handlerUses = []struct {
 	{"reading ahead and doing nothing", runConcurrent, waitForEnd},
 }
 
-// withHabits runs test in a bubble for every habit. The handler is running by
-// then; end waits for it.
+// forEachUse runs test in a bubble for each of handlerUses. The handler runs already. end
+// waits for it and returns its error.
 func forEachUse(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *recorder, end func() error)) {
-	for _, habit := range handlerUses {
-		t.Run(habit.name, func(t *testing.T) {
+	for _, use := range handlerUses {
+		t.Run(use.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, opts...)
 				w := record(p, pongs)
-				done := habit.serve(c, habit.fn)
+				done := use.serve(c, use.fn)
 				test(t, c, w, func() error { err := <-done; synctest.Wait(); return err })
 			})
 		})
@@ -74,7 +74,7 @@ func TestPingInterval_zero_sends_none(t *testing.T) {
 	})
 }
 
-func TestKeepalive_without_anything_to_do_makes_no_timer(t *testing.T) {
+func TestKeepalive_without_timeouts_makes_no_timer(t *testing.T) {
 	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
 	p.send(Pong, "")
 	p.send(Text, "message")
@@ -128,9 +128,8 @@ func TestConnectionTimeout(t *testing.T) {
 	}
 }
 
-// What waits for the connection learns of the timeout at once, not behind the
-// close frame and the draining.
-func TestConnectionTimeout_strikes_on_time(t *testing.T) {
+// Waiting methods return at the timeout, and not after the close frame and the draining.
+func TestConnectionTimeout_wakes_every_method_on_time(t *testing.T) {
 	for _, name := range append([]string{"Context"}, receivingMethods...) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,7 +157,8 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 	for name, b := range last {
 		t.Run(name, func(t *testing.T) {
 			forEachUse(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
-				// In the last moment: who does not receive looks just before the time is up.
+				// The byte comes in the last moment. A handler that does not receive relies on
+				// the poll just before the timeout.
 				time.AfterFunc(59950*time.Millisecond, func() { w.Send(b) })
 				<-c.Context().Done()
 				wantDuration(t, "the end", w.Start, 119950*time.Millisecond)
@@ -168,7 +168,7 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 	}
 }
 
-func TestConnectionTimeout_spares_a_peer_that_answers_pings(t *testing.T) {
+func TestConnectionTimeout_does_not_end_a_peer_that_answers_pings(t *testing.T) {
 	forEachUse(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		if err := endOf(c); err != nil {
@@ -179,7 +179,7 @@ func TestConnectionTimeout_spares_a_peer_that_answers_pings(t *testing.T) {
 	})
 }
 
-func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
+func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
 	tests := []struct {
 		name    string
 		message string
@@ -210,8 +210,8 @@ func TestConnectionTimeout_spares_what_waits_for_a_busy_handler(t *testing.T) {
 	}
 }
 
-// A tick may be on its way when the connection begins to end.
-func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
+// A tick may have begun when the connection begins to end.
+func TestConnectionTimeout_is_off_during_the_end(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.keepalive.ignoreSilence()
@@ -224,7 +224,7 @@ func TestConnectionTimeout_is_off_once_silence_does_not_matter(t *testing.T) {
 	})
 }
 
-func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
+func TestPing_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		done := runHandler(c, func(c *Conn) error {
@@ -242,7 +242,7 @@ func TestPing_waits_for_a_sender_that_holds_the_lock(t *testing.T) {
 	})
 }
 
-func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
+func TestPing_to_a_peer_that_does_not_read(t *testing.T) {
 	tests := []struct {
 		name string
 		opts []Option
@@ -254,15 +254,15 @@ func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
 		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70 * time.Second, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
-		for _, habit := range handlerUses {
-			t.Run(tt.name+"/"+habit.name, func(t *testing.T) {
-				if habit.name == "only sending" {
+		for _, use := range handlerUses {
+			t.Run(tt.name+"/"+use.name, func(t *testing.T) {
+				if use.name == "only sending" {
 					t.Skip("waits for its own write")
 				}
 				synctest.Test(t, func(t *testing.T) {
 					c, _ := newPipeConn(t, tt.opts...)
 					start := time.Now()
-					done := habit.serve(c, habit.fn)
+					done := use.serve(c, use.fn)
 					<-c.Context().Done()
 					wantDuration(t, "the end", start, tt.want)
 					err := <-done
@@ -273,8 +273,8 @@ func TestPing_to_a_peer_that_reads_nothing(t *testing.T) {
 	}
 }
 
-// The deadline of the user passed long ago and says nothing about the ping.
-func TestPing_that_WriteTimeout_cuts_ends_the_connection_whatever_the_user_set(t *testing.T) {
+// The user's write deadline has passed long ago and does not apply to the ping.
+func TestPing_is_bounded_by_WriteTimeout_and_not_by_the_write_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := newPipeConn(t, WriteTimeout(10*time.Second))
 		c.SetWriteDeadline(time.Now().Add(-time.Second))
@@ -310,9 +310,9 @@ func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	})
 }
 
-// The ping lies unread until the keepalive looks whether the peer is silent, and
-// nobody reads the answer.
-func TestPong_to_a_peer_that_reads_nothing_in_a_look_at_its_silence(t *testing.T) {
+// No method reads the ping until the keepalive polls for a sign of life, and the peer
+// does not read the pong.
+func TestPong_of_the_last_poll_to_a_peer_that_does_not_read(t *testing.T) {
 	tests := []struct {
 		name string
 		opts []Option

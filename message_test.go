@@ -193,8 +193,8 @@ func TestJSON(t *testing.T) {
 	wantError(t, c.SendJSON(p), io.ErrUnexpectedEOF)
 }
 
-// TestSendMessage_never_interleaves lets many goroutines send in every way at
-// once; each message says who sent it, in every byte.
+// Many goroutines send in every way at the same time. Every byte of a message says which
+// goroutine has sent it.
 func TestSendMessage_never_interleaves(t *testing.T) {
 	const senders, messages = 8, 20
 	send := func(c *Conn, id byte, rnd *rand.Rand) error {

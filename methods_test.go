@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// everyMethod is every method that an ended connection has an error for.
+// allMethods are the methods that return the error of an ended connection.
 var allMethods = map[string]func(c *Conn) error{
 	"ReceiveMessage":    func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
 	"AppendMessage":     func(c *Conn) error { _, _, err := c.AppendMessage(nil); return err },
@@ -33,13 +33,13 @@ var allMethods = map[string]func(c *Conn) error{
 	"Context":           func(c *Conn) error { return context.Cause(c.Context()) },
 }
 
-// receiving are the methods of everyMethod that wait for the peer.
+// receivingMethods are those of allMethods that wait for the peer.
 var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
 
-// framing are those that a HandleConcurrent has not.
+// frameMethods are those that cannot be used with HandleConcurrent.
 var frameMethods = []string{"ReadFrame", "ReceiveFragments"}
 
-// sending are the methods of everyMethod that send.
+// sendingMethods are those of allMethods that send.
 var sendingMethods = []string{"SendMessage/Text", "SendMessage/Ping", "SendMessage/Close", "SendJSON", "MessageWriter", "WriteFrame"}
 
 func messagesErr(c *Conn) error {
@@ -51,7 +51,8 @@ func messagesErr(c *Conn) error {
 	return errors.New("Messages ended without an error")
 }
 
-// wantSticky checks that every method returns the one error, again and again.
+// wantSticky checks that every method returns the error that ended the connection, again
+// and again.
 func wantSticky(t testing.TB, c *Conn, want error) {
 	t.Helper()
 	for range 2 {
@@ -70,7 +71,7 @@ func wantSticky(t testing.TB, c *Conn, want error) {
 	}
 }
 
-// reading are the ways to receive one message, or frame.
+// receiveOnce are the ways to receive one message, or one frame.
 var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReceiveMessage": func(c *Conn) (string, error) { _, b, err := c.ReceiveMessage(); return string(b), err },
 	"AppendMessage":  func(c *Conn) (string, error) { _, b, err := c.AppendMessage(nil); return string(b), err },
@@ -103,8 +104,8 @@ var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReadFrame": func(c *Conn) (string, error) { f, err := c.ReadFrame(); return string(f.Payload), err },
 }
 
-// A receiveFunc receives one message in one of the ways there are. Deadlines that
-// expire on the way are counted, and it goes on.
+// A receiveFunc receives one message in one of the ways there are. It counts deadlines
+// that expire meanwhile, and continues after them.
 type receiveFunc func(c *Conn, expired *int) (Opcode, []byte, error)
 
 type namedReceiver struct {
@@ -112,10 +113,10 @@ type namedReceiver struct {
 	receive receiveFunc
 }
 
-// rawReceiver is the way in which only the rules for headers hold.
+// rawReceiver is the way to receive that enforces only the rules for headers.
 var rawReceiver = namedReceiver{"ReadFrame", viaReadFrame}
 
-// receivers are the ways in which all rules hold.
+// receivers are the ways to receive that enforce all rules.
 var receivers = []namedReceiver{
 	{"ReceiveMessage", viaReceiveMessage},
 	{"AppendMessage", viaAppendMessage},
@@ -195,7 +196,7 @@ func viaReceiveFragments(c *Conn, expired *int) (Opcode, []byte, error) {
 	return ProcessFragments(frames)
 }
 
-// viaReadFrame is a reader of messages on the low level; it checks no rules.
+// viaReadFrame receives a message frame by frame. It checks no rules itself.
 func viaReadFrame(c *Conn, expired *int) (Opcode, []byte, error) {
 	var frames []Frame
 	for {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// originRequest is a request with just what origin policies look at. Empty
-// strings stand for headers that are not there; several lines are split by |.
+// originRequest is a request with the headers that origin policies read. An empty string
+// is a missing header; | separates the lines of a header.
 func originRequest(host, origin, site string) *http.Request {
 	r := &http.Request{Host: host, Header: http.Header{}}
 	if origin != "" {
@@ -161,7 +161,7 @@ func TestAnyOrigin(t *testing.T) {
 	}
 }
 
-// Whatever the patterns, nobody is locked out who would get in without them.
+// Patterns never refuse a request that would be accepted without them.
 func TestAllowOrigins_lets_in_what_SameOrigin_does(t *testing.T) {
 	policy := AllowOrigins("https://elsewhere.example")
 	for _, test := range sameOriginTests {
@@ -309,8 +309,8 @@ func TestDenial(t *testing.T) {
 	}
 }
 
-// FuzzOrigin holds SameOrigin and AllowOrigins against a second, slower reading
-// of the Origin header: whatever is let in names the host it is let in for.
+// FuzzOrigin compares SameOrigin and AllowOrigins with a second, slower parser of the
+// Origin header: an accepted origin names the host for which it is accepted.
 func FuzzOrigin(f *testing.F) {
 	for _, test := range sameOriginTests {
 		f.Add(test.host, test.origin)
@@ -332,8 +332,8 @@ func FuzzOrigin(f *testing.F) {
 	})
 }
 
-// namesHost reports whether origin is http:// or https:// and then host, give
-// or take the default port of the scheme and the spelling of an IPv6 address.
+// namesHost reports whether origin is http:// or https:// and then host. The default port
+// of the scheme and the spelling of an IPv6 address do not matter.
 func namesHost(origin, host string) bool {
 	origin, host = strings.ToLower(origin), strings.ToLower(host)
 	for scheme, port := range map[string]string{"http://": ":80", "https://": ":443"} {

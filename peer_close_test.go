@@ -136,8 +136,9 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 	}
 }
 
-// A reset because of unread data would destroy our close frame on its way.
-func TestPeerCloses_and_what_it_sends_behind_is_ignored(t *testing.T) {
+// If the server closed a socket with unread bytes, a reset would destroy its close frame
+// on the way.
+func TestPeerCloses_and_later_frames_are_ignored(t *testing.T) {
 	junk := bytes.Repeat(clientFrame(true, Ping, "ignore me"), 20_000)
 	tests := []struct {
 		name string
@@ -171,8 +172,8 @@ func TestPeerCloses_and_what_it_sends_behind_is_ignored(t *testing.T) {
 	}
 }
 
-// Whoever only sends learns from a write that the peer has gone; its close frame
-// lies unread.
+// A handler that only sends notices by a failed write that the peer has gone. The peer's
+// close frame is still unread then.
 func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
 	sends := map[string]func(c *Conn) error{
 		"SendMessage":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1000)) },

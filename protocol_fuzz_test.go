@@ -10,15 +10,15 @@ import (
 // referenceLimits keep the streams of the fuzzer near the limits.
 var referenceLimits = []Option{MaxFrameSize(500), MaxMessageSize(800), MaxFragments(4)}
 
-// An outcome is what comes of the bytes that a client sent before it left.
+// An outcome is the result of the bytes that a client has sent before it left.
 type outcome struct {
 	messages []Message
 	pongs    []string
 	code     StatusCode // of the close frame; 0 for none
 }
 
-// reference is RFC 6455 for a server, slowly: section by section over the whole
-// stream, with no regard for memory.
+// rfcReference is a slow implementation of RFC 6455 for a server. It works section by
+// section on the whole stream, without regard for memory.
 func rfcReference(b []byte) (out outcome) {
 	var op Opcode // of the message in progress
 	var message []byte
@@ -78,8 +78,8 @@ func rfcReference(b []byte) (out outcome) {
 	}
 }
 
-// brokenLength reports whether the bytes that are there of a header cannot
-// become one with its length in the shortest form.
+// brokenLength reports whether no header with its length in the shortest form begins
+// with b.
 func brokenLength(b []byte) bool {
 	if len(b) < 2 {
 		return false
@@ -143,7 +143,8 @@ func answerToClose(payload []byte) StatusCode {
 	return code
 }
 
-// couldBecomeText reports whether b is UTF-8 so far, and if it is complete, UTF-8.
+// couldBecomeText reports whether b is UTF-8 if it is complete, and otherwise whether
+// UTF-8 can begin with b.
 func couldBecomeText(b []byte, complete bool) bool {
 	for len(b) > 0 {
 		r, size := utf8.DecodeRune(b)
@@ -155,9 +156,8 @@ func couldBecomeText(b []byte, complete bool) bool {
 	return true
 }
 
-// FuzzReceiveMessage feeds a stream in pieces of any size, with deadlines that
-// expire in between, to each way of receiving, and compares what comes of it with
-// the reference.
+// FuzzReceiveMessage sends a stream in segments of any size, with deadlines that expire
+// in between, to each way of receiving, and compares the outcome with the reference.
 func FuzzReceiveMessage(f *testing.F) {
 	for _, v := range violations() {
 		f.Add(v.wire, []byte{200}, byte(0))
@@ -192,8 +192,8 @@ func equalMessages(a, b Message) bool {
 	return a.Opcode == b.Opcode && bytes.Equal(a.Data, b.Data)
 }
 
-// cutBySizes cuts stream into pieces of the sizes, over and over; 0 is a deadline
-// that expires.
+// cutBySizes cuts stream into segments of the sizes, again and again. The size 0 is a
+// deadline that expires.
 func cutBySizes(stream, sizes []byte) (pieces [][]byte) {
 	if bytes.Count(sizes, []byte{0}) == len(sizes) {
 		sizes = []byte{255}
@@ -210,7 +210,7 @@ func cutBySizes(stream, sizes []byte) (pieces [][]byte) {
 	return pieces
 }
 
-// observe receives until the end and sorts what happened.
+// observeConn receives until the end and returns the outcome.
 func observeConn(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc) (out outcome) {
 	var end error
 	for expired := 0; ; {

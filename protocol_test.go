@@ -21,7 +21,7 @@ type violation struct {
 	section string
 }
 
-// violations are all that a client can do wrong on the level of frames.
+// violations are the rules for frames that a client can break.
 func violations() []violation {
 	hello := clientFrame(true, Text, "Hello")
 	begun := clientFrame(false, Text, "Hel")
@@ -77,7 +77,7 @@ func violations() []violation {
 func TestReceiveMessage(t *testing.T) {
 	fn, results := captureError(echoAll)
 	srv := startServer(t, fn)
-	bystander := dialServer(t, srv)
+	healthy := dialServer(t, srv)
 	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
 	for _, v := range violations() {
 		for _, behind := range [][]byte{nil, flood} {
@@ -106,16 +106,15 @@ func TestReceiveMessage(t *testing.T) {
 			})
 		}
 	}
-	checkEcho(bystander)
+	checkEcho(healthy)
 }
 
-// TestReceivers holds every receiving method against every rule, without the
-// kernel.
+// TestReceivers checks every receiving method with every broken rule, in memory.
 func TestReceivers(t *testing.T) {
 	for _, r := range receivers {
 		for _, v := range violations() {
 			t.Run(r.name+" "+v.name, func(t *testing.T) {
-				// What follows the bytes that break the rule must not be waited for.
+				// The receiver must not wait for more bytes than those that break the rule.
 				c, s := newScriptConn(t, segments(v.wire, nil))
 				expired := 0
 				_, _, err := r.receive(c, &expired)
@@ -139,7 +138,7 @@ func TestReceivers(t *testing.T) {
 	}
 }
 
-// Every length of a UTF-8 sequence, and both ends of each range of it.
+// unicodeText has UTF-8 sequences of every length, and both ends of each range.
 const unicodeText = "a\x00\x7f \u0080\u07ff \u0800\ufffd\uffff \ud7ff\ue000 \U00010000\U0010ffff κόσμε – 𝄞"
 
 func TestReceiveMessage_text(t *testing.T) {
@@ -186,7 +185,7 @@ func TestReceiveMessage_text(t *testing.T) {
 	}
 }
 
-// invalidTexts are valid up to their last byte, which no character can have there.
+// invalidTexts are valid except for their last byte.
 var invalidTexts = []struct{ name, text string }{
 	{"lone tail byte", "a\x80"},
 	{"overlong of two bytes", "ab\xc0"},
@@ -202,8 +201,8 @@ var invalidTexts = []struct{ name, text string }{
 	{"new character inside another", "\xe2\x82\xc3"},
 }
 
-// wantInvalidText checks that the connection is failed with 1007, after exactly
-// so many deadlines that expired on text that might still have become valid.
+// wantInvalidText checks that the connection is failed with 1007, after exactly this
+// number of deadlines, which expire while the text can still become valid.
 func wantInvalidText(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc, expiries int) {
 	t.Helper()
 	expired := 0
@@ -223,7 +222,7 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 	for _, r := range receivers {
 		for _, tt := range invalidTexts {
 			good, bad := len(tt.text)-1, len(tt.text)
-			// The frame promises more than ever comes.
+			// The frame declares more bytes than come.
 			frame := clientFrame(true, Text, tt.text+"the rest that never comes")
 			start := len(frame) - len("the rest that never comes") - bad
 			t.Run(r.name+" fails at the first bad byte of "+tt.name, func(t *testing.T) {
@@ -254,7 +253,7 @@ func TestReceiveMessage_invalid_text(t *testing.T) {
 func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
 	fn, results := captureError(echoAll)
 	srv := startServer(t, fn)
-	bystander := dialServer(t, srv)
+	healthy := dialServer(t, srv)
 	for _, tt := range invalidTexts {
 		t.Run(strings.ReplaceAll(tt.name, " ", "_"), func(t *testing.T) {
 			p := dialServer(t, srv)
@@ -266,7 +265,7 @@ func TestReceiveMessage_invalid_text_on_the_network(t *testing.T) {
 			wantError(t, await(t, results), ErrInvalidUTF8)
 		})
 	}
-	checkEcho(bystander)
+	checkEcho(healthy)
 }
 
 func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
@@ -337,7 +336,7 @@ func TestLimits(t *testing.T) {
 	for _, tt := range tests {
 		for _, r := range receivers {
 			t.Run(r.name+" "+tt.name, func(t *testing.T) {
-				// Twice what passes: limits are for each message anew.
+				// The message is received twice, because a limit begins anew with each message.
 				c, s := newScriptConn(t, segments(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
 				expired := 0
 				for range 2 {

@@ -484,7 +484,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 	}
 }
 
-func TestReadFrame_behind_an_unfinished_MessageReader_says_what_is_wrong(t *testing.T) {
+func TestReadFrame_names_an_unfinished_MessageReader(t *testing.T) {
 	c, _ := newScriptConn(t, segments(clientFrame(true, Text, "unread")))
 	if _, _, err := c.MessageReader(); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// receivedStream holds frames of every kind, with lengths of 7, 16 and 64 bits if
-// big is as long as that.
+// receivedStream returns frames of every kind, and the messages in them. The lengths have
+// 7 and 16 bits, and 64 bits if big is long enough.
 func receivedStream(big string) (wire []byte, messages []Message) {
 	wire = slices.Concat(
 		clientFrame(true, Ping, "first"),
@@ -47,7 +47,7 @@ func TestReadDeadline(t *testing.T) {
 	}
 }
 
-// expiring yields b in pieces of n bytes with an expiring deadline behind each.
+// expiring yields b in segments of n bytes with an expiring deadline behind each.
 func expiring(b []byte, n int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for piece := range slices.Chunk(b, n) {
@@ -58,8 +58,8 @@ func expiring(b []byte, n int) iter.Seq[[]byte] {
 	}
 }
 
-// checkExpiries checks that the messages come whole and that every deadline in
-// the pieces is seen, once.
+// checkExpiries checks that the messages come whole, and that each deadline in the
+// segments is returned once.
 func checkExpiries(t *testing.T, receive receiveFunc, pieces [][]byte, messages []Message) {
 	t.Helper()
 	c, _ := newScriptConn(t, pieces)
@@ -125,7 +125,7 @@ func TestReadDeadline_another_method(t *testing.T) {
 	t.Run("any method before the first byte of a message", func(t *testing.T) {
 		for first := range call {
 			for second := range call {
-				// A header that is not whole belongs to nobody.
+				// After an incomplete header, any method may continue.
 				c, _ := newScriptConn(t, segments(half[:3], nil, half[3:]))
 				wantError(t, call[first](c), os.ErrDeadlineExceeded)
 				if err := call[second](c); err != nil {

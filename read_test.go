@@ -33,8 +33,7 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 	}
 }
 
-// TestReceiveMessage_ended_network tells a connection that died from one that
-// was closed.
+// The error of a connection that broke is not that of a connection that was closed.
 func TestReceiveMessage_ended_network(t *testing.T) {
 	whole := clientFrame(true, Binary, strings.Repeat("x", 10000))
 	for _, r := range receivers {
@@ -72,8 +71,8 @@ func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
 	wantError(t, err, io.ErrUnexpectedEOF)
 }
 
-// TestReceiveMessage_every_length receives around each place where the header,
-// the read buffer or a growing message changes its ways.
+// The lengths are those around which the form of the header changes, a frame fits the
+// read buffer, or a growing message is moved.
 func TestReceiveMessage_every_length(t *testing.T) {
 	payload := make([]byte, 1<<17)
 	for i := range len(payload) / 4 {
@@ -163,8 +162,8 @@ func TestReadBuffer(t *testing.T) {
 	})
 }
 
-// A peer that has sent 4 KiB and is waited for then does not make the server hold the
-// larger read buffer.
+// The server holds at most the smaller read buffer while it waits for a peer that has
+// sent 4 KiB and then stalls.
 func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
 		t.Helper()
@@ -216,7 +215,8 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	})
 }
 
-// With no readiness to wait for, between messages, it is the smaller one, too.
+// A connection that cannot wait without a buffer waits with the smaller one between
+// messages.
 func TestReadBuffer_of_an_idle_connection_without_readiness(t *testing.T) {
 	for _, size := range []int{100, readBufferSize - 8, 5000, 10_000, 70_000} {
 		t.Run(fmt.Sprint("after a message of ", size), func(t *testing.T) {

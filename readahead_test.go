@@ -60,8 +60,8 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 	})
 }
 
-// pushed counts the messages that a peer can get rid of. Each is larger than the
-// read buffer, so none is taken in part.
+// countWritten has the peer write messages, and counts those that the server has read.
+// Each is larger than the read buffer, so the server does not read only a part of one.
 func countWritten(p *peer, messages int) *atomic.Int32 {
 	var n atomic.Int32
 	p.Conn.SetDeadline(time.Time{})
@@ -109,8 +109,9 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 	})
 }
 
-// The keepalive reads while the reader waits for fn, and leaves what it finds.
-func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
+// The keepalive polls while the reader waits for fn. The messages that it reads are not
+// lost.
+func TestHandleConcurrent_keeps_messages_for_a_busy_fn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(20*time.Second))
 		w := record(p, true)
@@ -132,7 +133,7 @@ func TestHandleConcurrent_keeps_what_waits_for_a_busy_fn(t *testing.T) {
 	})
 }
 
-// concurrentEnds are ends that come behind messages which nobody has taken yet.
+// concurrentEnds are ends that come behind messages which fn has not received yet.
 var concurrentEnds = []struct {
 	name string
 	end  []byte // nil hangs up
@@ -311,8 +312,8 @@ func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 	})
 }
 
-// Nothing of a connection outlives fn, wherever its reader is when fn ends.
-func TestHandleConcurrent_leaves_nothing_behind(t *testing.T) {
+// The reader's goroutine ends with the connection, wherever it is when fn ends.
+func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 	readers := map[string]func(p *peer){
 		"the reader waits for the peer": func(p *peer) { record(p, false) },
 		"the reader waits for fn":       func(p *peer) { countWritten(p, 100) },
@@ -350,7 +351,7 @@ func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 		done := runConcurrent(c, func(c *Conn) error {
 			start := time.Now()
 			_, _, err := c.ReceiveMessage()
-			// The reader goes on draining the socket for another second.
+			// The reader drains the socket for another second.
 			wantDuration(t, "ReceiveMessage", start, 0)
 			return err
 		})

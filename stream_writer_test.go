@@ -121,7 +121,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		// Also while another message is open, which is none of its business.
+		// The refusal does not depend on another message that is open.
 		other := openWriter(t, c, Text)
 		n, err := w.Write([]byte("late"))
 		if n != 0 {
@@ -149,7 +149,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 	})
 }
 
-func TestMessageWriter_goes_on_after_a_deadline(t *testing.T) {
+func TestMessageWriter_continues_after_a_deadline(t *testing.T) {
 	for _, size := range []int{1, 100, fragmentSize - 1, fragmentSize, fragmentSize + 1, 3*fragmentSize + 7, 100000} {
 		for _, op := range []Opcode{Text, Binary} {
 			t.Run(fmt.Sprintf("%d bytes of %v", size, op), func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestMessageWriter_lets_control_frames_between(t *testing.T) {
 	wantError(t, await(t, results), net.ErrClosed)
 }
 
-func TestMessageWriter_makes_others_wait(t *testing.T) {
+func TestMessageWriter_blocks_other_senders(t *testing.T) {
 	waiters := map[string]func(c *Conn) error{
 		"SendMessage":   func(c *Conn) error { return c.SendMessage(Binary, []byte("waited")) },
 		"SendJSON":      func(c *Conn) error { return c.SendJSON("waited") },
@@ -290,7 +290,7 @@ func TestMessageWriter_makes_others_wait(t *testing.T) {
 	}
 }
 
-func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
+func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 	t.Run("is dropped where nothing of it has left", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
@@ -357,7 +357,7 @@ func TestMessageWriter_whose_Close_fails_does_not_stay_open(t *testing.T) {
 	})
 }
 
-// splitString yields s in pieces of n bytes.
+// splitString yields s in parts of n bytes.
 func splitString(s string, n int) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for b := range slices.Chunk([]byte(s), n) {
@@ -377,8 +377,7 @@ func openWriter(t testing.TB, c *Conn, op Opcode) io.WriteCloser {
 	return w
 }
 
-// mustWrite writes text and makes sure that the writer neither changes nor keeps
-// the slice.
+// mustWrite writes text and checks that the writer neither changes nor keeps the slice.
 func mustWrite(t testing.TB, w io.Writer, text string) {
 	t.Helper()
 	p := []byte(text)

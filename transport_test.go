@@ -46,11 +46,11 @@ func TestConn_without_deadlines(t *testing.T) {
 			})
 		})
 	}
-	for _, habit := range handlerUses {
-		t.Run("is closed for silence/"+habit.name, func(t *testing.T) {
+	for _, use := range handlerUses {
+		t.Run("is closed for silence/"+use.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, w := newTimelessConn(t, PingInterval(0), ConnectionTimeout(10*time.Second))
-				done := habit.serve(c, habit.fn)
+				done := use.serve(c, use.fn)
 				wantError(t, timedCall(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
 				wantSocketClosed(t, c)
 				synctest.Wait()
@@ -91,8 +91,8 @@ func TestConn_without_deadlines(t *testing.T) {
 	}
 }
 
-// newTLSConn is pipe over TLS. A TLS connection would like to say goodbye, and to wait
-// five seconds for it.
+// newTLSConn is newPipeConn over TLS. The Close of a tls.Conn writes an alert, and waits up
+// to five seconds for the peer to read it.
 func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	server, client := net.Pipe()

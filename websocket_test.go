@@ -49,7 +49,7 @@ func TestConn_accessors(t *testing.T) {
 	p.Close()
 }
 
-func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
+func TestHandle_receives_frames_sent_with_the_handshake(t *testing.T) {
 	handshake := []byte(wstest.Handshake())
 	tests := []struct {
 		name string
@@ -89,7 +89,7 @@ func TestHandle_loses_nothing_sent_behind_the_handshake(t *testing.T) {
 
 type contextKey struct{}
 
-func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
+func TestContext_has_the_values_of_the_request_but_not_its_cancellation(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), contextKey{}, "value"))
 	socket := wstest.NewSocket()
 	c := newRequestConn(httptest.NewRequestWithContext(ctx, "GET", "/", nil), socket, nil)
@@ -113,7 +113,7 @@ func TestContext_carries_the_request_but_not_its_cancellation(t *testing.T) {
 	c.Close(StatusNormalClosure, "")
 }
 
-// misbehaviour is what a healthy connection must not notice.
+// misbehaviours are what other connections do while a healthy one must be served.
 var misbehaviours = map[string]func(p *peer){
 	"reads nothing": func(p *peer) {
 		b := clientFrame(true, Binary, string(make([]byte, 100_000)))
@@ -131,7 +131,7 @@ var misbehaviours = map[string]func(p *peer){
 	"panics":            func(p *peer) { p.Conn.Write(clientFrame(true, Text, "panic")) },
 }
 
-func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
+func TestHandle_serves_a_healthy_client_beside_misbehaving_ones(t *testing.T) {
 	srv := startServer(t, func(c *Conn) error {
 		for {
 			op, data, err := c.ReceiveMessage()
@@ -162,7 +162,7 @@ func TestHandle_serves_the_healthy_beside_the_misbehaving(t *testing.T) {
 	healthy.Close()
 }
 
-func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
+func TestHandle_has_one_goroutine_per_connection(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
 			const conns = 200
@@ -175,7 +175,7 @@ func TestHandle_costs_one_goroutine_a_connection(t *testing.T) {
 			for _, p := range peers {
 				p.read() // a ping: the keepalive runs
 			}
-			// A tick is a goroutine too, for as long as it takes.
+			// A tick of the keepalive has a goroutine too, while it runs.
 			most := before + conns
 			got := runtime.NumGoroutine()
 			for deadline := time.Now().Add(wstest.Patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
@@ -196,7 +196,7 @@ func TestConn_is_small(t *testing.T) {
 	}
 }
 
-func TestConn_makes_only_what_is_used(t *testing.T) {
+func TestConn_idle_holds_only_what_was_used(t *testing.T) {
 	c, p := newTCPConn(t)
 	skipIfBuffered(t, c)
 	done := runHandler(c, echoAll)

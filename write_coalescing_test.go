@@ -119,7 +119,7 @@ func TestWriteCoalescing_does_not_wait_for_a_handler_that_stalls(t *testing.T) {
 	})
 }
 
-func TestWriteCoalescing_keeps_what_was_sent_before(t *testing.T) {
+func TestWriteCoalescing_keeps_the_order(t *testing.T) {
 	tests := []struct {
 		name string
 		end  func(c *Conn)
@@ -193,9 +193,9 @@ func TestWriteCoalescing_over_TCP(t *testing.T) {
 	p.Close()
 }
 
-// A write deadline is for what is sent under it: it does not end the connection over
-// a frame that was accepted before.
-func TestWriteCoalescing_and_a_write_deadline_that_has_passed(t *testing.T) {
+// A write deadline applies to frames that are sent after it was set. It does not end the
+// connection because of a frame that was accepted before.
+func TestWriteCoalescing_is_not_bound_by_a_later_write_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newScriptConn(t, segments(messageBurst(2, "question")))
 		c.ReceiveMessage()

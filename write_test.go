@@ -42,7 +42,7 @@ var wireForms = []struct {
 	{Close, 125, "88 7d"},
 }
 
-// sample is a payload that op may have, no two bytes in a row alike.
+// samplePayload is a payload that op may have. Neighbouring bytes differ.
 func samplePayload(op Opcode, length int) []byte {
 	b := make([]byte, length)
 	for i := range b {
@@ -89,7 +89,7 @@ func TestSendMessage(t *testing.T) {
 			if got := s.Written(); !bytes.Equal(got, want) {
 				t.Errorf("got %s, want %s", wstest.Hex(got), wstest.Hex(want))
 			}
-			// A large payload is not copied, so it takes two where there is no writev.
+			// A large payload is not copied, so it takes two writes without writev.
 			writes := 1
 			if tt.length > maxCopied {
 				writes = 2
@@ -176,7 +176,8 @@ func TestSendMessage_network_dies(t *testing.T) {
 	}
 }
 
-// stuck is a peer over TCP that reads nothing, with small buffers on the way.
+// blockedPeer runs fn for a peer over TCP that reads nothing, with small buffers. The
+// channel gives fn's error.
 func blockedPeer(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
 	fn, results := captureError(fn)
 	p := dialTCP(t, startServer(t, func(c *Conn) error {
@@ -244,7 +245,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.NetConn().Close()
-			// That the user's deadline has passed as well does not matter.
+			// The user's write deadline, which has passed too, does not apply.
 			c.SetWriteDeadline(pastTime)
 			c.SetReadDeadline(time.Now().Add(time.Hour))
 			go p.send(Ping, "")
@@ -337,8 +338,8 @@ func wantStillSends(t *testing.T, c *Conn, p *peer) {
 	p.expect(Text, "usable")
 }
 
-// TestPong_behind_a_blocked_sender floods a connection with pings whose sending
-// side is held by a peer that does not read yet.
+// A flood of pings comes while a sender holds the sending side, because the peer does not
+// read yet. Only the latest ping is answered.
 func TestPong_behind_a_blocked_sender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
@@ -387,9 +388,9 @@ func TestPong_goes_out_before_a_close(t *testing.T) {
 	s.wantSent(t, sentFrame{true, Pong, "waits for the lock"}, sentFrame{true, Close, ""})
 }
 
-// What is wrong with a call is its caller's fault, and ErrInvalidUTF8 also the
-// peer's: a close reason to be sent is told as the former.
-func TestSendMessage_close_reason_that_is_not_UTF8_is_a_broken_rule(t *testing.T) {
+// An invalid close reason in a call is ErrProtocol, because ErrInvalidUTF8 can also mean
+// that the peer has sent invalid text.
+func TestSendMessage_close_reason_that_is_not_UTF8_is_ErrProtocol(t *testing.T) {
 	c, s := newScriptConn(t, nil)
 	err := c.SendMessage(Close, []byte(closeBody(StatusNormalClosure, "\xff")))
 	wantError(t, err, ErrProtocol)
