@@ -251,6 +251,7 @@ func TestDetached_over_TLS(t *testing.T) {
 	p.Write(clientFrame(true, Close, closeBody(4000, "")))
 	p.expectClose(4000)
 	p.ExpectEOF()
+	p.Conn.Close()
 	awaitDetached(t)
 }
 

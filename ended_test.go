@@ -38,7 +38,7 @@ func TestReceivers_return_before_the_socket_is_closed(t *testing.T) {
 				<-c.Context().Done()
 				synctest.Wait()
 				if !isReceiving(c) {
-					t.Fatal("nobody holds the receiving side: nothing is tested")
+					t.Fatal("no goroutine holds the receiving side, so nothing is tested")
 				}
 				for _, name := range receivingMethods {
 					if err := timedCall(t, name, 0, func() error { return allMethods[name](c) }); err != endOf(c) {
@@ -113,7 +113,7 @@ func TestReceivers_return_no_deadline_error_for_an_end(t *testing.T) {
 				synctest.Wait()
 				tt.end(t, c, p)
 				if err := <-received; isTimeout(err) {
-					t.Errorf("who was receiving: got error %v, which is a deadline", err)
+					t.Errorf("the receiver: got error %v, which is a deadline", err)
 				}
 				for name, call := range allMethods {
 					err := call(c)

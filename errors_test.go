@@ -22,7 +22,7 @@ func TestCloseStatus(t *testing.T) {
 		want StatusCode
 	}{
 		{"nil", nil, 0},
-		{"an error of somebody else", errors.New("no"), 0},
+		{"an error of another package", errors.New("no"), 0},
 		{"io.EOF says nothing", io.EOF, 0},
 		{"a deadline of the user is no end", errReadDeadline, 0},
 		{"a refused handshake is no connection", &HandshakeError{Status: 400}, 0},

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -398,85 +399,6 @@ func TestGrow(t *testing.T) {
 	}
 }
 
-func FuzzReadHeader(f *testing.F) {
-	for _, test := range frameTests() {
-		f.Add(fromHex(f, test.head))
-	}
-	f.Add(fromHex(f, "82 7e 007d"))
-	f.Add(fromHex(f, "82 7f 0000000000007fff"))
-	f.Add(fromHex(f, "82 ff 8000000000000000 37fa213d"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := bytes.NewReader(b)
-		h, err := ReadHeader(iotest.OneByteReader(r))
-		read := len(b) - r.Len()
-		ended := err == io.EOF || err == io.ErrUnexpectedEOF
-		for cut := range len(b) + 1 {
-			parsed, n, parseErr := parseHeader(b[:cut])
-			switch {
-			case cut < read || ended:
-				if n != 0 || parseErr != nil {
-					t.Fatalf("% x: got size %d, %v, want 0 for more bytes", b[:cut], n, parseErr)
-				}
-			case err != nil:
-				if n != 0 || fmt.Sprint(parseErr) != err.Error() {
-					t.Fatalf("% x: got size %d, %v, want %v", b[:cut], n, parseErr, err)
-				}
-			case n != read || parseErr != nil || parsed != h:
-				t.Fatalf("% x: got %+v, size %d, %v\nwant %+v, size %d", b[:cut], parsed, n, parseErr, h, read)
-			}
-		}
-		r.Reset(b)
-		if got, gotErr := ReadHeader(r); got != h || fmt.Sprint(gotErr) != fmt.Sprint(err) {
-			t.Fatalf("% x at once: got %+v, %v, want %+v, %v", b, got, gotErr, h, err)
-		}
-		if err != nil {
-			return
-		}
-		if got := len(b) - r.Len(); got != read {
-			t.Fatalf("% x at once: got %d bytes read, want %d", b, got, read)
-		}
-		if got := AppendHeader(nil, h); !bytes.Equal(got, b[:read]) {
-			t.Fatalf("got % x back, want % x", got, b[:read])
-		}
-	})
-}
-
-func FuzzReadFrame(f *testing.F) {
-	for _, test := range frameTests() {
-		if len(test.frame.Payload) < 300 {
-			f.Add(test.wire(f), int64(200))
-		}
-	}
-	f.Add(fromHex(f, "82 7f 7fffffffffffffff 00"), int64(math.MaxInt64))
-	f.Add(fromHex(f, "82 00"), int64(-1))
-	f.Fuzz(func(t *testing.T, b []byte, limit int64) {
-		r := bytes.NewReader(b)
-		frame, err := ReadFrame(r, limit)
-		slow, slowErr := ReadFrame(iotest.OneByteReader(bytes.NewReader(b)), limit)
-		if fmt.Sprint(err) != fmt.Sprint(slowErr) || !sameFrame(frame, slow) {
-			t.Fatalf("% x a byte at a time: got %+v, %v, want %+v, %v", b, slow, slowErr, frame, err)
-		}
-		if err != nil {
-			return
-		}
-		if frame.Length > limit || frame.Length != int64(len(frame.Payload)) {
-			t.Fatalf("% x: got length %d with %d bytes, limit %d", b, frame.Length, len(frame.Payload), limit)
-		}
-		read := b[:len(b)-r.Len()]
-		if got := AppendFrame(nil, frame); !bytes.Equal(got, read) {
-			t.Fatalf("AppendFrame: got % x back, want % x", got, read)
-		}
-		var written bytes.Buffer
-		if err := WriteFrame(&written, frame); err != nil || !bytes.Equal(written.Bytes(), read) {
-			t.Fatalf("WriteFrame: got % x back, %v, want % x", written.Bytes(), err, read)
-		}
-		frame.Unmask()
-		if frame.Masked || frame.MaskKey != [4]byte{} {
-			t.Fatalf("% x unmasked: got %+v", b, frame.Header)
-		}
-	})
-}
-
 // BenchmarkParseHeader compares a parser that fills in a header with one that returns
 // it.
 func BenchmarkParseHeader(b *testing.B) {
@@ -523,7 +445,7 @@ func BenchmarkReadFrame(b *testing.B) {
 }
 
 func TestWholeFrame(t *testing.T) {
-	for _, size := range []int{0, 1, 125, 126, 1000, 65535} {
+	for _, size := range []int{0, 1, 125, 126, 1000, 65535, 65536, 70000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			frame := clientFrame(true, Binary, strings.Repeat("x", size))
 			for n := range len(frame) {
@@ -532,7 +454,7 @@ func TestWholeFrame(t *testing.T) {
 				}
 			}
 			if _, end := wholeFrame(append(frame, 0)); end != len(frame) {
-				t.Error("a whole frame is none")
+				t.Errorf("got the end %d of a whole frame of %d bytes", end, len(frame))
 			}
 		})
 	}
@@ -549,5 +471,38 @@ func TestWholeFrame(t *testing.T) {
 				t.Errorf("got a payload from %d to %d, want none", start, end)
 			}
 		})
+	}
+}
+
+// The two parsers accept the same headers, in every form of the length.
+func TestWholeFrame_agrees_with_parse(t *testing.T) {
+	forms := map[byte]int{0: 0, length16: 2, length64: 8} // bytes of the length
+	room := make([]byte, 14+1<<17)
+	for _, maskBit := range []byte{0, maskBit} {
+		for form, size := range forms {
+			for _, length := range []uint64{0, 1, 125, 126, 127, 65535, 65536, 1 << 17, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 1} {
+				header := []byte{0x82, maskBit | form}
+				switch size {
+				case 0:
+					header[1] |= byte(length & 0x7F % 126)
+				case 2:
+					header = binary.BigEndian.AppendUint16(header, uint16(length))
+				case 8:
+					header = binary.BigEndian.AppendUint64(header, length)
+				}
+				copy(room, header)
+				for _, n := range []int{2, len(header), len(header) + 4, len(header) + 4 + int(length&0x3FFFF) - 1, len(header) + 4 + int(length&0x3FFFF), len(room)} {
+					b := room[:min(max(n, 0), len(room))]
+					h, start, err := parseHeader(b)
+					end := start + int(h.Length)
+					if err != nil || start == 0 || !h.Masked || h.Length > int64(len(b)-start) {
+						start, end = 0, 0
+					}
+					if gotStart, gotEnd := wholeFrame(b); gotEnd != end || end > 0 && gotStart != start {
+						t.Errorf("%x and more, %d bytes: got a payload from %d to %d, want from %d to %d", header, len(b), gotStart, gotEnd, start, end)
+					}
+				}
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,7 +156,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 // The bytes of a request behind the handshake are taken for a frame, which is invalid.
 func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	_, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
+	nc, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {
 		t.Fatalf("status %d, want 101", resp.StatusCode)
 	}
@@ -166,6 +167,7 @@ func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	if rest, _ := io.ReadAll(br); len(rest) > 0 {
 		t.Errorf("got %q behind the close frame, want nothing", rest)
 	}
+	nc.Close()
 	if res := s.result(t); !errors.Is(res.err, ErrProtocol) {
 		t.Errorf("ReceiveMessage returned %v, want ErrProtocol", res.err)
 	}
@@ -186,4 +188,45 @@ func maskedText(text string) string {
 	f := Frame{Header: Header{Fin: true, Opcode: Text, Masked: true, MaskKey: [4]byte{1, 2, 3, 4}}, Payload: []byte(text)}
 	Mask(f.Payload, f.MaskKey, 0)
 	return string(AppendFrame(nil, f))
+}
+
+func TestUpgrade_subprotocol(t *testing.T) {
+	tests := []struct {
+		name  string
+		ours  []string
+		lines []string
+		want  string
+	}{
+		{"none spoken", nil, []string{"chat"}, ""},
+		{"none offered", []string{"chat"}, nil, ""},
+		{"one", []string{"chat"}, []string{"chat"}, "chat"},
+		{"the server's first", []string{"v2", "v1"}, []string{"v1, v2"}, "v2"},
+		{"the first in common", []string{"v3", "v2", "v1"}, []string{"v1,v2"}, "v2"},
+		{"over several lines", []string{"v2", "v1"}, []string{"v0, v1", "v2"}, "v2"},
+		{"whitespace and empty elements", []string{"v1"}, []string{" ,\tv1\t, "}, "v1"},
+		{"other case", []string{"chat"}, []string{"Chat, CHAT"}, ""},
+		{"part of a name", []string{"chat"}, []string{"chat2, superchat"}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newUpgradeServer(t, nil, Subprotocols(test.ours...))
+			var changes []string
+			for _, line := range test.lines {
+				changes = append(changes, "Sec-WebSocket-Protocol: "+line)
+			}
+			nc, br := s.dial(t, wstest.Request(changes...))
+			resp, _ := readResponse(t, br)
+			nc.Close()
+			var want []string
+			if test.want != "" {
+				want = []string{test.want}
+			}
+			if got := resp.Header["Sec-Websocket-Protocol"]; !slices.Equal(got, want) {
+				t.Errorf("Sec-WebSocket-Protocol: %q, want %q", got, want)
+			}
+			if res := s.result(t); res.conn == nil || res.conn.Subprotocol() != test.want {
+				t.Errorf("Upgrade returned %v, %v, want a Conn of subprotocol %q", res.conn, res.err, test.want)
+			}
+		})
+	}
 }

@@ -374,47 +374,6 @@ func TestUpgrade_denies_by_a_policy_and_a_handler_of_the_user(t *testing.T) {
 	checkAlive(t, nc, br)
 }
 
-func TestUpgrade_subprotocol(t *testing.T) {
-	tests := []struct {
-		name  string
-		ours  []string
-		lines []string
-		want  string
-	}{
-		{"none spoken", nil, []string{"chat"}, ""},
-		{"none offered", []string{"chat"}, nil, ""},
-		{"one", []string{"chat"}, []string{"chat"}, "chat"},
-		{"the server's first", []string{"v2", "v1"}, []string{"v1, v2"}, "v2"},
-		{"the first in common", []string{"v3", "v2", "v1"}, []string{"v1,v2"}, "v2"},
-		{"over several lines", []string{"v2", "v1"}, []string{"v0, v1", "v2"}, "v2"},
-		{"whitespace and empty elements", []string{"v1"}, []string{" ,\tv1\t, "}, "v1"},
-		{"other case", []string{"chat"}, []string{"Chat, CHAT"}, ""},
-		{"part of a name", []string{"chat"}, []string{"chat2, superchat"}, ""},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			s := newUpgradeServer(t, nil, Subprotocols(test.ours...))
-			var changes []string
-			for _, line := range test.lines {
-				changes = append(changes, "Sec-WebSocket-Protocol: "+line)
-			}
-			nc, br := s.dial(t, wstest.Request(changes...))
-			resp, _ := readResponse(t, br)
-			nc.Close()
-			var want []string
-			if test.want != "" {
-				want = []string{test.want}
-			}
-			if got := resp.Header["Sec-Websocket-Protocol"]; !slices.Equal(got, want) {
-				t.Errorf("Sec-WebSocket-Protocol: %q, want %q", got, want)
-			}
-			if res := s.result(t); res.conn == nil || res.conn.Subprotocol() != test.want {
-				t.Errorf("Upgrade returned %v, %v, want a Conn of subprotocol %q", res.conn, res.err, test.want)
-			}
-		})
-	}
-}
-
 func TestUpgrade_panics_on_options_out_of_range(t *testing.T) {
 	defer func() {
 		if text, _ := recover().(string); !strings.Contains(text, "option 1 is nil") {

@@ -97,7 +97,7 @@ func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
 		synctest.Wait()
 		w.expect("15s ping", "20s close 1005")
 		w.hangUp()
-		c.Close(4000, "") // with all timeouts off, nobody else looks
+		c.Close(4000, "") // with all timeouts off, only Close reads
 		end()
 	})
 }

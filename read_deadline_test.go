@@ -164,7 +164,7 @@ func TestReadDeadline_on_the_clock(t *testing.T) {
 			})
 		})
 	}
-	t.Run("wakes who waits already", func(t *testing.T) {
+	t.Run("wakes waiting receivers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.NetConn().Close()

@@ -291,7 +291,7 @@ func TestMessageWriter_blocks_other_senders(t *testing.T) {
 }
 
 func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
-	t.Run("is dropped where nothing of it has left", func(t *testing.T) {
+	t.Run("is dropped if nothing of it was sent", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, "gathered")
@@ -306,7 +306,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 		}
 		s.wantSent(t, sentFrame{true, Text, "next"})
 	})
-	t.Run("ends the connection where something of it has", func(t *testing.T) {
+	t.Run("ends the connection if a part of it was sent", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, strings.Repeat("x", 2*fragmentSize))
@@ -319,7 +319,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 			}
 		}
 	})
-	t.Run("lets the next message go out where nothing of it has left", func(t *testing.T) {
+	t.Run("lets the next message be sent if nothing of it was sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			w := openWriter(t, c, Binary)
@@ -331,7 +331,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 			c.Close(StatusNormalClosure, "")
 		})
 	})
-	t.Run("lets nobody wait where something of it has left", func(t *testing.T) {
+	t.Run("lets no sender wait if a part of it was sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			start := time.Now()

@@ -211,3 +211,28 @@ func TestConn_idle_holds_only_what_was_used(t *testing.T) {
 	}
 	p.finish(done)
 }
+
+// The stack of a goroutine that has echoed a message and waits for the next one has
+// 2 KiB, or the 4 KiB of net/http's goroutine. A deeper stack would be doubled. The limits
+// lie in between, because the numbers of the runtime include unused stacks.
+func TestConn_stack_stays_small(t *testing.T) {
+	if wstest.RaceEnabled() {
+		t.Skip("the race detector needs more stack")
+	}
+	const conns = 400
+	for detached, most := range map[bool]uint64{true: 3 << 10, false: 6 << 10} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			srv := startServer(t, appendEcho, Detached(detached))
+			before := stackInUse()
+			for range conns {
+				p := dialServer(t, srv)
+				p.send(Binary, strings.Repeat("x", 1024))
+				p.expect(Binary, strings.Repeat("x", 1024))
+			}
+			got := (max(stackInUse(), before) - before) / conns
+			if got > most {
+				t.Errorf("got a stack of %d bytes, want at most %d", got, most)
+			}
+		})
+	}
+}

@@ -200,7 +200,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 			t.Errorf("got close status %v, want %v", got, StatusAbnormalClosure)
 		}
 	})
-	t.Run("frees a stream and those who wait for it", func(t *testing.T) {
+	t.Run("frees a stream and the senders that wait for it", func(t *testing.T) {
 		results := blockedPeer(t, func(c *Conn) error {
 			w, err := c.MessageWriter(Binary)
 			if err != nil {
@@ -224,7 +224,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 				t.Errorf("waited for %v, want 1m", waited)
 			}
 			if again := c.SendMessage(Text, nil); again != err {
-				t.Errorf("got error %v, want %v again: nobody knows what was written", again, err)
+				t.Errorf("got error %v, want %v again: it is not known what was written", again, err)
 			}
 		})
 	})
@@ -315,7 +315,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 			})
 		})
 	}
-	t.Run("wakes who is sending, and is gone", func(t *testing.T) {
+	t.Run("wakes a sender, and is removed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.NetConn().Close()
