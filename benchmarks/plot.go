@@ -64,8 +64,8 @@ var barColors = map[servers.Kind]string{
 	servers.Baseline: "#d9c27e",
 }
 
-// chart returns a bar chart as SVG, with a block of bars for each workload. Each block has a
-// separate scale. Shorter bars are better.
+// chart returns a bar chart as SVG, with a block of bars for each workload. Each block
+// has a separate scale. Shorter bars are better.
 func (t table) chart(rows [][]Result) string {
 	const width, bar, labels, longest = 720, 15, 90, 540
 	var b strings.Builder

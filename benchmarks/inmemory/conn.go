@@ -1,5 +1,5 @@
-// Package inmemory runs the contestants on connections in memory, so that the figures do not
-// include the network code of the kernel.
+// Package inmemory runs the contestants on connections in memory, so that the figures do
+// not include the network code of the kernel.
 package inmemory
 
 import (
@@ -30,9 +30,9 @@ type conn struct {
 	closed    chan struct{}
 }
 
-// window is the largest number of bytes in one read, because a socket buffer is limited too.
-// (Go copies more than 1 MiB at once past the cache, at a third of the speed. That would
-// slow down only the contestants that read a large message at once.)
+// window is the largest number of bytes in one read, because a socket buffer is limited
+// too. (Go copies more than 1 MiB at once past the cache, at a third of the speed. That
+// would slow down only the contestants that read a large message at once.)
 const window = 256 << 10
 
 func (c *conn) Read(p []byte) (int, error) {

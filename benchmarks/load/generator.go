@@ -38,8 +38,8 @@ func (l Limit) stop() func(n int) bool {
 	return func(int) bool { return !time.Now().Before(end) }
 }
 
-// Connect opens the connections of w to the server at addr. A raw server expects no handshake
-// and echoes the bytes that it reads.
+// Connect opens the connections of w to the server at addr. A raw server expects no
+// handshake and echoes the bytes that it reads.
 func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 	g := &Generator{workload: w, addr: addr}
 	if w.Kind == Handshake {
@@ -79,9 +79,9 @@ func (g *Generator) Close() {
 	}
 }
 
-// Run runs the workload up to the limit, and until all messages are answered. It returns the
-// number of answered messages, or of handshakes. With verify it compares each answer byte
-// for byte; otherwise it only counts the bytes.
+// Run runs the workload up to the limit, and until all messages are answered. It returns
+// the number of answered messages, or of handshakes. With verify it compares each answer
+// byte for byte; otherwise it only counts the bytes.
 func (g *Generator) Run(l Limit, verify bool) (int, error) {
 	for _, s := range g.streams {
 		s.verify = verify

@@ -26,8 +26,8 @@ func gobwasHandler(m Mode) http.Handler {
 		gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasChat(room, c, br) }))
 }
 
-// gobwasServe reads through net/http's buffer. The buffer may hold bytes of the first frame,
-// and saves a read of the socket for each header.
+// gobwasServe reads through net/http's buffer. The buffer may hold bytes of the first
+// frame, and saves a read of the socket for each header.
 func gobwasServe(m Mode, fn func(net.Conn, io.Reader)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, rw, _, err := ws.UpgradeHTTP(r, w)

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// rawFrame does the least work that an echo of frames needs in plain Go: it parses, unmasks
-// and writes once per message. It checks UTF-8, but has no other checks and no limits, locks
-// or timeouts, because it trusts the load generator.
+// rawFrame does the least work that an echo of frames needs in plain Go: it parses,
+// unmasks and writes once per message. It checks UTF-8, but has no other checks and no
+// limits, locks or timeouts, because it trusts the load generator.
 var rawFrame = Contestant{
 	Name:           "rawframe",
 	Kind:           Baseline,
