@@ -180,7 +180,7 @@ func dialGobwas(ctx context.Context, url string, config *tls.Config, subprotocol
 	s := gobwasSession{newMailbox(), conn, handshake.Protocol, new(sync.Mutex)}
 	var from io.Reader = conn
 	if early != nil {
-		from = early // reads the bytes behind the handshake, then conn
+		from = early // reads the bytes after the handshake, then conn
 	}
 	go s.read(from)
 	return s, nil
