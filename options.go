@@ -88,7 +88,7 @@ func PingInterval(d time.Duration) Option {
 // CloseTimeout limits the duration of the close handshake: sending a close frame
 // and waiting for the peer's close frame. The default is 5 s. After that time the
 // socket is closed without the peer's close frame, and [Conn.Close] returns
-// [ErrCloseTimeout]. With 0 there is no such limit: the wait then ends when the peer
+// [ErrCloseTimeout]. With 0 this limit is off: the wait then ends when the peer
 // has sent nothing for ConnectionTimeout.
 func CloseTimeout(d time.Duration) Option {
 	checkDuration("CloseTimeout", d)

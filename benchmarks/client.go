@@ -9,7 +9,8 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/load"
 )
 
-// A job is what the load generator is told, in JSON, on its standard input.
+// A job is the task of a load generator. It gets the job as a line of JSON on its standard
+// input.
 type job struct {
 	Workload load.Workload
 	Addr     string
@@ -18,9 +19,9 @@ type job struct {
 	Counted  load.Limit
 }
 
-// An outcome is what the load generator answers: once when it is connected and has
-// warmed up, and once, after a line that tells it to go on, when the counted part
-// is over.
+// An outcome is the answer of a load generator, as a line of JSON. It sends an empty
+// outcome when it is connected and has warmed up. Then it waits for another line, runs the
+// counted part and sends the outcome of that.
 type outcome struct {
 	Messages int
 	Elapsed  time.Duration
@@ -28,10 +29,10 @@ type outcome struct {
 	Error    string
 }
 
-// generate is the load generator's process. It keeps its connections until the
+// generate runs the process of a load generator. It keeps its connections open until its
 // input ends.
 func generate() error {
-	time.AfterFunc(childLife, func() { os.Exit(1) })
+	time.AfterFunc(childTimeout, func() { os.Exit(1) })
 	in, out := bufio.NewReader(os.Stdin), json.NewEncoder(os.Stdout)
 	line, err := in.ReadBytes('\n')
 	if err != nil {
@@ -55,8 +56,8 @@ func generate() error {
 	return nil
 }
 
-// prepare connects and warms up, where every answer is compared. Idle connections
-// stay cold: their one echo is what is counted.
+// prepare connects and warms up. The warm-up compares every answer byte for byte. Idle
+// connections have no warm-up, because the counted part is their first echo.
 func prepare(j job) (*load.Generator, error) {
 	g, err := load.Connect(j.Workload, j.Addr, j.Raw)
 	if err != nil || j.Workload.Kind == load.Idle {
@@ -69,6 +70,7 @@ func prepare(j job) (*load.Generator, error) {
 	return g, nil
 }
 
+// measure runs the counted part.
 func measure(g *load.Generator, l load.Limit, verify bool) outcome {
 	start, cpu := time.Now(), cpuTime()
 	n, err := g.Run(l, verify)

@@ -1,10 +1,10 @@
-// Benchmarks races this WebSocket library against others for Go, and against
-// hand-written servers that do the least that could be done.
+// Benchmarks compares this WebSocket library with others for Go, and with hand-written
+// servers that do as little work as possible.
 //
-//	go run .                            the race, over loopback; Linux for exact figures
-//	go run . -inmemory                  the libraries alone, without a kernel
-//	go run . -list                      who takes part, and in what
-//	go run . -json race.json            the figures for machines
+//	go run .                            the race, over loopback; use Linux for exact figures
+//	go run . -inmemory                  the libraries alone, without network connections
+//	go run . -list                      the contestants and the workloads
+//	go run . -json race.json            the race; also writes the figures as JSON
 //	go run . -report race.json,mem.json the tables and plots of docs/performance.md
 package main
 
@@ -32,25 +32,26 @@ var flags struct {
 	generate           bool
 }
 
-// maxDuration keeps a run below the first ping of any server.
+// maxDuration is less than the time before the first ping of any server, because a ping
+// would come between the bytes that the load generator counts.
 const maxDuration = 20 * time.Second
 
 func main() {
-	flag.StringVar(&flags.only, "only", "", "contestants, with commas between them (all)")
-	flag.StringVar(&flags.workloads, "workloads", "", "workloads, with commas between them; * matches (all)")
-	flag.IntVar(&flags.rounds, "rounds", 5, "how often everything is run; the tables have the medians")
-	flag.IntVar(&flags.messages, "messages", 0, "end a run after so many messages instead of -duration")
-	flag.DurationVar(&flags.duration, "duration", 500*time.Millisecond, "how long a run is, without its warm-up; at most 20s")
-	flag.BoolVar(&flags.inMemory, "inmemory", false, "race without a kernel")
-	flag.BoolVar(&flags.list, "list", false, "list contestants and workloads")
+	flag.StringVar(&flags.only, "only", "", "run only these contestants, separated by commas (default all)")
+	flag.StringVar(&flags.workloads, "workloads", "", "run only these workloads, separated by commas; * matches any text (default all)")
+	flag.IntVar(&flags.rounds, "rounds", 5, "run everything this many times; the tables show the medians")
+	flag.IntVar(&flags.messages, "messages", 0, "end a run after this many messages, not after -duration")
+	flag.DurationVar(&flags.duration, "duration", 500*time.Millisecond, "length of a run without its warm-up; at most 20s")
+	flag.BoolVar(&flags.inMemory, "inmemory", false, "run the libraries alone, without network connections")
+	flag.BoolVar(&flags.list, "list", false, "list the contestants and the workloads")
 	flag.StringVar(&flags.json, "json", "", "also write the figures to this `file`")
-	flag.StringVar(&flags.report, "report", "", "run nothing; write the tables and plots of these `files` to -docs")
+	flag.StringVar(&flags.report, "report", "", "write the tables and plots of these `files` to -docs, and run nothing")
 	flag.StringVar(&flags.docs, "docs", "../docs", "the `directory` of performance.md")
-	flag.StringVar(&flags.profile, "cpuprofile", "", "profile the counted part in the server to this `file`: for one contestant and workload, the last run stays")
-	flag.StringVar(&flags.serve, "serve", "", "used by the program itself: be this contestant")
-	flag.StringVar(&flags.mode, "mode", "", "used by the program itself: of -serve")
-	flag.BoolVar(&servers.KeepMessages, "keep", true, "used by the program itself: of -serve")
-	flag.BoolVar(&flags.generate, "generate", false, "used by the program itself: be the load generator")
+	flag.StringVar(&flags.profile, "cpuprofile", "", "write a CPU profile of the server in the counted part to this `file`; each run overwrites it, so select one contestant and workload")
+	flag.StringVar(&flags.serve, "serve", "", "for child processes: serve as this contestant")
+	flag.StringVar(&flags.mode, "mode", "", "for child processes: the mode of -serve")
+	flag.BoolVar(&servers.KeepMessages, "keep", true, "for child processes: whether -serve reuses the buffer of a message")
+	flag.BoolVar(&flags.generate, "generate", false, "for child processes: run as the load generator")
 	flag.Parse()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
@@ -73,6 +74,7 @@ func run() error {
 	return compete()
 }
 
+// compete runs the race or the in-memory cases, and writes the figures.
 func compete() error {
 	r := race{
 		rounds:  max(1, flags.rounds),
@@ -106,7 +108,7 @@ func compete() error {
 	return report.write(flags.json)
 }
 
-// pick returns those of all whose names match one of the patterns.
+// pick returns the elements of all whose names match one of the patterns.
 func pick[T any](all []T, patterns string, name func(T) string) ([]T, error) {
 	if patterns == "" {
 		return all, nil
@@ -114,7 +116,7 @@ func pick[T any](all []T, patterns string, name func(T) string) ([]T, error) {
 	var picked []T
 	for _, v := range all {
 		for p := range strings.SplitSeq(patterns, ",") {
-			// The slashes in names are no separators to whoever types a pattern.
+			// In a pattern, * matches slashes too, because names contain them.
 			flat := strings.NewReplacer("/", "|")
 			if ok, _ := path.Match(flat.Replace(p), flat.Replace(name(v))); ok {
 				picked = append(picked, v)
@@ -123,11 +125,12 @@ func pick[T any](all []T, patterns string, name func(T) string) ([]T, error) {
 		}
 	}
 	if len(picked) == 0 {
-		return nil, fmt.Errorf("nothing is called %q; see -list", patterns)
+		return nil, fmt.Errorf("no name matches %q; -list shows all names", patterns)
 	}
 	return picked, nil
 }
 
+// list prints the contestants and the workloads.
 func list() {
 	fmt.Println("contestants:")
 	for _, c := range servers.All {

@@ -11,7 +11,7 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// TestMain lets the test binary be the server and the load generator, too.
+// TestMain lets the test binary also run as a server and as a load generator.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "-serve" || os.Args[1] == "-generate") {
 		main()
@@ -20,11 +20,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestEveryContestant runs each in each workload for a few messages, every one of
-// them compared byte for byte.
+// TestEveryContestant runs each contestant in each workload for a few messages and
+// compares every answer byte for byte.
 func TestEveryContestant(t *testing.T) {
 	for _, w := range load.Workloads() {
-		// What a workload does, not how often.
+		// A few connections are enough to test what a workload does.
 		w.Conns = min(w.Conns, 3)
 		for _, c := range servers.All {
 			if w.Admits(c) {
@@ -39,7 +39,8 @@ func fewMessages(t *testing.T, w load.Workload, c servers.Contestant) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It stays open as long as the process: nbio's accept loop spins on a closed one.
+	// The listener stays open until the process ends, because nbio's accept loop spins on
+	// a closed listener.
 	go c.Serve(ln, w.ModeFor(c))
 	g, err := load.Connect(w, ln.Addr().String(), c.Raw)
 	if err != nil {
@@ -56,7 +57,7 @@ func fewMessages(t *testing.T, w load.Workload, c servers.Contestant) {
 	}
 }
 
-// TestProcesses is the race itself, shortened, with its processes and its tables.
+// TestProcesses runs a short race with its processes and its tables.
 func TestProcesses(t *testing.T) {
 	echo, err := load.Find("echo-1K-64c")
 	if err != nil {
@@ -81,10 +82,10 @@ func TestProcesses(t *testing.T) {
 	md := report.markdown()
 	for _, row := range []string{"\n| echo-1K-64c | ", "\n| idle-10000c | ", "\n| binary-16B | "} {
 		if !strings.Contains(md, row) {
-			t.Errorf("no row %q in:\n%s", row, md)
+			t.Errorf("got no row %q in:\n%s", row, md)
 		}
 	}
 	if m := report.Race[0].Median; m.CPU <= 0 || m.Rate <= 0 {
-		t.Errorf("measured nothing: %+v", m)
+		t.Errorf("got %+v, want a CPU time and a rate above 0", m)
 	}
 }

@@ -10,15 +10,15 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// memoryBytes is the payload that an in-memory run echoes if nothing else is said,
-// up to memoryMessages.
+// An in-memory run without -messages echoes memoryBytes bytes of payload, but not more
+// than memoryMessages messages.
 const (
 	memoryBytes    = 256 << 20
 	memoryMessages = 200_000
 )
 
-// runInMemory is the race without a kernel. The time is that of the processor here,
-// too, so that it includes the garbage collector's and excludes the neighbours'.
+// runInMemory runs the cases without network connections. It measures CPU time, as the
+// race does, because CPU time includes the garbage collector and excludes other processes.
 func (r race) runInMemory(cases []inmemory.Case) ([]Result, error) {
 	runtime.GOMAXPROCS(1)
 	if err := startProfile(r.profile); err != nil {
@@ -46,6 +46,7 @@ func (r race) runInMemory(cases []inmemory.Case) ([]Result, error) {
 	return results, nil
 }
 
+// inMemory runs one contestant in one case once.
 func (r race) inMemory(c inmemory.Case, s servers.Contestant) (Sample, error) {
 	n := r.counted.Messages
 	if n == 0 {

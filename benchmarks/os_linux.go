@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startOn starts cmd on one core: the first that this process may use, or the last.
-// With a single core there is nothing to choose.
+// startOn starts cmd on one core: the first or the last one that this process may use. With
+// a single core it only starts cmd.
 func startOn(cmd *exec.Cmd, last bool) error {
 	var all, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() < 2 {
@@ -27,7 +27,7 @@ func startOn(cmd *exec.Cmd, last bool) error {
 			one.Set(i)
 		}
 	}
-	// A child inherits the cores of the thread that starts it.
+	// A child process inherits the cores of the thread that starts it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
@@ -37,7 +37,7 @@ func startOn(cmd *exec.Cmd, last bool) error {
 	return cmd.Start()
 }
 
-// resident is the memory of this process that is in RAM.
+// resident returns the resident memory of this process, in bytes.
 func resident() int64 {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if fields := bytes.Fields(statm); err == nil && len(fields) > 1 {

@@ -7,10 +7,11 @@ import (
 	"runtime"
 )
 
-// startOn starts cmd wherever the system puts it: only Linux lets us choose a core.
+// startOn starts cmd on any core. This program can choose a core only on Linux.
 func startOn(cmd *exec.Cmd, _ bool) error { return cmd.Start() }
 
-// resident is, where there is no /proc, what the Go runtime has from the system.
+// resident returns the memory that the Go runtime has from the system, in bytes, because
+// there is no /proc with the resident memory.
 func resident() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

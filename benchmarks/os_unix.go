@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used of the processor, in user and kernel mode.
+// cpuTime returns the CPU time of this process in user and kernel mode.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -16,8 +16,8 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// maxFiles is how many files, and so connections, a process may have open. Go has
-// raised the soft limit to the hard one already.
+// maxFiles returns how many files a process may have open; each connection is a file. The
+// Go runtime has already raised the soft limit to the hard limit.
 func maxFiles() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {

@@ -39,6 +39,7 @@ func (r Report) plot(docs string) (string, error) {
 	return shown.String(), nil
 }
 
+// groupsOf returns the groups of rs in their order.
 func groupsOf(rs []Result) []string {
 	var groups []string
 	for _, r := range rs {
@@ -49,6 +50,7 @@ func groupsOf(rs []Result) []string {
 	return groups
 }
 
+// fileName returns the file name of the chart of a group.
 func fileName(group string) string {
 	words := strings.FieldsFunc(strings.ToLower(group), func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < '0' || c > '9')
@@ -62,8 +64,8 @@ var barColors = map[servers.Kind]string{
 	servers.Baseline: "#d9c27e",
 }
 
-// chart has a block of bars for each workload, to a scale of its own: shorter is
-// better.
+// chart returns a bar chart as SVG, with a block of bars for each workload. Each block
+// has a separate scale. Shorter bars are better.
 func (t table) chart(rows [][]Result) string {
 	const width, bar, labels, longest = 720, 15, 90, 540
 	var b strings.Builder

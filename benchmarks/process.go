@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// A process is a child of this one: the same binary as a server or as the load
-// generator. They talk in lines.
+// A process is a child process: this program as a server or as a load generator. Parent and
+// child exchange lines.
 type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out chan string // closed when the child has closed its output
 }
 
-// spawn starts a child on a core of its own.
+// spawn starts a child on the last core, or on the first.
 func spawn(lastCore bool, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -45,6 +45,7 @@ func spawn(lastCore bool, args ...string) (*process, error) {
 	return p, nil
 }
 
+// readLines sends the lines of the child's output to p.out.
 func (p *process) readLines(r io.Reader) {
 	defer close(p.out)
 	for lines := bufio.NewScanner(r); lines.Scan(); {
@@ -57,15 +58,15 @@ func (p *process) line() (string, error) {
 	select {
 	case s, ok := <-p.out:
 		if !ok {
-			return "", errors.New("the child has ended")
+			return "", errors.New("the child process has ended; its standard error says why")
 		}
 		return s, nil
 	case <-time.After(2 * time.Minute):
-		return "", errors.New("the child does not answer")
+		return "", errors.New("the child process has not answered for 2 minutes")
 	}
 }
 
-// ask sends a line and decodes the answer into v.
+// ask sends a line to the child and decodes the JSON of its answer into v.
 func (p *process) ask(line string, v any) error {
 	if _, err := fmt.Fprintln(p.in, line); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (p *process) ask(line string, v any) error {
 	return json.NewDecoder(strings.NewReader(s)).Decode(v)
 }
 
-// stop ends the child, which has nothing left to do.
+// stop kills the child and waits until it has ended.
 func (p *process) stop() {
 	p.cmd.Process.Kill()
 	for range p.out {

@@ -11,7 +11,7 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// A race is every contestant in every workload, several times.
+// A race runs every contestant in every workload, in several rounds.
 type race struct {
 	contestants []servers.Contestant
 	workloads   []load.Workload
@@ -20,8 +20,8 @@ type race struct {
 	profile     string
 }
 
-// run runs the contestants in turn, round after round, so that a machine that is
-// slow for a while is slow for all of them.
+// run runs the race. Each round runs all contestants in turn, so that a period in which the
+// machine is slow affects all of them.
 func (r race) run() ([]Result, error) {
 	var results []Result
 	for _, w := range r.workloads {
@@ -29,7 +29,7 @@ func (r race) run() ([]Result, error) {
 		samples := make(map[string][]Sample)
 		rounds := r.rounds
 		if w.Kind == load.Idle {
-			rounds = 1 // it takes long, and nothing that others do to the machine shows in it
+			rounds = 1 // the run takes long, and other processes do not change its memory
 		}
 		for round := range rounds {
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d%s\n", w.Name, round+1, rounds, note)
@@ -37,7 +37,7 @@ func (r race) run() ([]Result, error) {
 				if !w.Admits(c) {
 					continue
 				}
-				s, err := r.heat(c, w)
+				s, err := r.runOnce(c, w)
 				if err != nil {
 					return nil, fmt.Errorf("%s, %s: %w", w.Name, c.Name, err)
 				}
@@ -49,18 +49,19 @@ func (r race) run() ([]Result, error) {
 	return results, nil
 }
 
-// fitFiles has fewer connections where the limit on open files wants it.
+// fitFiles reduces the connections of w to the limit on open files. It returns a note if it
+// did.
 func fitFiles(w load.Workload) (load.Workload, string) {
 	if most := maxFiles() - 100; w.Conns > most {
-		note := fmt.Sprintf(" (%d connections only: the limit on open files)", most)
+		note := fmt.Sprintf(" (only %d connections, because of the limit on open files)", most)
 		w.Conns = most
 		return w, note
 	}
 	return w, ""
 }
 
-// heat runs one contestant in one workload once.
-func (r race) heat(c servers.Contestant, w load.Workload) (s Sample, err error) {
+// runOnce runs one contestant in one workload once.
+func (r race) runOnce(c servers.Contestant, w load.Workload) (s Sample, err error) {
 	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)),
 		fmt.Sprintf("-keep=%t", w.Kind != load.Idle), "-cpuprofile", r.profile)
 	if err != nil {
@@ -82,12 +83,13 @@ func (r race) heat(c servers.Contestant, w load.Workload) (s Sample, err error) 
 	return busy(server, client, r.job(c, w, addr))
 }
 
-// job has a warm-up of a quarter of the counted part.
+// job returns the load generator's job. The warm-up is a quarter of the counted part.
 func (r race) job(c servers.Contestant, w load.Workload, addr string) job {
 	warmup := load.Limit{Messages: (r.counted.Messages + 3) / 4, Duration: r.counted.Duration / 4}
 	return job{Workload: w, Addr: addr, Raw: c.Raw, Warmup: warmup, Counted: r.counted}
 }
 
+// assign sends a job to a load generator and waits until it has warmed up.
 func (p *process) assign(j job) error {
 	line, err := json.Marshal(j)
 	if err != nil {
@@ -97,6 +99,7 @@ func (p *process) assign(j job) error {
 	return err
 }
 
+// outcome sends a line to a load generator and returns the outcome that it answers.
 func (p *process) outcome(line string) (outcome, error) {
 	var o outcome
 	if err := p.ask(line, &o); err != nil {
@@ -108,7 +111,7 @@ func (p *process) outcome(line string) (outcome, error) {
 	return o, nil
 }
 
-// busy measures what the server uses for each message.
+// busy measures the server's CPU time and allocations per message.
 func busy(server, client *process, j job) (Sample, error) {
 	var before, after snapshot
 	if err := client.assign(j); err != nil {
@@ -134,7 +137,8 @@ func busy(server, client *process, j job) (Sample, error) {
 	}, nil
 }
 
-// idle measures what connections that do nothing occupy: new, and after an echo.
+// idle measures the server's memory per idle connection: for new connections, and after one
+// echo on each.
 func idle(server, client *process, j job) (Sample, error) {
 	var empty, fresh, used snapshot
 	if err := server.ask(settleCommand, &empty); err != nil {
@@ -152,10 +156,11 @@ func idle(server, client *process, j job) (Sample, error) {
 	if err := server.ask(settleCommand, &used); err != nil {
 		return Sample{}, err
 	}
-	each := func(s snapshot) float64 {
+	perConn := func(s snapshot) float64 {
 		return float64(s.Resident-empty.Resident) / 1024 / float64(j.Workload.Conns)
 	}
-	return Sample{Fresh: each(fresh), Used: each(used)}, nil
+	return Sample{Fresh: perConn(fresh), Used: perConn(used)}, nil
 }
 
+// micros returns d in microseconds.
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -12,19 +12,20 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// A Sample is what one run of a contestant in a workload measured. What is per
-// message is per handshake or per delivery where that is what is counted.
+// A Sample holds the figures of one run of a contestant in a workload. In a handshake
+// workload a message stands for a handshake. In a broadcast workload it stands for the
+// delivery of a message to one connection.
 type Sample struct {
-	CPU       float64 `json:"cpu_us,omitempty"`     // of the server, microseconds a message
-	Rate      float64 `json:"per_second,omitempty"` // messages a second
-	Allocs    float64 `json:"allocs"`               // allocations a message
-	Bytes     float64 `json:"bytes"`                // bytes allocated a message
-	Generator float64 `json:"generator_us,omitempty"`
-	Fresh     float64 `json:"fresh_kib,omitempty"` // resident KiB an idle connection, new
-	Used      float64 `json:"used_kib,omitempty"`  // and after an echo
+	CPU       float64 `json:"cpu_us,omitempty"`       // CPU time of the server per message, in microseconds
+	Rate      float64 `json:"per_second,omitempty"`   // messages per second
+	Allocs    float64 `json:"allocs"`                 // allocations per message
+	Bytes     float64 `json:"bytes"`                  // bytes allocated per message
+	Generator float64 `json:"generator_us,omitempty"` // CPU time of the load generator per message, in microseconds
+	Fresh     float64 `json:"fresh_kib,omitempty"`    // resident memory per new idle connection, in KiB
+	Used      float64 `json:"used_kib,omitempty"`     // resident memory per idle connection after one echo, in KiB
 }
 
-// metrics are the fields of a Sample.
+// metrics has a function for each field of a Sample.
 var metrics = []func(*Sample) *float64{
 	func(s *Sample) *float64 { return &s.CPU },
 	func(s *Sample) *float64 { return &s.Rate },
@@ -35,7 +36,7 @@ var metrics = []func(*Sample) *float64{
 	func(s *Sample) *float64 { return &s.Used },
 }
 
-// median has the median of each metric.
+// median returns the median of each field.
 func median(samples []Sample) (m Sample) {
 	for _, metric := range metrics {
 		var values []float64
@@ -49,7 +50,7 @@ func median(samples []Sample) (m Sample) {
 	return m
 }
 
-// A Result is a contestant in a workload.
+// A Result holds the figures of a contestant in a workload.
 type Result struct {
 	Contestant string   `json:"contestant"`
 	Workload   string   `json:"workload"`
@@ -60,6 +61,7 @@ type Result struct {
 	Samples    []Sample `json:"samples"`
 }
 
+// appendResults appends a Result for each contestant that has samples.
 func appendResults(rs []Result, cs []servers.Contestant, w load.Workload, baseline string, samples map[string][]Sample) []Result {
 	for _, c := range cs {
 		if s := samples[c.Name]; len(s) > 0 {
@@ -69,7 +71,8 @@ func appendResults(rs []Result, cs []servers.Contestant, w load.Workload, baseli
 	return rs
 }
 
-// A Report is everything that one run of this program measured, and on what.
+// A Report holds all figures of one run of this program, and the versions and the machine
+// that they depend on.
 type Report struct {
 	Go       string            `json:"go"`
 	System   string            `json:"system"`
@@ -95,6 +98,7 @@ func newReport(rounds int) Report {
 	return r
 }
 
+// write writes the report to a file as JSON.
 func (r Report) write(file string) error {
 	data, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
@@ -103,7 +107,7 @@ func (r Report) write(file string) error {
 	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
-// readReports merges the reports in the files, named with commas between them.
+// readReports reads and merges the reports in files, a list that is separated by commas.
 func readReports(files string) (Report, error) {
 	var all Report
 	for _, file := range strings.Split(files, ",") {

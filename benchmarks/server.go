@@ -15,15 +15,15 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// The commands that a server takes on its standard input, a line each. It answers
+// The commands of a server process. It reads them as lines from its standard input, answers
 // each with a snapshot, and exits when the input ends.
 const (
 	beginCommand  = "begin"  // the counted part begins
-	endCommand    = "end"    // it has ended
-	settleCommand = "settle" // collect garbage and give memory back
+	endCommand    = "end"    // the counted part has ended
+	settleCommand = "settle" // collect garbage and return memory to the system
 )
 
-// A snapshot is what a server has used up so far.
+// A snapshot holds the resources that a process has used so far, and its memory.
 type snapshot struct {
 	CPU      time.Duration
 	Mallocs  uint64
@@ -31,12 +31,12 @@ type snapshot struct {
 	Resident int64
 }
 
-// childLife ends a child whose parent has forgotten it.
-const childLife = 10 * time.Minute
+// childTimeout ends a child process whose parent has not ended it.
+const childTimeout = 10 * time.Minute
 
-// serve is a server process: it prints its address and obeys.
+// serve runs a server process. It prints its address and then handles commands.
 func serve(name string, mode servers.Mode, profile string) error {
-	time.AfterFunc(childLife, func() { os.Exit(1) })
+	time.AfterFunc(childTimeout, func() { os.Exit(1) })
 	c, err := servers.Find(name)
 	if err != nil {
 		return err
@@ -50,10 +50,11 @@ func serve(name string, mode servers.Mode, profile string) error {
 		os.Exit(1)
 	}()
 	fmt.Println(ln.Addr())
-	return obey(profile)
+	return handleCommands(profile)
 }
 
-func obey(profile string) error {
+// handleCommands answers the commands until the input ends.
+func handleCommands(profile string) error {
 	out := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var err error
@@ -74,6 +75,7 @@ func obey(profile string) error {
 	return nil
 }
 
+// startProfile starts a CPU profile, unless file is "".
 func startProfile(file string) error {
 	if file == "" {
 		return nil
@@ -85,7 +87,8 @@ func startProfile(file string) error {
 	return pprof.StartCPUProfile(f)
 }
 
-// settle collects twice: what a sync.Pool holds goes with the second collection.
+// settle collects garbage and returns memory to the system. It collects twice, because the
+// contents of a sync.Pool are freed by the second collection.
 func settle() snapshot {
 	runtime.GC()
 	time.Sleep(100 * time.Millisecond)

@@ -1,4 +1,5 @@
-// Package inmemory runs the contestants without a kernel: what they cost themselves.
+// Package inmemory runs the contestants on connections in memory, so that the figures do
+// not include the network code of the kernel.
 package inmemory
 
 import (
@@ -8,48 +9,48 @@ import (
 	"time"
 )
 
-// A conn is a connection whose peer sends messages without end and takes whatever
-// is written. Deadlines do nothing, for all contestants alike.
+// A conn is a connection whose peer sends messages without a pause and accepts everything
+// that is written. Deadlines have no effect, for all contestants.
 type conn struct {
-	wire    []byte // whole messages of one size, sent over and over
-	size    int    // of one of them
-	batched bool   // a read gets as much as it has room for, not one message
+	wire    []byte // whole messages of one size, sent again and again
+	size    int    // the size of one message in wire
+	batched bool   // a read gets several messages, up to its length, not one
 
-	pos   int // where in wire the next read begins
-	fed   int // bytes read so far
-	start int // the warm-up, in bytes
-	total int // io.EOF behind so many
+	pos   int // the offset in wire of the next read
+	sent  int // bytes read so far
+	start int // the length of the warm-up in bytes
+	total int // Read returns io.EOF after this many bytes
 
-	onStart   func(fed int) // the warm-up is over
-	onEnd     func()
-	sink      io.Writer // gets what is written, if not nil
+	onStart   func(sent int) // called when the warm-up is over
+	onEnd     func()         // called before io.EOF
+	sink      io.Writer      // if not nil, gets the bytes that are written
 	started   bool
 	endOnce   sync.Once
 	closeOnce sync.Once
 	closed    chan struct{}
 }
 
-// window is the most that one read gets, as a socket has no room for everything
-// either. (Go copies more than 1 MiB at once past the cache, at a third of the
-// speed, which would be held against those who ask for a large message at once.)
+// window is the largest number of bytes in one read, because a socket buffer is limited
+// too. (Go copies more than 1 MiB at once past the cache, at a third of the speed. That
+// would slow down only the contestants that read a large message at once.)
 const window = 256 << 10
 
 func (c *conn) Read(p []byte) (int, error) {
-	if !c.started && c.fed >= c.start {
+	if !c.started && c.sent >= c.start {
 		c.started = true
-		c.onStart(c.fed)
+		c.onStart(c.sent)
 	}
-	if c.fed == c.total {
+	if c.sent == c.total {
 		c.endOnce.Do(c.onEnd)
 		return 0, io.EOF
 	}
-	most := len(c.wire) - c.pos
+	available := len(c.wire) - c.pos
 	if !c.batched {
-		most = c.size - c.pos%c.size
+		available = c.size - c.pos%c.size
 	}
-	n := copy(p, c.wire[c.pos:][:min(most, window, c.total-c.fed)])
+	n := copy(p, c.wire[c.pos:][:min(available, window, c.total-c.sent)])
 	c.pos = (c.pos + n) % len(c.wire)
-	c.fed += n
+	c.sent += n
 	return n, nil
 }
 

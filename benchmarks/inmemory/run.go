@@ -14,13 +14,13 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// A Case is one row of the table.
+// A Case is one row of the tables.
 type Case struct {
 	load.Workload
-	Batched bool // the messages come many in a read, not one
+	Batched bool // a read gets several messages, not one
 }
 
-// Cases are all rows.
+// Cases returns all cases in the order of the tables.
 func Cases() []Case {
 	var all []Case
 	for _, batched := range []bool{false, true} {
@@ -52,7 +52,7 @@ func newCase(text load.Text, size int, batched bool) Case {
 	return Case{w, batched}
 }
 
-// Baseline names the hand-written contestant that the case is compared with.
+// Baseline returns the name of the hand-written contestant that the case is compared with.
 func (c Case) Baseline() string {
 	if c.Batched {
 		return "rawbatch"
@@ -60,31 +60,29 @@ func (c Case) Baseline() string {
 	return "rawframe"
 }
 
-// Admits reports whether contestant can run without a kernel.
+// Admits reports whether contestant can run in memory.
 func (c Case) Admits(contestant servers.Contestant) bool { return contestant.Handler != nil }
 
-// batch is how much a batched read can find.
+// batch is the number of bytes that are available to a batched read.
 const batch = 256 << 10
 
-// Run drives a connection of the contestant through warmup and then n messages.
-// start is called in between, with the number of messages that are still to come,
-// and end behind the last.
+// Run sends warmup messages and then n messages on a connection to the contestant. It calls
+// start after the warm-up, with the number of messages that follow, and end after the last
+// message.
 func (c Case) Run(contestant servers.Contestant, warmup, n int, start func(n int), end func()) error {
 	return c.run(contestant, warmup, n, start, end, nil)
 }
 
+// run is Run with a sink that gets the bytes that the contestant writes, if it is not nil.
 func (c Case) run(contestant servers.Contestant, warmup, n int, start func(int), end func(), sink io.Writer) error {
-	several := 1
-	if c.Batched {
-		several = max(1, batch/c.Size)
-	}
-	wire, _ := c.Wire(several)
-	size := len(wire) / several
+	messages := c.perRead()
+	wire, _ := c.Wire(messages)
+	size := len(wire) / messages
 	ended := make(chan struct{})
 	nc := &conn{
 		wire: wire, size: size, batched: c.Batched,
 		start: warmup * size, total: (warmup + n) * size,
-		onStart: func(fed int) { start(warmup + n - fed/size) },
+		onStart: func(sent int) { start(warmup + n - sent/size) },
 		onEnd:   func() { end(); close(ended) },
 		sink:    sink, closed: make(chan struct{}),
 	}
@@ -93,29 +91,38 @@ func (c Case) run(contestant servers.Contestant, warmup, n int, start func(int),
 	return wait(ended, nc.closed)
 }
 
-// wait waits for the last message to be read and the connection to be closed.
+// perRead returns the largest number of whole messages in a read.
+func (c Case) perRead() int {
+	if !c.Batched {
+		return 1
+	}
+	return max(1, batch/c.Size)
+}
+
+// wait waits until the last message has been read and the connection has been closed.
 func wait(ended, closed <-chan struct{}) error {
-	late := time.After(time.Minute)
+	timeout := time.After(time.Minute)
 	select {
 	case <-ended:
 	case <-closed:
-		// Both may have happened.
+		// select chooses at random if both channels are closed.
 		select {
 		case <-ended:
 		default:
-			return errors.New("the connection was closed before the last message")
+			return errors.New("the contestant closed the connection before the last message")
 		}
-	case <-late:
-		return errors.New("the messages are not being read")
+	case <-timeout:
+		return errors.New("the contestant has not read all messages within a minute")
 	}
 	select {
 	case <-closed:
 		return nil
-	case <-late:
-		return errors.New("the connection is not being closed")
+	case <-timeout:
+		return errors.New("the contestant has not closed the connection within a minute")
 	}
 }
 
+// newRequest returns a handshake.
 func newRequest() *http.Request {
 	head := "GET " + servers.EchoPath + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" +
 		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -126,7 +133,8 @@ func newRequest() *http.Request {
 	return r
 }
 
-// A responseWriter is hijacked, as net/http's is, with two buffers of 4 KiB.
+// A responseWriter can be hijacked. It has two buffers of 4 KiB, as the ResponseWriter of
+// net/http has.
 type responseWriter struct {
 	conn   *conn
 	header http.Header

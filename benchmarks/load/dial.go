@@ -10,25 +10,26 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// The nonce of the example in RFC 6455 section 1.3, and its answer there.
+// The key of the example in RFC 6455 section 1.3, and the Sec-WebSocket-Accept for it.
 const (
 	key    = "dGhlIHNhbXBsZSBub25jZQ=="
 	accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// patience bounds everything that a connection may wait for.
-const patience = 60 * time.Second
+// timeout limits every wait of a connection.
+const timeout = 60 * time.Second
 
-// dial connects to addr and does the handshake for path; none for "".
+// dial connects to addr and does the handshake for path. With an empty path it does no
+// handshake.
 func dial(addr, path string) (net.Conn, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	// A reset at the end leaves no socket in TIME_WAIT: runs follow each other,
-	// and there are only so many ports.
+	// Close resets the connection, which leaves no socket in TIME_WAIT. Otherwise the
+	// runs could use up all ports.
 	c.(*net.TCPConn).SetLinger(0)
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	if path == "" {
 		return c, nil
 	}
@@ -39,30 +40,32 @@ func dial(addr, path string) (net.Conn, error) {
 	return c, nil
 }
 
+// handshake sends a handshake for path and checks the response.
 func handshake(c net.Conn, path string) error {
 	_, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n\r\n")
 	if err != nil {
 		return err
 	}
-	// Nothing follows the response before the client has sent a frame, so reading
-	// on until it is whole reads nothing else.
+	// The server sends nothing after the response before the client has sent a frame, so
+	// these reads get only the response.
 	res := make([]byte, 0, 1024)
 	for !bytes.HasSuffix(res, []byte("\r\n\r\n")) {
 		n, err := c.Read(res[len(res):cap(res)])
 		if err != nil {
-			return fmt.Errorf("handshake: %w after %q", err, res)
+			return fmt.Errorf("handshake: %w after the response %q", err, res)
 		}
 		res = res[:len(res)+n]
 	}
 	if !bytes.HasPrefix(res, []byte("HTTP/1.1 101 ")) || !bytes.Contains(res, []byte(": "+accept+"\r\n")) {
-		return fmt.Errorf("handshake: got %q", res)
+		return fmt.Errorf("handshake: got the response %q, want 101 and the right Sec-WebSocket-Accept", res)
 	}
 	return nil
 }
 
-// awaitPong returns when the server reads from c: the handshake is over before its
-// handler has put c among those who get what is broadcast.
+// awaitPong sends a ping and waits for the pong. Then the server reads from c, and its
+// handler has added c to the connections that get broadcasts. The end of the handshake does
+// not show that.
 func awaitPong(c net.Conn) error {
 	if _, err := c.Write([]byte{0x89, 0x80, 0, 0, 0, 0}); err != nil {
 		return err
@@ -77,9 +80,9 @@ func awaitPong(c net.Conn) error {
 	return nil
 }
 
-// visit connects, does the handshake and closes: with a close frame, and the socket
-// once the server has closed it, as RFC 6455 section 7.1.1 has it.
-func visit(addr string) error {
+// connectAndClose connects, does the handshake and sends a close frame. It waits until the
+// server has closed the socket, as RFC 6455 section 7.1.1 asks of clients.
+func connectAndClose(addr string) error {
 	c, err := dial(addr, servers.EchoPath)
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func visit(addr string) error {
 	if err != nil {
 		return fmt.Errorf("closing: %w after % x", err, answer)
 	}
-	// x/net closes without a close frame of its own.
+	// x/net does not answer with a close frame.
 	if len(answer) > 0 && answer[0] != 0x88 {
 		return fmt.Errorf("closing: got % x, want a close frame", answer)
 	}

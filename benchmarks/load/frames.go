@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Text is what the payload of a message is made of.
+// A Text is the kind of a message's payload.
 type Text string
 
 const (
@@ -20,7 +20,7 @@ const (
 	multiByte = "Größe, señor, où? Съешь ещё этих мягких булок. 春眠不觉晓，处处闻啼鸟。 🦊🌍🎈 "
 )
 
-// payload returns size bytes.
+// payload returns a payload of size bytes.
 func payload(t Text, size int, random *rand.Rand) []byte {
 	p := make([]byte, 0, size+8)
 	for len(p) < size {
@@ -34,15 +34,15 @@ func payload(t Text, size int, random *rand.Rand) []byte {
 		}
 	}
 	p = p[:size]
-	// What was cut off in the middle of a character gives way to spaces.
+	// If the cut is in the middle of a character, replace its bytes with spaces.
 	for i := size; t == MultiByte && !utf8.Valid(p); i-- {
 		p[i-1] = ' '
 	}
 	return p
 }
 
-// Wire returns n messages of w as a client sends them, and as a server answers.
-// They are the same in every process.
+// Wire returns the bytes of n messages of w as a client sends them, and the bytes of the
+// echoes. They are the same in every process.
 func (w Workload) Wire(n int) (sent, echoed []byte) {
 	random := rand.New(rand.NewPCG(6455, 13))
 	for range n {
@@ -60,7 +60,7 @@ func (w Workload) opcode() byte {
 	return 1
 }
 
-// appendMessage appends p in masked frames.
+// appendMessage appends the message p in masked frames.
 func (w Workload) appendMessage(dst, p []byte, random *rand.Rand) []byte {
 	op := w.opcode()
 	size := len(p)

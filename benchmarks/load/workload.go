@@ -1,5 +1,5 @@
-// Package load is the other side of the race: what is sent, and the generator that
-// sends it. It uses no WebSocket library.
+// Package load holds the workloads and the load generator, which sends the messages of a
+// workload to a server. It uses no WebSocket library.
 package load
 
 import (
@@ -9,30 +9,30 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// A Kind is what the connections of a workload do.
+// A Kind says what the connections of a workload do.
 type Kind int
 
 const (
-	Echo      Kind = iota // send, and read all of it back, over and over
-	Broadcast             // one connection sends, all of them receive it
+	Echo      Kind = iota // send messages and receive their echoes, again and again
+	Broadcast             // one connection sends a message, all connections receive it
 	Handshake             // connect, handshake, close
-	Idle                  // nothing; then one echo each, and nothing again
+	Idle                  // wait, do one echo on each connection, wait
 )
 
 // A Workload is one row of the tables.
 type Workload struct {
 	Name     string
-	Group    string // the heading that it stands under
+	Group    string // the title of its group in the plots
 	Kind     Kind
 	Conns    int
-	Size     int // of a message's payload
+	Size     int // bytes in the payload of a message
 	Text     Text
 	Burst    int          // messages in flight on each connection
-	Fragment int          // the payload of each frame of a message; 0 is all in one
-	Mode     servers.Mode // "" is the contestant's own
+	Fragment int          // bytes in the payload of each frame; 0 means one frame per message
+	Mode     servers.Mode // "" means the first mode of the contestant
 }
 
-// Baseline names the hand-written contestant that the workload is compared with.
+// Baseline returns the name of the hand-written contestant that w is compared with.
 func (w Workload) Baseline() string {
 	if w.Burst > 1 {
 		return "rawbatch"
@@ -51,7 +51,7 @@ func (w Workload) Admits(c servers.Contestant) bool {
 	return w.Kind == Echo || !c.Raw
 }
 
-// ModeFor is the mode that c runs w in.
+// ModeFor returns the mode in which c runs w.
 func (w Workload) ModeFor(c servers.Contestant) servers.Mode {
 	if w.Mode != "" {
 		return w.Mode
@@ -59,7 +59,7 @@ func (w Workload) ModeFor(c servers.Contestant) servers.Mode {
 	return c.Modes[0]
 }
 
-// Workloads are all rows in the order of the tables.
+// Workloads returns all workloads in the order of the tables.
 func Workloads() []Workload {
 	var all []Workload
 	for _, conns := range []int{1, 64} {
@@ -90,17 +90,17 @@ func Workloads() []Workload {
 	)
 }
 
-// Find returns the workload of that name.
+// Find returns the workload with this name.
 func Find(name string) (Workload, error) {
 	all := Workloads()
 	i := slices.IndexFunc(all, func(w Workload) bool { return w.Name == name })
 	if i < 0 {
-		return Workload{}, fmt.Errorf("no workload is called %q", name)
+		return Workload{}, fmt.Errorf("there is no workload %q; -list shows all of them", name)
 	}
 	return all[i], nil
 }
 
-// SizeName is n bytes as the names of workloads have it.
+// SizeName returns a size of n bytes as it is written in the names of workloads.
 func SizeName(n int) string {
 	switch {
 	case n >= 1<<20:

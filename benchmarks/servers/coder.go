@@ -37,7 +37,7 @@ func coderServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
 	}
 }
 
-// coderEcho reads by Reader: Read would make a new slice of every message.
+// coderEcho reads with Reader, because Read allocates a slice for every message.
 func coderEcho(c *websocket.Conn) {
 	ctx := context.Background()
 	var buf bytes.Buffer

@@ -26,8 +26,8 @@ func gobwasHandler(m Mode) http.Handler {
 		gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasChat(room, c, br) }))
 }
 
-// gobwasServe reads through net/http's buffer, which may hold bytes of the first
-// frame, and is what saves a read of the socket for each header.
+// gobwasServe reads through net/http's buffer. The buffer may hold bytes of the first
+// frame, and saves a read of the socket for each header.
 func gobwasServe(m Mode, fn func(net.Conn, io.Reader)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, rw, _, err := ws.UpgradeHTTP(r, w)
@@ -42,6 +42,7 @@ func gobwasServe(m Mode, fn func(net.Conn, io.Reader)) http.HandlerFunc {
 	}
 }
 
+// gobwasReader returns a reader of messages with limits that checks text.
 func gobwasReader(c net.Conn, br io.Reader) *wsutil.Reader {
 	return &wsutil.Reader{
 		Source:         br,

@@ -9,8 +9,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// gobwasRaw is gobwas/ws without its wsutil: its header codec and its cipher in a
-// loop by hand, with no limit on anything and no check of text.
+// gobwasRaw is gobwas/ws without its package wsutil: a hand-written loop that uses only the
+// header codec and the cipher. It has no limits and does not check text.
 var gobwasRaw = Contestant{
 	Name:           "gobwas-raw",
 	Kind:           Peer,
@@ -32,9 +32,9 @@ func gobwasRawHandler(m Mode) http.Handler {
 		}))
 }
 
-// gobwasRawLoop hands each message to send, as the frame that it leaves in.
+// gobwasRawLoop reads messages and calls send with the frame of the answer to each.
 func gobwasRawLoop(c net.Conn, br io.Reader, send func(net.Conn, []byte)) {
-	buf := make([]byte, ws.MaxHeaderSize) // the header ends here, the payload begins
+	buf := make([]byte, ws.MaxHeaderSize) // room for the header, then the payload
 	out := new(bytes.Buffer)
 	var op ws.OpCode
 	for {
@@ -46,7 +46,7 @@ func gobwasRawLoop(c net.Conn, br io.Reader, send func(net.Conn, []byte)) {
 		case ws.OpClose:
 			c.Write(ws.CompiledCloseNormalClosure)
 			return
-		case ws.OpPing: // the load generator's are empty
+		case ws.OpPing: // the load generator sends only empty pings
 			c.Write(ws.CompiledPong)
 			continue
 		}
@@ -77,7 +77,7 @@ func gobwasRawPayload(br io.Reader, h ws.Header, buf []byte) ([]byte, error) {
 	return buf, err
 }
 
-// gobwasRawFrame writes the header into the room before the payload.
+// gobwasRawFrame writes the header before the payload and returns both.
 func gobwasRawFrame(out *bytes.Buffer, op ws.OpCode, buf []byte) []byte {
 	h := ws.Header{Fin: true, OpCode: op, Length: int64(len(buf) - ws.MaxHeaderSize)}
 	start := ws.MaxHeaderSize - ws.HeaderSize(h)

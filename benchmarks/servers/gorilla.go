@@ -37,7 +37,7 @@ func gorillaServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
 	}
 }
 
-// gorillaEcho reads by NextReader: ReadMessage would make a new slice of every
+// gorillaEcho reads with NextReader, because ReadMessage allocates a slice for every
 // message.
 func gorillaEcho(c *websocket.Conn) {
 	var buf bytes.Buffer

@@ -9,8 +9,8 @@ import (
 	"github.com/lesismal/nbio/nbhttp/websocket"
 )
 
-// nbioServer runs on its own event engine, which holds no goroutine for a
-// connection. The engine polls sockets, so in memory net/http takes its place.
+// nbioServer runs on nbio's event engine, which needs no goroutine for a connection. The
+// engine polls sockets, so in memory the contestant runs on net/http.
 var nbioServer = Contestant{
 	Name:           "nbio",
 	Kind:           Peer,
@@ -39,7 +39,7 @@ func nbioListen(ln net.Listener) error {
 	if err := engine.Start(); err != nil {
 		return err
 	}
-	select {} // the engine's goroutines serve for as long as the process lives
+	select {} // the engine's goroutines serve until the process ends
 }
 
 func nbioHandler(engine *nbhttp.Engine) http.Handler {
@@ -59,7 +59,7 @@ func nbioHandler(engine *nbhttp.Engine) http.Handler {
 func nbioUpgrader(engine *nbhttp.Engine) *websocket.Upgrader {
 	u := websocket.NewUpgrader()
 	u.Engine = engine
-	u.BlockingModAsyncWrite = false // of use to who broadcasts to slow clients through net/http
+	u.BlockingModAsyncWrite = false // it only helps broadcasts to slow clients through net/http
 	return u
 }
 

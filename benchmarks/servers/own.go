@@ -25,13 +25,13 @@ func ownHandler(m Mode) http.Handler {
 	return routes(ownServe(m, echo), ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
 }
 
-// ownServe runs fn where the mode wants it.
+// ownServe returns a handler that runs fn in mode m.
 func ownServe(m Mode, fn websocket.HandlerFunc) http.HandlerFunc {
 	opts := []websocket.Option{
 		websocket.MaxFrameSize(messageLimit),
 		websocket.MaxMessageSize(messageLimit),
-		// The keepalive is on, but no ping may come between the bytes that the
-		// load generator counts.
+		// The keepalive is on, but its first ping must come after the run, because a
+		// ping would come between the bytes that the load generator counts.
 		websocket.PingInterval(50 * time.Second),
 		websocket.Detached(m == Detached),
 	}

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// rawFrame is the least that an echo of frames can be in plain Go: parse, unmask,
-// one write a message. It has no limits, locks, timeouts or checks but that of text,
-// and trusts the load generator.
+// rawFrame does the least work that an echo of frames needs in plain Go: it parses,
+// unmasks and writes once per message. It checks UTF-8, but has no other checks and no
+// limits, locks or timeouts, because it trusts the load generator.
 var rawFrame = Contestant{
 	Name:           "rawframe",
 	Kind:           Baseline,
@@ -23,7 +23,7 @@ var rawFrame = Contestant{
 	Handler:        func(m Mode) http.Handler { return rawHandler(m, false) },
 }
 
-// rawBatch is rawFrame with one write for all the messages of one read.
+// rawBatch is rawFrame with one write for all messages of one read.
 var rawBatch = Contestant{
 	Name:           "rawbatch",
 	Kind:           Baseline,
@@ -52,7 +52,7 @@ func rawServe(m Mode, loop func(net.Conn)) http.HandlerFunc {
 		if err != nil {
 			return
 		}
-		// net/http's buffers go as soon as nothing refers to them.
+		// Let the garbage collector free the buffers of net/http.
 		rw.Reader.Reset(nil)
 		rw.Writer.Reset(nil)
 		run(m, func() {
@@ -71,7 +71,8 @@ func rawResponse(key string) []byte {
 	return append(res, "\r\n\r\n"...)
 }
 
-// A rawConn is a buffer that frames are read into, unmasked in and written from.
+// A rawConn is a connection with a buffer. It reads frames into the buffer, unmasks them
+// there and writes the answers from there.
 type rawConn struct {
 	conn  net.Conn
 	batch bool
@@ -79,13 +80,13 @@ type rawConn struct {
 
 	buf     []byte
 	r, w    int    // buf[r:w] is read and not yet used
-	message []byte // the fragments so far, behind rawRoom
+	message []byte // the fragments so far, after rawRoom bytes for a header
 	out     []byte // the answers of a batch
-	op      byte
-	key     []byte // the masking key, over and over
+	op      byte   // the opcode of the message
+	key     []byte // the masking key, repeated
 }
 
-// rawRoom is the largest header that is sent.
+// rawRoom is the size of the largest header of an answer.
 const rawRoom = 10
 
 func rawLoop(c net.Conn, batch bool, send func(net.Conn, []byte)) {
@@ -95,7 +96,7 @@ func rawLoop(c net.Conn, batch bool, send func(net.Conn, []byte)) {
 	}
 }
 
-// fill reads once, into room for at least the rest of the frame that has begun.
+// fill reads once. Before, it makes room for at least the rest of the frame that has begun.
 func (c *rawConn) fill() error {
 	c.w = copy(c.buf, c.buf[c.r:c.w])
 	c.r = 0
@@ -110,7 +111,7 @@ func (c *rawConn) fill() error {
 
 var errClosed = errors.New("closed")
 
-// frames answers the whole frames in the buffer.
+// frames answers every whole frame in the buffer.
 func (c *rawConn) frames() error {
 	c.out = c.out[:0]
 	for {
@@ -136,8 +137,8 @@ func (c *rawConn) frames() error {
 	return nil
 }
 
-// answer returns the frame to send for one that came, nil for all fragments but
-// the last. The room that the longer header of the client left is enough for it.
+// answer returns the answer to a frame. It returns nil for every fragment except the last.
+// The answer's header replaces the client's, which is longer.
 func (c *rawConn) answer(frame []byte, header int) ([]byte, error) {
 	fin, op, payload := frame[0]&0x80 != 0, frame[0]&0xf, frame[header:]
 	c.unmask(payload, frame[header-4:header])
@@ -164,7 +165,7 @@ func (c *rawConn) answer(frame []byte, header int) ([]byte, error) {
 	return frame[start:], nil
 }
 
-// control answers a ping that is empty, and a close.
+// control answers an empty ping or a close frame.
 func (c *rawConn) control(op byte) error {
 	if op == 9 {
 		_, err := c.conn.Write([]byte{0x8a, 0})
@@ -174,6 +175,7 @@ func (c *rawConn) control(op byte) error {
 	return errClosed
 }
 
+// unmask XORs payload with the key, in steps of up to the size of c.key.
 func (c *rawConn) unmask(payload, key []byte) {
 	n := copy(c.key, key)
 	for n < min(len(c.key), len(payload)) {
@@ -184,8 +186,8 @@ func (c *rawConn) unmask(payload, key []byte) {
 	}
 }
 
-// parseRaw returns the sizes of the header and the payload of the frame that b
-// begins with, and false if b is too short to tell.
+// parseRaw returns the sizes of the header and of the payload of the frame at the beginning
+// of b. ok is false if b is too short for that.
 func parseRaw(b []byte) (header, length int, ok bool) {
 	if len(b) < 2 {
 		return 0, 0, false

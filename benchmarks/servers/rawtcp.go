@@ -2,8 +2,8 @@ package servers
 
 import "net"
 
-// rawTCP is a connection that writes back what it reads: what the kernel and the
-// scheduler cost.
+// rawTCP writes back the bytes that it reads, without WebSocket. It shows the cost of the
+// kernel and the scheduler.
 var rawTCP = Contestant{
 	Name:           "rawtcp",
 	Kind:           Baseline,

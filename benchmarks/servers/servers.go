@@ -1,5 +1,5 @@
-// Package servers holds the contestants: the same two services, an echo and a chat
-// room, by each library as its documentation recommends.
+// Package servers holds the contestants. Each has the same two services, an echo and a
+// broadcast, written with one library as its documentation recommends.
 package servers
 
 import (
@@ -12,67 +12,67 @@ import (
 
 // The services, by the path of the handshake.
 const (
-	EchoPath      = "/echo"      // every message comes back
-	BroadcastPath = "/broadcast" // every message goes to all who are connected here
+	EchoPath      = "/echo"      // sends every message back
+	BroadcastPath = "/broadcast" // sends every message to all connections with this path
 )
 
 // messageLimit leaves room for the largest message of the race, 1 MiB.
 const messageLimit = 2 << 20
 
-// KeepMessages is whether an echo keeps the buffer that a message was read into for
-// the next one. It is off where idle connections are measured: the buffer is the
-// handler's, not the library's, and one that serves many idle clients keeps none.
+// KeepMessages says whether an echo reuses the buffer of a message for the next one. It is
+// off when the memory of idle connections is measured, because the buffer belongs to the
+// handler, not to the library, and a handler for many idle clients would not keep it.
 var KeepMessages = true
 
-// A Kind says what a contestant is compared as.
+// A Kind is the role of a contestant in the comparison.
 type Kind int
 
 const (
 	Own      Kind = iota // this library
 	Peer                 // another library
-	Baseline             // hand-written: what could at best be reached
+	Baseline             // a hand-written server, as a limit for what a library can reach
 )
 
-// A Mode says where the loop that reads a connection runs.
+// A Mode says on which goroutine the loop that reads a connection runs.
 type Mode string
 
 const (
-	InHandler Mode = "handler"  // in ServeHTTP, which returns when the connection ends
-	Detached  Mode = "detached" // elsewhere: ServeHTTP returns after the handshake
+	InHandler Mode = "handler"  // the goroutine of ServeHTTP, which returns when the connection ends
+	Detached  Mode = "detached" // another goroutine; ServeHTTP returns after the handshake
 )
 
-// A Contestant is a server that takes part.
+// A Contestant is a server in the comparison.
 type Contestant struct {
 	Name  string
 	Kind  Kind
-	Modes []Mode // those it can run in, the documented one first
+	Modes []Mode // the modes it can run in, the documented one first
 
-	ChecksUTF8     bool // text is checked before the server echoes it
-	JoinsFragments bool // a fragmented message is one message to it
-	Raw            bool // it knows nothing of WebSocket and returns the client's bytes
+	ChecksUTF8     bool // the server checks text before it echoes it
+	JoinsFragments bool // the server echoes a fragmented message as one message
+	Raw            bool // the server echoes bytes and does not use WebSocket
 
-	// Handler serves through net/http. It is nil for Raw.
+	// Handler serves through net/http. It is nil if the contestant is Raw.
 	Handler func(Mode) http.Handler
-	// Listen serves in the contestant's own way. It is nil where Handler does.
+	// Listen serves without net/http. If it is not nil, Serve uses it instead of Handler.
 	Listen func(net.Listener) error
 }
 
-// All are the contestants in the order of the tables.
+// All holds the contestants in the order of the tables.
 var All = []Contestant{
 	own, gorilla, coder, gobwas, gobwasRaw, gwsServer, nbioServer, xnet,
 	rawFrame, rawBatch, rawTCP,
 }
 
-// Find returns the contestant of that name.
+// Find returns the contestant with this name.
 func Find(name string) (Contestant, error) {
 	i := slices.IndexFunc(All, func(c Contestant) bool { return c.Name == name })
 	if i < 0 {
-		return Contestant{}, fmt.Errorf("no contestant is called %q", name)
+		return Contestant{}, fmt.Errorf("there is no contestant %q; -list shows all of them", name)
 	}
 	return All[i], nil
 }
 
-// Serve serves ln, which is to stay open, for the life of the process.
+// Serve serves ln until the process ends. ln must stay open.
 func (c Contestant) Serve(ln net.Listener, m Mode) error {
 	if c.Listen != nil {
 		return c.Listen(ln)
@@ -80,7 +80,7 @@ func (c Contestant) Serve(ln net.Listener, m Mode) error {
 	return (&http.Server{Handler: c.Handler(m)}).Serve(ln)
 }
 
-// run runs the loop of a connection where the mode wants it.
+// run runs the loop of a connection in mode m.
 func run(m Mode, loop func()) {
 	if m == Detached {
 		go loop()
@@ -89,7 +89,7 @@ func run(m Mode, loop func()) {
 	loop()
 }
 
-// routes is a handler that has each service on its path.
+// routes returns a handler for both services. A path other than BroadcastPath is an echo.
 func routes(echo, broadcast http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == BroadcastPath {
@@ -100,7 +100,7 @@ func routes(echo, broadcast http.HandlerFunc) http.Handler {
 	})
 }
 
-// A hub knows the connections of the chat room.
+// A hub holds the connections of the broadcast service.
 type hub[C comparable] struct {
 	mu    sync.Mutex
 	conns map[C]struct{}
@@ -121,6 +121,7 @@ func (h *hub[C]) leave(c C) {
 	delete(h.conns, c)
 }
 
+// each calls send for every connection. It holds the lock meanwhile.
 func (h *hub[C]) each(send func(C)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -15,7 +15,8 @@ var xnet = Contestant{
 
 func xnetHandler(Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
-	// The zero Handshake asks for no Origin, which the load generator does not send.
+	// With a nil Handshake the server accepts a handshake without Origin. The load
+	// generator sends none.
 	echo := websocket.Server{Handler: xnetEcho}
 	chat := websocket.Server{Handler: func(c *websocket.Conn) { xnetChat(room, c) }}
 	return routes(echo.ServeHTTP, chat.ServeHTTP)
@@ -26,8 +27,8 @@ type xnetMessage struct {
 	data []byte
 }
 
-// xnetCodec keeps the type of a message, which websocket.Message would derive from
-// that of the Go value.
+// xnetCodec keeps the type of a message. websocket.Message would derive it from the type of
+// the Go value.
 var xnetCodec = websocket.Codec{
 	Marshal: func(v any) ([]byte, byte, error) {
 		m := v.(*xnetMessage)

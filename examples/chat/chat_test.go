@@ -18,11 +18,11 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// patience bounds every wait in these tests.
-const patience = 30 * time.Second
+// testTimeout limits every wait in these tests.
+const testTimeout = 30 * time.Second
 
-// start runs the chat and returns its address, and how to stop it, which the end
-// of the test does otherwise.
+// start runs the chat and returns its address and a function that stops it. If the test
+// does not call stop, its end does.
 func start(t *testing.T, h *hub) (addr string, stop func() error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,13 +43,13 @@ func start(t *testing.T, h *hub) (addr string, stop func() error) {
 			return
 		}
 		if err := stop(); err != nil {
-			t.Errorf("the chat stopped with %v", err)
+			t.Errorf("the chat stopped with %v, want no error", err)
 		}
 	})
 	return l.Addr().String(), stop
 }
 
-// A browser is the other end, made by hand of the library's frames.
+// A browser is a client of the chat that reads and writes frames.
 type browser struct {
 	t    *testing.T
 	conn *net.TCPConn
@@ -63,15 +63,16 @@ func dial(t *testing.T, addr string) *browser {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
-	if res := b.shakeHands(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("the handshake was answered with %s, want 101", res.Status)
+	if res := b.handshake(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake response is %s, want 101", res.Status)
 	}
 	return b
 }
 
-func (b *browser) shakeHands(host, origin string) *http.Response {
+// handshake sends a handshake and returns the response.
+func (b *browser) handshake(host, origin string) *http.Response {
 	b.t.Helper()
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	fmt.Fprintf(b.conn, "GET /chat HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -86,7 +87,7 @@ func (b *browser) shakeHands(host, origin string) *http.Response {
 	return res
 }
 
-// join dials, says hello and returns the browser with its welcome.
+// join connects a browser, sends its hello and returns the browser and its welcome.
 func join(t *testing.T, addr, name string) (*browser, event) {
 	t.Helper()
 	b := dial(t, addr)
@@ -119,7 +120,7 @@ func (b *browser) say(id, text string) {
 	b.send(remark{ID: id, Text: text})
 }
 
-// read returns the next frame that is no ping.
+// read returns the next frame that is not a ping.
 func (b *browser) read() websocket.Frame {
 	b.t.Helper()
 	for {
@@ -143,18 +144,18 @@ func (b *browser) receive() (e event) {
 	return e
 }
 
-// expect returns the next event, which must be of that type.
+// expect returns the next event. Its type must be kind.
 func (b *browser) expect(kind string) event {
 	b.t.Helper()
 	e := b.receive()
 	if e.Type != kind {
-		b.t.Fatalf("got event %+v, want one of type %q", e, kind)
+		b.t.Fatalf("got event %+v, want an event of type %q", e, kind)
 	}
 	return e
 }
 
-// expectClose reads up to the close frame, answers it, sees the connection end
-// and returns the reason.
+// expectClose reads until the close frame, which must have this code, answers it, waits
+// for the end of the connection and returns the reason.
 func (b *browser) expectClose(code websocket.StatusCode) (reason string) {
 	b.t.Helper()
 	f := b.read()
@@ -162,61 +163,62 @@ func (b *browser) expectClose(code websocket.StatusCode) (reason string) {
 		f = b.read()
 	}
 	if f.Opcode != websocket.Close || !strings.HasPrefix(string(f.Payload), status(code)) {
-		b.t.Fatalf("got a %v frame with %q, want close with %v", f.Opcode, f.Payload, code)
+		b.t.Fatalf("got a %v frame with %q, want a close frame with %v", f.Opcode, f.Payload, code)
 	}
 	b.write(websocket.Close, f.Payload[:2])
 	if _, err := b.r.ReadByte(); err != io.EOF {
-		b.t.Fatalf("after the close handshake the connection gave %v, want EOF", err)
+		b.t.Fatalf("after the close handshake, reading returned %v, want EOF", err)
 	}
 	return string(f.Payload[2:])
 }
 
+// leave closes the connection with 1000.
 func (b *browser) leave() {
 	b.t.Helper()
 	b.write(websocket.Close, []byte(status(websocket.StatusNormalClosure)))
 	if f := b.read(); f.Opcode != websocket.Close {
-		b.t.Fatalf("leaving was answered with a %v frame", f.Opcode)
+		b.t.Fatalf("the answer to the close frame is a %v frame, want a close frame", f.Opcode)
 	}
 	b.conn.Close()
 }
 
-// status is code as it is in a close frame.
+// status returns the bytes of code in a close frame.
 func status(code websocket.StatusCode) string {
 	return string([]byte{byte(code >> 8), byte(code)})
 }
 
 func TestShutdown(t *testing.T) {
-	t.Run("sends 1001 to everybody, also to who has not said hello", func(t *testing.T) {
+	t.Run("closes all connections with 1001, also before their hello", func(t *testing.T) {
 		addr, stop := start(t, newHub())
 		ada, _ := join(t, addr, "Ada")
 		bob, _ := join(t, addr, "Bob")
-		mute := dial(t, addr)
+		silent := dial(t, addr)
 		ada.expect("joined")
-		// Nothing says that the mute one is in the room already, but another
-		// that is welcome there behind it comes close.
+		// No event tells that the silent browser is in the room. It very likely is
+		// when Eve, who connects after it, has her welcome.
 		eve, _ := join(t, addr, "Eve")
 
 		result := make(chan error, 1)
 		go func() { result <- stop() }()
-		for _, b := range []*browser{ada, bob, mute, eve} {
+		for _, b := range []*browser{ada, bob, silent, eve} {
 			b.expectClose(websocket.StatusGoingAway)
 		}
 		if err := <-result; err != nil {
-			t.Errorf("the chat stopped with %v", err)
+			t.Errorf("the chat stopped with %v, want no error", err)
 		}
 		if _, err := net.Dial("tcp", addr); err == nil {
 			t.Error("the chat still accepts connections")
 		}
 	})
 
-	t.Run("does not wait for ever", func(t *testing.T) {
+	t.Run("stops waiting when the context is done", func(t *testing.T) {
 		h := newHub()
 		h.running.Add(1) // a connection that does not end
 		defer h.running.Done()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := h.wait(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("wait returned %v, want the end of its context", err)
+			t.Errorf("wait returned %v, want context.Canceled", err)
 		}
 	})
 }
@@ -242,7 +244,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s: %s with %d bytes and error %v, want 200 with %d bytes", file.Name(), res.Status, len(got), err, len(want))
 		}
 		if policy := res.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; script-src 'self';") {
-			t.Errorf("%s: Content-Security-Policy is %q", file.Name(), policy)
+			t.Errorf("%s: Content-Security-Policy is %q, want scripts of this server alone", file.Name(), policy)
 		}
 	}
 }
@@ -254,10 +256,10 @@ func TestOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
-	if res := b.shakeHands(addr, "http://elsewhere.example"); res.StatusCode != http.StatusForbidden {
-		t.Errorf("a page from elsewhere was answered with %s, want 403", res.Status)
+	if res := b.handshake(addr, "http://elsewhere.example"); res.StatusCode != http.StatusForbidden {
+		t.Errorf("the response to a page of another origin is %s, want 403", res.Status)
 	}
 }
 

@@ -16,57 +16,59 @@ import (
 )
 
 const (
-	maxPeople  = 500  // connections at a time
-	maxHistory = 50   // messages that a newcomer is shown
-	maxQueue   = 64   // events that a browser may be behind
+	maxPeople  = 500  // connections at the same time
+	maxHistory = 50   // messages in the history that a new member gets
+	maxQueue   = 64   // events in the queue of a member
 	maxName    = 24   // characters
 	maxText    = 1000 // characters
-	maxKey     = 64   // bytes, of ids too
+	maxKey     = 64   // bytes; also the limit of a remark's ID
 
 	helloTimeout = 10 * time.Second
 )
 
-// A hello is the first message of a browser.
+// A hello is the first message of a browser on a connection.
 type hello struct {
 	Name string `json:"name"`
-	// Key is a secret of the browser's tab. Who comes back with the same one,
-	// over a network that broke without a word, takes its old place.
+	// Key is a secret of the browser's tab. A tab that reconnects with the same
+	// name and key replaces its old connection, which the server may still
+	// consider open after a network failure.
 	Key string `json:"key"`
 }
 
-// A remark is every further message of a browser.
+// A remark is every other message of a browser.
 type remark struct {
-	// ID is made by the browser. By it, the browser knows that its remark has
-	// arrived, and everybody that one sent twice, over two connections, is one.
+	// ID is chosen by the browser. It tells the browser that its remark has
+	// arrived. If the browser sends a remark again on a new connection, the
+	// server and the other browsers recognize the repetition by its ID.
 	ID   string `json:"id"`
 	Text string `json:"text"`
 }
 
-// A message is a remark as everybody sees it.
+// A message is a remark with its author and time, as the browsers show it.
 type message struct {
 	remark
 	Name string    `json:"name"`
 	Time time.Time `json:"time"`
 }
 
-// An event is what a browser is sent.
+// An event is a message of the server to a browser.
 type event struct {
 	Type    string    `json:"type"`              // "welcome", "joined", "left" or "said"
-	Name    string    `json:"name,omitempty"`    // who is welcome, joined or left
-	People  []string  `json:"people,omitempty"`  // with "welcome": who is here
-	History []message `json:"history,omitempty"` // with "welcome": what was said last, oldest first
-	Message *message  `json:"message,omitempty"` // with "said"
+	Name    string    `json:"name,omitempty"`    // the member that joined, left or is welcomed
+	People  []string  `json:"people,omitempty"`  // "welcome" only: the names of all members
+	History []message `json:"history,omitempty"` // "welcome" only: the last messages, oldest first
+	Message *message  `json:"message,omitempty"` // "said" only
 }
 
-// A hub is the room that everybody is in. It never waits for a browser: it puts
-// events into the queue of each member, whose own goroutine sends them as fast as
-// its browser reads, and dismisses a member whose queue is full.
+// A hub is the chat room. It never waits for a browser: it puts events into the queue
+// of each member, and a goroutine of the member sends them. If a queue is full, the hub
+// removes the member.
 type hub struct {
 	socket  http.Handler
 	pace    time.Duration  // see throttle
-	running sync.WaitGroup // the requests in ServeHTTP
+	running sync.WaitGroup // the calls of ServeHTTP
 
-	mu      sync.Mutex // guards what follows, and the names and keys of members
+	mu      sync.Mutex // guards the fields below, and the name and key of each member
 	closed  bool
 	members map[*member]bool
 	history []message
@@ -83,16 +85,16 @@ func newHub() *hub {
 	return h
 }
 
-// ServeHTTP counts, so that wait can wait: a connection that was upgraded is
-// none of http.Server's business any more.
+// ServeHTTP counts running connections for wait, because http.Server does not track
+// hijacked ones.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.running.Add(1)
 	defer h.running.Done()
 	h.socket.ServeHTTP(w, r)
 }
 
-// serve is the life of one connection. It reads on this goroutine, whose end is
-// the end of the connection, and sends on another that is gone when it returns.
+// serve runs one connection. It receives on this goroutine and sends on another. It
+// returns when both have finished; then the library closes the connection.
 func (h *hub) serve(c *websocket.Conn) error {
 	m, err := h.enter(c)
 	if err != nil {
@@ -106,16 +108,16 @@ func (h *hub) serve(c *websocket.Conn) error {
 	return err
 }
 
-// listen takes in what the browser sends, until the connection ends or a rule of
-// the room is broken.
+// listen handles the messages of the browser until the connection ends or the browser
+// breaks a rule of the chat.
 func (h *hub) listen(m *member) error {
-	var who hello
+	var intro hello
 	m.conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	if err := receive(m.conn, &who); err != nil {
+	if err := receive(m.conn, &intro); err != nil {
 		return err
 	}
 	m.conn.SetReadDeadline(time.Time{})
-	if err := h.join(m, who); err != nil {
+	if err := h.join(m, intro); err != nil {
 		return err
 	}
 	limit := throttle{pace: h.pace}
@@ -131,17 +133,18 @@ func (h *hub) listen(m *member) error {
 	}
 }
 
-// receive is ReceiveJSON for peers that are not trusted: JSON of another kind, or
-// none in time, breaks a rule of the room and is no failure of the server.
+// receive receives a message and decodes it into v. If the message is not JSON for v, or
+// the read deadline has passed, it returns the error of refuse: the browser has broken
+// a rule, and the server has not failed.
 func receive(c *websocket.Conn, v any) error {
 	err := c.ReceiveJSON(v)
 	if err != nil && websocket.CloseStatus(err) == 0 {
-		return refuse("want JSON of this chat")
+		return refuse("want a JSON message of this chat")
 	}
 	return err
 }
 
-// enter lets a connection in, which is nobody yet.
+// enter adds a connection to the room. It has no name until join.
 func (h *hub) enter(c *websocket.Conn) (*member, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -156,34 +159,35 @@ func (h *hub) enter(c *websocket.Conn) (*member, error) {
 	return m, nil
 }
 
-// join makes the member somebody, and tells it and everybody else.
-func (h *hub) join(m *member, who hello) error {
-	name, err := cleanName(who.Name)
+// join gives the member its name and key, and tells all members. If another connection
+// has the same name and key, the member replaces it.
+func (h *hub) join(m *member, intro hello) error {
+	name, err := cleanName(intro.Name)
 	if err != nil {
 		return err
 	}
-	if len(who.Key) == 0 || len(who.Key) > maxKey {
+	if len(intro.Key) == 0 || len(intro.Key) > maxKey {
 		return refuse("want a key of 1 to %d bytes", maxKey)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old := h.find(name)
-	if old != nil && old.key != who.Key {
+	if old != nil && old.key != intro.Key {
 		return refuse("the name %s is taken", name)
 	}
 	if old != nil {
 		delete(h.members, old)
-		old.dismiss(refuse("you are here in another window"))
+		old.dismiss(refuse("you have joined in another window"))
 	} else {
 		h.tell(event{Type: "joined", Name: name})
 	}
-	m.name, m.key = name, who.Key
+	m.name, m.key = name, intro.Key
 	m.tell(event{Type: "welcome", Name: name, People: h.people(), History: slices.Clone(h.history)})
-	slog.Info("joined", "name", name, "from", m.conn.RemoteAddr(), "again", old != nil)
+	slog.Info("joined", "name", name, "from", m.conn.RemoteAddr(), "reconnected", old != nil)
 	return nil
 }
 
-// say passes a remark on to everybody, its author included.
+// say sends a remark to all members, its author included.
 func (h *hub) say(m *member, r remark) error {
 	if len(r.ID) == 0 || len(r.ID) > maxKey {
 		return refuse("want an id of 1 to %d bytes", maxKey)
@@ -196,7 +200,7 @@ func (h *hub) say(m *member, r remark) error {
 	defer h.mu.Unlock()
 	known := func(old message) bool { return old.ID == r.ID }
 	if !h.members[m] || slices.ContainsFunc(h.history, known) {
-		return nil // it is back on another connection, and says it there
+		return nil // the browser has reconnected, or has sent the remark before
 	}
 	said := message{remark: remark{ID: r.ID, Text: text}, Name: m.name, Time: time.Now()}
 	if len(h.history) == maxHistory {
@@ -207,8 +211,8 @@ func (h *hub) say(m *member, r remark) error {
 	return nil
 }
 
-// leave takes the member out of the room and lets its sender end.
-func (h *hub) leave(m *member, why error) {
+// leave removes the member from the room and stops the goroutine that sends to it.
+func (h *hub) leave(m *member, err error) {
 	m.dismiss(nil)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,12 +222,12 @@ func (h *hub) leave(m *member, why error) {
 	delete(h.members, m)
 	if m.name != "" {
 		h.tell(event{Type: "left", Name: m.name})
-		slog.Info("left", "name", m.name, "why", why)
+		slog.Info("left", "name", m.name, "err", err)
 	}
 }
 
-// tell queues e for everybody who has a name. h.mu is held, which gives all of
-// them the same order.
+// tell puts e into the queue of every member that has a name. The caller holds h.mu, so
+// all members get the events in the same order.
 func (h *hub) tell(e event) {
 	for m := range h.members {
 		if m.name != "" {
@@ -232,6 +236,8 @@ func (h *hub) tell(e event) {
 	}
 }
 
+// find returns the member with this name, without regard to case, or nil. The caller
+// holds h.mu.
 func (h *hub) find(name string) *member {
 	for m := range h.members {
 		if m.name != "" && strings.EqualFold(m.name, name) {
@@ -241,6 +247,7 @@ func (h *hub) find(name string) *member {
 	return nil
 }
 
+// people returns the names of all members, sorted. The caller holds h.mu.
 func (h *hub) people() []string {
 	var names []string
 	for m := range h.members {
@@ -254,7 +261,8 @@ func (h *hub) people() []string {
 
 var goingAway = &websocket.CloseError{Code: websocket.StatusGoingAway, Reason: "the server is going away"}
 
-// close dismisses everybody, and those who are still to come.
+// close closes the connections of all members with 1001. Connections that are made
+// later are closed in the same way.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -264,11 +272,11 @@ func (h *hub) close() {
 	}
 }
 
-// wait returns when the last connection is closed, or ctx is done.
+// wait returns nil when the last connection is closed, or an error when ctx is done.
 func (h *hub) wait(ctx context.Context) error {
 	empty := make(chan struct{})
 	go func() {
-		h.running.Wait() // which the timeouts of the connections bound as well
+		h.running.Wait() // ends even if ctx does not, because connections have timeouts
 		close(empty)
 	}()
 	select {
@@ -279,14 +287,14 @@ func (h *hub) wait(ctx context.Context) error {
 	}
 }
 
-// A member is a connection and, from its hello on, who is at the other end.
+// A member is a connection to the room.
 type member struct {
 	conn      *websocket.Conn
-	name, key string
+	name, key string // from its hello; "" before join
 	queue     chan event
 
-	// ctx is done when the connection has ended or is to end; its cause may be
-	// a *websocket.CloseError, which says with what.
+	// ctx is done when the connection has ended or must end. If its cause is a
+	// *websocket.CloseError, send closes the connection with that code and reason.
 	ctx     context.Context
 	dismiss context.CancelCauseFunc
 }
@@ -296,18 +304,18 @@ func newMember(c *websocket.Conn) *member {
 	return &member{conn: c, queue: make(chan event, maxQueue), ctx: ctx, dismiss: dismiss}
 }
 
-// tell queues e. Who is that far behind misses nothing by being dismissed: its
-// browser comes back and is shown the history.
+// tell puts e into the queue. If the queue is full, the member is removed; its browser
+// reconnects and gets the last messages from the history.
 func (m *member) tell(e event) {
 	select {
 	case m.queue <- e:
 	default:
-		m.dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "you fell behind"})
+		m.dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "this connection is too slow"})
 	}
 }
 
-// send sends what is queued, for as long as the member is in the room. A
-// connection that ends here, by an error or a dismissal, ends listen as well.
+// send sends the queued events until ctx is done or sending fails. In both cases the
+// connection ends, so listen returns as well.
 func (m *member) send() {
 	for {
 		select {
@@ -316,21 +324,23 @@ func (m *member) send() {
 				return
 			}
 		case <-m.ctx.Done():
-			if why, ok := context.Cause(m.ctx).(*websocket.CloseError); ok {
-				m.conn.Close(why.Code, why.Reason)
+			if end, ok := context.Cause(m.ctx).(*websocket.CloseError); ok {
+				m.conn.Close(end.Code, end.Reason)
 			}
 			return
 		}
 	}
 }
 
-// A throttle holds back who says more than ten things at once: it is read one
-// remark per pace from then on, and TCP makes the rest wait at its end.
+// A throttle limits the rate of a member's remarks. After ten remarks without a pause,
+// the server reads one remark in each interval of pace. TCP flow control keeps the
+// others at the client.
 type throttle struct {
 	pace time.Duration
-	next time.Time
+	next time.Time // when the next remark may be read
 }
 
+// wait waits until the next remark may be read, or ctx is done.
 func (t *throttle) wait(ctx context.Context) {
 	now := time.Now()
 	if earliest := now.Add(-10 * t.pace); t.next.Before(earliest) {
@@ -343,8 +353,9 @@ func (t *throttle) wait(ctx context.Context) {
 	}
 }
 
-// cleanName returns the name as it is shown: printable, which leaves out what
-// would turn or hide the text around it, and with single spaces.
+// cleanName returns the name with single spaces. It refuses names with characters that
+// are not printable, because some of them hide the text around them or reverse its
+// direction.
 func cleanName(name string) (string, error) {
 	name = strings.Join(strings.Fields(name), " ")
 	n := utf8.RuneCountInString(name)
@@ -355,6 +366,7 @@ func cleanName(name string) (string, error) {
 	return name, nil
 }
 
+// cleanText returns the text without space around it.
 func cleanText(text string) (string, error) {
 	text = strings.TrimSpace(text)
 	if n := utf8.RuneCountInString(text); n == 0 || n > maxText {
@@ -363,8 +375,8 @@ func cleanText(text string) (string, error) {
 	return text, nil
 }
 
-// refuse is for those who broke a rule of the room. A browser does not come back
-// from it by itself, but shows its user the reason.
+// refuse returns the error that closes a connection because the browser broke a rule of
+// the chat. The page does not reconnect after it, but shows the reason to its user.
 func refuse(format string, args ...any) error {
 	return &websocket.CloseError{Code: websocket.StatusPolicyViolation, Reason: fmt.Sprintf(format, args...)}
 }

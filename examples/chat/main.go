@@ -1,9 +1,10 @@
-// Chat is a room in the browser: several people, what they say, and who is there.
+// Chat is a chat room in the browser. It shows the messages and the names of the
+// people who are in the room.
 //
 //	go run ./examples/chat
 //
-// and open http://localhost:8080 in two windows. Stop it with Ctrl-C and start it
-// again: the windows come back by themselves.
+// Then open http://localhost:8080 in two windows. Stop the program with Ctrl-C and
+// start it again: the pages reconnect automatically.
 package main
 
 import (
@@ -24,8 +25,8 @@ import (
 //go:embed page
 var files embed.FS
 
-// grace is how long everybody may take to say goodbye when the server stops.
-const grace = 10 * time.Second
+// shutdownTimeout limits the time in which the server closes all connections.
+const shutdownTimeout = 10 * time.Second
 
 func main() {
 	addr := flag.String("addr", ":8080", "`host:port` to listen on")
@@ -51,7 +52,8 @@ func serve(addr string) error {
 	return run(ctx, l, newHub())
 }
 
-// run serves the chat on l until ctx is done, and then sends everybody away.
+// run serves the chat on l until ctx is done. Then it closes all connections and waits
+// for them.
 func run(ctx context.Context, l net.Listener, h *hub) error {
 	srv := &http.Server{
 		Handler:           routes(h),
@@ -66,20 +68,21 @@ func run(ctx context.Context, l net.Listener, h *hub) error {
 	}
 
 	slog.Info("shutting down")
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	// Shutdown knows nothing of connections that were upgraded: they are closed,
-	// and waited for, by the hub.
+	// The hub closes the WebSocket connections and waits for them, because Shutdown
+	// does not track connections that were upgraded.
 	h.close()
 	err := errors.Join(srv.Shutdown(ctx), h.wait(ctx))
 	<-served
 	return err
 }
 
+// routes returns the handler of the program: the WebSocket at /chat and the page at /.
 func routes(h *hub) http.Handler {
 	page, err := fs.Sub(files, "page")
 	if err != nil {
-		panic(err) // the directory is part of the program
+		panic(err) // cannot happen, because the directory is embedded in the program
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/chat", h)
@@ -87,8 +90,9 @@ func routes(h *hub) http.Handler {
 	return mux
 }
 
-// secured lets the page load and connect to what comes from here and nothing
-// else: should somebody's words ever end up in its HTML, they stay words.
+// secured adds security headers to the responses of next. The page may only load files
+// of this server and connect to this server. If a fault of the page ever put a user's
+// text into its HTML, a script in that text would not run.
 func secured(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -102,7 +106,7 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// pageURL is what to type into a browser on this machine.
+// pageURL returns the URL of the page for a browser on this machine.
 func pageURL(addr net.Addr) string {
 	host, port, _ := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {

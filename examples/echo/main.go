@@ -1,9 +1,13 @@
-// Echo sends every message back to where it came from, on ws://localhost:8080/echo.
+// Echo is a WebSocket server at ws://localhost:8080/echo that sends every message back
+// to its client.
+//
+//	go run ./examples/echo
 package main
 
 import (
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 )
@@ -13,12 +17,16 @@ func main() {
 		for {
 			op, data, err := c.ReceiveMessage()
 			if err != nil {
-				return err // a normal close is no error to anybody: Handle sorts it out
+				return err // Handle does not report the error of a normal close
 			}
 			if err := c.SendMessage(op, data); err != nil {
 				return err
 			}
 		}
 	}))
-	log.Fatal(http.ListenAndServe(":8080", nil))
+	server := &http.Server{
+		Addr:              ":8080",
+		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+	}
+	log.Fatal(server.ListenAndServe())
 }

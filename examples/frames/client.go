@@ -24,20 +24,21 @@ import (
 const (
 	fragmentSize = 64 << 10
 
-	// patience is how long the server may be silent. It pings more often.
-	patience = time.Minute
+	// timeout is how long the server may be silent, and how long a write may take. The
+	// server sends pings more often.
+	timeout = time.Minute
 )
 
-// A client is the other end of a connection, with no more of the library than its
-// frames.
+// A client is the client's side of a connection. It uses only the frame functions of the
+// library, and no Conn.
 type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 
-	mu sync.Mutex // held for one frame: pongs go out between the fragments
+	mu sync.Mutex // held while one frame is written, so pongs can come between fragments
 }
 
-// upload sends a file and writes to out how far it is.
+// upload sends a file to the server at rawURL and writes the progress to out.
 func upload(rawURL, path string, out io.Writer) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -62,34 +63,35 @@ func upload(rawURL, path string, out io.Writer) error {
 		return err
 	}
 	if want := hex.EncodeToString(hash.Sum(nil)); sum != want {
-		return fmt.Errorf("the server has a file with the SHA-256 %s, want %s", sum, want)
+		return fmt.Errorf("the server stored a file with the SHA-256 %s, want %s: upload it again", sum, want)
 	}
 	fmt.Fprintf(out, "SHA-256 %s\n", sum)
 	return nil
 }
 
-// dial connects and shakes hands (RFC 6455 section 4.1).
+// dial connects to the server and does the handshake (RFC 6455 section 4.1).
 func dial(rawURL string) (*client, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
 	if u.Scheme != "ws" || u.Port() == "" {
-		return nil, fmt.Errorf("the URL is %s, want ws://host:port/path", rawURL)
+		return nil, fmt.Errorf("the URL is %q, want ws://host:port/path", rawURL)
 	}
-	conn, err := net.DialTimeout("tcp", u.Host, patience)
+	conn, err := net.DialTimeout("tcp", u.Host, timeout)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{conn: conn, r: bufio.NewReader(conn)}
-	if err := c.shakeHands(u); err != nil {
+	if err := c.handshake(u); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *client) shakeHands(u *url.URL) error {
+// handshake sends the request and checks the response.
+func (c *client) handshake(u *url.URL) error {
 	var nonce [16]byte
 	rand.Read(nonce[:])
 	key := base64.StdEncoding.EncodeToString(nonce[:])
@@ -99,7 +101,7 @@ func (c *client) shakeHands(u *url.URL) error {
 		"Sec-Websocket-Version": {"13"},
 		"Sec-Websocket-Key":     {key},
 	}}
-	c.conn.SetDeadline(time.Now().Add(patience))
+	c.conn.SetDeadline(time.Now().Add(timeout))
 	if err := req.Write(c.conn); err != nil {
 		return err
 	}
@@ -108,35 +110,36 @@ func (c *client) shakeHands(u *url.URL) error {
 		return err
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-WebSocket-Accept") != websocket.AcceptKey(key) {
-		return fmt.Errorf("the server answered the handshake with %s", res.Status)
+		return fmt.Errorf("the server answered the handshake with %s, want 101 and the right Sec-WebSocket-Accept", res.Status)
 	}
 	return nil
 }
 
-// transfer sends what r gives and returns the SHA-256 that the server answers. It
-// calls tell, on another goroutine, for what the server says meanwhile.
-func (c *client) transfer(r io.Reader, tell func(progress)) (sum string, err error) {
+// transfer sends the data of r and returns the SHA-256 that the server sends at the end.
+// It calls report on another goroutine, for each report of the server.
+func (c *client) transfer(r io.Reader, report func(progress)) (sum string, err error) {
 	var (
-		follower  sync.WaitGroup
-		followErr error
+		reader  sync.WaitGroup
+		readErr error
 	)
-	follower.Go(func() {
-		defer c.conn.Close() // a server that wants no more ends the sending
-		sum, followErr = c.follow(tell)
+	reader.Go(func() {
+		defer c.conn.Close() // stops send if the server has closed the connection early
+		sum, readErr = c.readReports(report)
 	})
 	sendErr := c.send(r)
 	if sendErr != nil {
-		// The server has a moment to say why.
+		// The server may have sent a close frame with the reason. Give it a second to
+		// arrive.
 		defer time.AfterFunc(time.Second, func() { c.conn.Close() }).Stop()
 	}
-	follower.Wait()
-	if why := new(websocket.CloseError); sendErr == nil || errors.As(followErr, &why) {
-		return sum, followErr
+	reader.Wait()
+	if closed := new(websocket.CloseError); sendErr == nil || errors.As(readErr, &closed) {
+		return sum, readErr
 	}
 	return "", sendErr
 }
 
-// send sends what r gives as one binary message of many frames.
+// send sends the data of r as one binary message of many frames.
 func (c *client) send(r io.Reader) error {
 	fragment := make([]byte, fragmentSize)
 	op := websocket.Binary
@@ -144,7 +147,7 @@ func (c *client) send(r io.Reader) error {
 		n, err := io.ReadFull(r, fragment)
 		last = err == io.EOF || err == io.ErrUnexpectedEOF
 		if err != nil && !last {
-			c.conn.Close() // of a message without an end, there is nothing to say
+			c.conn.Close() // because the message cannot be finished
 			return err
 		}
 		if err := c.write(op, last, fragment[:n]); err != nil {
@@ -154,23 +157,23 @@ func (c *client) send(r io.Reader) error {
 	return nil
 }
 
-// write sends a frame and masks payload for that, in place: every frame of a
-// client has a new key that nobody can guess (RFC 6455 section 5.3).
+// write sends a frame. It masks payload in place. Each frame has a new random key, because
+// RFC 6455 section 5.3 requires keys that cannot be predicted.
 func (c *client) write(op websocket.Opcode, fin bool, payload []byte) error {
 	h := websocket.Header{Fin: fin, Opcode: op, Masked: true}
 	rand.Read(h.MaskKey[:])
 	websocket.Mask(payload, h.MaskKey, 0)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conn.SetWriteDeadline(time.Now().Add(patience))
+	c.conn.SetWriteDeadline(time.Now().Add(timeout))
 	return websocket.WriteFrame(c.conn, websocket.Frame{Header: h, Payload: payload})
 }
 
-// follow reads what the server sends until it closes the connection, and returns
-// the SHA-256 that it sent.
-func (c *client) follow(tell func(progress)) (sum string, err error) {
+// readReports handles the frames of the server until it closes the connection, and
+// returns the SHA-256 that it has sent.
+func (c *client) readReports(report func(progress)) (sum string, err error) {
 	for {
-		c.conn.SetReadDeadline(time.Now().Add(patience))
+		c.conn.SetReadDeadline(time.Now().Add(timeout))
 		f, err := websocket.ReadFrame(c.r, 4096)
 		if err != nil {
 			return "", err
@@ -179,9 +182,9 @@ func (c *client) follow(tell func(progress)) (sum string, err error) {
 		case websocket.Ping:
 			err = c.write(websocket.Pong, true, f.Payload)
 		case websocket.Text:
-			sum, err = c.heed(f.Payload, tell)
+			sum, err = c.readReport(f.Payload, report)
 		case websocket.Close:
-			return sum, c.goodbye(f.Payload, sum)
+			return sum, c.closed(f.Payload, sum)
 		}
 		if err != nil {
 			return "", err
@@ -189,14 +192,14 @@ func (c *client) follow(tell func(progress)) (sum string, err error) {
 	}
 }
 
-// heed passes progress on, and begins to close the connection when the file has
-// arrived.
-func (c *client) heed(text []byte, tell func(progress)) (sum string, err error) {
+// readReport passes a report of the server on. If it has the SHA-256, the file has arrived
+// and the client starts to close the connection.
+func (c *client) readReport(text []byte, report func(progress)) (sum string, err error) {
 	var p progress
 	if err := json.Unmarshal(text, &p); err != nil {
 		return "", err
 	}
-	tell(p)
+	report(p)
 	if p.SHA256 == "" {
 		return "", nil
 	}
@@ -204,17 +207,18 @@ func (c *client) heed(text []byte, tell func(progress)) (sum string, err error) 
 	return p.SHA256, c.write(websocket.Close, true, normal)
 }
 
-// goodbye takes the close frame of the server: the answer to ours if there is a
-// sum, and why there is none otherwise.
-func (c *client) goodbye(payload []byte, sum string) error {
+// closed handles the server's close frame. With a sum it is the answer to the client's
+// close frame. Without a sum it says why the server refused the file; closed then
+// answers it and returns a CloseError.
+func (c *client) closed(payload []byte, sum string) error {
 	if sum != "" {
 		return nil
 	}
-	why := &websocket.CloseError{Code: websocket.StatusNoStatusReceived}
+	refusal := &websocket.CloseError{Code: websocket.StatusNoStatusReceived}
 	if len(payload) >= 2 {
-		why.Code = websocket.StatusCode(binary.BigEndian.Uint16(payload))
-		why.Reason = string(payload[2:])
+		refusal.Code = websocket.StatusCode(binary.BigEndian.Uint16(payload))
+		refusal.Reason = string(payload[2:])
 	}
 	c.write(websocket.Close, true, nil)
-	return why
+	return refusal
 }

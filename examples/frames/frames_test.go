@@ -37,11 +37,11 @@ func connect(t *testing.T, url string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.conn.Close() })
-	c.conn.SetDeadline(time.Now().Add(patience))
+	c.conn.SetDeadline(time.Now().Add(timeout))
 	return c
 }
 
-// testData is n bytes, no two pages alike.
+// testData returns n bytes that differ from page to page.
 func testData(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -50,13 +50,14 @@ func testData(n int) []byte {
 	return b
 }
 
+// sumOf returns the SHA-256 of b in hexadecimal.
 func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
 func TestUpload(t *testing.T) {
-	for _, size := range []int{0, 1, fragmentSize - 1, fragmentSize, 2*tellEvery + 1, limit} {
+	for _, size := range []int{0, 1, fragmentSize - 1, fragmentSize, 2*reportEvery + 1, limit} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			url, dir := start(t)
 			data := testData(size)
@@ -70,7 +71,7 @@ func TestUpload(t *testing.T) {
 			}
 
 			var want strings.Builder
-			for n := tellEvery; n <= size; n += tellEvery {
+			for n := reportEvery; n <= size; n += reportEvery {
 				fmt.Fprintf(&want, "%d of %d bytes\n", n, size)
 			}
 			fmt.Fprintf(&want, "%d of %d bytes\nSHA-256 %s\n", size, size, sumOf(data))
@@ -79,14 +80,14 @@ func TestUpload(t *testing.T) {
 			}
 			got, err := os.ReadFile(filepath.Join(dir, sumOf(data)))
 			if err != nil || !bytes.Equal(got, data) {
-				t.Errorf("the server keeps %d bytes with error %v, want the %d that were sent", len(got), err, size)
+				t.Errorf("the stored file has %d bytes (error %v), want the %d bytes that were sent", len(got), err, size)
 			}
 		})
 	}
 }
 
-// Control frames come between the fragments of a message and are answered there;
-// several files go over one connection.
+// TestFrames checks that the server answers control frames between the fragments of a
+// message, and that it takes several files on one connection.
 func TestFrames(t *testing.T) {
 	url, dir := start(t)
 	c := connect(t, url)
@@ -107,10 +108,10 @@ func TestFrames(t *testing.T) {
 	c.frame(t, websocket.Close, true, "\x03\xe8")
 	c.expect(t, websocket.Close, "")
 	if _, err := c.r.ReadByte(); err != io.EOF {
-		t.Errorf("after the close handshake the connection gave %v, want EOF", err)
+		t.Errorf("after the close handshake, reading returned %v, want EOF", err)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 3 {
-		t.Errorf("the server keeps %v with error %v, want 3 files", files, err)
+		t.Errorf("the server has stored %v (error %v), want 3 files", files, err)
 	}
 }
 
@@ -128,7 +129,7 @@ func (c *client) expect(t *testing.T, op websocket.Opcode, payload string) {
 		t.Fatal(err)
 	}
 	if f.Opcode != op || string(f.Payload) != payload {
-		t.Fatalf("got a %v frame with %q, want %v with %q", f.Opcode, f.Payload, op, payload)
+		t.Fatalf("got a %v frame with %q, want a %v frame with %q", f.Opcode, f.Payload, op, payload)
 	}
 }
 
@@ -142,21 +143,21 @@ func TestRefusals(t *testing.T) {
 	begin := frame(websocket.Binary, false, 1)
 	mega := frame(websocket.Continuation, false, 1<<20)
 	for _, test := range []struct {
-		what   string
+		name   string
 		frames []websocket.Frame
 		code   websocket.StatusCode
 	}{
-		{"text", []websocket.Frame{frame(websocket.Text, true, 0)}, websocket.StatusUnsupportedData},
-		{"a message within a message", []websocket.Frame{begin, begin}, websocket.StatusProtocolError},
-		{"a continuation of nothing", []websocket.Frame{frame(websocket.Continuation, true, 1)}, websocket.StatusProtocolError},
-		{"a reserved bit", []websocket.Frame{reserved}, websocket.StatusProtocolError},
-		{"a reserved opcode", []websocket.Frame{begin, frame(0xB, true, 0)}, websocket.StatusProtocolError},
-		{"a fragmented ping", []websocket.Frame{begin, frame(websocket.Ping, false, 0)}, websocket.StatusProtocolError},
-		{"a long ping", []websocket.Frame{begin, frame(websocket.Ping, true, 126)}, websocket.StatusProtocolError},
-		{"a large file", []websocket.Frame{begin, mega, mega, mega}, websocket.StatusMessageTooBig},
-		{"a large frame", []websocket.Frame{frame(websocket.Binary, false, 1<<20+1)}, websocket.StatusMessageTooBig},
+		{"text message", []websocket.Frame{frame(websocket.Text, true, 0)}, websocket.StatusUnsupportedData},
+		{"new message before the last one has ended", []websocket.Frame{begin, begin}, websocket.StatusProtocolError},
+		{"continuation without a message", []websocket.Frame{frame(websocket.Continuation, true, 1)}, websocket.StatusProtocolError},
+		{"reserved bit", []websocket.Frame{reserved}, websocket.StatusProtocolError},
+		{"reserved opcode", []websocket.Frame{begin, frame(0xB, true, 0)}, websocket.StatusProtocolError},
+		{"fragmented ping", []websocket.Frame{begin, frame(websocket.Ping, false, 0)}, websocket.StatusProtocolError},
+		{"ping over 125 bytes", []websocket.Frame{begin, frame(websocket.Ping, true, 126)}, websocket.StatusProtocolError},
+		{"file over the limit", []websocket.Frame{begin, mega, mega, mega}, websocket.StatusMessageTooBig},
+		{"frame over 1 MiB", []websocket.Frame{frame(websocket.Binary, false, 1<<20+1)}, websocket.StatusMessageTooBig},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			url, dir := start(t)
 			c := connect(t, url)
 			for _, f := range test.frames {
@@ -164,7 +165,7 @@ func TestRefusals(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := c.follow(func(progress) {})
+			_, err := c.readReports(func(progress) {})
 			if got := websocket.CloseStatus(err); got != test.code {
 				t.Errorf("the server closed with %v, want %v", err, test.code)
 			}
@@ -173,40 +174,40 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// expectEmpty waits for the server to end the connection, and looks whether
-// anything of an unfinished file is left.
+// expectEmpty waits for the end of the connection, and checks that the server has
+// removed the unfinished file.
 func expectEmpty(t *testing.T, c *client, dir string) {
 	t.Helper()
 	if n, err := io.Copy(io.Discard, c.r); n > 0 || err != nil {
-		t.Errorf("after its close frame the server sent %d bytes and %v, want EOF", n, err)
+		t.Errorf("after its close frame the server sent %d bytes (error %v), want EOF", n, err)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
-		t.Errorf("the server keeps %v with error %v, want nothing", files, err)
+		t.Errorf("the server has stored %v (error %v), want no file", files, err)
 	}
 }
 
 func TestUploadFails(t *testing.T) {
 	url, dir := start(t)
 
-	t.Run("with the server's reason", func(t *testing.T) {
+	t.Run("file over the limit", func(t *testing.T) {
 		c := connect(t, url)
 		_, err := c.transfer(bytes.NewReader(testData(3*limit)), func(progress) {})
-		why := new(websocket.CloseError)
-		if !errors.As(err, &why) || why.Code != websocket.StatusMessageTooBig {
-			t.Errorf("a file that is too large gave %v, want 1009", err)
+		closed := new(websocket.CloseError)
+		if !errors.As(err, &closed) || closed.Code != websocket.StatusMessageTooBig {
+			t.Errorf("transfer returned %v, want a CloseError with 1009", err)
 		}
 	})
 
-	t.Run("with an unreadable file", func(t *testing.T) {
-		broken := errors.New("the disk is broken")
+	t.Run("file that cannot be read", func(t *testing.T) {
+		readError := errors.New("the disk has failed")
 		c := connect(t, url)
-		_, err := c.transfer(io.MultiReader(bytes.NewReader(testData(fragmentSize)), iotest.ErrReader(broken)), func(progress) {})
-		if err != broken {
-			t.Errorf("got %v, want %v", err, broken)
+		_, err := c.transfer(io.MultiReader(bytes.NewReader(testData(fragmentSize)), iotest.ErrReader(readError)), func(progress) {})
+		if err != readError {
+			t.Errorf("transfer returned %v, want %v", err, readError)
 		}
 	})
 
-	t.Run("without a server", func(t *testing.T) {
+	t.Run("no such file, scheme or path", func(t *testing.T) {
 		path := filepath.Join(dir, "no such file")
 		for _, err := range []error{
 			upload(url, path, io.Discard),
@@ -214,7 +215,7 @@ func TestUploadFails(t *testing.T) {
 			upload(strings.TrimSuffix(url, "upload"), os.Args[0], io.Discard),
 		} {
 			if err == nil {
-				t.Error("got no error")
+				t.Error("upload returned nil, want an error")
 			}
 		}
 	})

@@ -1,15 +1,14 @@
-// Frames uploads files with a protocol of its own, made of WebSocket frames.
+// Frames uploads files with a protocol that is made of WebSocket frames.
 //
 //	go run ./examples/frames                # the server, on :8080
-//	go run ./examples/frames -upload FILE   # a client of it
+//	go run ./examples/frames -upload FILE   # a client that uploads FILE to it
 //
-// A file is one binary message in as many frames as its sender likes. The server
-// stores each as it comes, so a file takes no more memory than a frame, and tells
-// in text frames how far it is. The last of them has the SHA-256 of the file.
+// A file is one binary message in any number of frames. The server stores each frame
+// when it arrives, so a file takes no more memory than a frame. The server reports its
+// progress in text frames. The last of them contains the SHA-256 of the file.
 //
-// Neither side receives messages here: server.go reads and writes frames with a
-// Conn, and answers the control frames among them; client.go has nothing but a
-// TCP connection.
+// The programs use frames, not messages: server.go reads and writes frames with a Conn
+// and answers control frames; client.go reads and writes frames on a TCP connection.
 package main
 
 import (
@@ -18,21 +17,22 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 )
 
-// progress is what the server tells, as JSON in a text frame.
+// progress is the report of the server, as JSON in a text frame.
 type progress struct {
 	Received int64  `json:"received"`         // bytes so far
 	SHA256   string `json:"sha256,omitempty"` // of the whole file, at the end
 }
 
 func main() {
-	addr := flag.String("addr", ":8080", "`host:port` for the server to listen on")
-	dir := flag.String("dir", "", "`directory` for the server to keep the files in (default a new one)")
+	addr := flag.String("addr", ":8080", "`host:port` that the server listens on")
+	dir := flag.String("dir", "", "`directory` in which the server keeps the files (default a new one)")
 	limit := flag.Int64("limit", 1<<30, "largest file that the server accepts, in `bytes`")
-	file := flag.String("upload", "", "be a client: upload `file` to the URL that follows, or else to this machine")
+	file := flag.String("upload", "", "run as a client: upload `file` to the URL in the next argument, or to port 8080 of this machine")
 	flag.Parse()
 
 	var err error
@@ -50,6 +50,7 @@ func main() {
 	}
 }
 
+// serve runs the server until it fails. An empty dir stands for a new directory.
 func serve(addr, dir string, limit int64) error {
 	if dir == "" {
 		var err error
@@ -58,9 +59,15 @@ func serve(addr, dir string, limit int64) error {
 		}
 	}
 	log.Printf("listening on %s, keeping files in %s", addr, dir)
-	return http.ListenAndServe(addr, routes(dir, limit))
+	server := &http.Server{
+		Addr:              addr,
+		Handler:           routes(dir, limit),
+		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+	}
+	return server.ListenAndServe()
 }
 
+// routes returns the handler of the server: the WebSocket at /upload and a help text.
 func routes(dir string, limit int64) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

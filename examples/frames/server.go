@@ -13,24 +13,23 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// tellEvery is how many bytes there are between two text frames of progress.
-const tellEvery = 1 << 20
+// reportEvery is the number of bytes between two reports of progress.
+const reportEvery = 1 << 20
 
-// A receiver takes the files of one connection, one after the other.
+// A receiver stores the files of one connection, one after the other.
 type receiver struct {
 	conn  *websocket.Conn
 	dir   string
 	limit int64
 
-	// The file whose message has begun and not ended; nil between messages.
-	file *os.File
-	hash hash.Hash
-	size int64
-	told int64 // the size at the last progress
+	file     *os.File // the file of the message in progress; nil between messages
+	hash     hash.Hash
+	size     int64 // bytes stored so far
+	reported int64 // the size in the last report
 }
 
-// receive reads frames until the connection ends. What it returns is how the
-// connection is closed.
+// receive reads frames until the connection ends or the client breaks a rule. The
+// library closes the connection as the error says.
 func (r *receiver) receive() error {
 	for {
 		f, err := r.conn.ReadFrame()
@@ -40,28 +39,28 @@ func (r *receiver) receive() error {
 		if err := r.check(f); err != nil {
 			return err
 		}
-		if err := r.take(f); err != nil {
+		if err := r.handle(f); err != nil {
 			return err
 		}
 	}
 }
 
-// check holds a frame against the rules of RFC 6455 that ReadFrame leaves to its
-// caller, and against those of this protocol.
+// check returns an error if a frame breaks a rule of RFC 6455 that ReadFrame does not
+// check, or a rule of this protocol.
 func (r *receiver) check(f websocket.Frame) error {
 	switch {
 	case f.RSV1 || f.RSV2 || f.RSV3 || f.Opcode.IsReserved():
-		return refuse(websocket.StatusProtocolError, "nothing reserved was agreed on")
+		return refuse(websocket.StatusProtocolError, "reserved bits and opcodes need an extension")
 	case f.Opcode.IsControl() && (!f.Fin || len(f.Payload) > 125):
-		return refuse(websocket.StatusProtocolError, "want control frames of at most 125 bytes in one piece")
+		return refuse(websocket.StatusProtocolError, "want control frames of at most 125 bytes that are not fragmented")
 	case f.Opcode.IsControl():
 		return nil
 	case f.Opcode == websocket.Text:
 		return refuse(websocket.StatusUnsupportedData, "want a file in a binary message")
 	case f.Opcode == websocket.Continuation && r.file == nil:
-		return refuse(websocket.StatusProtocolError, "there is no message to continue")
+		return refuse(websocket.StatusProtocolError, "a continuation frame needs a message to continue")
 	case f.Opcode == websocket.Binary && r.file != nil:
-		return refuse(websocket.StatusProtocolError, "the last message has not ended")
+		return refuse(websocket.StatusProtocolError, "a new message begins before the last one has ended")
 	case int64(len(f.Payload)) > r.limit-r.size:
 		return refuse(websocket.StatusMessageTooBig, "want a file of at most %d bytes", r.limit)
 	}
@@ -72,15 +71,15 @@ func refuse(code websocket.StatusCode, format string, args ...any) error {
 	return &websocket.CloseError{Code: code, Reason: fmt.Sprintf(format, args...)}
 }
 
-// take acts on a frame that is in order.
-func (r *receiver) take(f websocket.Frame) error {
+// handle answers or stores a checked frame.
+func (r *receiver) handle(f websocket.Frame) error {
 	switch f.Opcode {
 	case websocket.Ping:
 		return r.write(websocket.Pong, f.Payload)
 	case websocket.Pong:
-		return nil // to the keepalive, which needs no more than that something came
+		return nil // the answer to a ping of the keepalive, which has noticed it
 	case websocket.Close:
-		return r.goodbye()
+		return r.answerClose()
 	case websocket.Binary:
 		if err := r.begin(); err != nil {
 			return err
@@ -89,15 +88,16 @@ func (r *receiver) take(f websocket.Frame) error {
 	return r.store(f)
 }
 
-// goodbye answers a close frame. With that the handshake is done, and closing the
-// connection sends no second one.
-func (r *receiver) goodbye() error {
+// answerClose answers the client's close frame. Its error ends receive; the library then
+// closes the connection and does not send a second close frame.
+func (r *receiver) answerClose() error {
 	if err := r.write(websocket.Close, nil); err != nil {
 		return err
 	}
 	return &websocket.CloseError{Code: websocket.StatusNormalClosure}
 }
 
+// write sends a frame that is not fragmented.
 func (r *receiver) write(op websocket.Opcode, payload []byte) error {
 	return r.conn.WriteFrame(websocket.Frame{
 		Header:  websocket.Header{Fin: true, Opcode: op},
@@ -105,14 +105,15 @@ func (r *receiver) write(op websocket.Opcode, payload []byte) error {
 	})
 }
 
-// begin makes the file of a message that begins.
+// begin creates the file for a message that begins.
 func (r *receiver) begin() (err error) {
-	r.hash, r.size, r.told = sha256.New(), 0, 0
+	r.hash, r.size, r.reported = sha256.New(), 0, 0
 	r.file, err = os.CreateTemp(r.dir, "*.part")
 	return err
 }
 
-// store appends a fragment to the file, and the last one ends it.
+// store appends the payload of a frame to the file. The last frame of the message
+// finishes the file.
 func (r *receiver) store(f websocket.Frame) error {
 	if _, err := r.file.Write(f.Payload); err != nil {
 		return err
@@ -122,14 +123,14 @@ func (r *receiver) store(f websocket.Frame) error {
 	if f.Fin {
 		return r.finish()
 	}
-	if r.size-r.told < tellEvery {
+	if r.size-r.reported < reportEvery {
 		return nil
 	}
-	r.told = r.size
-	return r.tell(progress{Received: r.size})
+	r.reported = r.size
+	return r.report(progress{Received: r.size})
 }
 
-// finish gives the file its name, which is its SHA-256.
+// finish renames the file to its SHA-256 and reports it to the client.
 func (r *receiver) finish() error {
 	sum := hex.EncodeToString(r.hash.Sum(nil))
 	file := r.file
@@ -143,10 +144,11 @@ func (r *receiver) finish() error {
 	log.Printf("%v uploaded %d bytes: %s", r.conn.RemoteAddr(), r.size, sum)
 	done := progress{Received: r.size, SHA256: sum}
 	r.size = 0
-	return r.tell(done)
+	return r.report(done)
 }
 
-func (r *receiver) tell(p progress) error {
+// report sends a report of progress.
+func (r *receiver) report(p progress) error {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -154,7 +156,7 @@ func (r *receiver) tell(p progress) error {
 	return r.write(websocket.Text, text)
 }
 
-// discard removes the file of a message that will not end.
+// discard removes the file of a message that has not ended, if there is one.
 func (r *receiver) discard() {
 	if r.file == nil {
 		return

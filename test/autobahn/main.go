@@ -1,6 +1,5 @@
-// Compliance is the echo server to point a WebSocket conformance suite at: every
-// message comes back as it came, limits are wide, and nothing is sent that is no
-// answer. Docs/autobahn.md says how to run the Autobahn suite against it.
+// Autobahn is an echo server for the Autobahn conformance suite. It sends every message
+// back, has large limits and sends no pings. docs/autobahn.md says how to run the suite.
 //
 //	go run ./test/autobahn -addr :9001
 package main
@@ -21,10 +20,10 @@ import (
 )
 
 const (
-	// grace is how long connections may take to say goodbye when the server stops.
-	grace = 10 * time.Second
+	// shutdownTimeout limits the time in which http.Server.Shutdown waits.
+	shutdownTimeout = 10 * time.Second
 
-	// maxFragments lets a message of the largest size come an octet at a time.
+	// maxFragments allows a message of the largest size in frames of one byte.
 	maxFragments = 1 << 30
 )
 
@@ -56,11 +55,12 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		websocket.MaxMessageSize(maxMessage),
 		websocket.MaxFrameSize(maxFrame),
 		websocket.MaxFragments(maxFragments),
-		// A suite compares all that it gets with what it expects, and a ping of
-		// our own is in no list.
+		// The suite compares all frames with the frames that it expects. It does
+		// not expect pings of the server.
 		websocket.PingInterval(0),
 	)
-	// Shutdown does not wait for connections that were upgraded.
+	// open counts the connections, because Shutdown does not wait for connections that
+	// were upgraded.
 	var open sync.WaitGroup
 	srv := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
@@ -77,15 +77,16 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		return err
 	case <-ctx.Done():
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err := srv.Shutdown(ctx)
 	<-served
-	open.Wait() // bounded by CloseTimeout
+	open.Wait() // CloseTimeout limits this wait
 	return err
 }
 
-// echoUntil sends back what comes until the peer closes or ctx is done.
+// echoUntil sends every message back until the connection ends. When ctx is done, it closes
+// the connection with 1001.
 func echoUntil(ctx context.Context, c *websocket.Conn) error {
 	stop := context.AfterFunc(ctx, func() { c.Close(websocket.StatusGoingAway, "") })
 	defer stop()

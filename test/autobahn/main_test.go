@@ -13,7 +13,8 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// A connection is echoed to, and closed with 1001 when the server stops.
+// TestServe checks that the server echoes messages, and that it closes the connection with
+// 1001 when it stops.
 func TestServe(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,10 +47,10 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
-		t.Errorf("behind the close frame came %x, %v", rest, err)
+		t.Errorf("after the close frame got %x (error %v), want EOF", rest, err)
 	}
 	if err := <-served; err != nil {
-		t.Errorf("serve: %v", err)
+		t.Errorf("serve returned %v, want no error", err)
 	}
 }
 
@@ -71,7 +72,7 @@ func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("handshake answered with %s", resp.Status)
+		t.Fatalf("the handshake response is %s, want 101", resp.Status)
 	}
 	return conn, br
 }
@@ -80,6 +81,6 @@ func expectFrame(t *testing.T, br *bufio.Reader, op websocket.Opcode, payload st
 	t.Helper()
 	f, err := websocket.ReadFrame(br, 1<<20)
 	if err != nil || f.Opcode != op || string(f.Payload) != payload {
-		t.Fatalf("got %v %q, %v, want %v %q", f.Opcode, f.Payload, err, op, payload)
+		t.Fatalf("got a %v frame with %q (error %v), want a %v frame with %q", f.Opcode, f.Payload, err, op, payload)
 	}
 }

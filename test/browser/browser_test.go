@@ -19,15 +19,15 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// What TestMain sets up for all tests.
+// TestMain sets these for all tests.
 var (
-	chatBinary string
-	browser    context.Context
+	chatBinary string          // the path of the chat program
+	browser    context.Context // Chromium
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv("BROWSERTEST") == "skip" {
-		fmt.Println("skipped, as BROWSERTEST says")
+		fmt.Println("skipped, because BROWSERTEST=skip is set")
 		return
 	}
 	code, err := runTests(m)
@@ -38,8 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runTests builds the chat and starts the browser before the tests, and cleans up
-// behind them.
+// runTests builds the chat, starts the browser, runs the tests and cleans up.
 func runTests(m *testing.M) (code int, err error) {
 	dir, err := os.MkdirTemp("", "browser")
 	if err != nil {
@@ -61,7 +60,7 @@ func runTests(m *testing.M) (code int, err error) {
 		chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck,
 		chromedp.Headless,
-		chromedp.NoSandbox, // it cannot be had as root, nor in most containers
+		chromedp.NoSandbox, // the sandbox does not work as root or in most containers
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-background-networking", true),
@@ -75,11 +74,12 @@ func runTests(m *testing.M) (code int, err error) {
 	browser, cancel = chromedp.NewContext(allocator)
 	defer cancel()
 	if err := chromedp.Run(browser); err != nil {
-		return 0, fmt.Errorf("starting %s: %w", chromium, err)
+		return 0, fmt.Errorf("starting %s: %w; set BROWSERTEST=skip to skip these tests", chromium, err)
 	}
 	return m.Run(), nil
 }
 
+// findChromium returns the path of Chromium or Chrome.
 func findChromium() (string, error) {
 	names := []string{"chromium", "chromium-browser", "google-chrome"}
 	for _, name := range names {
@@ -87,10 +87,10 @@ func findChromium() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("none of %s is in PATH: install one, or set BROWSERTEST=skip", strings.Join(names, ", "))
+	return "", fmt.Errorf("none of %s is in PATH: install one of them, or set BROWSERTEST=skip", strings.Join(names, ", "))
 }
 
-func TestTalk(t *testing.T) {
+func TestMessages(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
 	ada := join(t, s.url(), "Ada")
 	bob := join(t, s.url(), "Bob")
@@ -113,9 +113,9 @@ func TestTalk(t *testing.T) {
 
 	bob.run(chromedp.Click("#leave"))
 	ada.seesPeople("Ada", "Cy")
-	bob.until("back at the door", `!document.querySelector("#door").hidden && document.querySelector("#room").hidden`)
+	bob.until("the page shows the form to join", `!document.querySelector("#login").hidden && document.querySelector("#room").hidden`)
 	bob.run(chromedp.SetValue("#name", "cy"), chromedp.Click("#join button"))
-	bob.until("told that the name is taken", `document.querySelector("#refusal").textContent === "The name cy is taken"`)
+	bob.until("the page says that the name is taken", `document.querySelector("#refusal").textContent === "The name cy is taken"`)
 
 	ada.run(chromedp.Reload())
 	ada.online()
@@ -123,53 +123,54 @@ func TestTalk(t *testing.T) {
 	ada.sees("Ada", "Hello, Bob")
 }
 
-func TestCutOff(t *testing.T) {
+func TestReset(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
-	line := startProxy(t, s.addr)
+	network := startProxy(t, s.addr)
 	ada := join(t, s.url(), "Ada")
-	bob := join(t, "http://"+line.addr, "Bob")
+	bob := join(t, "http://"+network.addr, "Bob")
 	ada.say("Before")
 	bob.sees("Ada", "Before")
 
-	line.cut()
+	network.cut()
 	bob.offline()
 	ada.seesPeople("Ada")
-	bob.until("closed without a close frame", "closeCodes[0] === %s", websocket.StatusAbnormalClosure)
-	ada.say("Bob does not hear this")
-	bob.say("Nobody hears this")
+	bob.until("the connection was closed without a close frame", "closeCodes[0] === %s", websocket.StatusAbnormalClosure)
+	ada.say("Sent while Bob is offline")
+	bob.say("Sent by Bob while he is offline")
 
-	line.mend()
+	network.restore()
 	bob.online()
 	ada.seesPeople("Ada", "Bob")
-	ada.sees("Bob", "Nobody hears this")
+	ada.sees("Bob", "Sent by Bob while he is offline")
 	ada.say("After")
-	for _, text := range []string{"Before", "Bob does not hear this", "After"} {
+	for _, text := range []string{"Before", "Sent while Bob is offline", "After"} {
 		bob.sees("Ada", text)
 	}
-	bob.say("And back")
-	ada.sees("Bob", "And back")
-	bob.sees("Bob", "Nobody hears this")
+	bob.say("Back again")
+	ada.sees("Bob", "Back again")
+	bob.sees("Bob", "Sent by Bob while he is offline")
 }
 
-// A network can break so that nobody is told: here, the server stands still.
-func TestSilence(t *testing.T) {
+// TestSilentServer checks that the page reconnects if the connection fails without any
+// event. Here the server process is stopped for a while.
+func TestSilentServer(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
 	ada := join(t, s.url(), "Ada")
 	bob := join(t, s.url(), "Bob")
 
 	s.signal(syscall.SIGSTOP)
-	ada.say("Is anybody there?")
+	ada.say("Sent to a stopped server")
 	ada.offline()
 
 	s.signal(syscall.SIGCONT)
 	ada.online()
 	for _, p := range []*tab{ada, bob} {
-		p.sees("Ada", "Is anybody there?")
+		p.sees("Ada", "Sent to a stopped server")
 		p.seesPeople("Ada", "Bob")
 	}
-	bob.say("I am")
-	ada.sees("Bob", "I am")
-	bob.sees("Ada", "Is anybody there?")
+	bob.say("The answer")
+	ada.sees("Bob", "The answer")
+	bob.sees("Ada", "Sent to a stopped server")
 }
 
 func TestRestart(t *testing.T) {
@@ -181,7 +182,7 @@ func TestRestart(t *testing.T) {
 
 	s.stop()
 	for _, p := range []*tab{ada, bob} {
-		p.until("told of the server's going away", "closeCodes[0] === %s", websocket.StatusGoingAway)
+		p.until("the connection was closed with 1001", "closeCodes[0] === %s", websocket.StatusGoingAway)
 		p.offline()
 	}
 
@@ -195,12 +196,12 @@ func TestRestart(t *testing.T) {
 	ada.sees("Ada", "Before")
 }
 
-// The longer the server is away, the less often a page asks for it.
+// TestBackOff checks the delays between the attempts to connect.
 func TestBackOff(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada", hurry)
+	ada := join(t, s.url(), "Ada", fastClock)
 	s.stop()
-	ada.until("ten delays have begun", "delays.length >= 10")
+	ada.until("ten delays are recorded", "delays.length >= 10")
 	var delays []float64
 	ada.eval(&delays, "delays")
 	for i, got := range delays {
@@ -213,9 +214,9 @@ func TestBackOff(t *testing.T) {
 	ada.online()
 }
 
-// hurry makes time go fifty times as fast for delays of the page, and records
-// them. What it waits for from the server may take as long as it does.
-const hurry = `
+// fastClock is a script that makes the page's clock run fifty times as fast and records
+// the page's delays. It does not shorten the 10 seconds for an answer of the server.
+const fastClock = `
 	window.delays = [];
 	const [set, now] = [setTimeout, Date.now];
 	Date.now = () => 50 * now();
@@ -225,8 +226,8 @@ const hurry = `
 		return set(f, ms / 50);
 	};`
 
-// A page from elsewhere must not talk in the name of who looks at it.
-func TestOriginElsewhere(t *testing.T) {
+// TestForeignOrigin checks that a page of another origin cannot connect.
+func TestForeignOrigin(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "<!doctype html><title>Elsewhere</title>")
@@ -234,11 +235,11 @@ func TestOriginElsewhere(t *testing.T) {
 	defer elsewhere.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(elsewhere.URL, "http://"), ":")
 
-	for what, origin := range map[string]string{
+	for name, origin := range map[string]string{
 		"another port": elsewhere.URL,
 		"another host": "http://localhost:" + port,
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			p := openTab(t, origin)
 			refusals := make(chan string, 1)
 			chromedp.ListenTarget(p.ctx, func(event any) {
@@ -250,9 +251,9 @@ func TestOriginElsewhere(t *testing.T) {
 			p.eval(nil, script(`window.seen = []; const ws = new WebSocket(%s);
 				for (const type of ["open", "error", "close"]) ws.addEventListener(type, () => seen.push(type)); 0`,
 				"ws://"+s.addr+"/chat"))
-			p.until("refused", `seen.join() === "error,close" && closeCodes[0] === %s`, websocket.StatusAbnormalClosure)
+			p.until("the connection was refused", `seen.join() === "error,close" && closeCodes[0] === %s`, websocket.StatusAbnormalClosure)
 			if refusal := <-refusals; !strings.Contains(refusal, "403") {
-				t.Errorf("the browser was refused with %q, want 403", refusal)
+				t.Errorf("the browser reported %q, want the status 403", refusal)
 			}
 		})
 	}
@@ -263,11 +264,11 @@ func TestLayout(t *testing.T) {
 	ada := join(t, s.url(), "Ada")
 	bob := join(t, s.url(), "Bob")
 	join(t, s.url(), "Grace Hopper")
-	ada.say("Has anybody tried the new frames example?")
-	bob.sees("Ada", "Has anybody tried the new frames example?")
-	bob.say("Yes, it uploads a file and shows how far it is while it does so.")
-	bob.say("The ping in the middle of a message was news to me. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
-	ada.sees("Bob", "The ping in the middle of a message was news to me. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
+	ada.say("Have you tried the new frames example?")
+	bob.sees("Ada", "Have you tried the new frames example?")
+	bob.say("Yes, it uploads a file and shows the progress of the upload.")
+	bob.say("I did not know that a ping may come in the middle of a message. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
+	ada.sees("Bob", "I did not know that a ping may come in the middle of a message. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
 	ada.say(strings.Repeat("Averylongwordthatcannotbebroken", 5))
 	ada.say("😀 مرحبا بالعالم")
 	bob.sees("Ada", "😀 مرحبا بالعالم")
@@ -286,7 +287,7 @@ func TestLayout(t *testing.T) {
 				prefer := emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})
 				view.run(emulation.SetDeviceMetricsOverride(size.width, size.height, 2, size.phone), prefer)
 				view.fits("#name")
-				view.screenshot(size.name + "-" + scheme + "-door")
+				view.screenshot(size.name + "-" + scheme + "-login")
 				view.run(chromedp.SendKeys("#name", "Edsger"), chromedp.Click("#join button"))
 				view.online()
 				view.sees("Ada", "😀 مرحبا بالعالم")
@@ -303,9 +304,9 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// Who reads what was said before is not moved away from it, but told that there
-// is more.
-func TestReadingBack(t *testing.T) {
+// TestScrolledBack checks that a new message does not scroll the list while the user
+// reads older messages, and that a button then leads to the new message.
+func TestScrolledBack(t *testing.T) {
 	s := startServer(t, "127.0.0.1:0")
 	ada := join(t, s.url(), "Ada")
 	long := strings.TrimSpace(strings.Repeat("many words ", 80))
@@ -322,14 +323,14 @@ func TestReadingBack(t *testing.T) {
 	ada.say("Not yet")
 	reader.sees("Ada", "Not yet")
 	reader.fits("#newer")
-	reader.until("still at the beginning", `document.querySelector("#log").scrollTop === 0`)
+	reader.until("the list is still at its beginning", `document.querySelector("#log").scrollTop === 0`)
 	reader.run(chromedp.Click("#newer"))
 	reader.fits("#messages > :last-child")
-	reader.until("not told any more", `document.querySelector("#newer").hidden`)
+	reader.until("the button is hidden", `document.querySelector("#newer").hidden`)
 }
 
-// fits checks that what selector selects is in the window, not behind something
-// else, and that nothing has to be scrolled but the messages.
+// fits checks that the element of selector is in the window and not covered by another
+// element, and that only the list of messages can be scrolled.
 func (p *tab) fits(selector string) {
 	p.t.Helper()
 	p.until(selector+" is in the window", `(() => {

@@ -1,11 +1,10 @@
-// Package browser drives the page of examples/chat in a real Chromium, which it
-// finds in PATH. Its tests fail without one, unless BROWSERTEST=skip is set. Run
-// them with
+// Package browser tests the page of examples/chat in a real Chromium, which must be in
+// PATH. Without Chromium the tests fail, unless BROWSERTEST=skip is set. Run them with
 //
 //	go test -count=1 ./...
 //
-// as the cache of the go command does not see that the page has changed. With
-// SCREENSHOTS set to a directory, that is where they leave pictures of the page.
+// because the test cache of the go command does not notice that the page has changed.
+// If SCREENSHOTS is set to a directory, the tests write screenshots of the page there.
 //
-// It is a module of its own, so that the library has no dependencies.
+// The package is a separate module, so that the library has no dependencies.
 package browser

@@ -16,22 +16,24 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience bounds every wait; a machine with two slow cores needs some.
-const patience = 30 * time.Second
+// testTimeout limits every wait. It is long, because a browser is slow on a machine with
+// two cores.
+const testTimeout = 30 * time.Second
 
-// A tab is a tab of the browser, with a user in front of it.
+// A tab is a tab of the browser. Its methods do the steps and checks of a user.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 }
 
-// openTab opens a tab that records with what codes its WebSockets are closed. The
-// scripts run before those of the page.
+// openTab opens url in a new tab. The scripts run before those of the page, and so does
+// recordCloses.
 func openTab(t *testing.T, url string, scripts ...string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	// The first Run makes the tab, which lives as long as the context of that call.
+	// The first Run makes the tab. The tab is closed when the context of that call is
+	// done, so this one has no timeout.
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +50,8 @@ func openTab(t *testing.T, url string, scripts ...string) *tab {
 	return p
 }
 
+// recordCloses is a script that records the close codes of the page's WebSockets in the
+// variable closeCodes.
 const recordCloses = `
 	window.closeCodes = [];
 	const Plain = WebSocket;
@@ -58,29 +62,31 @@ const recordCloses = `
 		}
 	};`
 
-// watch fails the test for what the page does not handle, and for what its
-// Content-Security-Policy has to stop.
+// watch fails the test if the page does not catch an exception, or if the browser
+// reports a violation of the page's Content-Security-Policy or another security error.
 func (p *tab) watch(event any) {
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
 		p.t.Errorf("the page threw %v", e.ExceptionDetails)
 	case *log.EventEntryAdded:
 		if e.Entry.Source == log.SourceSecurity || e.Entry.Source == log.SourceViolation {
-			p.t.Errorf("the browser complains: %s", e.Entry.Text)
+			p.t.Errorf("the browser reported: %s", e.Entry.Text)
 		}
 	}
 }
 
+// run runs the actions within testTimeout.
 func (p *tab) run(actions ...chromedp.Action) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	ctx, cancel := context.WithTimeout(p.ctx, testTimeout)
 	defer cancel()
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// eval runs JavaScript and waits for its promise, if it gives one.
+// eval runs JavaScript and stores its value in result. If the value is a promise, eval
+// waits for it.
 func (p *tab) eval(result any, js string) {
 	p.t.Helper()
 	p.run(chromedp.Evaluate(js, result, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
@@ -88,7 +94,7 @@ func (p *tab) eval(result any, js string) {
 	}))
 }
 
-// script makes JavaScript of a format, with args as JSON in place of its verbs.
+// script returns JavaScript: format with args, encoded as JSON, in place of its verbs.
 func script(format string, args ...any) string {
 	for i, arg := range args {
 		b, err := json.Marshal(arg)
@@ -100,12 +106,13 @@ func script(format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// until waits until a condition of JavaScript is true. (Poll of chromedp compiles
-// its condition in the page, which the page's policy forbids.)
-func (p *tab) until(what, format string, args ...any) {
+// until waits until a condition in JavaScript is true. description says in the failure
+// text which condition it is. (chromedp.Poll cannot be used, because it compiles its
+// condition in the page, which the page's policy forbids.)
+func (p *tab) until(description, format string, args ...any) {
 	p.t.Helper()
 	condition := fmt.Sprintf("Boolean(%s)", script(format, args...))
-	deadline := time.After(patience)
+	deadline := time.After(testTimeout)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -119,75 +126,78 @@ func (p *tab) until(what, format string, args ...any) {
 		case <-deadline:
 			var text string
 			p.eval(&text, "document.body.innerText")
-			p.t.Fatalf("not after %v: %s; the page shows %q", patience, what, text)
+			p.t.Fatalf("after %v this is still false: %s; the page shows %q", testTimeout, description, text)
 		}
 	}
 }
 
-// join opens the chat and goes in, as somebody with a keyboard would.
+// join opens the chat and joins the room with the keyboard alone.
 func join(t *testing.T, url, name string, scripts ...string) *tab {
 	t.Helper()
 	p := openTab(t, url, scripts...)
-	p.until("the name can be typed", `document.activeElement?.id === "name"`)
+	p.until("the field for the name has the focus", `document.activeElement?.id === "name"`)
 	p.run(chromedp.KeyEvent(name), enter)
 	p.online()
 	return p
 }
 
+// online waits until the page is connected.
 func (p *tab) online() {
 	p.t.Helper()
-	p.until("connected", `document.querySelector("#status.online")`)
+	p.until("the page is connected", `document.querySelector("#status.online")`)
 }
 
+// offline waits until the page is not connected.
 func (p *tab) offline() {
 	p.t.Helper()
-	p.until("not connected", `document.querySelector("#status:not(.online)")`)
+	p.until("the page is not connected", `document.querySelector("#status:not(.online)")`)
 }
 
-// say types a message and sends it. The keyboard's focus must be where it belongs.
+// say types a message and sends it. The field for messages must have the focus.
 func (p *tab) say(text string) {
 	p.t.Helper()
-	p.until("a message can be typed", `document.activeElement?.id === "text"`)
+	p.until("the field for messages has the focus", `document.activeElement?.id === "text"`)
 	p.run(input.InsertText(text), enter)
-	p.until("the message is on its way", `document.activeElement.value === ""`)
+	p.until("the field for messages is empty", `document.activeElement.value === ""`)
 }
 
-// enter is the key. KeyEvent would type a line break even where the page takes
-// the key for something else.
+// enter presses and releases the Enter key. chromedp.KeyEvent would also type a line
+// break, even if the page handles the key in another way.
 var enter = chromedp.Tasks{
 	input.DispatchKeyEvent(input.KeyDown).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r').WithText("\r"),
 	input.DispatchKeyEvent(input.KeyUp).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r'),
 }
 
-// sees waits for a message, which must be there once.
+// sees waits until the page shows a confirmed message, and checks that it shows the
+// message once.
 func (p *tab) sees(name, text string) {
 	p.t.Helper()
 	const count = `[...document.querySelectorAll(".message:not(.pending)")].filter((m) =>
 		m.dataset.name === %s && m.querySelector(".words").textContent === %s).length`
-	p.until(fmt.Sprintf("%s says %q", name, text), count+" > 0", name, text)
+	p.until(fmt.Sprintf("the page shows the message %q of %s", text, name), count+" > 0", name, text)
 	var n int
 	p.eval(&n, script(count, name, text))
 	if n != 1 {
-		p.t.Errorf("%s says %q %d times", name, text, n)
+		p.t.Errorf("the page shows the message %q of %s %d times, want once", text, name, n)
 	}
 }
 
-// seesPeople waits until the list of who is here shows these names, sorted.
+// seesPeople waits until the list of people shows these names, in this order.
 func (p *tab) seesPeople(names ...string) {
 	p.t.Helper()
-	p.until(fmt.Sprintf("%q are here", names),
+	p.until(fmt.Sprintf("the list of people is %q", names),
 		`JSON.stringify([...document.querySelectorAll("#people bdi")].map((b) => b.textContent)) === JSON.stringify(%s)
 			&& document.querySelector("#count").textContent === String(%s.length)`, names, names)
 }
 
-// screenshot leaves a picture where SCREENSHOTS says.
+// screenshot writes a screenshot to the directory that SCREENSHOTS names, if it is set.
 func (p *tab) screenshot(name string) {
 	p.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
 		return
 	}
-	p.until("all is still", "document.getAnimations().length === 0")
+	p.until("all animations have ended", "document.getAnimations().length === 0")
 	var png []byte
 	p.run(chromedp.CaptureScreenshot(&png))
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o666); err != nil {

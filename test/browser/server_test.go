@@ -18,10 +18,10 @@ type server struct {
 	t    *testing.T
 	addr string
 	cmd  *exec.Cmd
-	ends sync.WaitGroup // of what it logs
+	logs sync.WaitGroup // the goroutine that reads the log
 }
 
-// startServer starts the chat on addr, of which the port may be 0.
+// startServer starts the chat on addr. With port 0, the system chooses a port.
 func startServer(t *testing.T, addr string) *server {
 	t.Helper()
 	s := &server{t: t, cmd: exec.Command(chatBinary, "-addr", addr)}
@@ -33,13 +33,13 @@ func startServer(t *testing.T, addr string) *server {
 		t.Fatal(err)
 	}
 	port := make(chan string, 1)
-	s.ends.Go(func() { s.follow(log, port) })
+	s.logs.Go(func() { s.readLog(log, port) })
 	select {
 	case p := <-port:
 		s.addr = net.JoinHostPort("127.0.0.1", p)
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		s.kill()
-		t.Fatal("the chat does not say where it listens")
+		t.Fatalf("the chat has not logged its URL after %v", testTimeout)
 	}
 	t.Cleanup(s.stop)
 	return s
@@ -47,8 +47,9 @@ func startServer(t *testing.T, addr string) *server {
 
 var listening = regexp.MustCompile(`url=http://.*:(\d+)`)
 
-// follow shows what the server logs and sends on the port that it names.
-func (s *server) follow(log io.Reader, port chan<- string) {
+// readLog copies the server's log to the test's log, and sends the port that the server
+// listens on.
+func (s *server) readLog(log io.Reader, port chan<- string) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		s.t.Log("chat: ", lines.Text())
 		if match := listening.FindStringSubmatch(lines.Text()); match != nil {
@@ -57,37 +58,39 @@ func (s *server) follow(log io.Reader, port chan<- string) {
 	}
 }
 
-// stop is Ctrl-C: the server says goodbye and ends by itself.
+// stop sends SIGINT, as Ctrl-C does, and waits until the server has closed its
+// connections and ended.
 func (s *server) stop() {
 	s.t.Helper()
 	if s.cmd.ProcessState != nil {
 		return
 	}
 	s.signal(os.Interrupt)
-	alarm := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
-	defer alarm.Stop()
-	s.ends.Wait()
+	timer := time.AfterFunc(testTimeout, func() { s.cmd.Process.Kill() })
+	defer timer.Stop()
+	s.logs.Wait()
 	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("the chat ended with %v", err)
+		s.t.Errorf("the chat ended with %v, want no error", err)
 	}
 }
 
 func (s *server) signal(sig os.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Errorf("sending the chat %v: %v", sig, err)
+		s.t.Errorf("sending %v to the chat: %v", sig, err)
 	}
 }
 
 func (s *server) kill() {
 	s.cmd.Process.Kill()
-	s.ends.Wait()
+	s.logs.Wait()
 	s.cmd.Wait()
 }
 
 func (s *server) url() string { return "http://" + s.addr }
 
-// A proxy is a network between the browser and a server that can be cut.
+// A proxy stands for the network between the browser and a server. Tests cut and restore
+// it.
 type proxy struct {
 	t      *testing.T
 	addr   string
@@ -98,13 +101,13 @@ type proxy struct {
 func startProxy(t *testing.T, target string) *proxy {
 	t.Helper()
 	p := &proxy{t: t, addr: "127.0.0.1:0", target: target}
-	p.mend()
+	p.restore()
 	t.Cleanup(func() { p.cut() })
 	return p
 }
 
-// mend lets connections through, until cut.
-func (p *proxy) mend() {
+// restore accepts connections until cut is called.
+func (p *proxy) restore() {
 	p.t.Helper()
 	l, err := net.Listen("tcp", p.addr)
 	if err != nil {
@@ -129,8 +132,8 @@ func (p *proxy) mend() {
 	}
 }
 
-// pipe connects c with the target. When ctx is done, both ends see a reset: no
-// close frame, no goodbye of TCP.
+// pipe copies between c and a connection to the target. When ctx is done, it resets both
+// TCP connections, so neither side gets a close frame or an end of the stream.
 func (p *proxy) pipe(ctx context.Context, c net.Conn) {
 	defer c.Close()
 	target, err := net.Dial("tcp", p.target)
@@ -139,9 +142,9 @@ func (p *proxy) pipe(ctx context.Context, c net.Conn) {
 	}
 	defer target.Close()
 	defer context.AfterFunc(ctx, func() {
-		for _, end := range []net.Conn{c, target} {
-			end.(*net.TCPConn).SetLinger(0)
-			end.Close()
+		for _, conn := range []net.Conn{c, target} {
+			conn.(*net.TCPConn).SetLinger(0)
+			conn.Close()
 		}
 	})()
 	var both sync.WaitGroup

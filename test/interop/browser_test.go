@@ -12,8 +12,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// chromium is the browser's own WebSocket, in a page of the app. One browser is
-// started for the test, with a tab for each path.
+// chromium returns the browser as a client: the WebSocket of a page of the app. It starts
+// one browser for the test. Each path gets a tab.
 func chromium(t *testing.T) client {
 	program, err := lookChromium()
 	browser := context.Background()
@@ -21,8 +21,8 @@ func chromium(t *testing.T) client {
 		browser, err = startChromium(t, program)
 	}
 	return client{
-		name:  "chromium",
-		lacks: []string{"send-fragments", "client-ping"},
+		name:        "chromium",
+		unsupported: []string{"send-fragments", "client-ping"},
 		version: func() (string, error) {
 			if err != nil {
 				return "", err
@@ -39,13 +39,14 @@ func chromium(t *testing.T) client {
 	}
 }
 
+// lookChromium returns the path of Chromium or Chrome.
 func lookChromium() (string, error) {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if program, err := exec.LookPath(name); err == nil {
 			return program, nil
 		}
 	}
-	return "", errors.New("no Chromium in PATH")
+	return "", errors.New("there is no Chromium in PATH")
 }
 
 func startChromium(t *testing.T, program string) (context.Context, error) {
@@ -55,7 +56,7 @@ func startChromium(t *testing.T, program string) (context.Context, error) {
 		chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck,
 		chromedp.Headless,
-		chromedp.NoSandbox, // it cannot be had as root, nor in most containers
+		chromedp.NoSandbox, // the sandbox does not work as root or in most containers
 		chromedp.DisableGPU,
 		chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-background-networking", true),
@@ -71,6 +72,7 @@ func startChromium(t *testing.T, program string) (context.Context, error) {
 	return browser, chromedp.Run(browser)
 }
 
+// runTab opens a page of the app in a tab and runs the cases in it.
 func runTab(ctx, browser context.Context, p path, run string, cases []string) map[string]error {
 	tab, cancel := chromedp.NewContext(browser)
 	defer cancel()
@@ -82,14 +84,14 @@ func runTab(ctx, browser context.Context, p path, run string, cases []string) ma
 		await run({ WebSocket }, url, %s, (name, error) => (results[name] = error ?? ""));
 		return results;
 	})()`, quoteAll(cases))
-	said := map[string]string{}
+	problems := map[string]string{}
 	err := chromedp.Run(tab,
 		chromedp.Navigate(p.http+"/"+run+"/"),
-		chromedp.Evaluate(script, &said, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
+		chromedp.Evaluate(script, &problems, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
 			return e.WithAwaitPromise(true)
 		}))
 	results := map[string]error{}
-	for name, problem := range said {
+	for name, problem := range problems {
 		results[name] = nil
 		if problem != "" {
 			results[name] = errors.New(problem)
@@ -101,6 +103,7 @@ func runTab(ctx, browser context.Context, p path, run string, cases []string) ma
 	return results
 }
 
+// quoteAll returns names as a JavaScript array.
 func quoteAll(names []string) string {
 	list := "["
 	for _, name := range names {

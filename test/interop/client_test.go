@@ -12,27 +12,28 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// caseTime bounds all cases of one client on one path, with all others around it.
+// caseTime limits all cases of one client on one path. It is long, because other clients
+// run at the same time.
 const caseTime = 60 * time.Second
 
-// quickCases is every case but idle, in the order in which they run.
+// quickCases holds every case except idle, in the order in which they run.
 var quickCases = []string{
 	"text", "binary", "large", "send-fragments", "receive-fragments", "client-ping",
 	"server-ping", "subprotocol", "client-close", "server-close",
 }
 
-// A client is a WebSocket client that somebody else made.
+// A client is a WebSocket client of another project.
 type client struct {
-	name    string
-	version func() (string, error) // an error if the client is not there
-	lacks   []string               // the cases that its interface has no means for
+	name        string
+	version     func() (string, error) // returns an error if the client is not installed
+	unsupported []string               // the cases that the client's API does not support
 
-	// run runs cases against a path and returns what went wrong with each; nil
-	// is nothing. A case that it says nothing of has not run.
+	// run runs cases on a path and returns the error of each; nil means success. A
+	// case without a result has not run; the error at "" then says why.
 	run func(ctx context.Context, p path, run string, cases []string) map[string]error
 }
 
-// clients are all clients. Chromium is started for the test, once it is needed.
+// clients returns all clients. It starts Chromium for the test.
 func clients(t *testing.T) []client {
 	return slices.Concat([]client{chromium(t)}, scripts, goClients)
 }
@@ -49,25 +50,26 @@ func TestClients(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(func() { a.expectNoComplaints(t) })
+	t.Cleanup(func() { a.expectEmptyLog(t) })
 }
 
-// stagger is what lies between the starts of idle clients: a machine with two cores
-// should find time for each before it is taken for dead.
-const stagger = 100 * time.Millisecond
+// startInterval is the time between the starts of two idle clients. It lets a machine
+// with two cores start each before the server's timeout.
+const startInterval = 100 * time.Millisecond
 
-// TestIdle has all clients idle at the same time, on all paths.
+// TestIdle checks that idle connections stay open, for all clients on all paths at the same
+// time.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	a := newApp()
-	paths := startPaths(t, a, &a.mux).impatient
+	paths := startPaths(t, a, &a.mux).idle
 	all := clients(t)
 	outcomes := map[string]<-chan error{}
 	for _, c := range all {
 		for _, p := range paths {
 			run := c.name + "-" + p.name
-			outcomes[run] = beIdle(t.Context(), c, p, run)
-			time.Sleep(stagger)
+			outcomes[run] = startIdle(t.Context(), c, p, run)
+			time.Sleep(startInterval)
 		}
 	}
 	for _, c := range all {
@@ -84,10 +86,11 @@ func TestIdle(t *testing.T) {
 			}
 		})
 	}
-	a.expectNoComplaints(t)
+	a.expectEmptyLog(t)
 }
 
-func beIdle(ctx context.Context, c client, p path, run string) <-chan error {
+// startIdle starts the case idle of a client and returns a channel for its error.
+func startIdle(ctx context.Context, c client, p path, run string) <-chan error {
 	outcome := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, caseTime+*idleFor)
@@ -98,18 +101,18 @@ func beIdle(ctx context.Context, c client, p path, run string) <-chan error {
 	return outcome
 }
 
-// runCases runs the quick cases and holds the server's view of each against the
-// client's.
+// runCases runs the quick cases of a client, and checks for each that the connection also
+// ended as expected on the server.
 func (a *app) runCases(t *testing.T, c client, p path, run string) {
 	ctx, cancel := context.WithTimeout(t.Context(), caseTime)
 	defer cancel()
-	cases := slices.DeleteFunc(slices.Clone(quickCases), func(name string) bool { return slices.Contains(c.lacks, name) })
+	cases := slices.DeleteFunc(slices.Clone(quickCases), func(name string) bool { return slices.Contains(c.unsupported, name) })
 	results := c.run(ctx, p, run, cases)
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) {
 			err, ran := results[name]
 			if !ran {
-				t.Fatalf("did not run: %v", results[""])
+				t.Fatalf("the client did not run the case: %v", results[""])
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -119,8 +122,8 @@ func (a *app) runCases(t *testing.T, c client, p path, run string) {
 	}
 }
 
-// expectEnd expects the connection of run for the case to have ended on the server
-// as the case wants it.
+// expectEnd checks that the connection of run for the named case has ended on the server as
+// the case requires.
 func (a *app) expectEnd(t *testing.T, run, name string) {
 	t.Helper()
 	select {
@@ -129,10 +132,12 @@ func (a *app) expectEnd(t *testing.T, run, name string) {
 			t.Error("on the server:", wrong)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("on the server: the connection has not ended")
+		t.Error("on the server: the connection has not ended within 10 seconds")
 	}
 }
 
+// wrongEnd returns nil if err is the right end of a connection of the named case, else an
+// error that says which end is right.
 func wrongEnd(name string, err error) error {
 	want := websocket.CloseError{Code: websocket.StatusNormalClosure}
 	switch name {
@@ -148,14 +153,15 @@ func wrongEnd(name string, err error) error {
 	return nil
 }
 
-// requireClient logs the version of a client. One that is missing is a failure, so
-// that nobody takes silence for success.
+// requireClient logs the version of a client. A missing client fails the test, because a
+// skipped test looks like success.
 func requireClient(t *testing.T, c client) {
 	t.Helper()
 	version, err := c.version()
 	require(t, c.name, version, err)
 }
 
+// require fails the test if err is not nil, or skips it if INTEROP_SKIP_MISSING is set.
 func require(t *testing.T, name, version string, err error) {
 	t.Helper()
 	switch {
@@ -164,6 +170,6 @@ func require(t *testing.T, name, version string, err error) {
 	case os.Getenv("INTEROP_SKIP_MISSING") != "":
 		t.Skipf("%s is missing: %v", name, err)
 	default:
-		t.Fatalf("%s is missing: %v; run ./install.sh, or set INTEROP_SKIP_MISSING=1", name, err)
+		t.Fatalf("%s is missing: %v; run ./install.sh, or set INTEROP_SKIP_MISSING=1 to skip it", name, err)
 	}
 }

@@ -1,10 +1,10 @@
-// Package interop tests the websocket package with the clients, proxies, routers
-// and middleware that people use. It is a module of its own, for what it needs.
+// Package interop tests the websocket package with widely used clients, proxies, routers
+// and middleware. It is a separate module, so that the library has no dependencies.
 //
-//	./install.sh                 what is missing, from Debian and npm
-//	go test ./...                every client, directly and through every proxy
-//	go test -v -run Clients      with the versions
-//	go test -run Idle -idle 70s  across the default keepalive and the proxies' default time-outs
+//	./install.sh                 install the missing clients and proxies from Debian and npm
+//	go test ./...                test every client, directly and through every proxy
+//	go test -v -run Clients      also print the versions
+//	go test -run Idle -idle 70s  idle with the default keepalive and the proxies' default timeouts
 //
-// docs/interop.md has what was found.
+// docs/interop.md has the results.
 package interop

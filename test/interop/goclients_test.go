@@ -61,8 +61,8 @@ func (s gorillaSession) send(op websocket.Opcode, data []byte) error {
 	return s.conn.WriteMessage(int(op), data)
 }
 
-// sendFragments leaves the fragmenting to the client, which does it where its
-// buffer is full.
+// sendFragments sends one long message. The client starts a new fragment when its buffer is
+// full.
 func (s gorillaSession) sendFragments(parts ...string) error {
 	return s.send(websocket.Text, []byte(strings.Join(parts, "")))
 }
@@ -77,7 +77,7 @@ func (s gorillaSession) sendClose(code int, reason string) error {
 	return s.conn.WriteMessage(gorilla.CloseMessage, gorilla.FormatCloseMessage(code, reason))
 }
 
-func (s gorillaSession) hangUp() { s.conn.Close() }
+func (s gorillaSession) disconnect() { s.conn.Close() }
 
 type coderSession struct {
 	*mailbox
@@ -107,7 +107,7 @@ func (s coderSession) read() {
 		if closed := (coder.CloseError{}); errors.As(err, &closed) {
 			err = closedError{int(closed.Code), closed.Reason}
 		} else if errors.Is(err, net.ErrClosed) {
-			return // sendClose knows more
+			return // sendClose sets the end of the connection
 		}
 		if err != nil {
 			s.ended(err)
@@ -126,7 +126,7 @@ func (s coderSession) sendFragments(parts ...string) error {
 	if err != nil {
 		return err
 	}
-	// Its Close sends an empty frame to end the message.
+	// Close ends the message with an empty frame, so this sends one frame less.
 	for _, part := range joinLast(parts) {
 		if _, err := io.WriteString(w, part); err != nil {
 			return err
@@ -135,13 +135,14 @@ func (s coderSession) sendFragments(parts ...string) error {
 	return w.Close()
 }
 
-// joinLast makes one part of the last two.
+// joinLast joins the last two parts into one.
 func joinLast(parts []string) []string {
 	n := len(parts)
 	return append(parts[:n-2:n-2], parts[n-2]+parts[n-1])
 }
 
-// ping has a payload that the client chooses, and returns when its pong is there.
+// ping sends a ping and waits for its pong. The client chooses the ping's payload, so
+// ping puts the given payload into the mailbox.
 func (s coderSession) ping(payload string) error {
 	if err := s.conn.Ping(s.ctx); err != nil {
 		return err
@@ -154,20 +155,20 @@ func (s coderSession) ping(payload string) error {
 func (s coderSession) subprotocol() string { return s.conn.Subprotocol() }
 
 func (s coderSession) sendClose(code int, reason string) error {
-	err := s.conn.Close(coder.StatusCode(code), reason) // nil if the answer has the same code
+	err := s.conn.Close(coder.StatusCode(code), reason) // returns nil if the answer has the same code
 	if err == nil {
 		s.ended(closedError{code: code})
 	}
 	return err
 }
 
-func (s coderSession) hangUp() { s.conn.CloseNow() }
+func (s coderSession) disconnect() { s.conn.CloseNow() }
 
 type gobwasSession struct {
 	*mailbox
-	conn  net.Conn
-	agree string
-	write *sync.Mutex // pongs are written as pings are read
+	conn   net.Conn
+	agreed string
+	write  *sync.Mutex // guards writing, because the reading goroutine writes pongs
 }
 
 func dialGobwas(ctx context.Context, url string, config *tls.Config, subprotocols ...string) (session, error) {
@@ -179,7 +180,7 @@ func dialGobwas(ctx context.Context, url string, config *tls.Config, subprotocol
 	s := gobwasSession{newMailbox(), conn, handshake.Protocol, new(sync.Mutex)}
 	var from io.Reader = conn
 	if early != nil {
-		from = early // which goes on with conn
+		from = early // reads the bytes after the handshake, then conn
 	}
 	go s.read(from)
 	return s, nil
@@ -244,13 +245,13 @@ func (s gobwasSession) sendFragments(parts ...string) error {
 }
 
 func (s gobwasSession) ping(payload string) error { return s.send(websocket.Ping, []byte(payload)) }
-func (s gobwasSession) subprotocol() string       { return s.agree }
+func (s gobwasSession) subprotocol() string       { return s.agreed }
 
 func (s gobwasSession) sendClose(code int, reason string) error {
 	return s.send(websocket.Close, ws.NewCloseFrameBody(ws.StatusCode(code), reason))
 }
 
-func (s gobwasSession) hangUp() { s.conn.Close() }
+func (s gobwasSession) disconnect() { s.conn.Close() }
 
 type gwsSession struct {
 	*mailbox
@@ -278,7 +279,8 @@ func (s *gwsSession) OnMessage(_ *gws.Conn, msg *gws.Message) {
 	msg.Close()
 }
 
-// OnPing is there because the built-in one answers without the payload.
+// OnPing answers with the payload of the ping. The OnPing of BuiltinEventHandler answers
+// without it.
 func (s *gwsSession) OnPing(conn *gws.Conn, payload []byte) { conn.WritePong(payload) }
 func (s *gwsSession) OnPong(_ *gws.Conn, payload []byte)    { s.pongs <- string(payload) }
 
@@ -293,8 +295,8 @@ func (s *gwsSession) send(op websocket.Opcode, data []byte) error {
 	return s.conn.WriteMessage(gws.Opcode(op), data)
 }
 
-// sendFragments has it send a file, of which every read becomes a frame, and the
-// end of the file the last.
+// sendFragments sends a file. The client sends a frame for every read and a last frame at
+// the end of the file.
 func (s *gwsSession) sendFragments(parts ...string) error {
 	var readers []io.Reader
 	for _, part := range joinLast(parts) {
@@ -306,13 +308,13 @@ func (s *gwsSession) sendFragments(parts ...string) error {
 func (s *gwsSession) ping(payload string) error { return s.conn.WritePing([]byte(payload)) }
 func (s *gwsSession) subprotocol() string       { return s.conn.SubProtocol() }
 
-// sendClose waits for no answer: the client closes the socket at once.
+// sendClose does not wait for an answer, because the client closes the socket at once.
 func (s *gwsSession) sendClose(code int, reason string) error {
-	s.ended(closedError{code: silent})
+	s.ended(closedError{code: unknownCode})
 	return s.conn.WriteClose(uint16(code), []byte(reason))
 }
 
-func (s *gwsSession) hangUp() { s.conn.NetConn().Close() }
+func (s *gwsSession) disconnect() { s.conn.NetConn().Close() }
 
 type xnetSession struct {
 	*mailbox
@@ -324,7 +326,7 @@ func dialXNet(ctx context.Context, url string, config *tls.Config, subprotocols 
 	if err != nil {
 		return nil, err
 	}
-	// It sends the Origin as it is, and one with a path is refused.
+	// The client sends this Origin unchanged. The server refuses an Origin with a path.
 	c.Origin = &neturl.URL{Scheme: "http" + strings.TrimPrefix(c.Location.Scheme, "ws"), Host: c.Location.Host}
 	c.Protocol, c.TlsConfig = subprotocols, config
 	conn, err := c.DialContext(ctx)
@@ -345,7 +347,7 @@ func (s xnetSession) read() {
 	for {
 		err := codec.Receive(s.conn, &msg)
 		if errors.Is(err, io.EOF) {
-			err = closedError{code: silent}
+			err = closedError{code: unknownCode}
 		}
 		if err != nil {
 			s.ended(err)
@@ -360,8 +362,8 @@ func (s xnetSession) send(op websocket.Opcode, data []byte) error {
 	return codec.Send(s.conn, nil)
 }
 
-func (s xnetSession) sendFragments(...string) error { return errCannot }
-func (s xnetSession) ping(string) error             { return errCannot }
+func (s xnetSession) sendFragments(...string) error { return errUnsupported }
+func (s xnetSession) ping(string) error             { return errUnsupported }
 func (s xnetSession) subprotocol() string           { return strings.Join(s.conn.Config().Protocol, ", ") }
 
 func (s xnetSession) sendClose(code int, reason string) error {
@@ -370,4 +372,4 @@ func (s xnetSession) sendClose(code int, reason string) error {
 	return s.send(websocket.Close, body.Bytes())
 }
 
-func (s xnetSession) hangUp() { s.conn.Close() }
+func (s xnetSession) disconnect() { s.conn.Close() }

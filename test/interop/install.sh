@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: clients and proxies from
-# Debian, the Node clients from npm.
+# Installs the clients and proxies that the tests need, if they are missing: from Debian, and
+# the Node clients from npm.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 missing=()
-# needs names a package and the command that succeeds if it is there.
+# needs adds a package to missing, unless the command after its name succeeds.
 needs() {
   local package=$1
   shift
   "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
-# Debian keeps the proxies where only root's PATH leads.
+# Debian installs the proxies in directories that only root has in PATH.
 export PATH="$PATH:/usr/sbin:/sbin"
 needs chromium command -v chromium
 needs haproxy command -v haproxy
@@ -26,7 +26,7 @@ needs python3-websockets /usr/bin/python3 -c 'import websockets'
 if [ ${#missing[@]} -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   $sudo apt-get update -qq
-  # The tests start their own proxies: none may begin to listen as it is installed.
+  # The installation must not start the proxies, because the tests start them.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
@@ -38,7 +38,7 @@ fi
 
 if ! node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
     process.exit(major > 20 || (major === 20 && minor >= 18) ? 0 : 1)'; then
-  echo "undici wants Node 20.18 or later; this is $(node --version)" >&2
+  echo "undici needs Node 20.18 or later; this is $(node --version): install a newer Node" >&2
   exit 1
 fi
 if ! cmp -s package-lock.json node_modules/.installed; then

@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 )
 
-// wrappers are what stands between a server and its handlers.
+// wrappers holds the routers and middleware that are tested: functions that wrap the app.
 var wrappers = []struct {
 	name, module string
 	wrap         func(http.Handler) http.Handler
@@ -44,7 +44,7 @@ func TestMiddleware(t *testing.T) {
 			a := newApp()
 			p := startDirect(t, a, w.wrap(&a.mux))
 			a.runCases(t, goClients[0], p, w.name)
-			a.expectNoComplaints(t)
+			a.expectEmptyLog(t)
 		})
 	}
 }
@@ -86,7 +86,8 @@ func throughGorillaMux(h http.Handler) http.Handler {
 
 func throughOtel(h http.Handler) http.Handler { return otelhttp.NewHandler(h, "interop") }
 
-// A recorder is the ResponseWriter of a middleware that wants the status.
+// A recorder is the ResponseWriter of middleware that records the status. It has no Unwrap
+// method.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -97,11 +98,12 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// An unwrapper is a recorder that http.ResponseController finds its way through.
+// An unwrapper is a recorder with an Unwrap method, which http.ResponseController uses.
 type unwrapper struct{ recorder }
 
 func (u *unwrapper) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
+// logging logs each request with its status and duration.
 func logging(h http.Handler) http.Handler {
 	logger := log.New(io.Discard, "", 0)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,6 +114,7 @@ func logging(h http.Handler) http.Handler {
 	})
 }
 
+// metrics counts open requests and server errors.
 func metrics(h http.Handler) http.Handler {
 	var open, failed atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -125,7 +128,8 @@ func metrics(h http.Handler) http.Handler {
 	})
 }
 
-// TestNoHijack has what cannot be hijacked refused, with a message that names it.
+// TestNoHijack checks that a request whose ResponseWriter cannot be hijacked is refused,
+// with a text that names the type of the ResponseWriter.
 func TestNoHijack(t *testing.T) {
 	for _, test := range []struct {
 		name, names string
@@ -145,7 +149,7 @@ func TestNoHijack(t *testing.T) {
 			p := startDirect(t, a, test.wrap(&a.mux))
 			status, body := handshake(t, p.websocket+"/run/echo", nil)
 			if status != "500 Internal Server Error" || !strings.Contains(body, test.names) {
-				t.Errorf("got %s with %q, want 500 that names %s", status, body, test.names)
+				t.Errorf("got %s with %q, want 500 with a text that names %s", status, body, test.names)
 			}
 		})
 	}

@@ -17,18 +17,19 @@ import (
 	"time"
 )
 
-// A path is a way to the server: what clients connect to.
+// A path is a way from a client to the server: directly or through a proxy, with or
+// without TLS.
 type path struct {
 	name        string
-	websocket   string // ws:// or wss://, without a path
-	http        string
-	certificate string // the file with the one to trust, in PEM
+	websocket   string // the URL of the server with ws:// or wss://, without a path
+	http        string // the same with http:// or https://
+	certificate string // the PEM file with the server's certificate, which clients must trust
 	tls         *tls.Config
 }
 
-// paths are all ways to one server. The impatient ones have proxies that hang up
-// after little silence.
-type paths struct{ common, impatient []path }
+// paths holds all paths to one server. The proxies of the idle paths close a connection
+// after a short silence.
+type paths struct{ common, idle []path }
 
 // startPaths serves h directly, over TLS, and through each proxy with and without
 // TLS, until the test ends.
@@ -45,21 +46,22 @@ func startPaths(t *testing.T, a *app, h http.Handler) paths {
 		addrs := p.start(t, backend, cert)
 		all.common = append(all.common, cert.path(p.name, addrs.plain, false), cert.path(p.name+"-tls", addrs.tls, true))
 		if byDefault() {
-			all.impatient = all.common
+			all.idle = all.common
 			continue
 		}
-		all.impatient = append(all.impatient,
-			cert.path(p.name, addrs.impatient, false), cert.path(p.name+"-tls", addrs.impatientTLS, true))
+		all.idle = append(all.idle,
+			cert.path(p.name, addrs.short, false), cert.path(p.name+"-tls", addrs.shortTLS, true))
 	}
 	return all
 }
 
-// startDirect serves h without TLS alone.
+// startDirect serves h without TLS and without a proxy.
 func startDirect(t *testing.T, a *app, h http.Handler) path {
 	t.Helper()
 	return certificate{}.path("direct", serve(t, a.server(h), nil), false)
 }
 
+// listen listens on a free port of this machine.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,8 +71,9 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// serve returns the address. Over TLS it offers HTTP/2, as net/http does by default:
-// WebSockets have to do without.
+// serve runs s until the test ends and returns its address. If config is not nil, it
+// serves TLS and offers HTTP/2, as net/http does by default. WebSocket clients must
+// choose HTTP/1.1.
 func serve(t *testing.T, s *http.Server, config *tls.Config) string {
 	t.Helper()
 	l := listen(t)
@@ -92,12 +95,12 @@ func serve(t *testing.T, s *http.Server, config *tls.Config) string {
 	return l.Addr().String()
 }
 
-// A certificate is self-signed, for 127.0.0.1.
+// A certificate is a self-signed certificate for 127.0.0.1.
 type certificate struct {
-	file   string // itself, in PEM
-	both   string // with its key
+	file   string // the PEM file with the certificate
+	both   string // the PEM file with the certificate and its key
 	server *tls.Config
-	client *tls.Config
+	client *tls.Config // trusts the certificate
 }
 
 func makeCertificate(t *testing.T) certificate {
@@ -139,6 +142,7 @@ func makeCertificate(t *testing.T) certificate {
 	return c
 }
 
+// path returns the path to the server at addr.
 func (c certificate) path(name, addr string, secure bool) path {
 	p := path{name: name, websocket: "ws://" + addr, http: "http://" + addr, certificate: c.file, tls: c.client}
 	if secure {

@@ -5,7 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithUs has cmd killed when the test is, even in a way that runs no cleanup.
-func dieWithUs(cmd *exec.Cmd) {
+// killWithParent makes the kernel kill cmd when the test process ends, because a test
+// process that is killed does not run its cleanup.
+func killWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,5 @@ package interop
 
 import "os/exec"
 
-// dieWithUs is for Linux alone.
-func dieWithUs(*exec.Cmd) {}
+// killWithParent does nothing, because only Linux can kill a process when its parent ends.
+func killWithParent(*exec.Cmd) {}

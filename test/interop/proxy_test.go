@@ -20,29 +20,29 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// A proxy is a program that is started for the test, with a configuration made
-// for it.
+// A proxy is a program that a test starts with a generated configuration.
 type proxy struct {
 	name    string
-	version []string // arguments that print it
+	version []string // the arguments that print its version
 	args    func(dir, config string) []string
 	config  *template.Template
 }
 
-// addrs are where a proxy listens.
-type addrs struct{ plain, tls, impatient, impatientTLS string }
+// addrs holds the addresses that a proxy listens on. On the short ones it closes
+// connections that are silent for idleTimeout.
+type addrs struct{ plain, tls, short, shortTLS string }
 
-// setup is what the configurations are made of.
+// setup holds the values for the template of a configuration.
 type setup struct {
 	addrs
 	Backend, Certificate, Dir string
-	Patience                  time.Duration
+	IdleTimeout               time.Duration
 }
 
-func (s setup) Plain() string        { return s.plain }
-func (s setup) TLS() string          { return s.tls }
-func (s setup) Impatient() string    { return s.impatient }
-func (s setup) ImpatientTLS() string { return s.impatientTLS }
+func (s setup) Plain() string    { return s.plain }
+func (s setup) TLS() string      { return s.tls }
+func (s setup) Short() string    { return s.short }
+func (s setup) ShortTLS() string { return s.shortTLS }
 
 var proxies = []proxy{
 	{
@@ -63,7 +63,7 @@ var proxies = []proxy{
 
 const nginxConfig = `
 daemon off;
-master_process off; # which would want to be root
+master_process off; # the master process would need root
 pid {{.Dir}}/nginx.pid;
 error_log stderr error;
 events { worker_connections 1000; }
@@ -102,22 +102,23 @@ http {
 		}
 	}
 	server {
-		listen {{.Impatient}};
-		listen {{.ImpatientTLS}} ssl http2;
+		listen {{.Short}};
+		listen {{.ShortTLS}} ssl http2;
 		location / {
 			proxy_pass http://{{.Backend}};
 			proxy_http_version 1.1;
 			proxy_set_header Upgrade $http_upgrade;
 			proxy_set_header Connection "upgrade";
 			proxy_set_header Host $http_host;
-			proxy_read_timeout {{.Patience}};
-			proxy_send_timeout {{.Patience}};
+			proxy_read_timeout {{.IdleTimeout}};
+			proxy_send_timeout {{.IdleTimeout}};
 		}
 	}
 }
 `
 
-// The patient part has the time-outs of the configuration that Debian installs.
+// haproxyConfig has the timeouts of Debian's default configuration, except in the backend
+// short.
 const haproxyConfig = `
 global
 	maxconn 1000
@@ -128,21 +129,21 @@ defaults
 	timeout client 50s
 	timeout server 50s
 
-frontend patient
+frontend default
 	bind {{.Plain}}
 	bind {{.TLS}} ssl crt {{.Certificate}} alpn h2,http/1.1
-	default_backend patient
+	default_backend default
 
-backend patient
+backend default
 	server app {{.Backend}}
 
-frontend impatient
-	bind {{.Impatient}}
-	bind {{.ImpatientTLS}} ssl crt {{.Certificate}} alpn h2,http/1.1
-	default_backend impatient
+frontend short
+	bind {{.Short}}
+	bind {{.ShortTLS}} ssl crt {{.Certificate}} alpn h2,http/1.1
+	default_backend short
 
-backend impatient
-	timeout tunnel {{.Patience}}
+backend short
+	timeout tunnel {{.IdleTimeout}}
 	server app {{.Backend}}
 `
 
@@ -157,9 +158,9 @@ func (p proxy) start(t *testing.T, backend string, cert certificate) addrs {
 	version, _, _ = strings.Cut(version, "\n")
 	require(t, p.name, version, err)
 
-	// A free port may be taken again before the proxy listens on it.
+	// Another process may take a free port before the proxy listens on it, so try again.
 	for range 3 {
-		s := setup{addrs: freeAddrs(t), Backend: backend, Certificate: cert.both, Dir: t.TempDir(), Patience: patience}
+		s := setup{addrs: freeAddrs(t), Backend: backend, Certificate: cert.both, Dir: t.TempDir(), IdleTimeout: idleTimeout}
 		if err = p.run(t, program, s); err == nil {
 			return s.addrs
 		}
@@ -168,7 +169,8 @@ func (p proxy) start(t *testing.T, backend string, cert certificate) addrs {
 	return addrs{}
 }
 
-// lookProxy also looks where Debian has daemons, which is in the PATH of root alone.
+// lookProxy returns the path of a proxy. It also looks in /usr/sbin, because Debian
+// installs daemons there and only root has it in PATH.
 func lookProxy(name string) (string, error) {
 	program, err := exec.LookPath(name)
 	if err != nil {
@@ -177,7 +179,8 @@ func lookProxy(name string) (string, error) {
 	return program, nil
 }
 
-// freeAddrs holds all of them at once, so that no two are the same.
+// freeAddrs returns four free addresses. It listens on all of them at the same time, so
+// that they differ.
 func freeAddrs(t *testing.T) addrs {
 	t.Helper()
 	var free [4]string
@@ -189,7 +192,8 @@ func freeAddrs(t *testing.T) addrs {
 	return addrs{free[0], free[1], free[2], free[3]}
 }
 
-// run returns when the proxy accepts connections, or has ended.
+// run starts the proxy. It returns nil when the proxy accepts connections, or an error if
+// the proxy has ended or does not listen.
 func (p proxy) run(t *testing.T, program string, s setup) error {
 	t.Helper()
 	config := filepath.Join(s.Dir, p.name+".conf")
@@ -203,7 +207,7 @@ func (p proxy) run(t *testing.T, program string, s setup) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, p.args(s.Dir, config)...)
 	cmd.WaitDelay = time.Second
-	dieWithUs(cmd)
+	killWithParent(cmd)
 	var log syncBuffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -219,13 +223,13 @@ func (p proxy) run(t *testing.T, program string, s setup) error {
 		cancel()
 		<-ended
 		if t.Failed() {
-			t.Logf("%s said: %s", p.name, log.String())
+			t.Logf("output of %s: %s", p.name, log.String())
 		}
 	})
-	return awaitListener(s.impatientTLS, ended, &log)
+	return awaitListener(s.shortTLS, ended, &log)
 }
 
-// awaitListener waits for the last address that a proxy listens on.
+// awaitListener waits until a proxy listens on addr, the last of its addresses.
 func awaitListener(addr string, ended <-chan struct{}, log *syncBuffer) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
@@ -234,19 +238,19 @@ func awaitListener(addr string, ended <-chan struct{}, log *syncBuffer) error {
 		}
 		select {
 		case <-ended:
-			return errors.New("it ended: " + log.String())
+			return errors.New("the proxy ended with the output: " + log.String())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return errors.New("it does not listen: " + log.String())
+	return errors.New("the proxy does not listen after 20 seconds; its output: " + log.String())
 }
 
-// TestProxyCutsSilence shows what the keepalive is for: without it, proxies hang
-// up, and both sides learn of it.
-func TestProxyCutsSilence(t *testing.T) {
+// TestProxyTimeout checks why connections need a keepalive: without pings, proxies close
+// a silent connection, and both sides notice it.
+func TestProxyTimeout(t *testing.T) {
 	t.Parallel()
 	a := newApp()
-	for _, p := range startPaths(t, a, &a.mux).impatient[2:] {
+	for _, p := range startPaths(t, a, &a.mux).idle[2:] {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), caseTime+*idleFor)
@@ -255,24 +259,24 @@ func TestProxyCutsSilence(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.hangUp()
+			defer s.disconnect()
 			if msg, err := s.inbox().receive(ctx); !errors.Is(err, errCut) {
-				t.Errorf("the client got %q, %v; want no close frame", msg.data, err)
+				t.Errorf("the client got the message %q and the error %v, want an end without a close frame", msg.data, err)
 			}
 			select {
 			case err := <-a.end(p.name, "quiet"):
 				if code := websocket.CloseStatus(err); code != websocket.StatusAbnormalClosure {
-					t.Errorf("the server got %v (%v), want 1006", err, code)
+					t.Errorf("the connection on the server ended with %v (code %v), want 1006", err, code)
 				}
 			case <-ctx.Done():
-				t.Error("the server has not noticed")
+				t.Error("the connection on the server has not ended")
 			}
 		})
 	}
 }
 
-// TestNginxWithoutSettings shows what somebody sees who has not told nginx all that
-// it needs.
+// TestNginxWithoutSettings checks the responses if settings for WebSocket are missing
+// from the configuration of nginx.
 func TestNginxWithoutSettings(t *testing.T) {
 	a := newApp()
 	nginx := startPaths(t, a, &a.mux).common[2]
@@ -295,7 +299,7 @@ func TestNginxWithoutSettings(t *testing.T) {
 	}
 }
 
-// handshake returns what a handshake was answered with.
+// handshake sends a handshake and returns the status and body of the response.
 func handshake(t *testing.T, url string, header http.Header) (status, body string) {
 	t.Helper()
 	conn, resp, err := gorilla.DefaultDialer.DialContext(t.Context(), url, header)

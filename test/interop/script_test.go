@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// python is Debian's, which has the clients that Debian packages.
+// python is Debian's Python, because install.sh installs the clients as packages of Debian.
 const python = "/usr/bin/python3"
 
 var scripts = []client{
@@ -28,12 +28,12 @@ var scripts = []client{
 		"send-fragments"),
 }
 
-// script is a client of another language, and the program in it that prints its
-// version.
-func script(name string, command []string, version string, lacks ...string) client {
+// script returns a client that is a script in another language. version is a program in
+// that language that prints the client's version.
+func script(name string, command []string, version string, unsupported ...string) client {
 	return client{
-		name:  name,
-		lacks: lacks,
+		name:        name,
+		unsupported: unsupported,
 		version: func() (string, error) {
 			flag := map[string]string{"node": "-e", python: "-c"}[command[0]]
 			return output(command[0], flag, version)
@@ -45,12 +45,12 @@ func script(name string, command []string, version string, lacks ...string) clie
 	}
 }
 
-// runScript runs a script, which prints a line about each case. What it printed
-// instead is at "".
+// runScript runs a script. The script prints a line for each case. If it prints another
+// line, the error at "" has its whole output.
 func runScript(ctx context.Context, p path, name string, args []string) map[string]error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
-	dieWithUs(cmd)
+	killWithParent(cmd)
 	cmd.Env = append(os.Environ(),
 		"PYTHONDONTWRITEBYTECODE=1",
 		"SSL_CERT_FILE="+p.certificate,
@@ -73,7 +73,7 @@ func runScript(ctx context.Context, p path, name string, args []string) map[stri
 	return results
 }
 
-// output is what a command that tells a version prints.
+// output runs a command that prints a version and returns its output.
 func output(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), caseTime)
 	defer cancel()

@@ -18,35 +18,35 @@ import (
 )
 
 var idleFor = flag.Duration("idle", 6*time.Second,
-	"how long idle connections are; from a minute on with the defaults of the library and of the proxies")
+	"how long connections are idle; with a minute or more, the library and the proxies use their default timeouts")
 
-// patience is how long proxies and the server bear silence in the idle tests. A
-// process that waits for its turn on a busy machine must not look dead.
-const patience = 3 * time.Second
+// idleTimeout is the timeout of the proxies and of the server in the idle tests. It is
+// long enough for a process that waits for a core on a busy machine.
+const idleTimeout = 3 * time.Second
 
-// byDefault reports whether the idle tests are about the defaults.
+// byDefault reports whether the idle tests use the default timeouts.
 func byDefault() bool { return *idleFor >= time.Minute }
 
-// keepalive is what the idle connections have: several pings, and the server's
-// time-out, within -idle.
+// keepalive returns the options of idle connections. Without the defaults they send
+// several pings, and have a timeout that is shorter than -idle.
 func keepalive() []websocket.Option {
 	if byDefault() {
 		return nil
 	}
-	return []websocket.Option{websocket.PingInterval(patience / 10), websocket.ConnectionTimeout(patience)}
+	return []websocket.Option{websocket.PingInterval(idleTimeout / 10), websocket.ConnectionTimeout(idleTimeout)}
 }
 
-// What is agreed on between the server and all clients: the scripts have copies.
+// The server and all clients use these values. The scripts have copies of them.
 const (
 	subprotocol  = "chat.v1"
 	clientCode   = 4001
-	clientReason = "the client has had enough: ✓"
+	clientReason = "closed by the client: ✓"
 	serverCode   = 4002
-	serverReason = "the server has had enough: ✓"
+	serverReason = "closed by the server: ✓"
 )
 
-// An app is the server's side of every case, at /RUN/CASE, where RUN is up to the
-// client, and it remembers how each connection ended.
+// An app is the server. It serves each case at /RUN/CASE, where RUN is a name that the
+// client chooses, and records how each connection ended.
 type app struct {
 	mux http.ServeMux
 	log syncBuffer
@@ -78,8 +78,8 @@ func newApp() *app {
 	return a
 }
 
-// handle serves /RUN/name and tells how each connection ended: nil is that the
-// server closed it and the client answered.
+// handle serves /RUN/name with fn, and sends the error that ended each connection to its
+// channel. nil means that the server closed the connection and the client answered.
 func (a *app) handle(name string, fn websocket.HandlerFunc, opts ...websocket.Option) {
 	a.mux.HandleFunc("GET /{run}/"+name, func(w http.ResponseWriter, r *http.Request) {
 		upgraded := false
@@ -97,7 +97,7 @@ func (a *app) handle(name string, fn websocket.HandlerFunc, opts ...websocket.Op
 	})
 }
 
-// end is where the ends of the connections to /run/name go.
+// end returns the channel for the errors that ended the connections to /run/name.
 func (a *app) end(run, name string) chan error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,24 +108,26 @@ func (a *app) end(run, name string) chan error {
 	return a.ends[key]
 }
 
-// server wraps the app as net/http serves it. What net/http and the library have
-// to complain about is kept.
+// server returns an http.Server for h. Errors of net/http and the library are written to
+// a.log.
 func (a *app) server(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(&a.log, "", 0)}
 }
 
-// expectNoComplaints is for when every connection has ended.
-func (a *app) expectNoComplaints(t *testing.T) {
+// expectEmptyLog checks that the server has logged no errors. Every connection must have
+// ended.
+func (a *app) expectEmptyLog(t *testing.T) {
 	t.Helper()
 	for line := range strings.Lines(a.log.String()) {
-		// Browsers open connections ahead and drop them again.
-		dropped := strings.Contains(line, "TLS handshake error") || strings.Contains(line, "error reading preface")
-		if !dropped {
+		// Browsers open connections that they do not use, and close them again.
+		unused := strings.Contains(line, "TLS handshake error") || strings.Contains(line, "error reading preface")
+		if !unused {
 			t.Errorf("the server logged: %s", line)
 		}
 	}
 }
 
+// echo sends every message back.
 func echo(c *websocket.Conn) error {
 	for msg, err := range c.Messages() {
 		if err != nil {
@@ -138,6 +140,7 @@ func echo(c *websocket.Conn) error {
 	return nil
 }
 
+// tellSubprotocol sends the subprotocol and then echoes.
 func tellSubprotocol(c *websocket.Conn) error {
 	if err := c.SendMessage(websocket.Text, []byte(c.Subprotocol())); err != nil {
 		return err
@@ -145,12 +148,11 @@ func tellSubprotocol(c *websocket.Conn) error {
 	return echo(c)
 }
 
-// fragmentSize is above what a MessageWriter gathers, so that each write is a
-// frame.
+// fragmentSize is larger than the buffer of a MessageWriter, so that each write is a frame.
 const fragmentSize = 5000
 
-// countFragments answers each message with how many frames it came in, itself
-// and a filling, in several frames.
+// countFragments answers each message with the number of its frames, the message and some
+// filling text. The answer has several frames.
 func countFragments(c *websocket.Conn) error {
 	for {
 		frames, err := c.ReceiveFragments()
@@ -176,9 +178,10 @@ func countFragments(c *websocket.Conn) error {
 	}
 }
 
+// filling returns a text of fragmentSize bytes.
 func filling(b byte) string { return string(bytes.Repeat([]byte{b}, fragmentSize)) }
 
-// pingThenEcho waits for the pong to a ping of its own before anything else.
+// pingThenEcho sends a ping, waits for its pong, reports that in a message and then echoes.
 func pingThenEcho(c *websocket.Conn) error {
 	const payload = "are you there?"
 	if err := c.SendMessage(websocket.Ping, []byte(payload)); err != nil {
@@ -198,14 +201,14 @@ func pingThenEcho(c *websocket.Conn) error {
 	return echo(c)
 }
 
-// idle receives in vain for half of the time, and does not even receive for the
-// other half.
+// idle receives for half of the time, during which no message comes, and does not receive
+// for the other half. Then it sends a message and echoes.
 func idle(c *websocket.Conn) error {
 	if err := c.SetReadDeadline(time.Now().Add(*idleFor / 2)); err != nil {
 		return err
 	}
 	if _, _, err := c.ReceiveMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("while idle: %w", err)
+		return fmt.Errorf("while receiving from an idle client: %w, want os.ErrDeadlineExceeded", err)
 	}
 	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		return err
@@ -221,6 +224,7 @@ func idle(c *websocket.Conn) error {
 	return echo(c)
 }
 
+// A syncBuffer is a buffer that several goroutines may use.
 type syncBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

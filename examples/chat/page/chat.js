@@ -1,33 +1,34 @@
-// The browser's side of the chat: a connection that comes back by itself, and the
-// room that it shows. What peers send reaches the page as text, never as HTML.
+// The browser's side of the chat: a connection that is made again when it is lost, and
+// the page of the room. Names and messages are put into the page as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
 
 const maxShown = 500; // messages kept on the page
 
-// The name and key live as long as the tab does: a reload finds its way back.
+// sessionStorage keeps the name and the key for as long as the tab exists, so a reload
+// returns to the room under the same name.
 const me = {
   name: sessionStorage.getItem("name"),
   key: sessionStorage.getItem("key") ?? randomID(),
 };
 sessionStorage.setItem("key", me.key);
 
-// crypto.randomUUID is missing where the page comes over plain HTTP from
-// another machine than this, as to a phone.
+// randomID replaces crypto.randomUUID, which browsers do not offer to pages that were
+// loaded over plain HTTP from another machine, for example on a phone.
 function randomID() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
 // ---- The connection -------------------------------------------------------
 
-let socket = null; // the one that counts; events of any other are ignored
-let online = false; // it is open, and the server has let us in
-let welcomed = 0; // when it did so last, in milliseconds
-let attempts = 0; // to connect, since a connection lasted
-let retry = 0; // the timer of the next one, or 0
+let socket = null; // the current WebSocket; events of older ones are ignored
+let online = false; // whether socket is open and the server has sent its welcome
+let welcomed = 0; // the time of the last welcome, in milliseconds
+let attempts = 0; // attempts to connect since a connection lasted for 5 seconds
+let retry = 0; // the timer of the next attempt, or 0
 
 function connect() {
-  abandon();
+  disconnect();
   status("Connecting…");
   const url = new URL("chat", location);
   url.protocol = url.protocol.replace("http", "ws");
@@ -36,19 +37,19 @@ function connect() {
   ws.onopen = () => ws.send(JSON.stringify(me));
   ws.onmessage = ({ data }) => ws === socket && receive(JSON.parse(data));
   ws.onclose = ({ code, reason }) => ws === socket && closed(code, reason);
-  expect(() => online);
+  expectAnswer(() => online);
 }
 
-// expect gives the connection up if it does not answer. A network that broke
-// without a word shows by nothing else.
-function expect(answered) {
+// expectAnswer reconnects if answered is false after 10 seconds, because some network
+// failures cause no event.
+function expectAnswer(answered) {
   const ws = socket;
-  setTimeout(() => ws === socket && !answered() && comeBack("no answer"), 10_000);
+  setTimeout(() => ws === socket && !answered() && reconnectLater("no answer"), 10_000);
 }
 
-// abandon forgets the connection at once. The close event of a dead network
-// would take minutes.
-function abandon() {
+// disconnect closes the connection and ignores its later events. It does not wait for
+// the close event, which may take minutes if the network has failed.
+function disconnect() {
   clearTimeout(retry);
   retry = 0;
   $("now").hidden = true;
@@ -63,21 +64,22 @@ const tryAgainLater = 1013;
 
 function closed(code, reason) {
   if (code === policyViolation) {
-    leave(reason); // coming back would only break the same rule again
+    leave(reason); // a new connection would break the same rule again
     return;
   }
-  const why = { [goingAway]: "server restarting", [tryAgainLater]: reason }[code];
-  comeBack(why ?? "connection lost");
+  const cause = { [goingAway]: "server restarting", [tryAgainLater]: reason }[code];
+  reconnectLater(cause ?? "connection lost");
 }
 
-// comeBack waits twice as long each time, so as not to hold a server down, and
-// half of it at random, so that not everybody comes back in the same moment.
-function comeBack(why) {
-  abandon();
+// reconnectLater connects again after a delay. The delay doubles with each attempt, so
+// that a server with problems is not flooded. Up to half of the delay is left out at
+// random, so that not all pages connect at the same time.
+function reconnectLater(cause) {
+  disconnect();
   if (online && Date.now() - welcomed > 5000) attempts = 0;
   const delay = Math.min(30_000, 500 * 2 ** attempts++) * (0.5 + Math.random() / 2);
   retry = setTimeout(connect, delay);
-  status(`${sentence(why)}…`);
+  status(`${sentence(cause)}…`);
   $("now").hidden = false;
 }
 
@@ -87,7 +89,7 @@ function status(text, isOnline = false) {
   $("status").classList.toggle("online", online);
 }
 
-// ---- What comes in --------------------------------------------------------
+// ---- Receiving ------------------------------------------------------------
 
 function receive(event) {
   switch (event.type) {
@@ -120,10 +122,10 @@ function welcome(event) {
   for (const [id, text] of unconfirmed) send(id, text);
 }
 
-// ---- What goes out --------------------------------------------------------
+// ---- Sending --------------------------------------------------------------
 
-// By id, what was said here and did not come back from the server yet. It is sent
-// again after a reconnect; the server knows by the id what it has had already.
+// The texts by ID that this page has sent and the server has not confirmed. They are
+// sent again on a new connection. The server ignores an ID that is in its history.
 const unconfirmed = new Map();
 
 function say(text) {
@@ -136,15 +138,16 @@ function say(text) {
 
 function send(id, text) {
   socket.send(JSON.stringify({ id, text }));
-  expect(() => !unconfirmed.has(id));
+  expectAnswer(() => !unconfirmed.has(id));
 }
 
 // ---- The page -------------------------------------------------------------
 
-const shown = new Map(); // by message id, the element
+const shown = new Map(); // the elements of the messages, by message ID
 
-// show puts a message on the page, once. Without a time it is one of one's own
-// that the server has not confirmed, and moves to its place when it has.
+// show adds a message to the page, if the page does not show it yet. A message without
+// a time was sent by this page and is not confirmed. When the server confirms it, show
+// moves it to its place in the order of all messages.
 function show(message) {
   let item = shown.get(message.id);
   if (item && !item.classList.contains("pending")) return;
@@ -167,7 +170,7 @@ function messageElement({ id, name, text, time }) {
   item.style.setProperty("--hue", hue(name));
 
   const author = element("bdi", "name", mine ? "You" : name);
-  author.classList.toggle("unseen", mine || item.classList.contains("again"));
+  author.classList.toggle("visually-hidden", mine || item.classList.contains("again"));
   const bubble = element("div", "bubble");
   const words = element("span", "words", text);
   words.dir = "auto";
@@ -182,13 +185,13 @@ function clock(time) {
   return at;
 }
 
-function notice(name, what) {
+function notice(name, change) {
   const item = element("li", "notice");
-  item.append(element("bdi", "", name), what);
+  item.append(element("bdi", "", name), change);
   append(item);
 }
 
-let atEnd = true; // the reader is where new messages appear
+let atEnd = true; // whether the list is scrolled to its end
 
 function append(item) {
   const list = $("messages");
@@ -216,14 +219,16 @@ function showPeople() {
   $("count").textContent = names.length;
 }
 
-// face is the initial of a name in its colour, for those who see.
+// face returns a circle with the initial of a name in its color. It is hidden from
+// screen readers, because they read the name.
 function face(name) {
   const circle = element("span", "face", [...name][0].toUpperCase());
   circle.ariaHidden = "true";
   return circle;
 }
 
-// hue spreads names over the colours by the golden angle.
+// hue returns a color angle for a name. Steps of the golden angle spread the names over
+// all colors.
 function hue(name) {
   let hash = 0;
   for (const c of name) hash = (hash * 31 + c.codePointAt(0)) % 9973;
@@ -241,24 +246,24 @@ function element(tag, className = "", text = "") {
   return e;
 }
 
-// ---- Coming and going -----------------------------------------------------
+// ---- Joining and leaving --------------------------------------------------
 
 function enter() {
-  $("door").hidden = true;
+  $("login").hidden = true;
   $("room").hidden = false;
   $("text").focus();
   connect();
 }
 
 function leave(reason = "") {
-  abandon();
+  disconnect();
   attempts = 0;
   sessionStorage.removeItem("name");
   unconfirmed.clear();
   shown.clear();
   $("messages").replaceChildren();
   $("room").hidden = true;
-  $("door").hidden = false;
+  $("login").hidden = false;
   $("refusal").textContent = sentence(reason);
   $("name").value = me.name ?? "";
   $("name").focus();
@@ -294,10 +299,10 @@ $("log").addEventListener("scroll", () => {
   if (atEnd) $("newer").hidden = true;
 });
 
-// The keyboard of a phone takes its room from the messages.
+// The keyboard of a phone shrinks the list, which should stay at its end.
 new ResizeObserver(() => atEnd && scrollToEnd()).observe($("log"));
 
-// A network that comes back, or a page that is looked at again, need not wait.
+// When the network is available again, or the page becomes visible, connect at once.
 addEventListener("online", () => retry && connect());
 document.addEventListener("visibilitychange", () => retry && !document.hidden && connect());
 

@@ -34,7 +34,7 @@ class Session(cases.Session):
         raise AssertionError(f"got {message}")
 
     async def ping(self, payload):
-        self.conn._autoping = False  # else nobody is told of the pong
+        self.conn._autoping = False  # otherwise aiohttp handles the pong
         await self.conn.ping(payload)
         message = await self.conn.receive()
         cases.check((message.type, bytes(message.data)), (WSMsgType.PONG, payload))

@@ -1,12 +1,12 @@
-// The cases of the clients that have the browser's WebSocket interface: Chromium,
-// which imports this file into a page, and Node's ws and undici.
+// The cases of the clients with the browser's WebSocket API: Chromium, which imports this
+// file into a page, and ws and undici on Node.
 
 const text = "Grüße, 世界 🌍";
 const mebibyte = 1 << 20;
-const closing = { code: 4001, reason: "the client has had enough: ✓" };
-const closed = { code: 4002, reason: "the server has had enough: ✓" };
+const closing = { code: 4001, reason: "closed by the client: ✓" };
+const closed = { code: 4002, reason: "closed by the server: ✓" };
 
-// A Session makes promises of a WebSocket's events.
+// A Session turns the events of a WebSocket into promises.
 class Session {
   #inbox = [];
   #wake = () => {};
@@ -15,13 +15,13 @@ class Session {
   constructor(socket) {
     this.socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.addEventListener("message", ({ data }) => this.#happened(() => this.#inbox.push(data)));
-    socket.addEventListener("close", (event) => this.#happened(() => (this.#end = event)));
+    socket.addEventListener("message", ({ data }) => this.#update(() => this.#inbox.push(data)));
+    socket.addEventListener("close", (event) => this.#update(() => (this.#end = event)));
     socket.addEventListener("error", (event) => (this.error = event.error ?? event.message));
   }
 
-  #happened(what) {
-    what();
+  #update(change) {
+    change();
     this.#wake();
   }
 
@@ -94,8 +94,8 @@ function describe(message) {
 const bytes = (length) => Uint8Array.from({ length }, (_, i) => i % 251).buffer;
 const fragmentsAnswer = (count, message) => `${count}: ${message}` + "a".repeat(5000) + "b".repeat(5000);
 
-// Each case gets a function that opens a Session with what the server has for it,
-// and what the client has beyond the browser's interface.
+// Each case gets a function that opens a Session with the server's handler for the case,
+// and the client's functions that are not in the browser's API.
 const cases = {
   async text(open) {
     const session = await open();
@@ -131,7 +131,7 @@ const cases = {
     const session = await open();
     const pong = await ping(session.socket, "are you there?");
     if (pong !== "are you there?") {
-      throw new Error(`got pong ${JSON.stringify(pong)}`);
+      throw new Error(`got a pong with ${JSON.stringify(pong)}, want the payload of the ping`);
     }
     await session.close();
   },
@@ -144,7 +144,7 @@ const cases = {
     const session = await open(["chat.v0", "chat.v1"]);
     await session.expect("chat.v1");
     if (session.socket.protocol !== "chat.v1") {
-      throw new Error(`agreed on ${session.socket.protocol}`);
+      throw new Error(`the client has the subprotocol "${session.socket.protocol}", want "chat.v1"`);
     }
     await session.close();
   },
@@ -164,8 +164,8 @@ const cases = {
   },
 };
 
-// run runs the named cases in order and reports each: its name and what went
-// wrong, or null.
+// run runs the named cases in order. For each it calls report with the name and the error,
+// or null.
 export async function run(client, base, names, report) {
   for (const name of names) {
     const open = (protocols = []) => new Session(new client.WebSocket(base + name, protocols)).open();
@@ -178,7 +178,7 @@ export async function run(client, base, names, report) {
   }
 }
 
-// main runs what the command line says: a base URL, and cases.
+// main runs the cases on the command line. Its first argument is the base URL.
 export async function main(client) {
   const [base, ...names] = process.argv.slice(2);
   await run(client, base, names, (name, error) => {

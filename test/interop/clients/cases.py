@@ -1,4 +1,4 @@
-"""The cases of the Python clients, each of which is a Session."""
+"""The cases of the Python clients. Each client is a subclass of Session."""
 
 import asyncio
 import sys
@@ -6,16 +6,16 @@ import sys
 TEXT = "Grüße, 世界 🌍"
 MEBIBYTE = 1 << 20
 PING = b"are you there?"
-CLIENT_CLOSE = 4001, "the client has had enough: ✓"
-SERVER_CLOSE = 4002, "the server has had enough: ✓"
+CLIENT_CLOSE = 4001, "closed by the client: ✓"
+SERVER_CLOSE = 4002, "closed by the server: ✓"
 
 
 class Closed(Exception):
-    """What receive raises when the server has closed, with code and reason."""
+    """receive raises it, with code and reason, if the server has closed the connection."""
 
 
 class Session:
-    """A connection: what each client does in its own way."""
+    """A connection. Each client implements these methods."""
 
     @classmethod
     async def open(cls, url, protocols):
@@ -31,14 +31,14 @@ class Session:
         raise NotImplementedError
 
     async def ping(self, payload):
-        """Returns when the pong with this payload has come."""
+        """Sends a ping and returns when the pong with the same payload has arrived."""
         raise NotImplementedError
 
     def subprotocol(self):
         raise NotImplementedError
 
     async def close(self, code, reason):
-        """Returns the code that the server answered with."""
+        """Closes the connection and returns the code in the server's answer."""
         raise NotImplementedError
 
 
@@ -158,5 +158,5 @@ async def run(session_class):
 
 
 def main(session_class):
-    """Runs what the command line says: a base URL, and cases."""
+    """Runs the cases on the command line. The first argument is the base URL."""
     sys.exit(asyncio.run(run(session_class)))

@@ -7,7 +7,7 @@ import cases
 
 
 class Session(cases.Session):
-    """The client blocks, and so does this: there is one session at a time."""
+    """The client blocks, and so does this class, because there is one session at a time."""
 
     def __init__(self, conn):
         self.conn = conn
@@ -41,7 +41,7 @@ class Session(cases.Session):
         return self.conn.subprotocol
 
     async def close(self, code, reason):
-        # Its close waits for the answer, but tells nobody what it was.
+        # The client's close method does not return the server's answer.
         self.conn.send_close(code, reason.encode())
         try:
             await self.receive()

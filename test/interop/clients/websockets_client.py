@@ -21,7 +21,7 @@ class Session(cases.Session):
             raise cases.Closed(closed.rcvd and closed.rcvd.code, closed.rcvd and closed.rcvd.reason)
 
     async def send_fragments(self, parts):
-        # It ends the message with an empty frame of its own.
+        # The client ends the message with an empty frame, so this sends one frame less.
         await self.conn.send([*parts[:-2], parts[-2] + parts[-1]])
 
     async def ping(self, payload):
