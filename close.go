@@ -1,131 +1,166 @@
 package websocket
 
 import (
-	"crypto/tls"
+	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// A connection ends once: end decides for what, and whoever it lets through sees
-// to it that the socket is closed, in one of four ways.
+// A connection ends in one of five ways. Each is a goroutine that has moved the life
+// of the connection to a phase (life.go) and does the work of that phase:
 //
-//	die          the TCP connection is broken: close the socket
-//	fail, abort  close frame, then let it arrive (RFC 6455 section 7.1.7)
-//	peerClosed   answer the close frame, then let it arrive (section 5.5.1)
-//	Close        close frame, wait for the peer's (section 7.1.2)
+//	connectionLost  the TCP connection does not work: close the socket
+//	failConnection  close frame, then let it arrive (RFC 6455 section 7.1.7)
+//	peerClosed      answer the close frame, then let it arrive (section 5.5.1)
+//	Close           close frame, wait for the peer's (section 7.1.2)
+//	expire          a limit has passed: close the socket under the other four
 //
-// None of them holds a lock that another end waits for, and the watchdog bounds each:
-// it closes the socket under all of it.
+// None of them waits for a lock that another one holds for long, and the timer
+// limits each.
 
-// lingerTime is how long what the peer still sends is drained behind our last
-// frame: closing a socket with unread bytes resets the connection, and the
-// reset would destroy the close frame on its way.
-const lingerTime = time.Second
+// drainTime is how long input is dropped behind our last frame. To close a socket
+// with unread bytes resets the TCP connection, and the reset would destroy the close
+// frame on its way.
+const drainTime = time.Second
 
-// failTimeout bounds the sending of a last close frame where CloseTimeout does not.
+// failTimeout limits the sending of a last close frame if CloseTimeout does not.
 const failTimeout = 5 * time.Second
 
-// err is what ended the connection, nil while it lives.
-func (c *Conn) err() error {
-	if p := c.ended.Load(); p != nil {
-		return *p
+// received ends the connection as an error of the reader demands, and returns the
+// error for the caller of a receiving method. in.lock is held.
+func (c *Conn) received(err error) error {
+	dead, isDead := err.(*deadError)
+	switch {
+	case c.life.err() != nil:
+		return c.life.err()
+	case err == errPeerClosed:
+		return c.peerClosed(c.in.closePayload())
+	case c.life.now() == phaseLost && (isDead || err == errReadDeadline):
+		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
+	case isDead:
+		return c.connectionLost(dead)
+	case CloseStatus(err) == 0:
+		return err // a deadline has passed, or another method has begun the message
 	}
-	return nil
+	return c.failConnection(err)
 }
 
-// end makes err the end of the connection and reports whether it is. It is not
-// when the connection has ended before; nothing is left to do then.
-func (c *Conn) end(err error) bool {
-	if c.ended.Load() != nil {
-		return false
-	}
-	reason := err // on the heap, and only where it stays there
-	if !c.ended.CompareAndSwap(nil, &reason) {
-		return false
-	}
-	if ctx := c.ctx.Load(); ctx != nil {
-		ctx.cancel(err)
-	}
-	return true
+// sent unlocks out.lock at the end of a sending method, and replaces its error.
+func (c *Conn) sent(err *error) {
+	c.out.release()
+	*err = c.sendError(*err)
 }
 
-// closeSocket is the last act of an end.
-func (c *Conn) closeSocket() {
-	c.cutSocket()
-	c.keepalive.alarm.Stop()
-	c.out.flushAlarm.Stop()
-	c.gone.Set()
+// sendError returns the error for the caller of a sending method. If a write has
+// failed, it finds out why the connection has ended. No lock is held.
+func (c *Conn) sendError(err error) error {
+	if err == nil || c.life.now() != phaseLost {
+		return err
+	}
+	c.settle()
+	return c.out.ended()
 }
 
-// cutSocket closes the socket under whatever is going on with it. The Close of a
-// TLS connection would write first, and wait for a peer that does not read;
-// linger has said goodbye to one that does.
-func (c *Conn) cutSocket() {
-	if conn, ok := c.conn.(*tls.Conn); ok {
-		conn.NetConn().Close()
+// connectionLost ends a connection whose socket does not work any more.
+func (c *Conn) connectionLost(err error) error {
+	c.expire(err)
+	return c.life.err()
+}
+
+// expire closes the socket now. Goroutines that still work on the end of the
+// connection return, because their reads and writes fail.
+func (c *Conn) expire(err error) {
+	if !c.timer.enter(phaseClosed, err, 0) {
 		return
 	}
-	c.conn.Close()
+	c.socket.cut()
+	c.timer.stop()
+	c.life.closed.Set()
 }
 
-// die ends a connection whose socket does not work any more.
-func (c *Conn) die(doing string, err error) error {
-	if c.end(&deadError{doing, err}) {
-		c.closeSocket()
+// settle ends a connection in phaseLost: with the peer's close frame if it has
+// arrived, else with the error of the write. A goroutine that is receiving does that
+// by itself within pingPoll. No lock is held.
+func (c *Conn) settle() {
+	var patience wait.Deadline
+	patience.Set(time.Now().Add(2 * pingPoll))
+	defer patience.Set(time.Time{})
+	if c.in.lock.LockUnless(c.life.over.Done(), patience.Done()) {
+		defer c.in.lock.Unlock()
+		c.lastLook()
+		return
 	}
-	return c.err()
+	if c.life.now() == phaseLost {
+		c.connectionLost(nil)
+	}
 }
 
-// fail ends the connection because the peer broke a rule or a limit. The
-// receiving side is held.
-func (c *Conn) fail(err error) error {
-	if c.end(err) {
+// lastLook is settle with in.lock held.
+func (c *Conn) lastLook() {
+	if c.life.now() != phaseLost {
+		return
+	}
+	err := c.in.lastLook()
+	if err == nil {
+		err = errReadDeadline
+	}
+	c.received(err)
+}
+
+// failConnection fails the connection, because the peer broke a rule or a limit.
+// in.lock is held.
+func (c *Conn) failConnection(err error) error {
+	if c.beginFailing(err) {
 		c.sendLastClose(failPayload(err))
-		c.linger()
+		c.drain()
 	}
-	return c.err()
+	return c.life.err()
 }
 
-// abort is fail for who does not hold the receiving side and has the payload of
-// the close frame.
-func (c *Conn) abort(err error, payload []byte) {
-	if !c.end(err) {
+// failAsync is failConnection for a goroutine that does not hold in.lock.
+func (c *Conn) failAsync(err error, payload []byte) {
+	if !c.beginFailing(err) {
 		return
 	}
-	c.setClosingDeadline(past)
+	c.socket.endReads(longAgo)
 	c.sendLastClose(payload)
-	c.closeWithin(lingerTime)
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	c.linger()
+	c.drain()
 }
 
-// peerClosed takes the peer's close frame and answers it with the same code. The
-// receiving side is held.
+// peerClosed takes the peer's close frame and answers it with the same code. in.lock
+// is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	c.in.closeReceived.Store(true)
-	if c.in.draining {
-		return errCloseReceived
-	}
 	peer, err := parseClosePayload(payload)
 	if err != nil {
-		return c.fail(err)
+		return c.failConnection(err)
 	}
 	var end error = peer
-	if c.out.closeSent.Load() {
-		end = &closedError{CloseError: CloseError{Code: c.out.closeCode}, peer: peer}
+	if code, sent := c.life.closeSent(); sent {
+		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
 	}
-	if c.end(end) {
+	if c.beginFailing(end) {
 		c.sendLastClose(payload[:min(len(payload), 2)])
-		c.linger()
+		c.drain()
 	}
-	return c.err()
+	return c.life.err()
 }
 
-// failPayload tells the peer what it did wrong, as far as there is room.
+func (c *Conn) beginFailing(err error) bool {
+	limit := c.timer.timeouts.closeTimeout
+	if limit == 0 {
+		limit = failTimeout
+	}
+	return c.timer.enter(phaseFailing, err, limit)
+}
+
+// failPayload returns the payload of a close frame that tells the peer which rule it
+// broke, as far as there is room.
 func failPayload(err error) []byte {
 	reason := strings.TrimPrefix(err.Error(), "websocket: ")
 	if len(reason) > maxReason {
@@ -137,161 +172,159 @@ func failPayload(err error) []byte {
 	return closeBytes(CloseStatus(err), reason)
 }
 
-// sendLastClose sends a close frame on a connection that has ended, behind
-// everything that is being sent.
+// sendLastClose sends a close frame behind everything that is being sent, unless one
+// was sent, and begins the draining.
 func (c *Conn) sendLastClose(payload []byte) {
-	c.keepalive.ignoreSilence()
-	if c.out.broken.Load() {
-		return
-	}
-	limit := c.opts.closeTimeout
-	if limit == 0 {
-		limit = failTimeout
-	}
-	before := c.closeWithin(limit)
 	c.sendCloseOnce(payload)
-	c.closeAt(before) // lingering has a bound of its own
+	c.timer.enter(phaseDraining, nil, drainTime)
 }
 
-// sendCloseOnce sends a close frame unless there was one.
 func (c *Conn) sendCloseOnce(payload []byte) {
 	c.out.lock.Lock()
-	defer c.unlockSender()
-	if !c.out.closeSent.Load() {
-		c.writeClose(payload)
+	defer c.out.release()
+	if _, sent := c.life.closeSent(); !sent {
+		c.out.close(payload)
 	}
 }
 
-// linger shuts the write side, drains what still comes for a moment and closes
-// the socket. The receiving side is held.
-func (c *Conn) linger() {
-	defer c.closeSocket()
-	conn, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok && c.in.closeReceived.Load() {
-		return // the peer has sent its last frame: there is nothing to drain
+// drain shuts down the write side, drops what still arrives for drainTime at most,
+// and closes the socket. in.lock is held.
+func (c *Conn) drain() {
+	defer c.expire(nil)
+	err := c.socket.closeWrite()
+	if err == errors.ErrUnsupported && c.life.received.Load() {
+		return // the peer has sent its last frame, so nothing more arrives
 	}
-	c.closeWithin(lingerTime)
-	if ok && conn.CloseWrite() != nil {
+	if err != nil && err != errors.ErrUnsupported {
 		return
 	}
-	c.setClosingDeadline(time.Time{})
-	c.in.releaseBuffer()
-	c.in.bulk = false
-	c.in.takeBuffer()
-	defer c.in.releaseBuffer()
-	for {
-		if _, err := c.conn.Read(c.in.buf); err != nil {
-			return
-		}
-	}
+	c.socket.endReads(time.Time{})
+	c.in.drain()
 }
 
-// Close closes the connection: it sends a close frame with code and reason,
-// waits for the peer's, for at most CloseTimeout, and closes the socket (RFC 6455
-// section 7.1.2). What was sent before is on the wire before the close frame,
-// what the peer sent is dropped. Every other method that is waiting returns an
-// error that is [net.ErrClosed], and so does every call from then on.
+// Close closes the connection: it sends a close frame with code and reason, waits
+// for the peer's close frame, for at most CloseTimeout, and closes the socket (RFC
+// 6455 section 7.1.2). Messages sent before are written before the close frame.
+// Messages of the peer are dropped. Every other method that is waiting returns an
+// error that is [net.ErrClosed], and so does every later call.
 //
 // StatusNoStatusReceived with no reason sends a close frame without a code. A code
 // that must not be sent (RFC 6455 section 7.4) and a reason of more than 123 bytes
-// are [ErrProtocol], a reason that is not UTF-8 is [ErrInvalidUTF8]; the connection
-// is not closed then.
+// are [ErrProtocol], and a reason that is not UTF-8 is [ErrInvalidUTF8]; then the
+// connection is not closed.
 //
-// A peer that does not answer in time is [ErrCloseTimeout]; the socket is closed
-// all the same. Of a connection that has ended already, Close waits until the
-// socket is closed and returns the error that it ended with. A handler need not
-// call it: returning closes the connection.
+// If the peer does not answer in time, the error is [ErrCloseTimeout] and the socket
+// is closed nevertheless. If the connection has ended already, Close waits until its
+// socket is closed and returns the error that it ended with. A HandlerFunc does not
+// have to call Close, because the connection is closed when it returns.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	payload, err := closePayload(code, reason)
-	if err != nil && c.err() == nil {
+	if err != nil && c.life.err() == nil {
 		return err
 	}
 	defer c.release()
-	if c.out.closeSent.Load() {
-		code = c.out.closeCode // what the peer was told
+	if c.life.now() == phaseLost {
+		c.settle()
 	}
-	if c.err() != nil || !c.end(&closedError{CloseError: CloseError{code, reason}}) {
-		c.gone.Wait()
-		return c.err()
+	if sent, ok := c.life.closeSent(); ok {
+		code = sent
 	}
-	return c.closeHandshake(payload)
+	limit := c.timer.timeouts.closeTimeout
+	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
+		c.life.closed.Wait()
+		return c.life.err()
+	}
+	return c.closeHandshake(payload, deadlineAfter(clock(), limit))
 }
 
-func (c *Conn) closeHandshake(payload []byte) error {
-	if c.opts.closeTimeout > 0 {
-		c.keepalive.ignoreSilence()
-		c.closeWithin(c.opts.closeTimeout)
-	}
-	c.setClosingDeadline(past)
+// closeHandshake sends the close frame and waits for the peer's until the time by.
+func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
+	c.socket.endReads(longAgo) // a goroutine that is receiving gives up in.lock
 	c.sendCloseOnce(payload)
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	if c.awaitClose() == errCloseReceived {
-		c.linger()
+	c.socket.endReads(time.Time{})
+	err := c.in.discard()
+	if err == errPeerClosed {
+		c.timer.enter(phaseDraining, nil, drainTime)
+		c.drain()
 		return nil
 	}
-	c.closeSocket()
-	if c.keepalive.tooLate() {
+	c.expire(nil)
+	if clock() >= by {
 		return c.noAnswer()
 	}
-	return &deadError{"the peer did not answer the close frame", io.ErrUnexpectedEOF}
+	return &deadError{"the peer did not answer the close frame", err}
 }
 
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.opts.closeTimeout)
-}
-
-// awaitClose drops what comes until the peer's close frame. The rules for what
-// comes hold no more: the connection is over.
-func (c *Conn) awaitClose() error {
-	in := &c.in
-	if in.closeReceived.Load() {
-		return errCloseReceived
-	}
-	in.draining, in.isText = true, false
-	c.setClosingDeadline(time.Time{})
-	for {
-		if err := c.drainPayload(); err != nil {
-			return err
-		}
-		n, err := c.nextHeader()
-		if err != nil {
-			return err
-		}
-		if in.header.Opcode.IsControl() && in.header.Length <= maxControlPayload {
-			if err := c.handleControl(n); err != nil {
-				return err
-			}
-			continue
-		}
-		in.r += n
-		in.openFrame()
-	}
-}
-
-// drainPayload drops what is left of the open frame, if one is open.
-func (c *Conn) drainPayload() error {
-	in := &c.in
-	for in.open && in.left > 0 {
-		if in.r == in.w {
-			if err := c.fill(); err != nil {
-				return err
-			}
-		}
-		n := min(int64(in.w-in.r), in.left)
-		in.r += int(n)
-		in.left -= n
-	}
-	in.open = false
-	return nil
+	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
 }
 
 // release waits for the goroutines of a connection whose socket is closed.
 func (c *Conn) release() {
-	c.keepalive.alarm.Wait()
-	c.out.flushAlarm.Wait()
-	c.deadlines.release()
-	if c.inbox != nil {
-		c.inbox.release()
+	c.timer.wait()
+	c.out.stop()
+	c.socket.stop()
+	if c.ahead != nil {
+		c.ahead.stop()
 	}
+}
+
+// tick does what the timer says is due. The alarm is set again already, so the timer
+// limits all that this does.
+func (c *Conn) tick() {
+	do := c.timer.tick()
+	switch do.limit {
+	case phasePassed:
+		c.phasePassed()
+	case writePassed:
+		c.expire(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut})
+	case silencePassed:
+		c.peerSilent()
+	}
+	if do.ping {
+		c.out.ping()
+	}
+	if do.poll && c.life.err() == nil && c.in.lock.TryLock() {
+		defer c.in.lock.Unlock()
+		if err := c.in.poll(); err != nil {
+			c.received(err)
+		}
+	}
+}
+
+// phasePassed ends a phase that took too long.
+func (c *Conn) phasePassed() {
+	switch c.life.now() {
+	case phaseCloseSent:
+		c.expire(c.noAnswer())
+	case phaseLost:
+		c.lostPassed()
+	case phaseClosing, phaseFailing, phaseDraining:
+		c.expire(nil)
+	}
+}
+
+// lostPassed ends phaseLost, unless a message waits for the handler: then the handler
+// can still receive it, until the peer has been silent for ConnectionTimeout.
+func (c *Conn) lostPassed() {
+	if !c.in.lock.TryLock() {
+		c.timer.bound(phaseLost, pingPoll) // the goroutine that is receiving ends it
+		return
+	}
+	defer c.in.lock.Unlock()
+	if !c.in.holdsMessage() {
+		c.lastLook()
+	}
+}
+
+// peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
+func (c *Conn) peerSilent() {
+	if p := c.life.now(); p != phaseOpen && p != phaseCloseSent {
+		c.expire(nil)
+		return
+	}
+	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
+	c.failAsync(err, failPayload(err))
 }

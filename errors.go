@@ -242,7 +242,7 @@ func protocolError(section, format string, args ...any) error {
 
 // maxReason is the largest length of a close reason: a control frame has at most 125
 // bytes, and the code takes 2 of them.
-const maxReason = maxControlPayload - 2
+const maxReason = 125 - 2
 
 // closePayload returns the payload of a close frame with code and reason, or an error
 // if RFC 6455 forbids them. StatusNoStatusReceived stands for a close frame without a

@@ -101,6 +101,12 @@ type Frame struct {
 	Payload []byte // its length is what is written; Length is ignored then
 }
 
+// A Message is what [Conn.Messages] yields.
+type Message struct {
+	Opcode Opcode // Text or Binary
+	Data   []byte // the caller may keep and change it
+}
+
 // Unmask unmasks the payload in place and clears Masked and MaskKey. A frame that
 // is not masked is left alone, so a second call changes nothing. Copies of a
 // Frame share one payload: unmask only one of them.
@@ -173,19 +179,13 @@ func headerSize(b1 byte) int {
 	return n
 }
 
-// parseHeader parses the header that b starts with and returns its size n, or 0
-// when it takes more bytes to tell. h only means something when n is not 0.
+// parse parses the header that b begins with into h, and returns its size n, or 0 if
+// more bytes are needed. h means something only if n is not 0. An error comes as soon
+// as the bytes that prove it have arrived, because the peer may send no more.
 //
-// An error comes as soon as the bytes that prove it are there: a peer that stops
-// behind them is not waited for.
-func parseHeader(b []byte) (h Header, n int, err error) {
-	n, err = h.parse(b)
-	return h, n, err
-}
-
-// parse is parseHeader for the hot path. A Header that is returned is written in
-// bytes and copied in words right after, for which the processor must wait longer
-// than it takes to parse one (BenchmarkParseHeader has both).
+// parse fills in h instead of returning a Header, because a returned Header is stored
+// field by field and then copied word by word. Those loads stall on the narrower
+// stores for longer than parsing takes (BenchmarkParseHeader).
 func (h *Header) parse(b []byte) (n int, err error) {
 	if len(b) < 2 {
 		return 0, nil
@@ -212,6 +212,37 @@ func (h *Header) parse(b []byte) (n int, err error) {
 	h.Opcode = Opcode(b0 & opcodeBits)
 	h.Length = int64(length)
 	return n, nil
+}
+
+// parseWhole returns where the payload of the frame that b begins with starts and
+// ends. end is 0 if the frame is not masked or not complete, or if its length is not
+// in the shortest form. The rules are those of parse, but a call of parse takes a
+// twentieth of the time of a message of 1 KiB.
+func parseWhole(b []byte) (start, end int) {
+	const key = 4
+	if len(b) < 2+key {
+		return 0, 0
+	}
+	start, length := 2+key, int(b[1]^maskBit)
+	switch {
+	case length <= maxControlPayload:
+	case length == length16 && len(b) >= 4+key:
+		start, length = 4+key, int(binary.BigEndian.Uint16(b[2:]))
+		if length <= maxControlPayload {
+			return 0, 0
+		}
+	case length == length64 && len(b) > math.MaxUint16 && binary.BigEndian.Uint64(b[2:]) <= uint64(len(b)):
+		start, length = 10+key, int(binary.BigEndian.Uint64(b[2:]))
+		if length <= math.MaxUint16 {
+			return 0, 0
+		}
+	default:
+		return 0, 0
+	}
+	if end = start + length; end > len(b) {
+		return 0, 0
+	}
+	return start, end
 }
 
 // parseLength parses a length of 16 or 64 bits and returns where it ends. It is to
@@ -357,72 +388,72 @@ func AppendFrame(dst []byte, f Frame) []byte {
 	return append(f.append(dst, int64(len(f.Payload))), f.Payload...)
 }
 
-// maxCopied is the largest payload that WriteFrame copies behind its header. To a
-// TCP connection that is the faster way up to about 16 KiB; half of that keeps the
-// buffers small.
+// maxCopied is the largest payload that is copied behind its header. On TCP, copying
+// is faster than writev up to about 16 KiB; 8 KiB keeps the pooled buffers small.
 const maxCopied = 8 << 10
 
-// A frameWriter is what writing a frame needs for the time of a call and must not
-// be on the stack, as the writer is an interface.
-type frameWriter struct {
-	buf     [maxHeaderSize + maxCopied]byte
+// A frame buffer has room for a header and a payload that is copied behind it.
+const frameBufferSize = maxHeaderSize + maxCopied
+
+var frameBuffers = sync.Pool{New: func() any { return new([frameBufferSize]byte) }}
+
+// WriteFrame writes f to w. It is AppendFrame without the slice: a small frame is
+// one call of Write. Of a large payload only the beginning is copied, which is
+// written together with the header: that makes two calls, or one writev if w is a
+// [*net.TCPConn].
+//
+// The frame may break the rules of RFC 6455. Errors are those of w. Callers must not
+// write to w at the same time, because their frames could mix.
+func WriteFrame(w io.Writer, f Frame) error {
+	buf := frameBuffers.Get().(*[frameBufferSize]byte)
+	defer frameBuffers.Put(buf)
+	head := f.append(buf[:0], int64(len(f.Payload)))
+	if len(f.Payload) <= maxCopied {
+		_, err := writeWhole(w, append(head, f.Payload...))
+		return err
+	}
+	_, err := writeBoth(w, head, f.Payload)
+	return err
+}
+
+// writeBoth writes head and then payload. It may use the free capacity of head.
+func writeBoth(w io.Writer, head, payload []byte) (int, error) {
+	if conn, ok := w.(*net.TCPConn); ok {
+		return writev(conn, head, payload)
+	}
+	// The header is written with the beginning of the payload, because it would be a
+	// packet, or a TLS record, by itself otherwise.
+	copied := min(maxCopied, len(payload), cap(head)-len(head))
+	n, err := writeWhole(w, append(head, payload[:copied]...))
+	if err != nil {
+		return n, err
+	}
+	m, err := writeWhole(w, payload[copied:])
+	return n + m, err
+}
+
+// A vector is two slices for writev. They are pooled, because net.Buffers would
+// allocate them for each call.
+type vector struct {
 	array   [2][]byte
 	buffers net.Buffers
 }
 
-var frameWriters = sync.Pool{New: func() any { return new(frameWriter) }}
+var vectors = sync.Pool{New: func() any { return new(vector) }}
 
-// WriteFrame writes f to w. It is AppendFrame without the slice: a small frame is
-// one call of Write. A large payload is not copied, but for its beginning, which
-// goes out with the header: that makes two calls, or one writev when w is a
-// [*net.TCPConn].
-//
-// The frame may be one that breaks the rules of RFC 6455. Errors are those of w.
-// Nothing here keeps the frames of two goroutines apart.
-func WriteFrame(w io.Writer, f Frame) error {
-	_, err := writeFrame(w, &f.Header, f.Payload)
-	return err
-}
-
-// writeFrame is WriteFrame that also says how many bytes were written.
-func writeFrame(w io.Writer, h *Header, payload []byte) (n int, err error) {
-	fw := frameWriters.Get().(*frameWriter)
-	b := h.append(fw.buf[:0], int64(len(payload)))
-	if len(payload) <= maxCopied {
-		n, err = writeWhole(w, append(b, payload...))
-	} else {
-		n, err = fw.writeLarge(w, b, payload)
-	}
-	frameWriters.Put(fw) // not deferred: that needs stack, see writeLarge
-	return n, err
-}
-
-// writeLarge is a function of its own so that writing a small frame needs the less
-// stack: a detached connection's fits 2 KiB if its handler's does.
-func (fw *frameWriter) writeLarge(w io.Writer, b, payload []byte) (int, error) {
-	if conn, ok := w.(*net.TCPConn); ok {
-		return fw.writev(conn, b, payload)
-	}
-	// Together with the header, so that it is no packet, or TLS record, of its own.
-	first := append(b, payload[:maxCopied]...)
-	n, err := writeWhole(w, first)
-	if err != nil {
-		return n, err
-	}
-	n, err = writeWhole(w, payload[maxCopied:])
-	return n + len(first), err
-}
-
-// writev writes header and payload in one system call.
-func (fw *frameWriter) writev(conn *net.TCPConn, header, payload []byte) (int, error) {
-	fw.array = [2][]byte{header, payload}
-	fw.buffers = fw.array[:]
-	n, err := fw.buffers.WriteTo(conn)
-	fw.array, fw.buffers = [2][]byte{}, nil
+// writev writes head and payload in one system call.
+func writev(conn *net.TCPConn, head, payload []byte) (int, error) {
+	v := vectors.Get().(*vector)
+	v.array = [2][]byte{head, payload}
+	v.buffers = v.array[:]
+	n, err := v.buffers.WriteTo(conn)
+	v.array, v.buffers = [2][]byte{}, nil
+	vectors.Put(v)
 	return int(n), err
 }
 
-// writeWhole is w.Write, and does not let it get away with writing less.
+// writeWhole is w.Write, and returns io.ErrShortWrite if that writes less than b
+// without an error.
 func writeWhole(w io.Writer, b []byte) (int, error) {
 	n, err := w.Write(b)
 	if err == nil && n < len(b) {

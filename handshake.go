@@ -59,7 +59,7 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) 
 		nc.Close()
 		return nil, &deadError{"sending the handshake response", err}
 	}
-	return newConn(nc, r, subprotocol, o, buffered), nil
+	return newConn(nc, r, subprotocol, &o.config, buffered), nil
 }
 
 // checkRequest returns nil if r is a valid handshake (RFC 6455 section 4.2.1), else the

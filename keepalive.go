@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -10,324 +9,237 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// The keepalive is one timer a connection. It sends the pings, and it is the
-// watchdog: it ends the connection when the peer has been silent for
-// ConnectionTimeout, has not answered a close frame within CloseTimeout, or has
-// held up a write for WriteTimeout. It also bounds what every end still does on the
-// socket.
-//
-// A handler that only sends reads nothing. So at each ping, and before it ends
-// the connection, the keepalive takes the receiving side if it is free and
-// handles what control frames have arrived.
-//
-// Its times are durations since epoch: they fit an atomic, and the monotonic clock
-// alone is read much faster than time.Now reads both.
-type keepalive struct {
-	alarm wait.Alarm[Conn]
-	due   atomic.Int64 // what the alarm is set for
-
-	mu       sync.Mutex
-	nextPing time.Duration // never: no pings
-	closeBy  time.Duration // when the socket is closed, whatever goes on; or never
-	late     bool          // that time has come
-	deaf     bool          // silence does not matter any more
+// timeouts are how long a connection waits for its peer. 0 is no limit.
+type timeouts struct {
+	pingInterval      time.Duration
+	closeTimeout      time.Duration
+	connectionTimeout time.Duration
+	writeTimeout      time.Duration
 }
 
-// never is a time that does not come.
-const never time.Duration = math.MaxInt64
+// A keepalive is the one timer of a connection. It says when to send a ping, and
+// when a limit has passed: silence of the peer, a write, or a phase of the closing
+// connection. It does no I/O: a tick reschedules the timer and returns what is due,
+// so nothing that the connection then does can hold up the next tick.
+//
+// A handler that only sends receives nothing. So the keepalive asks for a poll of
+// the socket with each ping, and before it takes a limit for passed that a frame of
+// the peer could have extended.
+type keepalive struct {
+	alarm    wait.Alarm[keepalive]
+	owner    ticker
+	life     *life
+	timeouts *timeouts
+
+	lastRead atomic.Int64 // when the last byte arrived
+	writing  atomic.Int64 // when the write in progress began, noTime if there is none
+	set      atomic.Int64 // when the alarm rings
+
+	mu       sync.Mutex
+	nextPing time.Duration
+	lastPoll time.Duration // when the socket was polled for a limit
+}
+
+// A core is what both directions of a connection share.
+type core struct {
+	socket socket    // the only part that touches the network
+	life   life      // from the handshake to the end
+	timer  keepalive // pings and limits
+}
+
+// A ticker does what is due.
+type ticker interface{ tick() }
+
+// due is what a tick asks for.
+type due struct {
+	ping  bool
+	poll  bool
+	limit passed
+}
+
+// passed is a limit that has passed, 0 if none has.
+type passed byte
 
 const (
-	// pingPoll is how long the keepalive listens after a ping. A read with a
-	// deadline that has passed does not even look, so it is not zero.
-	pingPoll = 10 * time.Millisecond
-
-	// silencePoll is how long it listens before it takes a connection for dead.
-	silencePoll = 100 * time.Millisecond
+	phasePassed   passed = 1 + iota // the time of the phase is over
+	writePassed                     // a write has made no progress for WriteTimeout
+	silencePassed                   // nothing has arrived for ConnectionTimeout
 )
 
-// epoch is before anything that a connection notes the time of, also where that is
-// the clock of a testing/synctest bubble, which begins in the year 2000. 0 can then
-// stand for no time.
-var epoch = time.Now().Add(-50 * 365 * 24 * time.Hour)
+// pingPoll is how long a poll waits. It is not 0, because a read with a deadline
+// that has passed does not look at the socket.
+const pingPoll = 10 * time.Millisecond
+
+// never is a time that does not come, and noTime stands for no time.
+const (
+	never  time.Duration = math.MaxInt64
+	noTime time.Duration = math.MinInt64
+)
+
+// epoch is what times are measured from. A duration fits an atomic, and the
+// monotonic clock alone is read faster than time.Now reads both clocks.
+var epoch = time.Now()
 
 // clock is the time since epoch.
 func clock() time.Duration { return time.Since(epoch) }
 
-// heard notes that the peer is alive.
-func (c *Conn) heard() { c.lastHeard.Store(int64(clock())) }
-
-// after is t+d, or never where there is no limit d or the sum is none.
-func after(t, d time.Duration) time.Duration {
-	if d == 0 || d > never-t {
+// deadlineAfter returns t+d, or never if d is 0 or the sum is too large.
+func deadlineAfter(t, d time.Duration) time.Duration {
+	if d == 0 || d > 0 && t > never-d {
 		return never
 	}
 	return t + d
 }
 
-func (c *Conn) startKeepalive() {
+func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	now := clock()
-	c.lastHeard.Store(int64(now))
-	c.keepalive.nextPing = after(now, c.opts.pingInterval)
-	c.keepalive.closeBy = never
-	c.schedule()
+	k.owner, k.life, k.timeouts = owner, life, t
+	k.lastRead.Store(int64(now))
+	k.writing.Store(int64(noTime))
+	k.lastPoll = noTime
+	k.nextPing = deadlineAfter(now, t.pingInterval)
+	k.schedule()
 }
 
-// expectClose bounds the wait for the answer to a close frame. Pings end with it.
-func (c *Conn) expectClose() {
-	k := &c.keepalive
-	k.mu.Lock()
-	k.nextPing = never
-	if c.err() == nil && !c.in.closeReceived.Load() {
-		k.closeBy = after(clock(), c.opts.closeTimeout)
+// stop ends the timer for good. wait waits for ticks that are running.
+func (k *keepalive) stop() { k.alarm.Stop() }
+func (k *keepalive) wait() { k.alarm.Wait() }
+
+// enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
+// then watches.
+func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
+	if !k.life.enter(p, cause, deadlineAfter(clock(), d)) {
+		return false
 	}
-	k.mu.Unlock()
-	c.schedule()
+	k.schedule()
+	return true
 }
 
-// closeWithin bounds what an end still does on the socket: the watchdog closes it in
-// d at the latest, or when it was to before, which is returned. 0 is no bound.
-func (c *Conn) closeWithin(d time.Duration) (before time.Duration) {
-	k := &c.keepalive
-	k.mu.Lock()
-	k.nextPing = never
-	before = k.closeBy
-	k.closeBy = min(before, after(clock(), d))
-	k.mu.Unlock()
-	c.schedule()
-	return before
+// bound changes the limit of phase p to d from now on.
+func (k *keepalive) bound(p phase, d time.Duration) {
+	k.life.bound(p, deadlineAfter(clock(), d))
+	k.schedule()
 }
 
-// closeAt puts back a bound that closeWithin has returned.
-func (c *Conn) closeAt(by time.Duration) {
-	k := &c.keepalive
-	k.mu.Lock()
-	k.closeBy = by
-	k.mu.Unlock()
-	c.schedule()
+// noteRead notes that bytes have arrived: the peer is not silent.
+func (k *keepalive) noteRead() { k.lastRead.Store(int64(clock())) }
+
+// beginWrite limits the write that follows to WriteTimeout, which costs less than a
+// deadline of the socket for each write. The alarm nearly always rings before the
+// write can be late, because a ping comes sooner.
+func (k *keepalive) beginWrite() {
+	if k.timeouts.writeTimeout == 0 {
+		return
+	}
+	now := clock()
+	k.writing.Store(int64(now))
+	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.set.Load() {
+		k.schedule()
+	}
 }
 
-// tooLate reports whether the watchdog has closed the socket at the end of a close
-// that took too long.
-func (k *keepalive) tooLate() bool {
+func (k *keepalive) endWrite() {
+	if k.timeouts.writeTimeout != 0 {
+		k.writing.Store(int64(noTime))
+	}
+}
+
+// writeBy is when the write in progress is late.
+func (k *keepalive) writeBy() time.Duration {
+	began := time.Duration(k.writing.Load())
+	if began == noTime {
+		return never
+	}
+	return deadlineAfter(began, k.timeouts.writeTimeout)
+}
+
+// silentBy is when the peer has been silent for ConnectionTimeout, if that counts
+// in phase p with the limit by. A closing connection has a limit, unless
+// CloseTimeout is 0.
+func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
+	if p >= phaseClosing && by != never {
+		return never
+	}
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
+}
+
+// schedule sets the alarm to what is due next.
+func (k *keepalive) schedule() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.late
+	k.reschedule()
 }
 
-// schedule sets the alarm for what is due next.
-func (c *Conn) schedule() {
-	k := &c.keepalive
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := clock()
-	next := min(k.nextPing, listenBefore(k.closeBy, now, c.opts.closeTimeout))
-	if !k.deaf {
-		next = min(next, listenBefore(c.silentAt(), now, c.opts.connectionTimeout))
+// reschedule is schedule with k.mu held.
+func (k *keepalive) reschedule() {
+	p, by := k.life.until()
+	next := never
+	if p == phaseOpen {
+		next = k.nextPing
 	}
-	// In this order, a write that begins meanwhile is either seen here or sees
-	// that the alarm comes too late for it.
-	k.due.Store(int64(next))
-	next = min(next, c.writeLate())
-	k.due.Store(int64(next))
+	next = min(next, k.afterPoll(k.silentBy(p, by)))
+	if p == phaseCloseSent {
+		by = k.afterPoll(by)
+	}
+	next = min(next, by)
+	// In this order, either this call sees a write that begins meanwhile, or the
+	// write sees that the alarm is set too late for it.
+	k.set.Store(int64(next))
+	next = min(next, k.writeBy())
+	k.set.Store(int64(next))
 	if next == never {
 		k.alarm.Clear()
 		return
 	}
-	k.alarm.Set(next-now, c, (*Conn).tick)
+	k.alarm.Set(next-clock(), k, (*keepalive).ring)
 }
 
-// listenBefore is when to look at the end of a timeout: a moment before it, to
-// listen if nobody does, and then.
-func listenBefore(end, now, timeout time.Duration) time.Duration {
-	if early := end - listenTime(timeout); end != never && now < early {
-		return early
+func (k *keepalive) ring() { k.owner.tick() }
+
+// afterPoll is when a limit has passed that a frame of the peer could have
+// extended: the socket is polled at the time by, and given pingPoll.
+func (k *keepalive) afterPoll(by time.Duration) time.Duration {
+	if by == never || k.lastPoll < by {
+		return by
 	}
-	return end
+	return k.lastPoll + pingPoll
 }
 
-// listenTime is silencePoll, or less where the timeout is short.
-func listenTime(timeout time.Duration) time.Duration {
-	return min(silencePoll, timeout/4)
-}
-
-// ignoreSilence is for a connection that is being ended: what is left to do has
-// bounds of its own.
-func (k *keepalive) ignoreSilence() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.deaf = true
-}
-
-// silentAt is when the peer will have been silent for ConnectionTimeout.
-func (c *Conn) silentAt() time.Duration {
-	return after(time.Duration(c.lastHeard.Load()), c.opts.connectionTimeout)
-}
-
-// beginWrite puts the write that follows under the watchdog, which costs less
-// than a deadline of the socket for each. The alarm is nearly always set for a
-// time before the write can be late: a ping comes sooner.
-func (c *Conn) beginWrite() {
-	if c.opts.writeTimeout == 0 {
-		return
-	}
-	now := clock()
-	c.out.writing.Store(int64(now))
-	if int64(after(now, c.opts.writeTimeout)) < c.keepalive.due.Load() {
-		c.schedule()
-	}
-}
-
-func (c *Conn) endWrite() { c.out.writing.Store(0) }
-
-// writeLate is when the write that is going on, if one is, will have taken
-// WriteTimeout.
-func (c *Conn) writeLate() time.Duration {
-	if began := c.out.writing.Load(); began != 0 {
-		return after(time.Duration(began), c.opts.writeTimeout)
-	}
-	return never
-}
-
-// tick does what is due and sets the alarm again. It may run when nothing is due, and
-// on two goroutines at once.
-func (c *Conn) tick() {
-	ping := c.keepalive.takePing(clock(), c.opts.pingInterval)
+// passedAfterPoll reports whether such a limit has passed, and notes that the
+// socket has to be polled first.
+func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	switch {
-	case c.closeIsLate():
-		c.giveUp(c.noAnswer())
-	case c.writeLate() <= clock():
-		c.endWrite()
-		c.giveUp(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.opts.writeTimeout), errTimedOut})
-	case c.isSilent():
-		c.silenced()
+	case now < by:
+		return false
+	case k.lastPoll < by:
+		k.lastPoll = now
+		do.poll = true
+		return false
 	}
-	// A peer that does not read holds up the ping, but not the watchdog: the next
-	// tick may come while this one is still writing.
-	c.schedule()
-	c.nudgeSender() // for pongs that waited for this
-	if ping {
-		c.sendPing()
-		c.poll(time.Now().Add(pingPoll), listenAndAnswer)
-	}
+	return now >= k.lastPoll+pingPoll
 }
 
-// takePing reports whether it is time for a ping, and moves the next one on.
-func (k *keepalive) takePing(now, interval time.Duration) bool {
+// tick returns what is due, after it has set the alarm again. It may be called
+// early or too often: it only looks at the clock.
+func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now < k.nextPing {
-		return false
+	now := clock()
+	p, by := k.life.until()
+	switch {
+	case p == phaseCloseSent && k.passedAfterPoll(by, now, &do), p != phaseCloseSent && now >= by:
+		do.limit = phasePassed
+		k.life.bound(p, never)
+	case now >= k.writeBy():
+		do.limit = writePassed
+		k.writing.Store(int64(noTime))
+	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
+		do.limit = silencePassed
 	}
-	k.nextPing = after(now, interval)
-	return true
-}
-
-// closeIsLate reports whether the time to answer the close frame is over. If that
-// is about to be so, it listens for the rest of the time, if nobody else does.
-func (c *Conn) closeIsLate() bool {
-	k := &c.keepalive
-	k.mu.Lock()
-	by := k.closeBy
-	k.mu.Unlock()
-	left := by - clock()
-	if left > listenTime(c.opts.closeTimeout) {
-		return false
+	if p == phaseOpen && now >= k.nextPing {
+		do.ping, do.poll = true, true
+		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
 	}
-	c.poll(time.Now().Add(left), listenOnly)
-	if clock() < by {
-		return false
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.closeBy, k.late = never, true
-	return true
-}
-
-// giveUp closes the socket of a peer that does not do its part. Whoever waits for
-// it, on a connection that is ending already, is set free.
-func (c *Conn) giveUp(err error) {
-	if c.end(err) {
-		c.closeSocket()
-		return
-	}
-	c.cutSocket()
-}
-
-// isSilent reports whether nothing has come for ConnectionTimeout. If that is
-// about to be so, it listens for the rest of the time, if nobody else does.
-func (c *Conn) isSilent() bool {
-	k := &c.keepalive
-	k.mu.Lock()
-	deaf := k.deaf
-	k.mu.Unlock()
-	if deaf {
-		return false
-	}
-	window := listenTime(c.opts.connectionTimeout)
-	left := c.silentAt() - clock()
-	if left > window {
-		return false
-	}
-	if left <= 0 {
-		left = window
-	}
-	return !c.poll(time.Now().Add(left), listenOnly) && clock() >= c.silentAt()
-}
-
-// silenced ends a connection whose peer is silent. One that is being closed
-// already is given up.
-func (c *Conn) silenced() {
-	if c.err() != nil {
-		c.keepalive.ignoreSilence()
-		c.cutSocket()
-		return
-	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.opts.connectionTimeout)
-	c.abort(err, failPayload(err))
-}
-
-// A look is what the receiving side is taken for by who does not want messages.
-type look byte
-
-const (
-	listenAndAnswer look = 1 + iota
-	listenOnly           // nobody watches over writes: pongs are left to who sends next
-	lastLook             // nothing can be written any more
-)
-
-// poll takes the receiving side if it is free and handles the control frames that
-// arrive until the given time, up to the first data frame, which stays for the
-// reader. It reports whether the peer cannot be called silent: something came, or
-// so much of it waits unread that nothing more could be taken in.
-func (c *Conn) poll(until time.Time, purpose look) (alive bool) {
-	in := &c.in
-	if c.err() != nil || !in.lock.TryLock() {
-		return false
-	}
-	defer in.lock.Unlock()
-	if !c.beginPoll(until) {
-		return false
-	}
-	defer c.endPoll()
-	in.look = purpose
-	defer func() { in.look = 0 }()
-	before := c.lastHeard.Load()
-	if !in.open && !in.raw {
-		c.advance() // its error is the connection's end or the poll's deadline
-	}
-	for c.err() == nil && !in.full() {
-		in.bulk = false // nobody waits for what comes
-		if c.fill() != nil {
-			break
-		}
-	}
-	if in.full() {
-		c.heard()
-	}
-	return c.lastHeard.Load() != before
-}
-
-// full reports whether the read buffer has no room left.
-func (in *receiver) full() bool {
-	return in.buf != nil && in.w-in.r == len(in.buf)
+	k.reschedule()
+	return do
 }

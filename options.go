@@ -19,20 +19,11 @@ type Option func(*options)
 // options holds the settings of a connection. A Handler makes one, and all of its
 // connections share it. It does not change after newOptions has returned.
 type options struct {
-	pingInterval      time.Duration
-	closeTimeout      time.Duration
-	connectionTimeout time.Duration
-	writeTimeout      time.Duration
+	config // of each connection
 
-	acceptConnection  func(*http.Request) bool
-	accessDenied      http.Handler
-	dropIncomingPings bool
-	writeCoalescing   bool
-	subprotocols      []string
-
-	maxFrameSize   int64
-	maxMessageSize int64
-	maxFragments   int
+	acceptConnection func(*http.Request) bool
+	accessDenied     http.Handler
+	subprotocols     []string
 
 	propagateCommonErrors bool
 	onError               func(*Conn, error)
@@ -46,17 +37,21 @@ const sizeLimit = 1 << 30
 // defaultOptions returns the default of every option.
 func defaultOptions() *options {
 	return &options{
-		pingInterval:      15 * time.Second,
-		closeTimeout:      5 * time.Second,
-		connectionTimeout: 60 * time.Second,
-		writeTimeout:      60 * time.Second,
-
+		config: config{
+			timeouts: timeouts{
+				pingInterval:      15 * time.Second,
+				closeTimeout:      5 * time.Second,
+				connectionTimeout: 60 * time.Second,
+				writeTimeout:      60 * time.Second,
+			},
+			limits: limits{
+				maxFrameSize:   1 << 20,
+				maxMessageSize: 1 << 20,
+				maxFragments:   131072,
+			},
+			writeCoalescing: true,
+		},
 		acceptConnection: SameOrigin,
-		writeCoalescing:  true,
-
-		maxFrameSize:   1 << 20,
-		maxMessageSize: 1 << 20,
-		maxFragments:   131072,
 	}
 }
 

@@ -5,94 +5,84 @@ import (
 	"fmt"
 )
 
-// ReadFrame waits for the next frame of the peer and returns it as it came, but
-// unmasked (Masked is false). Control frames are returned like any other and not
-// answered, reserved bits and opcodes are let through, and the order of fragments
-// is the caller's to check; only an unmasked frame, a malformed header and a
-// payload over MaxFrameSize fail the connection. The payload is the caller's.
+// ReadFrame waits for the next frame of the peer and returns it as it arrived, but
+// unmasked (Masked is false). Control frames are returned like any other frame and not
+// answered. Reserved bits and opcodes are accepted, and the order of fragments is not
+// checked. Only an unmasked frame, a malformed header and a payload over MaxFrameSize
+// fail the connection. The caller may keep and change the payload.
 //
-// Once ReadFrame has been called the keepalive leaves control frames alone too.
-// Do not mix it with the receiving methods inside a message.
+// After the first call of ReadFrame, the keepalive does not answer control frames
+// either. Do not mix ReadFrame with the receiving methods inside a message. ReadFrame
+// cannot be used with [HandleConcurrent].
 func (c *Conn) ReadFrame() (Frame, error) {
-	if c.inbox != nil {
-		return Frame{}, errInbox(byReadFrame)
+	if c.ahead != nil {
+		return Frame{}, errReadAhead(byReadFrame)
 	}
-	if err := c.lockReceiver(); err != nil {
+	if err := c.in.acquire(); err != nil {
 		return Frame{}, err
 	}
 	defer c.in.lock.Unlock()
-	if err := c.claim(byReadFrame); err != nil {
-		return Frame{}, err
-	}
-	in := &c.in
-	in.raw = true
-	if err := c.openRawFrame(); err != nil {
-		return Frame{}, err
-	}
-	in.owner, in.isText = byReadFrame, false
-	var err error
-	if in.partial, err = c.readPayload(in.partial, 0, 0); err != nil {
-		return Frame{}, err
-	}
-	f := Frame{Header: in.plainHeader(), Payload: in.partial}
-	in.open = false
-	in.endMessage()
-	if f.Opcode == Close {
-		in.closeReceived.Store(true)
+	f, err := c.in.frame()
+	if err != nil {
+		return Frame{}, c.received(err)
 	}
 	return f, nil
 }
 
-// openRawFrame opens the next frame, unless the keepalive has on its own search
-// for control frames.
-func (c *Conn) openRawFrame() error {
-	if c.in.open {
-		return nil
+// frame reads the next frame for ReadFrame.
+func (r *reader) frame() (Frame, error) {
+	if err := r.begin(byReadFrame); err != nil {
+		return Frame{}, err
 	}
-	n, err := c.nextHeader()
+	var data []byte
+	if r.begun != nil {
+		data = r.begun.data
+	}
+	data, _, err := r.appendFrame(data, 0, modeFrames, false)
+	if err == errReadDeadline {
+		return Frame{}, r.interrupt(byReadFrame, data, nil)
+	}
 	if err != nil {
-		return err
+		return Frame{}, err
 	}
-	h := &c.in.header
-	if !h.Masked {
-		return c.fail(unmasked(h))
+	r.begun = nil
+	f := Frame{Header: r.incoming.unmaskedHeader(), Payload: data}
+	if f.Opcode == Close {
+		r.life.received.Store(true)
 	}
-	if err := c.checkFrameSize(h); err != nil {
-		return c.fail(err)
-	}
-	c.in.r += n
-	c.in.openFrame()
-	return nil
+	return f, nil
 }
 
-// plainHeader is the header of the open frame once its payload is unmasked.
-func (in *receiver) plainHeader() Header {
-	h := in.header
-	h.Masked, h.MaskKey = false, [4]byte{}
-	return h
-}
-
-// WriteFrame sends any frame as it is, also one that breaks the rules: that is
-// what it is for. Length is set from the payload; see [Frame] for masked ones.
-// It waits for no MessageWriter, so a data frame can end up inside its message.
-// After a Close frame, sending methods other than WriteFrame return an error.
-func (c *Conn) WriteFrame(f Frame) error {
-	if err := c.lockSender(); err != nil {
-		return err
+// WriteFrame sends any frame as it is, also one that breaks the rules: it is for tests
+// and for protocols that extend RFC 6455. Length is set from the payload; see [Frame]
+// for masked frames. WriteFrame does not wait for an open MessageWriter, so a data
+// frame can end up inside its message. After a Close frame, sending methods other than
+// WriteFrame return an error.
+func (c *Conn) WriteFrame(f Frame) (err error) {
+	if err := c.out.acquire(); err != nil {
+		return c.sendError(err)
 	}
-	defer c.unlockSender()
-	if c.err() != nil {
-		return c.endOfSending()
+	defer c.sent(&err)
+	if c.life.err() != nil {
+		return c.out.ended()
 	}
 	if f.Opcode&opcodeBits == Close {
-		c.noteCloseSent(f.plain())
-		return c.writeOwn(&f.Header, f.Payload)
+		return c.out.rawClose(f)
 	}
-	return c.write(&f.Header, f.Payload)
+	return c.out.send(&f.Header, f.Payload)
 }
 
-// plain is the payload unmasked; that of a masked frame is copied.
-func (f Frame) plain() []byte {
+// rawClose sends a close frame as it is. The lock is held.
+func (w *writer) rawClose(f Frame) error {
+	w.noteClose(f.unmaskedPayload())
+	before := w.socket.writeOwn(true)
+	defer w.socket.writeOwn(before)
+	return w.send(&f.Header, f.Payload)
+}
+
+// unmaskedPayload returns the payload unmasked. The payload of a masked frame is
+// copied.
+func (f Frame) unmaskedPayload() []byte {
 	if !f.Masked {
 		return f.Payload
 	}
@@ -101,42 +91,61 @@ func (f Frame) plain() []byte {
 	return b
 }
 
-// ReceiveFragments waits for the next message and returns the frames that it
-// came in, unmasked, in order. Control frames are answered and left out, limits
-// hold and text is checked, as for ReceiveMessage. The payloads are the caller's;
-// [ProcessFragments] joins them.
+// ReceiveFragments waits for the next message and returns its frames, unmasked and in
+// order. Control frames are answered and not returned. Limits apply and text is
+// checked, as by ReceiveMessage. The caller may keep and change the payloads;
+// [ProcessFragments] joins them. ReceiveFragments cannot be used with
+// [HandleConcurrent].
 func (c *Conn) ReceiveFragments() ([]Frame, error) {
-	if c.inbox != nil {
-		return nil, errInbox(byReceiveFragments)
+	if c.ahead != nil {
+		return nil, errReadAhead(byReceiveFragments)
 	}
-	if err := c.lockReceiver(); err != nil {
+	if err := c.in.acquire(); err != nil {
 		return nil, err
 	}
 	defer c.in.lock.Unlock()
-	if err := c.claim(byReceiveFragments); err != nil {
+	frames, err := c.in.frames()
+	if err != nil {
+		return nil, c.received(err)
+	}
+	return frames, nil
+}
+
+// frames reads the frames of the next message.
+func (r *reader) frames() ([]Frame, error) {
+	if err := r.begin(byReceiveFragments); err != nil {
 		return nil, err
 	}
-	in := &c.in
+	var (
+		data   []byte
+		frames []Frame
+	)
+	if r.begun != nil {
+		data, frames = r.begun.data, r.begun.frames
+	}
 	for {
-		if err := c.advance(); err != nil {
-			return nil, err
+		var (
+			end frameEnd
+			err error
+		)
+		data, end, err = r.appendFrame(data, 0, modeMessages, false)
+		if err == errReadDeadline {
+			return nil, r.interrupt(byReceiveFragments, data, frames)
 		}
-		in.owner = byReceiveFragments
-		var err error
-		if in.partial, err = c.readPayload(in.partial, 0, 0); err != nil {
-			return nil, err
-		}
-		in.frags = append(in.frags, Frame{Header: in.plainHeader(), Payload: in.partial})
-		in.partial = nil
-		frames := in.frags
-		last, err := c.endFrame()
 		if err != nil {
 			return nil, err
 		}
-		if last {
+		frames = append(frames, Frame{Header: r.incoming.unmaskedHeader(), Payload: data})
+		data = nil
+		if end == endOfMessage {
+			r.begun = nil
 			return frames, nil
 		}
 	}
+}
+
+func errReadAhead(m receiveMethod) error {
+	return fmt.Errorf("websocket: %v cannot be used with HandleConcurrent, whose goroutine reads all frames; use Handle", m)
 }
 
 // ProcessFragments makes a message of its frames, as [Conn.ReceiveFragments] or

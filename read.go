@@ -5,404 +5,430 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
+	"time"
 
-	"github.com/f44ffc3b/websocket/internal/utf8"
+	"github.com/f44ffc3b/websocket/internal/mask"
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// receiver is the receiving side of a Conn: socket → read buffer → header →
-// limits → payload. Its lock guards all of it.
-type receiver struct {
-	lock wait.Lock
+// A reader is the receiving side of a connection: socket, buffer, frames. It handles
+// the control frames between data frames. What ends the connection it returns as an
+// error: Conn.received acts on it.
+type reader struct {
+	*core
+	out  *writer
+	lock wait.Lock // guards all of the following
 
-	// What was read from the socket and not yet used is buf[r:w].
-	buf   []byte
-	r, w  int
-	ready readiness
-
-	// The frame whose header was taken from the buffer and whose payload was
-	// not yet, not wholly: it is open.
-	header Header // also of the frame that comes next, while none is open
-	left   int64  // bytes of its payload that are still to come
-
-	// The message that the frame is a part of.
-	size   int64 // the payload lengths of its frames so far
-	frames int32
-	text   utf8.Checker
-	keyPos uint8 // where in the masking key the open frame's payload goes on
-
-	// What the method that reads the message had when a deadline expired.
-	partial []byte
-	frags   []Frame
-	stream  *messageReader
-
-	// What is small is together, for what a connection costs: a word between two
-	// larger ones takes up as much as eight of these.
-	closeReceived atomic.Bool
-	more          atomic.Bool // a whole frame is waiting in the buffer; see mayDefer
-	bulk          bool        // the next read is to be into the larger buffer
-	open          bool        // a frame is, see above
-	op            Opcode      // of the message, Text or Binary; Continuation between messages
-	isText        bool        // text is to be checked; never set for ReadFrame
-	owner         method      // who is reading the message
-	raw           bool        // ReadFrame is in use: control frames are the user's
-	draining      bool        // the connection has ended, and what comes is dropped
-	look          look        // what the watchdog, or a sender, is reading for
+	buf       inbuf
+	incoming  incoming
+	mode      frameMode   // of the receiving calls so far, 0 before the first
+	polling   bool        // a poll is reading, not a receiving call
+	dropPings bool        // see DropIncomingPings
+	begun     *unfinished // the message that a method has begun, nil for none
 }
 
-// errCloseReceived ends the reading of a connection that was closed here.
-var errCloseReceived = errors.New("websocket: the peer has answered the close frame")
+// A receiveMethod is a method of Conn that receives.
+type receiveMethod byte
+
+const (
+	byReceiveMessage receiveMethod = iota
+	byMessageReader
+	byReceiveFragments
+	byReadFrame
+)
+
+func (m receiveMethod) String() string {
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame"}[m]
+}
+
+// unfinished is a message, or frame, that a method has begun to receive. A read
+// deadline may interrupt it; then only the same method can continue it.
+type unfinished struct {
+	by     receiveMethod
+	data   []byte  // what has arrived of the message, or of the frame
+	frames []Frame // what has arrived for ReceiveFragments
+}
 
 var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
 
-// lockReceiver takes the receiving side, unless the connection ends before it is
-// free. The watchdog gives way to readers.
-func (c *Conn) lockReceiver() error {
-	if c.in.lock.TryLock() {
+// acquire locks the reader, unless the connection ends before it is free. A poll
+// gives way to a goroutine that wants to receive.
+func (r *reader) acquire() error {
+	if r.lock.TryLock() {
 		return nil
 	}
-	c.interruptPoll()
-	defer c.readerDone()
-	if !c.in.lock.LockUnless(c.Context().Done(), nil) {
-		return c.err()
+	r.socket.interruptPoll()
+	defer r.socket.endInterrupt()
+	if !r.lock.LockUnless(r.life.over.Done(), nil) {
+		return r.life.err()
 	}
 	return nil
 }
 
-// readSocket reads what has arrived, waiting for at least one byte.
-func (c *Conn) readSocket(p []byte) (int, error) {
-	if err := c.err(); err != nil && !c.in.draining {
-		return 0, err
+// begin begins a receiving call. It fails if another method has begun a message.
+func (r *reader) begin(by receiveMethod) error {
+	if err := r.life.err(); err != nil {
+		return err
 	}
-	for range maxEmptyReads {
-		n, err := c.conn.Read(p)
-		if n > 0 {
-			// An error that came along comes again.
-			c.heard()
-			return n, nil
-		}
+	if by == byReadFrame {
+		r.mode = modeFrames
+	} else if r.mode == 0 {
+		r.mode = modeMessages
+	}
+	if r.begun != nil {
+		return r.resume(by)
+	}
+	return nil
+}
+
+// resume begins a receiving call in the middle of a message.
+func (r *reader) resume(by receiveMethod) error {
+	switch begun := r.begun.by; {
+	case begun == byMessageReader && by == byReadFrame:
+		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
+	case begun == byMessageReader:
+		return r.skipMessage()
+	case begun != by:
+		return fmt.Errorf("websocket: %v in the middle of a message that %v began and a deadline cut short; call %v again first", by, begun, begun)
+	}
+	return nil
+}
+
+// next goes on to the next data frame and opens it, unless one is open. It handles
+// the control frames on the way (RFC 6455 section 5.4: they may come between the
+// fragments of a message). A frame without payload ends at once.
+func (r *reader) next(mode frameMode) (frameEnd, error) {
+	for r.incoming.left == 0 {
+		n, err := r.header(mode)
 		if err != nil {
-			return 0, c.readFailed(err)
+			return notEnd, err
 		}
-	}
-	return 0, c.readFailed(io.ErrNoProgress)
-}
-
-// maxEmptyReads is how often a net.Conn may return neither a byte nor an error
-// before it is taken for broken.
-const maxEmptyReads = 100
-
-// readFailed tells the ways apart in which a read ends with nothing read.
-func (c *Conn) readFailed(err error) error {
-	if ended := c.err(); ended != nil {
-		return ended
-	}
-	// In a last look behind a write that failed, that is the end, and not this.
-	if errors.Is(err, os.ErrDeadlineExceeded) || c.in.look == lastLook {
-		return errReadDeadline
-	}
-	if err == io.EOF && c.in.look != 0 && (c.in.open || c.in.r < c.in.w) {
-		return errReadDeadline // who receives what came before it finds it again
-	}
-	if err == io.EOF {
-		// io.EOF is a connection that was closed properly, which this one was not.
-		return c.die("the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF)
-	}
-	return c.die("receiving", err)
-}
-
-// fill reads once from the socket into the buffer, in which there is no whole
-// frame. It may have to wait, so what was to be sent along with more is sent now.
-func (c *Conn) fill() error {
-	in := &c.in
-	if in.more.Load() {
-		in.more.Store(false)
-	}
-	if c.out.deferred.Load() {
-		c.flushSoon()
-	}
-	n, err := c.fillBuffer()
-	in.w += n
-	in.bulk = n > 0 && (in.w == len(in.buf) || n >= readBufferSize && in.ready.waits())
-	if !in.bulk && in.w > in.r {
-		in.shrinkBuffer() // the handler may take long to come back for these few bytes
-	}
-	return err
-}
-
-func (c *Conn) fillBuffer() (int, error) {
-	in := &c.in
-	if !in.ready.waits() {
-		// What this waits with between messages may be held for long.
-		in.bulk = in.bulk && (in.open || in.r < in.w)
-		in.takeBuffer()
-		return c.readSocket(in.buf[in.w:])
-	}
-	if err := c.err(); err != nil && !in.draining {
-		return 0, err
-	}
-	n, err := in.ready.fill()
-	if err != nil {
-		return 0, c.readFailed(err)
-	}
-	c.heard()
-	return n, nil
-}
-
-// buffered is what was read from the socket and not yet used.
-func (in *receiver) buffered() []byte { return in.buf[in.r:in.w] }
-
-// nextHeader waits for a whole header, reads it and returns its size, but leaves
-// it in the buffer: a control frame is taken up as a whole or not at all. No frame
-// is open.
-func (c *Conn) nextHeader() (int, error) {
-	in := &c.in
-	for {
-		n, err := in.header.parse(in.buffered())
-		if err != nil {
-			return 0, c.fail(err)
-		}
-		if n > 0 {
-			return n, nil
-		}
-		if err := c.fill(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// advance goes on to the next data frame and opens it. Control frames on the way
-// are handled on the spot (RFC 6455 section 5.4: they may come between the
-// fragments of a message).
-func (c *Conn) advance() error {
-	in := &c.in
-	for !in.open {
-		n, err := c.nextHeader()
-		if err != nil {
-			return err
-		}
-		if err := c.checkHeader(&in.header); err != nil {
-			return c.fail(err)
-		}
-		if in.header.Opcode.IsControl() {
-			if err := c.handleControl(n); err != nil {
-				return err
+		if r.incoming.isControl(mode) {
+			if err := r.control(n); err != nil {
+				return notEnd, err
 			}
 			continue
 		}
-		in.r += n
-		in.begin()
-	}
-	return nil
-}
-
-// checkHeader holds a frame from a client against the rules, and against the
-// limits before any of its payload is waited for.
-func (c *Conn) checkHeader(h *Header) error {
-	in := &c.in
-	switch {
-	case h.RSV1 || h.RSV2 || h.RSV3:
-		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
-	case h.Opcode.IsReserved():
-		return fmt.Errorf("%w: %w", ErrInvalidOpcode, protocolError("5.2", "%v", h.Opcode))
-	case !h.Masked:
-		return unmasked(h)
-	case h.Opcode.IsControl():
-		return checkControl(h)
-	case h.Opcode == Continuation && in.op == Continuation:
-		return protocolError("5.4", "continuation frame with no message to continue")
-	case h.Opcode != Continuation && in.op != Continuation:
-		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
-	}
-	return c.checkLimits(h)
-}
-
-func unmasked(h *Header) error {
-	return protocolError("5.1", "unmasked %v frame from a client", h.Opcode)
-}
-
-func checkControl(h *Header) error {
-	if !h.Fin {
-		return protocolError("5.5", "fragmented %v frame", h.Opcode)
-	}
-	if h.Length > maxControlPayload {
-		return protocolError("5.5", "%v frame of %d bytes exceeds %d", h.Opcode, h.Length, maxControlPayload)
-	}
-	return nil
-}
-
-func (c *Conn) checkLimits(h *Header) error {
-	in, o := &c.in, c.opts
-	if err := c.checkFrameSize(h); err != nil {
-		return err
-	}
-	// Neither side can overflow: size is at most maxMessageSize here.
-	if h.Length > o.maxMessageSize-in.size {
-		return tooLarge("message of %d bytes exceeds MaxMessageSize %d", in.size+h.Length, o.maxMessageSize)
-	}
-	if int(in.frames) >= o.maxFragments {
-		return tooLarge("message of more frames than MaxFragments %d", o.maxFragments)
-	}
-	return nil
-}
-
-func (c *Conn) checkFrameSize(h *Header) error {
-	if limit := c.opts.maxFrameSize; h.Length > limit {
-		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
-	}
-	return nil
-}
-
-func tooLarge(format string, args ...any) error {
-	return fmt.Errorf("%w: %s (RFC 6455 section 10.4)", ErrMessageTooLarge, fmt.Sprintf(format, args...))
-}
-
-// begin opens a data frame whose header was checked.
-func (in *receiver) begin() {
-	if op := in.header.Opcode; op != Continuation {
-		in.op = op
-		in.isText = op == Text
-		in.text = utf8.Checker{}
-	}
-	in.openFrame()
-	in.size += in.header.Length
-	in.frames++
-}
-
-func (in *receiver) openFrame() {
-	in.open = true
-	in.left = in.header.Length
-	in.keyPos = 0
-}
-
-// endFrame closes the open frame, of which nothing is left, and reports whether
-// it was the last of its message.
-func (c *Conn) endFrame() (last bool, err error) {
-	in := &c.in
-	in.open = false
-	if !in.header.Fin {
-		return false, nil
-	}
-	if in.isText && !in.text.Complete() {
-		return false, c.fail(fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8))
-	}
-	in.endMessage()
-	in.messageTaken()
-	return true, nil
-}
-
-// messageTaken sees to what is behind a message: it notes whether the next frame is
-// there already, and keeps no large buffer that is empty, as who has the message now
-// may take long to come back. The store of an atomic costs as much as all the rest.
-func (in *receiver) messageTaken() {
-	_, end := wholeFrame(in.buffered())
-	if more := end > 0; more != in.more.Load() {
-		in.more.Store(more)
-	}
-	if in.r == in.w && len(in.buf) > readBufferSize {
-		in.releaseBuffer()
-	}
-}
-
-func (in *receiver) endMessage() {
-	in.op, in.size, in.frames, in.isText = Continuation, 0, 0, false
-	in.owner, in.partial, in.frags, in.stream = nobody, nil, nil, nil
-}
-
-// readChunk reads a piece of the open frame's payload into p, unmasks it and
-// checks it while it is in the cache. Neither p nor what is left may be empty.
-//
-// What the buffer has comes first; then large pieces come straight from the
-// socket, and small ones through the buffer, with what follows them.
-func (c *Conn) readChunk(p []byte) (int, error) {
-	in := &c.in
-	if int64(len(p)) > in.left {
-		p = p[:in.left]
-	}
-	n, err := c.readPayloadBytes(p)
-	if err != nil {
-		return 0, err
-	}
-	p = p[:n]
-	in.left -= int64(n)
-	in.keyPos = uint8(Mask(p, in.header.MaskKey, int(in.keyPos)))
-	if in.isText && !in.text.Check(p) {
-		return 0, c.fail(fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8))
-	}
-	return n, nil
-}
-
-// readPayloadBytes reads into p what comes next, still masked.
-func (c *Conn) readPayloadBytes(p []byte) (int, error) {
-	in := &c.in
-	if in.r == in.w {
-		if len(p) >= readBufferSize {
-			return c.readPast(p[:min(len(p), maxRead)])
+		r.buf.discard(n)
+		if end, err := r.incoming.begin(mode); end != notEnd || err != nil {
+			return r.passOn(end), err
 		}
-		if err := c.fill(); err != nil {
+	}
+	return notEnd, nil
+}
+
+// appendFrame appends the payload of the next frame to msg, or what is left of the open
+// frame. The first start bytes of msg belong to the caller. joined says whether the
+// whole message is appended to msg: then room for it is made along with the frame's,
+// because to grow by one fragment at a time would copy the message once for each. On an
+// error, msg holds what has arrived.
+func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool) ([]byte, frameEnd, error) {
+	end, err := r.next(mode)
+	for end == notEnd && err == nil {
+		in := &r.incoming
+		more := in.left
+		if joined {
+			more += in.remaining()
+		}
+		msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
+		var n int
+		n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
+		msg = msg[:len(msg)+n]
+	}
+	return msg, end, err
+}
+
+// interrupt keeps what has arrived of a message for the next call of the method, and
+// returns errReadDeadline.
+func (r *reader) interrupt(by receiveMethod, data []byte, frames []Frame) error {
+	switch {
+	case r.begun != nil:
+		r.begun.data, r.begun.frames = data, frames
+	case r.incoming.midMessage() || r.incoming.left > 0:
+		r.begun = &unfinished{by, data, frames}
+	}
+	return errReadDeadline
+}
+
+// header waits for a complete header and returns its size, but leaves it in the
+// buffer.
+func (r *reader) header(mode frameMode) (int, error) {
+	for {
+		n, err := r.incoming.next(r.buf.bytes(), mode)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		if err := r.fill(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(p, in.buffered())
-	in.r += n
+}
+
+// payload reads the next piece of payload into p, which is not empty, and unmasks
+// it. It is the one function that reads payload.
+func (r *reader) payload(p []byte, mode frameMode) (n int, end frameEnd, err error) {
+	if end, err = r.next(mode); end != notEnd || err != nil {
+		return 0, end, err
+	}
+	if int64(len(p)) > r.incoming.left {
+		p = p[:r.incoming.left]
+	}
+	if n, err = r.take(p); err != nil {
+		return 0, notEnd, err
+	}
+	if end, err = r.incoming.unmask(p[:n], mode); err != nil {
+		return 0, notEnd, err
+	}
+	return n, r.passOn(end), nil
+}
+
+// passOn returns end, and calls afterMessage at the end of a message.
+func (r *reader) passOn(end frameEnd) frameEnd {
+	if end == endOfMessage {
+		r.afterMessage()
+	}
+	return end
+}
+
+// afterMessage runs after a message was taken from the buffer. It tells senders
+// whether another frame is buffered, and releases an empty large buffer, because the
+// handler may not receive again for a while.
+func (r *reader) afterMessage() {
+	_, end := parseWhole(r.buf.bytes())
+	r.out.noteBuffered(end > 0)
+	r.buf.releaseIfLarge()
+}
+
+// maxRead limits a read into a message, so that the piece is still in the cache of
+// the processor when it is unmasked and checked.
+const maxRead = 64 << 10
+
+// take reads the next bytes, still masked, into p. What the buffer has comes first.
+// Then large pieces come directly from the socket, and small ones through the
+// buffer, together with what follows them.
+func (r *reader) take(p []byte) (int, error) {
+	if r.buf.empty() {
+		if len(p) >= readBufferSize {
+			return r.readDirect(p[:min(len(p), maxRead)])
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.buf.bytes())
+	r.buf.discard(n)
 	return n, nil
 }
 
-// readPast reads straight into a message.
-func (c *Conn) readPast(p []byte) (int, error) {
-	c.in.releaseBuffer() // nothing is in it, and the peer may take its time
-	c.in.bulk = c.in.bulk && c.in.ready.waits()
-	if c.out.deferred.Load() {
-		c.flushSoon()
+// readDirect reads once from the socket into p. The buffer is empty.
+func (r *reader) readDirect(p []byte) (int, error) {
+	if err := r.beforeRead(); err != nil {
+		return 0, err
 	}
-	return c.readSocket(p)
+	r.buf.release()
+	r.buf.large = r.buf.large && r.socket.waitsWithoutBuffer()
+	n, err := r.socket.Read(p)
+	if err != nil {
+		return 0, r.failed(err)
+	}
+	r.timer.noteRead()
+	return n, nil
 }
 
-// maxRead bounds a read into a message, so that the piece is still in the cache
-// when it is unmasked and checked.
-const maxRead = 64 << 10
-
-// readPayload appends the rest of the open frame's payload to b, of which
-// everything from start on was received, and behind which more bytes of the same
-// message may follow. On an error, b is what there is so far.
-func (c *Conn) readPayload(b []byte, start int, more int64) ([]byte, error) {
-	in := &c.in
-	for in.left > 0 {
-		b = grow(b, len(b)-start+min(in.w-in.r, int(in.left)), in.left+more)
-		n, err := c.readChunk(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err != nil {
-			return b, err
-		}
+// fill reads once from the socket into the buffer, in which there is no complete
+// frame.
+func (r *reader) fill() error {
+	if err := r.beforeRead(); err != nil {
+		return err
 	}
-	return b, nil
+	if r.buf.large && r.buf.empty() && r.incoming.left == 0 && !r.socket.waitsWithoutBuffer() {
+		r.buf.large = false // between messages the wait can be long
+	}
+	if err := r.socket.fill(); err != nil {
+		r.buf.filled(0, false)
+		return r.failed(err)
+	}
+	r.timer.noteRead()
+	return nil
 }
 
-// handleControl waits for the whole of a control frame, whose header is the next
-// n bytes of the buffer, and answers it.
-func (c *Conn) handleControl(n int) error {
-	in := &c.in
-	end := n + int(in.header.Length)
-	for len(in.buffered()) < end {
-		if err := c.fill(); err != nil {
+// beforeRead runs before each read of the socket, because the read may have to wait:
+// no reply to a buffered frame can be expected, and pending frames are written.
+func (r *reader) beforeRead() error {
+	if r.mode == modeDiscard {
+		return nil
+	}
+	if err := r.life.err(); err != nil {
+		return err
+	}
+	r.out.beforeWait()
+	if r.life.now() == phaseLost {
+		r.socket.endReads(time.Now().Add(pingPoll))
+	}
+	return nil
+}
+
+// failed returns what a failed read means.
+func (r *reader) failed(err error) error {
+	switch discard := r.mode == modeDiscard; {
+	case r.life.err() != nil && !discard:
+		return r.life.err()
+	case errors.Is(err, os.ErrDeadlineExceeded) && !discard:
+		return errReadDeadline
+	case err == io.EOF && r.polling && (r.incoming.left > 0 || !r.buf.empty()):
+		return errReadDeadline // the call that receives these bytes finds the end again
+	case err == io.EOF:
+		// io.EOF itself stands for a close frame with a normal code.
+		return &deadError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
+	}
+	return &deadError{"receiving", err}
+}
+
+// control waits for the whole of a control frame, whose header is the next n bytes
+// of the buffer, and answers it. It returns errPeerClosed for a close frame.
+func (r *reader) control(n int) error {
+	h := &r.incoming.header
+	end := n + int(h.Length)
+	for len(r.buf.bytes()) < end {
+		if err := r.fill(); err != nil {
 			return err
 		}
 	}
-	payload := in.buffered()[n:end]
-	in.r += end
-	Mask(payload, in.header.MaskKey, 0)
-	switch in.header.Opcode {
-	case Ping:
-		switch {
-		case c.opts.dropIncomingPings:
-		case in.look == listenOnly || in.look == lastLook:
-			c.out.waiting.addPong(payload)
-		default:
-			c.sendPong(payload)
-		}
-	case Close:
-		return c.peerClosed(payload)
+	payload := r.buf.bytes()[n:end]
+	r.buf.discard(end)
+	mask.XOR(payload, h.MaskKey, 0)
+	switch {
+	case h.Opcode == Close:
+		r.life.received.Store(true)
+		return errPeerClosed
+	case h.Opcode == Ping && !r.dropPings && r.mode != modeDiscard:
+		r.out.pong(payload)
 	}
 	return nil
+}
+
+// errPeerClosed says that the peer has sent a close frame. closePayload has its
+// payload.
+var errPeerClosed = errors.New("websocket: the peer has sent a close frame")
+
+// closePayload returns the payload of the close frame that control has handled
+// last. It is valid until the next read.
+func (r *reader) closePayload() []byte {
+	return r.buf.buf[r.buf.r-int(r.incoming.header.Length) : r.buf.r]
+}
+
+// poll looks at the socket for pingPoll and handles the control frames that have
+// arrived ahead of the next data frame, which stays for the handler. The lock is
+// held.
+func (r *reader) poll() error {
+	if !r.socket.beginPoll(time.Now().Add(pingPoll)) {
+		return nil
+	}
+	defer r.socket.endPoll()
+	return r.look()
+}
+
+// look reads what arrives until the read deadline, and handles the leading control
+// frames.
+func (r *reader) look() error {
+	r.polling = true
+	defer func() { r.polling = false }()
+	for {
+		if err := r.leadingControls(); err != nil {
+			return err
+		}
+		if r.buf.full() {
+			r.timer.noteRead() // the handler is slow, but the peer is not silent
+			return nil
+		}
+		r.buf.large = false // no handler waits for these bytes
+		if err := r.fill(); err == errReadDeadline {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// leadingControls handles the complete control frames that the buffer begins with.
+// Before the first receiving call it is not known whether the handler wants messages
+// or frames: then a frame that breaks a rule is left to that call.
+func (r *reader) leadingControls() error {
+	for r.incoming.left == 0 && r.mode != modeFrames {
+		n, err := r.incoming.next(r.buf.bytes(), modeMessages)
+		switch {
+		case err != nil && r.mode != 0:
+			return err
+		case n == 0 || !r.incoming.isControl(modeMessages), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
+			return nil
+		}
+		if err := r.control(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastLook looks for the peer's close frame in everything that has arrived, after a
+// write has failed. Without one it returns what ended the look, if anything did.
+func (r *reader) lastLook() error {
+	r.socket.endReads(time.Now().Add(pingPoll))
+	err := r.look()
+	b := r.buf.bytes()
+	if err == errPeerClosed || r.mode == modeFrames || r.incoming.left > int64(len(b)) {
+		return err
+	}
+	skip := int(r.incoming.left)
+	h, end := findClose(b[skip:])
+	if end == 0 {
+		return err
+	}
+	r.incoming.header, r.incoming.left = h, 0
+	r.buf.discard(skip + end)
+	mask.XOR(r.closePayload(), h.MaskKey, 0)
+	r.life.received.Store(true)
+	return errPeerClosed
+}
+
+// holdsMessage reports whether a complete frame waits for the handler.
+func (r *reader) holdsMessage() bool {
+	_, end := parseWhole(r.buf.bytes())
+	return r.mode == modeMessages && end > 0
+}
+
+// discard drops everything up to the peer's close frame and returns errPeerClosed
+// then. The rules do not apply to what is dropped, because the connection is over.
+func (r *reader) discard() error {
+	if r.life.received.Load() {
+		return errPeerClosed
+	}
+	r.mode = modeDiscard
+	for {
+		for r.incoming.left > 0 {
+			if r.buf.empty() {
+				if err := r.fill(); err != nil {
+					return err
+				}
+			}
+			n := min(int64(len(r.buf.bytes())), r.incoming.left)
+			r.buf.discard(int(n))
+			r.incoming.drop(n)
+		}
+		if _, err := r.next(modeDiscard); err != nil {
+			return err
+		}
+	}
+}
+
+// drain drops what arrives until a read fails.
+func (r *reader) drain() {
+	r.buf.release()
+	r.buf.large = false
+	p := r.buf.room()
+	defer r.buf.release()
+	for {
+		if _, err := r.socket.Read(p); err != nil {
+			return
+		}
+	}
 }

@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,113 +10,104 @@ import (
 )
 
 // readAheadLimit is how many messages HandleConcurrent keeps for a handler that
-// does not take them: those in the channel and the one in the reader's hand.
+// does not receive: those in the channel and the one that the goroutine holds.
 const readAheadLimit = 16
 
-// An inbox is what the reader goroutine of HandleConcurrent has read ahead.
-type inbox struct {
-	messages chan Message  // closed when nothing more comes
-	unwanted chan struct{} // closed when the handler has ended
-	finished chan struct{} // closed when the reader has ended
-	once     sync.Once     // closes unwanted
-	deadline wait.Deadline // of those who wait for messages
-	over     atomic.Bool   // the end was handed out: no message comes after it
+// A readAhead is the goroutine of HandleConcurrent that receives messages before the
+// handler asks for them. The messages keep their order, which the threads of the egg
+// do not promise: unmasking and checking happen as bytes arrive, so nothing is left
+// to do in parallel.
+type readAhead struct {
+	life     *life
+	messages chan Message  // closed when no more messages come
+	stopping chan struct{} // closed when the handler has ended
+	finished chan struct{} // closed when the goroutine has ended
+	once     sync.Once     // closes stopping
+	deadline wait.Deadline // the user's read deadline
+	over     atomic.Bool   // the end was returned: no message comes after it
 }
 
-// readAhead starts the reader. Inbox.release waits for it.
-func (c *Conn) readAhead() {
-	b := &inbox{
+// startReadAhead starts the goroutine, which calls receive until it fails. stop
+// waits for it.
+func startReadAhead(life *life, receive func() (Message, error)) *readAhead {
+	a := &readAhead{
+		life:     life,
 		messages: make(chan Message, readAheadLimit-1),
-		unwanted: make(chan struct{}),
+		stopping: make(chan struct{}),
 		finished: make(chan struct{}),
 	}
-	c.inbox = b
 	go func() {
-		defer close(b.finished)
-		defer close(b.messages)
-		for b.put(c) {
+		defer close(a.finished)
+		defer close(a.messages)
+		for a.keep(receive()) {
 		}
 	}()
+	return a
 }
 
-// put reads one message and keeps it for the handler. The order of the messages
-// is kept, which the egg's threads do not promise: unmasking and checking happen
-// as the bytes arrive, and leave nothing to do in parallel.
-func (b *inbox) put(c *Conn) bool {
-	op, data, err := c.receiveNext()
+// keep keeps one message for the handler.
+func (a *readAhead) keep(m Message, err error) bool {
 	if err != nil {
-		c.die("receiving", err) // if it has not: a deadline that a wrapped socket sets itself
 		return false
 	}
 	select {
-	case b.messages <- Message{op, data}:
+	case a.messages <- m:
 		return true
-	case <-b.unwanted:
+	case <-a.stopping:
 		return false
 	}
 }
 
-func (c *Conn) receiveNext() (Opcode, []byte, error) {
-	if err := c.lockReceiver(); err != nil {
-		return 0, nil, err
-	}
-	defer c.in.lock.Unlock()
-	return c.receive(nil)
-}
-
-// next takes the next message. Those that came before the peer ended the
-// connection are still handed out; Close drops them.
-func (b *inbox) next(c *Conn) (Message, error) {
+// next takes the next message. The messages that arrived before the peer ended the
+// connection are still returned. After Close they are not.
+func (a *readAhead) next() (Message, error) {
 	var here *closedError
-	if err := c.err(); b.over.Load() || errors.As(err, &here) && here.peer == nil {
+	if err := a.life.err(); a.over.Load() || errors.As(err, &here) && here.peer == nil {
 		return Message{}, err
 	}
 	select {
-	case m, ok := <-b.messages:
-		return m, b.endOf(c, ok)
-	default: // what is there is not lost to a deadline
+	case m, ok := <-a.messages:
+		return m, a.endError(ok)
+	default: // a deadline that has passed does not hide a message
 	}
 	select {
-	case m, ok := <-b.messages:
-		return m, b.endOf(c, ok)
-	case <-b.deadline.Done():
-	case <-c.Context().Done(): // the reader may yet be draining the socket
+	case m, ok := <-a.messages:
+		return m, a.endError(ok)
+	case <-a.deadline.Done():
+	case <-a.life.over.Done(): // the goroutine may still be draining the socket
 	}
-	if c.err() == nil {
+	if a.life.err() == nil {
 		return Message{}, errReadDeadline
 	}
 	select {
-	case m, ok := <-b.messages:
-		return m, b.endOf(c, ok)
+	case m, ok := <-a.messages:
+		return m, a.endError(ok)
 	default:
-		b.over.Store(true)
-		return Message{}, c.err()
+		a.over.Store(true)
+		return Message{}, a.life.err()
 	}
 }
 
-// endOf is the error of a receive from messages: none, or the connection's.
-func (b *inbox) endOf(c *Conn, ok bool) error {
+// endError is the error of a receive from messages: the connection's, unless ok.
+func (a *readAhead) endError(ok bool) error {
 	if ok {
 		return nil
 	}
-	return c.err()
+	return a.life.err()
 }
 
-func (b *inbox) appendNext(c *Conn, dst []byte) (Opcode, []byte, error) {
-	m, err := b.next(c)
+// appendNext is next with the payload appended to dst.
+func (a *readAhead) appendNext(dst []byte) (Opcode, []byte, error) {
+	m, err := a.next()
 	if dst == nil {
-		return m.Opcode, m.Data, err // no copy of what is the caller's already
+		return m.Opcode, m.Data, err // not copied, because the caller owns it already
 	}
 	return m.Opcode, append(dst, m.Data...), err
 }
 
-// release ends the reader, whose socket is closed, and waits for it.
-func (b *inbox) release() {
-	b.once.Do(func() { close(b.unwanted) })
-	b.deadline.Set(time.Time{})
-	<-b.finished
-}
-
-func errInbox(m method) error {
-	return fmt.Errorf("websocket: %v cannot be used with HandleConcurrent, whose reader takes all frames; use Handle", m)
+// stop ends the goroutine, whose socket is closed, and waits for it.
+func (a *readAhead) stop() {
+	a.once.Do(func() { close(a.stopping) })
+	a.deadline.Set(time.Time{})
+	<-a.finished
 }

@@ -57,9 +57,7 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"sync/atomic"
-
-	"github.com/f44ffc3b/websocket/internal/wait"
+	"runtime"
 )
 
 // A HandlerFunc is what a connection runs: it gets the Conn once the handshake is
@@ -113,19 +111,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the refusal is answered
 	}
 	if h.concurrent {
-		c.readAhead()
+		c.ahead = startReadAhead(&c.life, c.receiveAhead)
 	}
 	if h.opts.detached {
-		go c.serve(h.fn) // nobody waits for it: fn and Close are what end it, as with net/http's
+		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
 		return
 	}
-	c.serve(h.fn)
+	h.serve(c)
 }
 
-// serve runs fn and closes the connection as it ends. Nothing outlives it.
-func (c *Conn) serve(fn HandlerFunc) {
-	if c.opts.detached {
-		defer c.logPanic() // behind the other: a panic of OnError comes here, too
+// serve runs fn and closes the connection when it ends. Nothing of the connection is
+// left when serve returns.
+func (h *Handler) serve(c *Conn) {
+	if h.opts.detached {
+		defer logPanic(c) // after the next defer, because OnError may panic too
 	}
 	returned := false
 	defer func() {
@@ -137,26 +136,27 @@ func (c *Conn) serve(fn HandlerFunc) {
 		if v == nil {
 			return
 		}
-		if c.opts.onError != nil && v != http.ErrAbortHandler {
-			c.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
+		if h.opts.onError != nil && v != http.ErrAbortHandler {
+			h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
 		}
 		panic(v)
 	}()
-	err := c.closeAs(fn(c))
+	err := h.closeAs(c, h.fn(c))
 	returned = true
 	if err != nil {
-		c.report(err)
+		h.report(c, err)
 	}
 }
 
-// closeAs closes c as fn's result says and returns what is to be reported of it.
-func (c *Conn) closeAs(err error) error {
-	if ended := c.err(); ended != nil || c.out.closeSent.Load() && err != nil {
+// closeAs closes c as the result of fn demands, and returns what to report of it.
+func (h *Handler) closeAs(c *Conn, err error) error {
+	_, closeSent := c.life.closeSent()
+	if ended := c.life.err(); ended != nil || closeSent && err != nil {
 		c.Close(StatusNormalClosure, "")
-		return c.reportable(err, isCommon(err, ended))
+		return h.reportable(err, isCommon(err, ended))
 	}
 	if err == nil {
-		return c.reportable(c.Close(StatusNormalClosure, ""), true)
+		return h.reportable(c.Close(StatusNormalClosure, ""), true)
 	}
 	var own *CloseError
 	if !errors.As(err, &own) || own == nil {
@@ -167,142 +167,50 @@ func (c *Conn) closeAs(err error) error {
 		c.Close(StatusInternalError, "")
 		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", invalid, err)
 	}
-	return c.reportable(c.Close(own.Code, own.Reason), true)
+	return h.reportable(c.Close(own.Code, own.Reason), true)
 }
 
-// reportable is err unless it is a common one and those are not to be reported.
-func (c *Conn) reportable(err error, common bool) error {
-	if common && !c.opts.propagateCommonErrors {
+// reportable returns err, unless it is a common error and those are not reported.
+func (h *Handler) reportable(err error, common bool) error {
+	if common && !h.opts.propagateCommonErrors {
 		return nil
 	}
 	return err
 }
 
-// isCommon reports whether err, returned by a HandlerFunc whose connection has
-// ended or was about to, is only that end.
+// isCommon reports whether err, which a HandlerFunc returned, says only that the
+// connection has ended or was about to end.
 func isCommon(err, ended error) bool {
 	return errors.Is(err, ended) || CloseStatus(err) != 0 ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)
 }
 
-func (c *Conn) report(err error) {
-	if c.opts.onError != nil {
-		c.opts.onError(c, err)
+func (h *Handler) report(c *Conn, err error) {
+	if h.opts.onError != nil {
+		h.opts.onError(c, err)
 		return
 	}
-	c.logf("websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+	logf(c, "websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+}
+
+// logPanic recovers and logs a panic of a detached HandlerFunc, with the words of
+// net/http, because people search their logs for those. Without it the panic would
+// end the process.
+func logPanic(c *Conn) {
+	v := recover()
+	if v == nil || v == http.ErrAbortHandler {
+		return
+	}
+	stack := make([]byte, 64<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	logf(c, "http: panic serving %v: %v\n%s", c.RemoteAddr(), v, stack)
 }
 
 // logf writes to the log of the http.Server.
-func (c *Conn) logf(format string, args ...any) {
+func logf(c *Conn, format string, args ...any) {
 	if srv, ok := c.request.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
 		srv.ErrorLog.Printf(format, args...)
 		return
 	}
 	log.Printf(format, args...)
 }
-
-// A Conn is a WebSocket connection to one client. Every method may be called from
-// any goroutine, and by several at once.
-//
-// A connection ends once, and its error is sticky: every method that is waiting,
-// and every call from then on, returns an error that tells how.
-//
-//   - The peer closed it: a [*CloseError], which is [io.EOF] for 1000, 1001 and a
-//     close without a code.
-//   - It was closed here: [net.ErrClosed].
-//   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
-//     [ErrMessageTooLarge].
-//   - The peer was silent for too long: [ErrConnectionTimeout].
-//   - The TCP connection died: the error of the network.
-//
-// [CloseStatus] gives the close code for each. The cause of Context is the same
-// error.
-type Conn struct {
-	conn        net.Conn
-	opts        *options
-	request     *http.Request
-	subprotocol string
-
-	in        receiver
-	out       sender
-	inbox     *inbox // what HandleConcurrent has read ahead; nil with Handle
-	deadlines deadlines
-	keepalive keepalive
-
-	lastHeard atomic.Int64 // when the last byte came, or the upgrade, see clock
-
-	ended atomic.Pointer[error] // see err and end
-	gone  wait.Event            // the socket is closed
-	ctx   atomic.Pointer[connContext]
-}
-
-// connContext is made when it is asked for: most connections never are.
-type connContext struct {
-	context.Context
-	cancel context.CancelCauseFunc
-}
-
-// newConn makes the Conn of a socket on which the handshake is done, and starts
-// its keepalive. buffered is what came behind the handshake.
-func newConn(nc net.Conn, r *http.Request, subprotocol string, o *options, buffered []byte) *Conn {
-	c := &Conn{
-		conn:        nc,
-		opts:        o,
-		request:     r,
-		subprotocol: subprotocol,
-	}
-	c.in.waitFor(nc)
-	if len(buffered) > 0 {
-		c.in.buf = make([]byte, max(readBufferSize, len(buffered)))
-		c.in.w = copy(c.in.buf, buffered)
-	}
-	c.startKeepalive()
-	return c
-}
-
-// Context returns a context that is done exactly when the connection ends, with
-// the reason as its [context.Cause]. It carries the values of the request's
-// context, but not its cancellation, and the Conn itself for [FromContext].
-func (c *Conn) Context() context.Context {
-	ctx := c.ctx.Load()
-	if ctx == nil {
-		values := context.WithValue(context.WithoutCancel(c.request.Context()), connKey{}, c)
-		ctx = new(connContext)
-		ctx.Context, ctx.cancel = context.WithCancelCause(values)
-		if !c.ctx.CompareAndSwap(nil, ctx) {
-			ctx = c.ctx.Load()
-		}
-	}
-	// Either this sees the end, or the end sees the context.
-	if err := c.err(); err != nil {
-		ctx.cancel(err)
-	}
-	return ctx.Context
-}
-
-type connKey struct{}
-
-// FromContext returns the Conn whose [Conn.Context] ctx is or comes from.
-func FromContext(ctx context.Context) (*Conn, bool) {
-	c, ok := ctx.Value(connKey{}).(*Conn)
-	return c, ok
-}
-
-// Request returns the handshake request. Its body is not to be used, and its context
-// may be done before the connection is, with [Detached] always: use [Conn.Context].
-func (c *Conn) Request() *http.Request { return c.request }
-
-// Subprotocol returns the subprotocol that was agreed on, "" if none was.
-func (c *Conn) Subprotocol() string { return c.subprotocol }
-
-// LocalAddr returns the address of this side of the socket.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
-
-// RemoteAddr returns the address of the other side of the socket, which is the
-// proxy's where there is one.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
-
-// NetConn returns the socket, for its options and its addresses. To read or write
-// on it, to set its deadlines or to close it corrupts the connection.
-func (c *Conn) NetConn() net.Conn { return c.conn }

@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -12,230 +11,438 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// sender is the sending side of a Conn. Its lock is held for one frame at a
-// time and guards what is not atomic; let go of it with unlockSender.
-type sender struct {
-	lock      wait.Lock
-	streaming chan struct{} // of the MessageWriter that is open, nil without
+// Writing is most of what a small message costs. If the peer sends many messages at
+// once, the replies wait for each other and leave in one write: while the read
+// buffer holds another complete frame, the handler is about to receive that frame,
+// and then it either sends more or waits for the peer, which writes what is pending.
+// The flush timer is for a handler that does neither.
+const (
+	pendingSize = 64 << 10
+	pendingTime = 100 * time.Microsecond
+)
 
-	writing   atomic.Int64 // when the write that is going on began, 0 for none
-	closeSent atomic.Bool
-	broken    atomic.Bool // a write has failed; the lock may be held by who found out
-	deferred  atomic.Bool // there are pending frames
-	closeCode StatusCode  // what the close frame said; set before closeSent
+// fragmentSize is how much a MessageWriter gathers for a frame. It limits the memory
+// of a message that is being written.
+const fragmentSize = 4096
 
-	// Control frames that found the lock taken. Whoever holds it sends them when
-	// it lets go, so neither a reader nor the watchdog waits for a slow sender.
-	waiting control
+// pendingBuffers are for more frames than one of frameBuffers holds. A small frame does
+// not take one, because a blocked write must not hold 64 KiB for it.
+var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }}
 
-	// Frames that wait to be written together, see coalesce.go.
-	pending    []byte
-	flushAlarm wait.Alarm[Conn]
+// A writer is the sending side of a connection. All frames leave through send.
+type writer struct {
+	*core
+	lock        wait.Lock     // held for one frame at a time; guards what is not atomic
+	openMessage chan struct{} // of the MessageWriter that is open, nil without one
+	pending     *pending      // frames that wait to be written together, nil before the first
+
+	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
+	hasPending    atomic.Bool // there are pending frames
+	coalescing    bool        // see WriteCoalescing
+	broken        bool        // a write has failed
+
+	urgent urgent
 }
 
-// control is at most one ping and one pong: RFC 6455 section 5.5.3 lets an
-// endpoint answer only the latest ping, and so a flood of them takes no memory.
-type control struct {
+// pending is allocated on demand, because most peers wait for each answer.
+type pending struct {
+	frames     []byte
+	flushTimer wait.Alarm[writer]
+}
+
+// urgent is what other goroutines want the holder of the writer's lock to send
+// before it unlocks. It is at most one ping and one pong: RFC 6455 section 5.5.3
+// lets an endpoint answer only the latest ping, so a flood of pings takes no memory.
+type urgent struct {
 	mu    sync.Mutex
-	pong  []byte // nil: none
 	any   atomic.Bool
 	ping  bool
-	flush bool // who wants the pending frames written does not wait either
+	flush bool  // the pending frames
+	pong  *pong // nil for none
 }
 
-// fragmentSize is what a MessageWriter gathers: it bounds what a message that is
-// being written holds in memory.
-const fragmentSize = 4096
+// pong is the payload of a pong frame.
+type pong struct {
+	payload [maxControlPayload]byte
+	size    byte
+}
 
 var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
 
-// lockSender takes the sending side, unless the connection ends or the write
-// deadline passes before it is free.
-func (c *Conn) lockSender() error {
-	if c.out.lock.TryLock() {
+// acquire locks the writer, unless the connection ends or the user's write deadline
+// passes before it is free.
+func (w *writer) acquire() error {
+	if w.lock.TryLock() {
 		return nil
 	}
-	if c.out.lock.LockUnless(c.Context().Done(), c.deadlines.streamWait()) {
+	if w.lock.LockUnless(w.life.over.Done(), w.socket.userWritePassed()) {
 		return nil
 	}
-	if c.err() != nil {
-		return c.endOfSending()
+	if w.life.err() != nil {
+		return w.ended()
 	}
 	return errWriteDeadline
 }
 
-// sendErr is why nothing can be sent, nil if it can.
-func (c *Conn) sendErr() error {
-	if c.err() != nil {
-		return c.endOfSending()
+// acquireForMessage locks the writer while no MessageWriter is open, and checks
+// that a message can be sent.
+func (w *writer) acquireForMessage() error {
+	for {
+		if err := w.acquire(); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			w.release()
+			return err
+		}
+		open := w.openMessage
+		if open == nil {
+			return nil
+		}
+		w.release()
+		select {
+		case <-open:
+		case <-w.life.over.Done():
+			return w.ended()
+		case <-w.socket.userWritePassed():
+			return errWriteDeadline
+		}
 	}
-	if c.out.closeSent.Load() {
-		return &closedError{CloseError: CloseError{Code: c.out.closeCode}}
-	}
-	return nil
 }
 
-// unlockSender lets go of the sending side, and first sends the control frames
-// that came in the meantime. One that comes right behind the last look finds
-// either the lock free or its holder looking again.
-func (c *Conn) unlockSender() {
+// openStream begins the message of a MessageWriter and returns the channel that is
+// closed when the message ends.
+func (w *writer) openStream() (ended chan struct{}, err error) {
+	if err := w.acquireForMessage(); err != nil {
+		return nil, err
+	}
+	defer w.release()
+	w.openMessage = make(chan struct{})
+	return w.openMessage, nil
+}
+
+// closeStream ends the message, unless a close frame has ended it. The lock is held.
+func (w *writer) closeStream(ended chan struct{}) {
+	if w.openMessage == ended {
+		w.openMessage = nil
+		close(ended)
+	}
+}
+
+// release unlocks the writer, and first sends what is urgent. A frame that becomes
+// urgent after the last check is not lost: either its goroutine finds the lock free
+// and sends it, or this loop sends it.
+func (w *writer) release() {
 	for {
-		if c.out.waiting.any.Load() {
-			c.sendWaiting()
+		if w.urgent.any.Load() {
+			w.sendUrgent()
 		}
-		c.out.lock.Unlock()
-		if !c.out.waiting.any.Load() || !c.out.lock.TryLock() {
+		w.lock.Unlock()
+		if !w.urgent.any.Load() || !w.lock.TryLock() {
 			return
 		}
 	}
 }
 
-// sendWaiting sends the control frames that wait, a pong also on a connection that
-// has ended, ahead of the close frame. What cannot be sent any more is dropped.
-func (c *Conn) sendWaiting() {
-	ping, pong, flush := c.out.waiting.take()
-	if flush && len(c.out.pending) > 0 {
-		c.flush()
-	}
-	if pong != nil && !c.out.closeSent.Load() {
-		c.writeOwn(&Header{Fin: true, Opcode: Pong}, pong)
-	}
-	if ping && c.sendErr() == nil {
-		c.writeOwn(&Header{Fin: true, Opcode: Ping}, nil)
-	}
-}
-
-func (w *control) take() (ping bool, pong []byte, flush bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	ping, pong, flush = w.ping, w.pong, w.flush
-	w.ping, w.pong, w.flush = false, nil, false
-	w.any.Store(false)
-	return ping, pong, flush
-}
-
-// sendPong answers a ping. payload is read only until it returns.
-func (c *Conn) sendPong(payload []byte) {
-	if !c.out.lock.TryLock() {
-		c.out.waiting.addPong(payload)
-		c.nudgeSender()
-		return
-	}
-	defer c.unlockSender()
-	if c.sendErr() == nil {
-		c.writeOwn(&Header{Fin: true, Opcode: Pong}, payload)
-	}
-}
-
-func (w *control) addPong(payload []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.pong = append([]byte{}, payload...)
-	w.any.Store(true)
-}
-
-// sendPing sends the ping of the keepalive.
-func (c *Conn) sendPing() {
-	w := &c.out.waiting
-	w.mu.Lock()
-	w.ping = true
-	w.any.Store(true)
-	w.mu.Unlock()
-	c.nudgeSender()
-}
-
-// nudgeSender sends what waits if nobody else is about to.
-func (c *Conn) nudgeSender() {
-	if c.out.lock.TryLock() {
-		c.unlockSender()
-	}
-}
-
-// writeClose sends a close frame, the last frame of this side.
-func (c *Conn) writeClose(payload []byte) error {
-	if c.out.waiting.any.Load() {
-		c.sendWaiting()
-	}
-	c.noteCloseSent(payload)
-	return c.writeOwn(&Header{Fin: true, Opcode: Close}, payload)
-}
-
-// noteCloseSent starts the time within which the peer has to answer. It comes
-// before the frame is written: the answer may be read before the write returns.
-func (c *Conn) noteCloseSent(payload []byte) {
-	if c.out.closeSent.Load() {
-		return
-	}
-	c.out.closeCode = StatusNoStatusReceived
-	if len(payload) >= 2 {
-		c.out.closeCode = StatusCode(payload[0])<<8 | StatusCode(payload[1])
-	}
-	c.out.closeSent.Store(true)
-	if c.out.streaming != nil {
-		close(c.out.streaming) // its message cannot be finished any more
-		c.out.streaming = nil
-	}
-	c.expectClose()
-}
-
-// write puts one frame on the wire, in one write, alone or along with those that
-// wait. The lock of c.out is held.
-func (c *Conn) write(h *Header, payload []byte) error {
-	later := c.mayDefer(h)
-	if later || len(c.out.pending) > 0 {
-		done, err := c.coalesce(h, payload, later)
-		if done || err != nil {
-			return err
-		}
-	}
-	c.beginWrite()
-	n, err := writeFrame(c.conn, h, payload)
-	c.endWrite()
-	return c.written(n, err)
-}
-
-// writeOwn puts a control frame on the wire that the connection sends of its own
-// accord. The lock of c.out is held.
-func (c *Conn) writeOwn(h *Header, payload []byte) error {
-	c.liftWriteDeadline(true)
-	err := c.write(h, payload)
-	c.liftWriteDeadline(false)
-	return err
-}
-
-// written turns the outcome of a write into what the sender is told. A frame of
-// which something was written and something was not is the end.
-func (c *Conn) written(n int, err error) error {
-	if err == nil {
+// check returns why nothing can be sent, nil if it can.
+func (w *writer) check() error {
+	switch p := w.life.now(); {
+	case p == phaseOpen:
 		return nil
+	case p == phaseCloseSent:
+		code, _ := w.life.closeSent()
+		return &closedError{CloseError: CloseError{Code: code}}
 	}
-	if c.err() != nil {
-		return c.endOfSending()
-	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return c.sendFailed(err)
-	}
-	// A TLS connection may have written part of a record, and says 0 all the same.
-	if _, ok := c.conn.(*tls.Conn); ok || n > 0 {
-		c.die("sending: the deadline cut a frame off", errTimedOut)
-		return c.endOfSending()
-	}
-	return errWriteDeadline
+	return w.ended()
 }
 
-// endOfSending is what senders are told of the end.
-func (c *Conn) endOfSending() error {
-	err := c.err()
+// ended returns why the connection has ended, or lost its peer, as senders see it.
+func (w *writer) ended() error {
+	err := w.life.err()
+	if err == nil {
+		err = w.life.lost()
+	}
 	if errors.Is(err, errTimedOut) {
 		return cutOffError{err}
 	}
 	return err
 }
 
-// sendFailed ends a connection that cannot be written to. Its peer may have closed
-// it in an orderly way and gone, so what has arrived is looked at first.
-func (c *Conn) sendFailed(err error) error {
-	c.out.broken.Store(true)
-	c.poll(time.Now().Add(pingPoll), lastLook)
-	return c.die("sending", err)
+// control sends a control frame that the library sends on its own account, so the
+// user's write deadline is not for it. The lock is held.
+func (w *writer) control(op Opcode, payload []byte) error {
+	before := w.socket.writeOwn(true)
+	err := w.send(&Header{Fin: true, Opcode: op}, payload)
+	w.socket.writeOwn(before)
+	return err
+}
+
+// close sends a close frame, the last frame of this side, behind everything else.
+// The lock is held.
+func (w *writer) close(payload []byte) error {
+	if w.urgent.any.Load() {
+		w.sendUrgent()
+	}
+	w.noteClose(payload)
+	return w.control(Close, payload)
+}
+
+// noteClose notes that a close frame is about to be sent. It comes before the frame
+// is written, because its answer may be read before the write returns. The lock is
+// held.
+func (w *writer) noteClose(payload []byte) {
+	code := StatusNoStatusReceived
+	if len(payload) >= 2 {
+		code = StatusCode(payload[0])<<8 | StatusCode(payload[1])
+	}
+	if !w.life.noteCloseSent(code) {
+		return
+	}
+	if w.openMessage != nil {
+		w.closeStream(w.openMessage) // its message cannot be finished any more
+	}
+	limit := w.timer.timeouts.closeTimeout
+	if w.life.received.Load() {
+		limit = 0 // the peer owes no answer
+	}
+	w.timer.enter(phaseCloseSent, nil, limit)
+}
+
+// pong answers a ping. It does not wait for the lock. payload is only read until it
+// returns.
+func (w *writer) pong(payload []byte) {
+	if !w.lock.TryLock() {
+		w.urgent.setPong(payload)
+		w.flushUrgent()
+		return
+	}
+	defer w.release()
+	if w.check() == nil {
+		w.control(Pong, payload)
+	}
+}
+
+// ping sends a ping. It does not wait for the lock.
+func (w *writer) ping() {
+	u := &w.urgent
+	u.mu.Lock()
+	u.ping = true
+	u.any.Store(true)
+	u.mu.Unlock()
+	w.flushUrgent()
+}
+
+// requestFlush writes what is pending. It does not wait for the lock.
+func (w *writer) requestFlush() {
+	u := &w.urgent
+	u.mu.Lock()
+	u.flush = true
+	u.any.Store(true)
+	u.mu.Unlock()
+	w.flushUrgent()
+}
+
+// flushUrgent sends what is urgent, unless the holder of the lock is about to.
+func (w *writer) flushUrgent() {
+	if w.lock.TryLock() {
+		w.release()
+	}
+}
+
+func (u *urgent) setPong(payload []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pong == nil {
+		u.pong = new(pong)
+	}
+	u.pong.size = byte(copy(u.pong.payload[:], payload))
+	u.any.Store(true)
+}
+
+func (u *urgent) take() (ping bool, pong *pong, flush bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	ping, pong, flush = u.ping, u.pong, u.flush
+	u.ping, u.pong, u.flush = false, nil, false
+	u.any.Store(false)
+	return ping, pong, flush
+}
+
+// sendUrgent sends what is urgent: the pending frames first, then a pong, which is
+// also sent ahead of the last close frame of a connection that is ending. What
+// cannot be sent any more is dropped. The lock is held.
+func (w *writer) sendUrgent() {
+	ping, pong, flush := w.urgent.take()
+	if flush && w.hasPending.Load() {
+		w.flush(w.pending.frames, nil, true)
+	}
+	if _, closed := w.life.closeSent(); pong != nil && !closed {
+		w.control(Pong, pong.payload[:pong.size])
+	}
+	if ping && w.check() == nil {
+		w.control(Ping, nil)
+	}
+}
+
+// noteBuffered notes whether the read buffer holds a complete frame, which the
+// handler is about to receive. It skips the store if nothing changed, because the
+// store would double the cost of a small message.
+func (w *writer) noteBuffered(frame bool) {
+	if frame != w.frameBuffered.Load() {
+		w.frameBuffered.Store(frame)
+	}
+}
+
+// beforeWait writes what is pending, because the goroutine that receives is about to
+// wait for the peer. Until it comes back, no frame may wait for another.
+func (w *writer) beforeWait() {
+	w.noteBuffered(false)
+	if w.hasPending.Load() {
+		w.requestFlush()
+	}
+}
+
+// mayWait reports whether a frame may wait for the next one.
+func (w *writer) mayWait(h *Header) bool {
+	return w.frameBuffered.Load() && w.coalescing && h.Opcode != Close &&
+		!w.socket.hasWrite.Load() && w.life.err() == nil
+}
+
+// send sends one frame: it writes the frame with those that are pending, or makes
+// it pending too. The lock is held.
+func (w *writer) send(h *Header, payload []byte) error {
+	if w.broken {
+		return w.ended()
+	}
+	wait := w.mayWait(h)
+	if !wait && !w.hasPending.Load() {
+		return w.sendNow(h, payload)
+	}
+	b := w.pendingFrames()
+	size := maxHeaderSize + len(payload)
+	fits := size <= pendingSize-len(b)
+	if len(b) > 0 && (!fits && len(payload) <= maxCopied || w.socket.hasWrite.Load()) {
+		if err := w.flush(b, nil, true); err != nil {
+			return err
+		}
+		return w.send(h, payload)
+	}
+	if !fits {
+		return w.flush(h.append(room(b, maxHeaderSize), int64(len(payload))), payload, len(b) > 0)
+	}
+	first := len(b) == 0
+	b = append(h.append(room(b, size), int64(len(payload))), payload...)
+	if !wait {
+		return w.flush(b, nil, true)
+	}
+	w.pending.frames = b
+	if first {
+		w.hasPending.Store(true)
+		w.pending.flushTimer.Set(pendingTime, w, (*writer).requestFlush)
+	}
+	return nil
+}
+
+// sendNow sends one frame that has no others to wait for.
+func (w *writer) sendNow(h *Header, payload []byte) error {
+	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
+	if len(payload) > maxCopied {
+		return w.flush(b, payload, false)
+	}
+	return w.flush(append(b, payload...), nil, false)
+}
+
+// pendingFrames returns the frames that are pending.
+func (w *writer) pendingFrames() []byte {
+	if w.pending == nil {
+		w.pending = new(pending)
+	}
+	return w.pending.frames
+}
+
+// room returns the pending frames b with capacity for size bytes more. If that is more
+// than pendingSize in total, the capacity has to grow.
+func room(b []byte, size int) []byte {
+	need := len(b) + size
+	switch {
+	case need <= cap(b):
+		return b
+	case need <= frameBufferSize:
+		return frameBuffers.Get().(*[frameBufferSize]byte)[:0]
+	}
+	larger := append(pendingBuffers.Get().(*[pendingSize]byte)[:0], b...)
+	releaseFrames(b)
+	return larger
+}
+
+// releaseFrames returns a buffer of room to its pool.
+func releaseFrames(b []byte) {
+	switch cap(b) {
+	case frameBufferSize:
+		frameBuffers.Put((*[frameBufferSize]byte)(b[:cap(b)]))
+	case pendingSize:
+		pendingBuffers.Put((*[pendingSize]byte)(b[:cap(b)]))
+	}
+}
+
+// flush writes b, which begins with the pending frames, and payload behind it.
+// accepted says whether b holds frames whose senders were told that they are sent:
+// the user's deadline is not for those, and none of them can be taken back. The
+// lock is held.
+func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
+	n, before := 0, false
+	if accepted {
+		w.pending.flushTimer.Clear()
+		before = w.socket.writeOwn(true)
+	}
+	w.timer.beginWrite()
+	if payload == nil {
+		n, err = w.socket.Write(b)
+	} else {
+		n, err = w.socket.writeBoth(b, payload)
+	}
+	w.timer.endWrite()
+	releaseFrames(b) // not deferred, because that takes stack (TestStack)
+	if accepted {
+		w.socket.writeOwn(before)
+		w.pending.frames = nil
+		w.hasPending.Store(false)
+	}
+	if err != nil {
+		return w.failed(err, accepted || w.socket.partial(n))
+	}
+	return nil
+}
+
+// failed returns the error of a sender whose write has failed. If a part of a frame
+// may have been sent, or the socket does not work any more, nothing else can be
+// sent.
+func (w *writer) failed(err error, partial bool) error {
+	switch expired := errors.Is(err, os.ErrDeadlineExceeded); {
+	case w.life.err() != nil:
+		return w.ended()
+	case expired && !partial:
+		return errWriteDeadline
+	case expired:
+		err = &deadError{"sending: the deadline cut a frame off", errTimedOut}
+	default:
+		err = &deadError{"sending", err}
+	}
+	w.broken = true
+	if w.timer.enter(phaseLost, err, pingPoll) {
+		w.socket.endReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
+	}
+	return w.ended()
+}
+
+// stop ends the flush timer for good and waits until it does not run. The connection
+// has ended, so no more frames become pending.
+func (w *writer) stop() {
+	w.lock.Lock()
+	p := w.pending
+	w.release()
+	if p != nil {
+		p.flushTimer.Stop()
+		p.flushTimer.Wait()
+	}
 }

@@ -29,11 +29,14 @@ func (e *Event) Set() {
 func (e *Event) IsSet() bool { return e.over.Load() == happened }
 
 // Wait waits until the event has happened.
-func (e *Event) Wait() {
+func (e *Event) Wait() { <-e.Done() }
+
+// Done returns a channel that is closed when the event has happened.
+func (e *Event) Done() <-chan struct{} {
 	if e.over.Load() == nil {
 		over := make(chan struct{})
 		// This fails if another goroutine waits already, or if the event has happened.
 		e.over.CompareAndSwap(nil, &over)
 	}
-	<-*e.over.Load()
+	return *e.over.Load()
 }

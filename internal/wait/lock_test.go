@@ -1,6 +1,8 @@
 package wait
 
 import (
+	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -220,5 +222,74 @@ func BenchmarkLock(b *testing.B) {
 	for b.Loop() {
 		l.Lock()
 		l.Unlock()
+	}
+}
+
+// A goroutine that locks again and again does not keep the lock from others.
+func TestLock_is_handed_to_a_starving_goroutine(t *testing.T) {
+	for _, procs := range []int{1, 2, 8} {
+		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			var l Lock
+			done := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					for {
+						select {
+						case <-done:
+							return
+						default:
+						}
+						l.Lock()
+						for start := time.Now(); time.Since(start) < 50*time.Microsecond; {
+						}
+						l.Unlock()
+					}
+				})
+			}
+			const locks = 20
+			turns := 0
+			start := time.Now()
+			for range locks {
+				l.Lock()
+				turns++
+				l.Unlock()
+			}
+			if took := time.Since(start) / locks; took > 500*time.Millisecond {
+				t.Errorf("a lock took %v, want a few milliseconds", took)
+			}
+			close(done)
+			wg.Wait()
+			if turns != locks {
+				t.Errorf("got %d turns, want %d", turns, locks)
+			}
+		})
+	}
+}
+
+// The lock is not lost if the goroutine that it is handed to gives up.
+func TestLock_is_free_if_the_starving_goroutine_gives_up(t *testing.T) {
+	for range 50 {
+		var l Lock
+		l.Lock()
+		giveUp := make(chan struct{})
+		done := make(chan bool)
+		go func() { done <- l.LockUnless(giveUp, nil) }()
+		overtaken := true
+		for overtaken && l.waiting.Load() < starving {
+			l.Unlock()
+			overtaken = l.TryLock()
+		}
+		go close(giveUp)
+		if overtaken {
+			l.Unlock() // hands over, unless the goroutine has given up already
+		}
+		if <-done {
+			l.Unlock()
+		}
+		if !l.TryLock() {
+			t.Fatal("the lock was lost")
+		}
 	}
 }

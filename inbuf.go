@@ -1,0 +1,125 @@
+package websocket
+
+import "sync"
+
+// A connection holds a read buffer only while there are bytes in it: an idle
+// connection on TCP waits for the socket to be readable without a buffer. Buffers
+// have two sizes. The larger one is for a peer that sends more at once than the
+// smaller one holds: with 32 messages of 1 KiB in flight it halves the cost of each
+// (BenchmarkReadBuffer). It has room for a message of 64 KiB and its header.
+const (
+	readBufferSize      = 4 << 10
+	largeReadBufferSize = 72 << 10
+)
+
+var (
+	readBuffers      = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
+	largeReadBuffers = sync.Pool{New: func() any { return new([largeReadBufferSize]byte) }}
+)
+
+// An inbuf holds the bytes that were read from the socket and not yet used. It
+// knows nothing about frames. The zero value is empty and holds no memory.
+type inbuf struct {
+	buf   []byte
+	r, w  int  // buf[r:w] was not yet used
+	large bool // the next buffer is a large one, because the last read filled a small one
+}
+
+// load puts bytes that were read before the connection existed into the buffer,
+// however many they are.
+func (b *inbuf) load(bytes []byte) {
+	if len(bytes) == 0 {
+		return
+	}
+	b.buf = make([]byte, max(readBufferSize, len(bytes)))
+	b.r, b.w = 0, copy(b.buf, bytes)
+}
+
+// bytes returns the unused bytes. The slice is valid until the next call of room,
+// shrink or release.
+func (b *inbuf) bytes() []byte { return b.buf[b.r:b.w] }
+
+func (b *inbuf) empty() bool { return b.r == b.w }
+
+// full reports whether no byte more fits into the buffer.
+func (b *inbuf) full() bool { return b.buf != nil && b.w-b.r == len(b.buf) }
+
+// discard marks the first n of the unused bytes as used.
+func (b *inbuf) discard(n int) { b.r += n }
+
+// room returns free space to read into. filled says how much of it was used.
+func (b *inbuf) room() []byte {
+	b.take()
+	return b.buf[b.w:]
+}
+
+// take makes sure that there is a buffer, of the size that the peer has shown to
+// need, with the unused bytes at its start.
+func (b *inbuf) take() {
+	size := readBufferSize
+	if b.large {
+		size = largeReadBufferSize
+	}
+	unused := b.w - b.r
+	switch {
+	case len(b.buf) != size && unused < size:
+		b.exchange(size)
+	case b.r > 0:
+		b.w = copy(b.buf, b.bytes())
+		b.r = 0
+	}
+}
+
+// filled adds n bytes that were read into room. again tells whether the next wait
+// for the peer may hold a large buffer, because it takes one only when bytes have
+// arrived.
+func (b *inbuf) filled(n int, again bool) {
+	b.w += n
+	b.large = n > 0 && (b.w == len(b.buf) || n >= readBufferSize && again)
+	if !b.large && b.w > b.r {
+		b.shrink() // the handler may take long before it receives these few bytes
+	}
+}
+
+// shrink keeps as little memory as possible while the peer is waited for. The
+// unused bytes are then the beginning of a frame, which needs no large buffer.
+func (b *inbuf) shrink() {
+	switch unused := b.w - b.r; {
+	case unused == 0:
+		b.release()
+	case len(b.buf) > readBufferSize && unused < readBufferSize:
+		b.exchange(readBufferSize)
+	}
+}
+
+// exchange moves the unused bytes into a buffer of the given size, one of the two.
+func (b *inbuf) exchange(size int) {
+	var buf []byte
+	if size == readBufferSize {
+		buf = readBuffers.Get().(*[readBufferSize]byte)[:]
+	} else {
+		buf = largeReadBuffers.Get().(*[largeReadBufferSize]byte)[:]
+	}
+	w := copy(buf, b.bytes())
+	b.release()
+	b.buf, b.w = buf, w
+}
+
+// release returns the buffer to its pool and drops the unused bytes.
+func (b *inbuf) release() {
+	switch len(b.buf) {
+	case readBufferSize:
+		readBuffers.Put((*[readBufferSize]byte)(b.buf))
+	case largeReadBufferSize:
+		largeReadBuffers.Put((*[largeReadBufferSize]byte)(b.buf))
+	}
+	b.buf, b.r, b.w = nil, 0, 0
+}
+
+// releaseIfLarge returns an empty large buffer. The handler may not receive again
+// for a while.
+func (b *inbuf) releaseIfLarge() {
+	if b.r == b.w && len(b.buf) > readBufferSize {
+		b.release()
+	}
+}

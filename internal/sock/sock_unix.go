@@ -1,0 +1,18 @@
+//go:build unix
+
+package sock
+
+import "syscall"
+
+// Supported reports whether the functions of this package work on this system.
+const Supported = true
+
+// Read reads once, without waiting.
+func Read(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
+
+// Interrupted reports whether Read failed because of a signal: it can be repeated at
+// once.
+func Interrupted(err error) bool { return err == syscall.EINTR }
+
+// WouldWait reports whether Read failed because nothing has arrived.
+func WouldWait(err error) bool { return err == syscall.EAGAIN }

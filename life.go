@@ -1,0 +1,166 @@
+package websocket
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
+
+// A phase is a step in the life of a connection. A connection moves only to
+// later phases, and only enter moves it. The connection has ended from
+// phaseClosing on: from then on every method returns the cause of the end.
+type phase uint32
+
+const (
+	// phaseOpen: both sides may send. The keepalive sends pings and limits the
+	// silence of the peer to ConnectionTimeout.
+	phaseOpen phase = iota
+
+	// phaseCloseSent: SendMessage or WriteFrame has sent a close frame, and the
+	// peer has CloseTimeout to answer it (RFC 6455 section 7.1.2). Receiving goes
+	// on, because the peer may send messages before its close frame.
+	phaseCloseSent
+
+	// phaseLost: a write has failed, so nothing can be sent. Receiving goes on,
+	// because the peer may have sent a close frame before it ended the TCP
+	// connection, and then that close frame is why the connection ended (RFC 6455
+	// section 7.1.5). No read waits longer than pingPoll. The cause is the error
+	// of the write until a close frame is found.
+	phaseLost
+
+	// phaseClosing: Close sends its close frame and waits for that of the peer,
+	// within CloseTimeout (RFC 6455 section 7.1.2).
+	phaseClosing
+
+	// phaseFailing: the last close frame of this side is being sent, because the
+	// peer broke a rule (RFC 6455 section 7.1.7), was silent, or has sent its own
+	// close frame (section 5.5.1).
+	phaseFailing
+
+	// phaseDraining: the last frame was sent. The write side of the socket is shut
+	// down and input is dropped for at most drainTime.
+	phaseDraining
+
+	// phaseClosed: the socket is closed or about to be.
+	phaseClosed
+)
+
+// life is the state of a connection from its handshake to its end. enter is the
+// only function that changes the phase; all other code only asks for it.
+type life struct {
+	phase    atomic.Uint32
+	sent     atomic.Uint32 // see noteCloseSent; 0 while no close frame was sent
+	received atomic.Bool   // the peer's close frame has arrived
+
+	cause  atomic.Pointer[error]       // why the connection ended, or cannot send any more
+	ctx    atomic.Pointer[connContext] // made by the first call of Conn.Context
+	over   wait.Event                  // the connection has ended
+	closed wait.Event                  // its socket is closed
+
+	mu sync.Mutex    // held by enter and bound
+	by time.Duration // when the phase has to be over, see clock; never for no bound
+}
+
+// A connContext is made when the user asks for it, because most users do not.
+type connContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+}
+
+// enter moves the connection to phase p, which has to be over at the time by, and
+// reports whether it did. It did not if the connection had come as far already, or
+// had ended for another reason. The goroutine that gets true does the work of the
+// phase. cause is why the connection ends; nil leaves the cause as it is.
+func (l *life) enter(p phase, cause error, by time.Duration) bool {
+	l.mu.Lock()
+	now := l.now()
+	if p <= now || now >= phaseClosing && p < phaseDraining {
+		l.mu.Unlock()
+		return false
+	}
+	if cause != nil && now < phaseClosing {
+		kept := cause // a variable of its own, because only this one is allocated
+		l.cause.Store(&kept)
+	}
+	if now == phaseCloseSent || now == phaseClosing {
+		by = min(by, l.by) // the peer has no more time because this side closes twice
+	}
+	l.by = by
+	l.phase.Store(uint32(p))
+	l.mu.Unlock()
+	if now < phaseClosing && p >= phaseClosing {
+		if ctx := l.ctx.Load(); ctx != nil {
+			ctx.cancel(l.err())
+		}
+		l.over.Set()
+	}
+	return true
+}
+
+// bound changes the time by which phase p has to be over. It does nothing if the
+// connection is in another phase.
+func (l *life) bound(p phase, by time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now() == p {
+		l.by = by
+	}
+}
+
+func (l *life) now() phase { return phase(l.phase.Load()) }
+
+// until returns the phase and the time by which it has to be over.
+func (l *life) until() (phase, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now(), l.by
+}
+
+// err is why the connection ended, nil while it has not.
+func (l *life) err() error {
+	if l.now() < phaseClosing {
+		return nil
+	}
+	return *l.cause.Load()
+}
+
+// lost is why nothing can be sent, if the phase is phaseLost.
+func (l *life) lost() error {
+	if l.now() != phaseLost {
+		return nil
+	}
+	return *l.cause.Load()
+}
+
+// noteCloseSent notes the code of the close frame that is about to be sent, and
+// reports whether it is the first one. The peer may answer with any code, also 0,
+// so a bit beside the code says that a frame was sent.
+func (l *life) noteCloseSent(code StatusCode) bool {
+	return l.sent.CompareAndSwap(0, 1<<16|uint32(code))
+}
+
+// closeSent returns the code of the close frame that was sent, and whether one was.
+func (l *life) closeSent() (StatusCode, bool) {
+	sent := l.sent.Load()
+	return StatusCode(sent), sent != 0
+}
+
+// context returns the context of the connection, with the values of values().
+func (l *life) context(values func() context.Context) context.Context {
+	ctx := l.ctx.Load()
+	if ctx == nil {
+		ctx = new(connContext)
+		ctx.Context, ctx.cancel = context.WithCancelCause(values())
+		if !l.ctx.CompareAndSwap(nil, ctx) {
+			ctx = l.ctx.Load()
+		}
+	}
+	// Either this call sees the end, or enter sees the context.
+	if err := l.err(); err != nil {
+		ctx.cancel(err)
+	}
+	return ctx.Context
+}

@@ -1,0 +1,249 @@
+package websocket
+
+import (
+	"fmt"
+
+	"github.com/f44ffc3b/websocket/internal/mask"
+	"github.com/f44ffc3b/websocket/internal/utf8"
+)
+
+// limits are the sizes that a connection accepts of its peer.
+type limits struct {
+	maxFrameSize   int64
+	maxMessageSize int64
+	maxFragments   int
+}
+
+// A frameMode decides which rules the frames of the peer are checked against.
+type frameMode byte
+
+const (
+	// modeMessages: all rules of RFC 6455 and all limits.
+	modeMessages frameMode = 1 + iota
+
+	// modeFrames: only what ReadFrame documents. Control frames are frames like any
+	// other, and the order of frames is not checked.
+	modeFrames
+
+	// modeDiscard: the connection is over, and only a close frame matters. No rule is
+	// checked, as long as it is clear where a frame ends.
+	modeDiscard
+)
+
+// A frameEnd says what a piece of payload is the end of.
+type frameEnd byte
+
+const (
+	notEnd frameEnd = iota
+	endOfFrame
+	endOfMessage
+)
+
+// incoming is what a client is sending: the rules of RFC 6455 section 5 for it, and
+// the place in the message that the next byte belongs to. It is a function of bytes
+// and does no I/O.
+type incoming struct {
+	limits *limits
+
+	// The frame whose header was used last. It is open while left is not 0.
+	header Header
+	left   int64 // bytes of its payload that are still to come
+
+	// The message that the frame is part of.
+	size   int64 // the payload lengths of its frames so far
+	frames int32
+	text   utf8.Checker
+	op     Opcode // Text or Binary; between messages, that of the last one
+}
+
+// midMessage reports whether a message has begun and not ended.
+func (in *incoming) midMessage() bool { return in.frames > 0 }
+
+// next examines the frame that b begins with; none is open. It returns the size n
+// of the header, or 0 if b ends within it. It does not use the header yet: begin
+// does that for a data frame, and a control frame is used as a whole or not at all.
+//
+// An error says which rule the peer broke. The steps are those of RFC 6455 section
+// 5.2: length, reserved bits, opcode, mask, then what the opcode allows.
+func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
+	h := &in.header
+	n, err = h.parse(b)
+	if n == 0 || err != nil {
+		return 0, err
+	}
+	switch mode {
+	case modeMessages:
+		err = in.check(h)
+	case modeFrames:
+		err = in.checkRaw(h)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// check applies all rules to a header, and the limits before any of its payload is
+// waited for.
+func (in *incoming) check(h *Header) error {
+	switch {
+	case h.RSV1 || h.RSV2 || h.RSV3:
+		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
+	case h.Opcode.IsReserved():
+		return fmt.Errorf("%w: %w", ErrInvalidOpcode, protocolError("5.2", "%v", h.Opcode))
+	case !h.Masked:
+		return unmaskedError(h)
+	case h.Opcode.IsControl():
+		return checkControl(h)
+	case h.Opcode == Continuation && !in.midMessage():
+		return protocolError("5.4", "continuation frame with no message to continue")
+	case h.Opcode != Continuation && in.midMessage():
+		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
+	}
+	return in.checkLimits(h)
+}
+
+// checkRaw applies the rules that hold for ReadFrame, too.
+func (in *incoming) checkRaw(h *Header) error {
+	if !h.Masked {
+		return unmaskedError(h)
+	}
+	return in.checkFrameSize(h)
+}
+
+func unmaskedError(h *Header) error {
+	return protocolError("5.1", "unmasked %v frame from a client", h.Opcode)
+}
+
+func checkControl(h *Header) error {
+	if !h.Fin {
+		return protocolError("5.5", "fragmented %v frame", h.Opcode)
+	}
+	if h.Length > maxControlPayload {
+		return protocolError("5.5", "%v frame of %d bytes exceeds %d", h.Opcode, h.Length, maxControlPayload)
+	}
+	return nil
+}
+
+func (in *incoming) checkLimits(h *Header) error {
+	if err := in.checkFrameSize(h); err != nil {
+		return err
+	}
+	// Neither side can overflow, because size is at most maxMessageSize here.
+	if h.Length > in.limits.maxMessageSize-in.size {
+		return tooLarge("message of %d bytes exceeds MaxMessageSize %d", in.size+h.Length, in.limits.maxMessageSize)
+	}
+	if int(in.frames) >= in.limits.maxFragments {
+		return tooLarge("message of more frames than MaxFragments %d", in.limits.maxFragments)
+	}
+	return nil
+}
+
+func (in *incoming) checkFrameSize(h *Header) error {
+	if limit := in.limits.maxFrameSize; h.Length > limit {
+		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
+	}
+	return nil
+}
+
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: %s (RFC 6455 section 10.4)", ErrMessageTooLarge, fmt.Sprintf(format, args...))
+}
+
+// isControl reports whether next has found a control frame, which does not belong
+// to the message. In modeFrames no frame is one. In modeDiscard a frame that is too
+// large to be one is dropped like a data frame.
+func (in *incoming) isControl(mode frameMode) bool {
+	return mode != modeFrames && in.header.Opcode.IsControl() && in.header.Length <= maxControlPayload
+}
+
+// begin opens the frame that next has found. A frame without payload ends at once.
+func (in *incoming) begin(mode frameMode) (frameEnd, error) {
+	in.left = in.header.Length
+	if mode == modeMessages {
+		if op := in.header.Opcode; op != Continuation {
+			in.op = op
+			in.text = utf8.Checker{}
+		}
+		in.size += in.header.Length
+		in.frames++
+	}
+	return in.end(mode)
+}
+
+// unmask unmasks p, the next bytes of the open frame, in place, and checks it if it
+// is text. It checks the bytes while they are in the processor's cache.
+func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
+	mask.XOR(p, in.header.MaskKey, int(in.header.Length-in.left)&3)
+	in.left -= int64(len(p))
+	if mode == modeMessages && in.op == Text && !in.text.Check(p) {
+		return notEnd, fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	}
+	return in.end(mode)
+}
+
+// drop is unmask for the next n bytes of a frame that is dropped.
+func (in *incoming) drop(n int64) { in.left -= n }
+
+// end says what has ended with the bytes so far.
+func (in *incoming) end(mode frameMode) (frameEnd, error) {
+	switch {
+	case in.left > 0:
+		return notEnd, nil
+	case mode != modeMessages || !in.header.Fin:
+		return endOfFrame, nil
+	case in.op == Text && !in.text.Complete():
+		return notEnd, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	}
+	in.size, in.frames = 0, 0
+	return endOfMessage, nil
+}
+
+// unmaskedHeader returns the header of the last frame, whose payload was unmasked.
+func (in *incoming) unmaskedHeader() Header {
+	h := in.header
+	h.Masked, h.MaskKey = false, [4]byte{}
+	return h
+}
+
+// remaining is how many bytes of the message may follow the open frame.
+func (in *incoming) remaining() int64 {
+	if in.header.Fin {
+		return 0
+	}
+	return in.limits.maxMessageSize - in.size
+}
+
+// whole returns the message that b begins with and where in b its payload is, if it
+// is one frame, complete, within the limits, and has nothing to object to but its
+// text. end is 0 otherwise. No message has begun.
+func (in *incoming) whole(b []byte) (op Opcode, start, end int) {
+	start, end = parseWhole(b)
+	size := int64(end - start)
+	if end == 0 || size > in.limits.maxFrameSize || size > in.limits.maxMessageSize {
+		return 0, 0, 0
+	}
+	switch b[0] { // FIN set, no reserved bits
+	case finBit | byte(Text):
+		return Text, start, end
+	case finBit | byte(Binary):
+		return Binary, start, end
+	}
+	return 0, 0, 0
+}
+
+// findClose finds the first close frame among the complete frames that b begins
+// with, and returns its header and where in b it ends, 0 if there is none. Nothing
+// is checked but where frames end.
+func findClose(b []byte) (h Header, end int) {
+	for {
+		n, err := h.parse(b[end:])
+		if n == 0 || err != nil || h.Length > int64(len(b)-end-n) {
+			return Header{}, 0
+		}
+		end += n + int(h.Length)
+		if h.Opcode == Close && h.Masked && h.Length <= maxControlPayload {
+			return h, end
+		}
+	}
+}

@@ -1,0 +1,355 @@
+package websocket
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/sock"
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
+
+// A transport is what a connection needs of its socket. Kinds of sockets differ
+// only here. One goroutine at a time reads and one writes.
+type transport interface {
+	// Read returns at least one byte or an error.
+	Read(p []byte) (int, error)
+
+	// fill reads once into the buffer that the transport was made with.
+	fill() error
+
+	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
+	// arrived.
+	waitsWithoutBuffer() bool
+
+	Write(p []byte) (int, error)
+
+	// writeBoth writes head and then payload, in one system call if it can. It may
+	// use the free capacity of head.
+	writeBoth(head, payload []byte) (int, error)
+
+	// partial reports whether a write that returned n and an error may have sent a
+	// part of its bytes.
+	partial(n int) bool
+
+	// closeWrite tells the peer that no more bytes follow. It returns
+	// errors.ErrUnsupported if the transport cannot tell it.
+	closeWrite() error
+
+	// cut closes the socket without waiting for anything.
+	cut()
+
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+
+	// conn returns the net.Conn that users see.
+	conn() net.Conn
+}
+
+// newTransport returns the transport of nc, which fills buf.
+func newTransport(nc net.Conn, buf *inbuf) transport {
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		if raw, err := nc.SyscallConn(); err == nil && sock.Supported {
+			return newTCPTransport(nc, raw, buf)
+		}
+	case *tls.Conn:
+		return &tlsTransport{netTransport{nc, buf}, nc}
+	}
+	return &netTransport{nc, buf}
+}
+
+// A tcpTransport is a TCP connection that waits for input without a buffer, because
+// that saves 4 KiB for each idle connection.
+type tcpTransport struct {
+	*net.TCPConn
+	raw  syscall.RawConn
+	read func(fd uintptr) bool
+	buf  *inbuf
+
+	n   int // the result of the last read
+	err error
+}
+
+func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTransport {
+	t := &tcpTransport{TCPConn: conn, raw: raw, buf: buf}
+	// The stack is deepest inside this callback. It is a closure because a method
+	// value adds a stack frame, and it takes a small buffer inline because that is
+	// the common case. With a few bytes more, the stack of a detached goroutine grows
+	// from 2 to 4 KiB (TestStack).
+	t.read = func(fd uintptr) bool {
+		if buf.buf == nil && !buf.large {
+			buf.buf = readBuffers.Get().(*[readBufferSize]byte)[:]
+		} else {
+			buf.take()
+		}
+		n, err := sock.Read(fd, buf.buf[buf.w:])
+		for sock.Interrupted(err) {
+			n, err = sock.Read(fd, buf.buf[buf.w:])
+		}
+		t.n, t.err = n, err
+		if n > 0 {
+			return true
+		}
+		buf.shrink()
+		return !sock.WouldWait(err) // after false, it is called again when there may be input
+	}
+	return t
+}
+
+// fill blocks, and respects the read deadline, as Read does.
+func (t *tcpTransport) fill() error {
+	if err := t.raw.Read(t.read); err != nil {
+		return err
+	}
+	if t.err != nil {
+		return os.NewSyscallError("read", t.err)
+	}
+	if t.n == 0 {
+		return io.EOF
+	}
+	t.buf.filled(t.n, true)
+	return nil
+}
+
+func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
+
+func (t *tcpTransport) writeBoth(head, payload []byte) (int, error) {
+	return writev(t.TCPConn, head, payload)
+}
+
+func (t *tcpTransport) partial(n int) bool { return n > 0 }
+func (t *tcpTransport) closeWrite() error  { return t.TCPConn.CloseWrite() }
+func (t *tcpTransport) cut()               { t.TCPConn.Close() }
+func (t *tcpTransport) conn() net.Conn     { return t.TCPConn }
+
+// A netTransport is any net.Conn.
+type netTransport struct {
+	net.Conn
+	buf *inbuf
+}
+
+// maxEmptyReads is how often a net.Conn may return neither a byte nor an error
+// before its connection ends with io.ErrNoProgress.
+const maxEmptyReads = 100
+
+func (t *netTransport) Read(p []byte) (int, error) {
+	for range maxEmptyReads {
+		n, err := t.Conn.Read(p)
+		if n > 0 {
+			return n, nil // the error comes again with the next read
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+func (t *netTransport) fill() error {
+	n, err := t.Read(t.buf.room())
+	if err != nil {
+		return err
+	}
+	t.buf.filled(n, false)
+	return nil
+}
+
+func (t *netTransport) waitsWithoutBuffer() bool { return false }
+
+func (t *netTransport) Write(p []byte) (int, error) { return writeWhole(t.Conn, p) }
+
+func (t *netTransport) writeBoth(head, payload []byte) (int, error) {
+	return writeBoth(t.Conn, head, payload)
+}
+
+func (t *netTransport) partial(n int) bool { return n > 0 }
+
+func (t *netTransport) closeWrite() error {
+	conn, ok := t.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return conn.CloseWrite()
+}
+
+func (t *netTransport) cut()           { t.Conn.Close() }
+func (t *netTransport) conn() net.Conn { return t.Conn }
+
+// A tlsTransport is a TLS connection.
+type tlsTransport struct {
+	netTransport
+	tls *tls.Conn
+}
+
+// partial is true for every failed write, because a TLS connection may have sent a
+// part of a record and returns 0 nevertheless.
+func (t *tlsTransport) partial(int) bool { return true }
+
+// cut closes the connection below TLS. The Close method of a tls.Conn first sends
+// an alert, and would wait for a peer that does not read.
+func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
+
+// A socket is the transport of a connection and its deadlines. The user sets
+// deadlines, but the keepalive and the closing of the connection need them for
+// themselves now and then, so the socket has these rules:
+//
+//   - The read deadline is that of the closing connection, if there is one; else
+//     that of a poll; else the user's.
+//   - The write deadline is none while the library writes frames that the user's
+//     deadline is not for; else the user's.
+type socket struct {
+	transport
+
+	mu       sync.Mutex     // guards the fields below, and setting a deadline of the transport
+	user     *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
+	waiting  int32          // goroutines that wait to receive and interrupt a poll
+	hasWrite atomic.Bool    // the user has set a write deadline
+	polling  bool           // a poll has the read deadline
+	ending   bool           // the closing connection has it, until the end
+	ownWrite bool           // the library writes
+}
+
+// userDeadlines are allocated on demand, because most connections have none.
+type userDeadlines struct {
+	read, write time.Time
+	writePassed wait.Deadline // for goroutines that wait for something else than the socket
+}
+
+// longAgo is a deadline that makes a blocked read return at once.
+var longAgo = time.Unix(1, 0)
+
+// userOf returns the user's deadlines. s.mu is held.
+func (s *socket) userOf() *userDeadlines {
+	if s.user == nil {
+		s.user = new(userDeadlines)
+	}
+	return s.user
+}
+
+// applyRead sets the read deadline of the transport: own, if the library has it, or
+// the user's. s.mu is held.
+func (s *socket) applyRead(own time.Time) error {
+	switch {
+	case s.polling || s.ending:
+		return s.transport.SetReadDeadline(own)
+	case s.user == nil:
+		return s.transport.SetReadDeadline(time.Time{})
+	}
+	return s.transport.SetReadDeadline(s.user.read)
+}
+
+// applyWrite sets the write deadline of the transport. s.mu is held.
+func (s *socket) applyWrite() error {
+	if s.ownWrite || s.user == nil {
+		return s.transport.SetWriteDeadline(time.Time{})
+	}
+	return s.transport.SetWriteDeadline(s.user.write)
+}
+
+// setUserRead sets the user's read deadline.
+func (s *socket) setUserRead(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.userOf().read = t
+	if s.polling || s.ending {
+		return nil // it is applied when the poll ends
+	}
+	return s.applyRead(time.Time{})
+}
+
+// setUserWrite sets the user's write deadline.
+func (s *socket) setUserWrite(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.userOf().write = t
+	s.user.writePassed.Set(t)
+	s.hasWrite.Store(!t.IsZero())
+	if s.ownWrite {
+		return nil
+	}
+	return s.applyWrite()
+}
+
+// userWritePassed returns a channel that is closed when the user's write deadline
+// has passed.
+func (s *socket) userWritePassed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.userOf().writePassed.Done()
+}
+
+// writeOwn begins and ends a write that the user's deadline is not for. Often that
+// deadline has passed with the user's last message. It returns what was set before.
+func (s *socket) writeOwn(own bool) (before bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.ownWrite = s.ownWrite, own
+	if before != own && s.hasWrite.Load() {
+		s.applyWrite()
+	}
+	return before
+}
+
+// beginPoll gives the read deadline to a poll, until endPoll. It reports false if
+// the connection is being closed, a goroutine waits to receive, or the transport
+// has no deadlines, because then a poll could not be ended.
+func (s *socket) beginPoll(until time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || s.waiting > 0 {
+		return false
+	}
+	s.polling = true
+	s.polling = s.applyRead(until) == nil
+	return s.polling
+}
+
+func (s *socket) endPoll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.polling = false
+	if !s.ending {
+		s.applyRead(time.Time{})
+	}
+}
+
+// interruptPoll ends a poll and prevents the next, until endInterrupt. A goroutine
+// that waits to receive calls it.
+func (s *socket) interruptPoll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting++
+	if s.polling && !s.ending {
+		s.applyRead(longAgo)
+	}
+}
+
+func (s *socket) endInterrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting--
+}
+
+// endReads takes the read deadline away from the user for good, and sets it.
+func (s *socket) endReads(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	s.applyRead(t)
+}
+
+// stop ends the timers of the deadlines.
+func (s *socket) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.user != nil {
+		s.user.writePassed.Set(time.Time{})
+	}
+}
