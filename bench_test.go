@@ -88,13 +88,13 @@ func BenchmarkEcho_in_memory(b *testing.B) {
 	})
 }
 
-// BenchmarkTakeWhole compares the fast path for a message that is in the buffer as a
+// BenchmarkBuffered compares the fast path for a message that is in the buffer as a
 // whole with the general one.
-func BenchmarkTakeWhole(b *testing.B) {
+func BenchmarkBuffered(b *testing.B) {
 	for _, size := range []int{16, 1 << 10} {
 		ways := map[string]func(*Conn, []byte) (Opcode, []byte, error){
-			"whole": (*Conn).receive,
-			"any":   (*Conn).receiveFrames,
+			"whole": func(c *Conn, dst []byte) (Opcode, []byte, error) { return c.in.message(dst) },
+			"any":   func(c *Conn, dst []byte) (Opcode, []byte, error) { return c.in.fragments(dst) },
 		}
 		for name, receive := range ways {
 			b.Run(fmt.Sprintf("%s/%dB", name, size), func(b *testing.B) {
@@ -199,7 +199,7 @@ func BenchmarkReadBuffer(b *testing.B) {
 			benchmarkBursts(b, 1024, startServer(b, func(c *Conn) error {
 				var buf []byte
 				for {
-					c.in.bulk = c.in.bulk && large
+					c.in.buf.large = c.in.buf.large && large
 					op, data, err := c.AppendMessage(buf[:0])
 					if err != nil {
 						return err

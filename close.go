@@ -286,11 +286,24 @@ func (c *Conn) tick() {
 	if do.ping {
 		c.out.ping()
 	}
-	if do.poll && c.life.err() == nil && c.in.lock.TryLock() {
-		defer c.in.lock.Unlock()
-		if err := c.in.poll(); err != nil {
-			c.received(err)
+	switch c.life.now() {
+	case phaseLost:
+		c.lostPassed() // the ping could not be written
+	case phaseOpen, phaseCloseSent:
+		if do.poll {
+			c.poll()
 		}
+	}
+}
+
+// poll looks for control frames, unless a goroutine is receiving.
+func (c *Conn) poll() {
+	if !c.in.lock.TryLock() {
+		return
+	}
+	defer c.in.lock.Unlock()
+	if err := c.in.poll(); err != nil {
+		c.received(err)
 	}
 }
 

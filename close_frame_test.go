@@ -76,11 +76,11 @@ func TestSendMessage_Close_is_bounded_by_CloseTimeout(t *testing.T) {
 					return wait(c)
 				})
 				err := <-done
-				wantDuration(t, "the end", w.Start, 40*time.Second)
+				wantDuration(t, "the end", w.Start, 40*time.Second+pingPoll)
 				wantError(t, err, ErrCloseTimeout)
 				wantSticky(t, c, endOf(c))
 				synctest.Wait()
-				w.expect("0s close 4000", "40s end")
+				w.expect("0s close 4000", "40.01s end")
 			})
 		})
 	}
@@ -147,19 +147,19 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 		for name, fn := range ends {
 			t.Run(how+" and then "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
+					c, p := newPipeConn(t)
 					w := record(p, false)
 					time.AfterFunc(time.Second, func() { w.Send(clientFrame(true, Close, closeBody(4001, ""))) })
 					done := make(chan struct{})
 					go func() {
 						defer close(done)
 						defer func() { recover() }()
-						c.serve(func(c *Conn) error {
+						serveConn(c, func(c *Conn) error {
 							if err := send(c); err != nil {
 								t.Error(err)
 							}
 							return fn(c)
-						})
+						}, OnError(func(*Conn, error) {}))
 					}()
 					<-done
 					if got := CloseStatus(endOf(c)); got != 4000 {

@@ -221,7 +221,7 @@ func TestClose_without_CloseTimeout(t *testing.T) {
 			if err := c.Close(4000, ""); err == nil {
 				t.Error("got no error, and the peer has not answered")
 			}
-			wantDuration(t, "Close", start, time.Minute)
+			wantDuration(t, "Close", start, time.Minute+pingPoll)
 		})
 	})
 }

@@ -21,7 +21,7 @@ import (
 func detachedGoroutines() int {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]
-	return bytes.Count(buf, []byte("websocket.(*Conn).serve("))
+	return bytes.Count(buf, []byte("websocket.(*Handler).serve("))
 }
 
 // awaitDetached waits until no goroutine serves a connection.
@@ -202,11 +202,11 @@ func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
 	var out bytes.Buffer
 	log.SetOutput(&out)
 	defer log.SetOutput(os.Stderr)
-	c, p := newPipeConn(t, Detached(true))
+	c, p := newPipeConn(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.serve(panickingHandler)
+		serveConn(c, panickingHandler, Detached(true))
 	}()
 	p.expectClose(StatusInternalError)
 	p.send(Close, "")

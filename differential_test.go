@@ -26,6 +26,15 @@ type fdConn struct {
 	from, to        int
 }
 
+// An fdTransport waits without a buffer, as TCP does, and writes to the script.
+type fdTransport struct {
+	netTransport
+	filler *tcpTransport
+}
+
+func (t *fdTransport) fill() error              { return t.filler.fill() }
+func (t *fdTransport) waitsWithoutBuffer() bool { return true }
+
 // newReadyConn is newScriptConn by way of a descriptor. like is any TCP connection.
 func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, scriptSocket) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -38,8 +47,7 @@ func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*C
 	c, s := newScriptConn(t, cut, opts...)
 	f := &fdConn{socket: s, from: fds[0], to: fds[1]}
 	s.Hook = f.operate
-	c.in.waitFor(like)
-	c.in.ready.raw = f
+	c.socket.transport = &fdTransport{netTransport{s, &c.in.buf}, newTCPTransport(like.(*net.TCPConn), f, &c.in.buf)}
 	return c, s
 }
 
@@ -228,7 +236,7 @@ func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 // are in the buffer as a whole is equivalent to the general one.
 func TestReceivers_are_equivalent(t *testing.T) {
 	like, _ := newTCPConn(t)
-	if !like.in.ready.waits() {
+	if !like.socket.waitsWithoutBuffer() {
 		t.Skip("this platform waits with a buffer")
 	}
 	for seed := range uint64(250) {
@@ -254,7 +262,7 @@ func TestReceivers_are_equivalent(t *testing.T) {
 					var c *Conn
 					var s scriptSocket
 					if ready {
-						c, s = newReadyConn(t, like.conn, cut, opts...)
+						c, s = newReadyConn(t, like.NetConn(), cut, opts...)
 					} else {
 						c, s = newScriptConn(t, cut, opts...)
 					}

@@ -131,7 +131,7 @@ func TestAbort_after_the_end_does_nothing(t *testing.T) {
 	c, p := newTCPConn(t)
 	hangUp(p)
 	_, _, err := c.ReceiveMessage()
-	c.abort(ErrProtocol, nil)
+	c.failAsync(ErrProtocol, nil)
 	wantSticky(t, c, err)
 }
 
@@ -141,7 +141,7 @@ func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 		c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
 		start := time.Now()
 		time.Sleep(9 * time.Second)
-		c.abort(ErrProtocol, nil) // the peer reads nothing
+		c.failAsync(ErrProtocol, nil) // the peer reads nothing
 		wantDuration(t, "abort", start, 13*time.Second)
 		c.Close(StatusNormalClosure, "")
 	})
@@ -169,9 +169,7 @@ func TestFail_tells_the_peer_why(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newTCPConn(t)
 			hangUp(p)
-			c.in.lock.Lock()
-			c.fail(brokenRule(tt.text))
-			c.in.lock.Unlock()
+			failConn(c, brokenRule(tt.text))
 			if got := p.expectClose(StatusProtocolError); got != tt.want {
 				t.Errorf("got reason %q, want %q", got, tt.want)
 			}

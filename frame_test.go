@@ -449,11 +449,11 @@ func TestWholeFrame(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			frame := clientFrame(true, Binary, strings.Repeat("x", size))
 			for n := range len(frame) {
-				if _, end := wholeFrame(frame[:n]); end > 0 {
+				if _, end := parseWhole(frame[:n]); end > 0 {
 					t.Fatalf("%d of %d bytes are a whole frame", n, len(frame))
 				}
 			}
-			if _, end := wholeFrame(append(frame, 0)); end != len(frame) {
+			if _, end := parseWhole(append(frame, 0)); end != len(frame) {
 				t.Errorf("got the end %d of a whole frame of %d bytes", end, len(frame))
 			}
 		})
@@ -467,7 +467,7 @@ func TestWholeFrame(t *testing.T) {
 	}
 	for name, b := range none {
 		t.Run(name, func(t *testing.T) {
-			if start, end := wholeFrame([]byte(b)); start != 0 || end != 0 {
+			if start, end := parseWhole([]byte(b)); start != 0 || end != 0 {
 				t.Errorf("got a payload from %d to %d, want none", start, end)
 			}
 		})
@@ -498,7 +498,7 @@ func TestWholeFrame_agrees_with_parse(t *testing.T) {
 					if err != nil || start == 0 || !h.Masked || h.Length > int64(len(b)-start) {
 						start, end = 0, 0
 					}
-					if gotStart, gotEnd := wholeFrame(b); gotEnd != end || end > 0 && gotStart != start {
+					if gotStart, gotEnd := parseWhole(b); gotEnd != end || end > 0 && gotStart != start {
 						t.Errorf("%x and more, %d bytes: got a payload from %d to %d, want from %d to %d", header, len(b), gotStart, gotEnd, start, end)
 					}
 				}

@@ -198,8 +198,8 @@ func wantReport(t *testing.T, got []error, want string) {
 func TestHandle_reports_ErrCloseTimeout_after_a_nil_error(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []error
-		c, p := newPipeConn(t, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
-		done := runHandler(c, noop)
+		c, p := newPipeConn(t)
+		done := runHandler(c, noop, PropagateCommonErrors(true), OnError(func(_ *Conn, err error) { got = append(got, err) }))
 		p.expectClose(StatusNormalClosure)
 		<-done
 		wantReport(t, got, "within CloseTimeout 5s")
@@ -343,7 +343,7 @@ func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *test
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var got []error
-				c, p := newPipeConn(t, OnError(func(_ *Conn, err error) { got = append(got, err) }))
+				c, p := newPipeConn(t)
 				w := record(p, false)
 				if tt.peer != nil {
 					w.Send(tt.peer)
@@ -351,7 +351,7 @@ func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *test
 				panicked := make(chan any)
 				go func() {
 					defer func() { panicked <- recover() }()
-					c.serve(tt.fn)
+					serveConn(c, tt.fn, OnError(func(_ *Conn, err error) { got = append(got, err) }))
 				}()
 				if v := <-panicked; v != tt.panics {
 					t.Errorf("got panic %v, want %v", v, tt.panics)
@@ -382,7 +382,7 @@ func (e endingError) As(target any) bool {
 
 func TestHandle_waits_for_an_end_that_comes_while_the_close_is_checked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
+		c, p := newPipeConn(t)
 		w := record(p, false)
 		go receiveAll(c)
 		done := runHandler(c, func(c *Conn) error {
@@ -390,10 +390,10 @@ func TestHandle_waits_for_an_end_that_comes_while_the_close_is_checked(t *testin
 				w.Send([]byte{0x81, 0x00})
 				<-c.Context().Done()
 			}}
-		})
+		}, OnError(func(*Conn, error) {}))
 		<-done
 		wantSocketClosed(t, c)
-		wantDuration(t, "the handler", w.Start, lingerTime)
+		wantDuration(t, "the handler", w.Start, drainTime)
 		synctest.Wait()
 		w.expect("0s close 1002", "1s end")
 	})

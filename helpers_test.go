@@ -350,52 +350,79 @@ func newTestConn(conn net.Conn, buffered []byte, opts ...Option) *Conn {
 }
 
 func newRequestConn(r *http.Request, conn net.Conn, buffered []byte, opts ...Option) *Conn {
-	return newConn(conn, r, "", newOptions(opts), buffered)
+	return newConn(conn, r, "", &newOptions(opts).config, buffered)
 }
 
-// runHandler runs fn with c as a Handler does. The channel gives its error when the
+// serveConn runs fn with c as a Handler with the options does. It returns when the
 // connection is closed.
-func runHandler(c *Conn, fn HandlerFunc) <-chan error {
+func serveConn(c *Conn, fn HandlerFunc, opts ...Option) {
+	Handle(fn, opts...).serve(c)
+}
+
+// runHandler is serveConn on a goroutine. The channel gives the error of fn.
+func runHandler(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 	done := make(chan error, 1)
 	var result error
 	go func() {
-		c.serve(func(c *Conn) error { result = fn(c); return result })
+		serveConn(c, func(c *Conn) error { result = fn(c); return result }, opts...)
 		done <- result
 	}()
 	return done
 }
 
 // runConcurrent is runHandler for a HandleConcurrent.
-func runConcurrent(c *Conn, fn HandlerFunc) <-chan error {
-	c.readAhead()
-	return runHandler(c, fn)
+func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
+	beginReadAhead(c)
+	return runHandler(c, fn, opts...)
 }
 
+// beginReadAhead starts the goroutine of a HandleConcurrent.
+func beginReadAhead(c *Conn) { c.ahead = startReadAhead(&c.life, c.receiveAhead) }
+
 // readsAhead reports whether c is that of a HandleConcurrent.
-func readsAhead(c *Conn) bool { return c.inbox != nil }
+func readsAhead(c *Conn) bool { return c.ahead != nil }
 
 // wantSocketClosed checks that the socket is closed, not about to be.
 func wantSocketClosed(t testing.TB, c *Conn) {
 	t.Helper()
-	if !c.gone.IsSet() {
+	if !c.life.closed.IsSet() {
 		t.Error("the socket is still open")
 	}
 }
 
 // bufferSize is the size of the read buffer that c holds.
-func bufferSize(c *Conn) int { return len(c.in.buf) }
+func bufferSize(c *Conn) int { return len(c.in.buf.buf) }
 
 // skipIfBuffered skips a test of a connection that waits without a read buffer, where
 // the platform cannot do that.
 func skipIfBuffered(t testing.TB, c *Conn) {
 	t.Helper()
-	if !c.in.ready.waits() {
+	if !c.socket.waitsWithoutBuffer() {
 		t.Skip("this platform waits with a buffer")
 	}
 }
 
-// pollFor has the keepalive look for what the peer has sent, for d.
-func pollFor(c *Conn, d time.Duration) bool { return c.poll(time.Now().Add(d), listenAndAnswer) }
+// pollOnce polls the socket as the keepalive does.
+func pollOnce(c *Conn) {
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	if err := c.in.poll(); err != nil {
+		c.received(err)
+	}
+}
+
+// failConn fails a connection as if the peer had broken a rule.
+func failConn(c *Conn, err error) {
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	c.failConnection(err)
+}
+
+// parseHeader is Header.parse that returns the Header.
+func parseHeader(b []byte) (h Header, n int, err error) {
+	n, err = h.parse(b)
+	return h, n, err
+}
 
 // isReceiving reports whether a goroutine has the lock of the receiving side.
 func isReceiving(c *Conn) bool {
@@ -409,17 +436,18 @@ func isReceiving(c *Conn) bool {
 // heldByConn is what c holds that an idle connection need not have.
 func heldByConn(c *Conn) map[string]bool {
 	return map[string]bool{
-		"the user's deadlines":         c.deadlines.user != nil,
-		"a context":                    c.ctx.Load() != nil,
-		"a channel for its end":        isMade(&c.gone, "over"),
-		"a buffer of pending frames":   c.out.deferred.Load(),
-		"a timer for pending frames":   isMade(&c.out.flushAlarm, "timer"),
+		"the user's deadlines":         c.socket.user != nil,
+		"a context":                    c.life.ctx.Load() != nil,
+		"a channel for its end":        isMade(&c.life.over, "over"),
+		"a channel for its socket":     isMade(&c.life.closed, "over"),
+		"a buffer of pending frames":   c.out.hasPending.Load(),
+		"a timer for pending frames":   c.out.pending != nil,
 		"a channel of waiting senders": isMade(&c.out.lock, "freed"),
 	}
 }
 
 // hasTimer reports whether the keepalive has a timer.
-func hasTimer(c *Conn) bool { return isMade(&c.keepalive.alarm, "timer") }
+func hasTimer(c *Conn) bool { return isMade(&c.timer.alarm, "timer") }
 
 // isMade reports whether a field of a type of another package is set. These types
 // make a channel or a timer only when it is needed.

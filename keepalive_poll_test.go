@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"slices"
@@ -29,7 +30,11 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, true)
-				done := runHandler(c, waitForEnd)
+				done := runHandler(c, func(c *Conn) error {
+					c.ReceiveMessage() // now it is known that the handler wants messages
+					return waitForEnd(c)
+				})
+				w.Send(clientFrame(true, Binary, ""))
 				time.Sleep(16 * time.Second)
 				tt.end(w)
 				<-c.Context().Done()
@@ -42,6 +47,35 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// ReadFrame accepts reserved bits, so nobody may fail the connection for them before it is
+// known whether the handler calls ReadFrame.
+func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		w := record(p, false)
+		w.Send(clientFrame(true, Ping, "answered"))
+		w.Send(withBits(0x40, clientFrame(true, Binary, "extended")))
+		time.Sleep(40 * time.Second)
+		f, err := c.ReadFrame()
+		if err != nil || !f.RSV1 || string(f.Payload) != "extended" {
+			t.Errorf("got frame %+v and error %v, want one with RSV1", f, err)
+		}
+		w.expect("15s ping", "15s pong answered", "30s ping")
+		w.hangUp()
+		c.Close(StatusNormalClosure, "")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		w := record(p, false)
+		w.Send(withBits(0x40, clientFrame(true, Binary, "extended")))
+		time.Sleep(40 * time.Second)
+		_, _, err := c.ReceiveMessage()
+		wantError(t, err, ErrProtocol)
+		w.hangUp()
+		c.Close(StatusNormalClosure, "")
+	})
 }
 
 func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
@@ -101,7 +135,7 @@ func TestKeepalive_keeps_messages_that_came_before_the_end(t *testing.T) {
 	c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))
 	p.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
 	p.Conn.(*net.TCPConn).CloseWrite()
-	pollFor(c, 100*time.Millisecond)
+	pollOnce(c)
 	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "hello" {
 		t.Errorf("got %q and error %v, want hello", data, err)
 	}
@@ -117,8 +151,8 @@ func TestKeepalive_reads_no_payload(t *testing.T) {
 		w.Send(clientFrame(true, Text, "hello"))
 		time.Sleep(40 * time.Second)
 		c.in.lock.Lock()
-		if !c.in.open || c.in.left != 5 || len(c.in.partial) != 0 {
-			t.Errorf("got open = %t, %d bytes left, %d read, want all of the payload left", c.in.open, c.in.left, len(c.in.partial))
+		if got, want := c.in.buf.bytes(), clientFrame(true, Text, "hello"); !bytes.HasPrefix(got, want) {
+			t.Errorf("got %x in the read buffer, want the whole frame %x first", got, want)
 		}
 		c.in.lock.Unlock()
 		w.hangUp()
@@ -181,13 +215,11 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 func TestKeepalive_gives_way_to_a_reader_that_is_already_waiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
-		c.interruptPoll()
+		c.socket.interruptPoll()
 		start := time.Now()
-		if pollFor(c, time.Minute) {
-			t.Error("the poll heard something")
-		}
+		pollOnce(c)
 		wantDuration(t, "the poll", start, 0)
-		c.readerDone()
+		c.socket.endInterrupt()
 		p.Conn.Close()
 		c.Close(StatusNormalClosure, "")
 	})

@@ -16,7 +16,7 @@ import (
 // work with each.
 var handlerUses = []struct {
 	name  string
-	serve func(*Conn, HandlerFunc) <-chan error
+	serve func(*Conn, HandlerFunc, ...Option) <-chan error
 	fn    HandlerFunc
 }{
 	{"receiving", runHandler, receiveAll},
@@ -108,10 +108,10 @@ func TestConnectionTimeout(t *testing.T) {
 		opts []Option
 		want []string
 	}{
-		{"longer than PingInterval", []Option{ConnectionTimeout(50 * time.Second)}, []string{"15s ping", "30s ping", "45s ping", "50s close 1001", "51s end"}},
-		{"shorter than PingInterval", []Option{ConnectionTimeout(10 * time.Second)}, []string{"10s close 1001", "11s end"}},
-		{"without pings", []Option{ConnectionTimeout(10 * time.Second), PingInterval(0)}, []string{"10s close 1001", "11s end"}},
-		{"very short", []Option{ConnectionTimeout(time.Millisecond)}, []string{"1ms close 1001", "1.001s end"}},
+		{"longer than PingInterval", []Option{ConnectionTimeout(50 * time.Second)}, []string{"15s ping", "30s ping", "45s ping", "50.01s close 1001", "51.01s end"}},
+		{"shorter than PingInterval", []Option{ConnectionTimeout(10 * time.Second)}, []string{"10.01s close 1001", "11.01s end"}},
+		{"without pings", []Option{ConnectionTimeout(10 * time.Second), PingInterval(0)}, []string{"10.01s close 1001", "11.01s end"}},
+		{"very short", []Option{ConnectionTimeout(time.Millisecond)}, []string{"11ms close 1001", "1.011s end"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestConnectionTimeout_wakes_every_method_on_time(t *testing.T) {
 					<-c.Context().Done()
 				}
 				wantError(t, allMethods[name](c), ErrConnectionTimeout)
-				wantDuration(t, name, start, 10*time.Second)
+				wantDuration(t, name, start, 10*time.Second+pingPoll)
 				c.Close(StatusNormalClosure, "")
 			})
 		})
@@ -158,10 +158,11 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEachUse(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 				// The byte comes in the last moment. A handler that does not receive relies on
-				// the poll just before the timeout.
-				time.AfterFunc(59950*time.Millisecond, func() { w.Send(b) })
+				// the poll at the timeout.
+				const last = time.Minute + pingPoll/2
+				time.AfterFunc(last, func() { w.Send(b) })
 				<-c.Context().Done()
-				wantDuration(t, "the end", w.Start, 119950*time.Millisecond)
+				wantDuration(t, "the end", w.Start, last+time.Minute+pingPoll)
 				end()
 			})
 		})
@@ -214,12 +215,13 @@ func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
 func TestConnectionTimeout_is_off_during_the_end(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
-		c.keepalive.ignoreSilence()
+		c.timer.enter(phaseFailing, ErrProtocol, 2*time.Hour)
 		time.Sleep(time.Hour)
-		if err := endOf(c); err != nil {
-			t.Errorf("the connection has ended: %v", err)
+		if got := c.life.now(); got != phaseFailing {
+			t.Errorf("got phase %d, want %d", got, phaseFailing)
 		}
 		p.Conn.Close()
+		c.expire(nil)
 		c.Close(StatusNormalClosure, "")
 	})
 }
@@ -250,8 +252,8 @@ func TestPing_to_a_peer_that_does_not_read(t *testing.T) {
 		err  error
 	}{
 		{"is ended by WriteTimeout", []Option{WriteTimeout(10 * time.Second)}, 25 * time.Second, errTimedOut},
-		{"is ended by ConnectionTimeout", []Option{ConnectionTimeout(20 * time.Second)}, 20 * time.Second, ErrConnectionTimeout},
-		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70 * time.Second, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout", []Option{ConnectionTimeout(20 * time.Second)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout alone", []Option{ConnectionTimeout(70 * time.Second), WriteTimeout(0)}, 70*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		for _, use := range handlerUses {
@@ -320,9 +322,9 @@ func TestPong_of_the_last_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		err  error
 	}{
 		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 14 * time.Second, errTimedOut},
-		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 19900 * time.Millisecond, ErrConnectionTimeout},
-		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 19900 * time.Millisecond, ErrConnectionTimeout},
-		{"is ended where pings come later", []Option{PingInterval(time.Hour)}, 19900 * time.Millisecond, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
+		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
+		{"is ended where pings come later", []Option{PingInterval(time.Hour)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

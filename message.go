@@ -214,11 +214,11 @@ func (c *Conn) SendJSON(v any) error {
 // After a Close nothing more can be sent. The receiving methods continue until the peer
 // has answered, within CloseTimeout. [Conn.Close] does both.
 func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
-	if refused := checkMessage(op, data); refused != nil {
-		if err := c.out.check(); err != nil {
-			return c.sendError(err) // the end of the connection comes first
-		}
-		return refused
+	if err := c.out.check(); err != nil {
+		return c.sendError(err) // without out.lock, for goroutines that call again and again
+	}
+	if err := checkMessage(op, data); err != nil {
+		return err
 	}
 	if op.IsControl() {
 		return c.sendControl(op, data)

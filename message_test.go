@@ -83,7 +83,7 @@ func TestAppendMessage(t *testing.T) {
 func endedConn(t *testing.T, concurrent bool) *Conn {
 	c, _ := newScriptConn(t, nil)
 	if concurrent {
-		c.readAhead()
+		beginReadAhead(c)
 	}
 	return c
 }

@@ -193,7 +193,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 
 func TestConn_low_level_with_HandleConcurrent(t *testing.T) {
 	c, _ := newScriptConn(t, segments(clientFrame(true, Text, "x")))
-	c.readAhead()
+	beginReadAhead(c)
 	_, frameErr := c.ReadFrame()
 	_, fragmentsErr := c.ReceiveFragments()
 	for name, err := range map[string]error{"ReadFrame": frameErr, "ReceiveFragments": fragmentsErr} {
@@ -452,7 +452,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 			_, err := c.ReadFrame()
 			return err
 		}, 20 * time.Second},
-		{"and a peer that stays", func(c *Conn, p *peer) error { _, err := c.ReadFrame(); return err }, time.Minute},
+		{"and a peer that stays", func(c *Conn, p *peer) error { _, err := c.ReadFrame(); return err }, time.Minute + pingPoll},
 		{"and Close", func(c *Conn, p *peer) error { return c.Close(StatusNormalClosure, "") }, 0},
 		{"and Close, late", func(c *Conn, p *peer) error { time.Sleep(20 * time.Second); return c.Close(StatusNormalClosure, "") }, 20 * time.Second},
 	}

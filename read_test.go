@@ -209,7 +209,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	t.Run("while no method receives", func(t *testing.T) {
 		c, _ := stalled(t, slices.Concat(clientHeader(true, Binary, 1<<20), make([]byte, readBufferSize+2)))
 		for range 3 {
-			pollFor(c, pingPoll)
+			pollOnce(c)
 		}
 		check(t, bufferSize(c))
 	})

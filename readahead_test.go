@@ -265,7 +265,7 @@ func TestHandleConcurrent_receives_by_every_method(t *testing.T) {
 func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
 	c, p := newTCPConn(t)
 	hangUp(p)
-	c.readAhead()
+	beginReadAhead(c)
 	_, got, err := c.AppendMessage([]byte("mine"))
 	if string(got) != "mine" || err == nil {
 		t.Errorf("got %q, error %v, want dst as it was and an error", got, err)
@@ -329,12 +329,12 @@ func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 		for end, fn := range ends {
 			t.Run(reader+"/fn "+end, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := newPipeConn(t, OnError(func(*Conn, error) {}))
+					c, p := newPipeConn(t)
 					peer(p)
-					done := runConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) })
+					done := runConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) }, OnError(func(*Conn, error) {}))
 					<-done
 					select {
-					case <-c.inbox.finished:
+					case <-c.ahead.finished:
 					default:
 						t.Error("the reader runs on")
 					}

@@ -105,7 +105,7 @@ func TestMessageReader(t *testing.T) {
 	})
 	t.Run("works with HandleConcurrent", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(clientFrame(true, Text, "hello")))
-		c.readAhead()
+		beginReadAhead(c)
 		op, r, err := c.MessageReader()
 		if err != nil || op != Text {
 			t.Fatalf("got %v and error %v, want text", op, err)

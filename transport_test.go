@@ -51,10 +51,10 @@ func TestConn_without_deadlines(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, w := newTimelessConn(t, PingInterval(0), ConnectionTimeout(10*time.Second))
 				done := use.serve(c, use.fn)
-				wantError(t, timedCall(t, "the handler", 11*time.Second, func() error { return <-done }), ErrConnectionTimeout)
+				wantError(t, timedCall(t, "the handler", 11*time.Second+pingPoll, func() error { return <-done }), ErrConnectionTimeout)
 				wantSocketClosed(t, c)
 				synctest.Wait()
-				w.expect("10s close 1001", "11s end")
+				w.expect("10.01s close 1001", "11.01s end")
 			})
 		})
 	}
@@ -122,11 +122,11 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 	}{
 		{"Close, of which nothing is read", func(p *peer) {}, closes, 3 * time.Second, net.ErrClosed},
 		{"Close, of which only the close frame is read", func(p *peer) { p.expectClose(4000) }, closes, 3 * time.Second, net.ErrClosed},
-		{"Close, answered by a peer that then does not read", func(p *peer) { p.expectClose(4000); p.send(Close, "") }, closes, lingerTime, net.ErrClosed},
-		{"failing", func(p *peer) { p.Write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, lingerTime, ErrProtocol},
+		{"Close, answered by a peer that then does not read", func(p *peer) { p.expectClose(4000); p.send(Close, "") }, closes, drainTime, net.ErrClosed},
+		{"failing", func(p *peer) { p.Write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, drainTime, ErrProtocol},
 		{"failing, of which nothing is read", func(p *peer) { p.Write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
-		{"the peer's close", func(p *peer) { p.send(Close, ""); p.expectClose(1005) }, receiveAll, lingerTime, io.EOF},
-		{"silence", func(p *peer) { p.expectClose(1001) }, receiveAll, 10*time.Second + lingerTime, ErrConnectionTimeout},
+		{"the peer's close", func(p *peer) { p.send(Close, ""); p.expectClose(1005) }, receiveAll, drainTime, io.EOF},
+		{"silence", func(p *peer) { p.expectClose(1001) }, receiveAll, 10*time.Second + pingPoll + drainTime, ErrConnectionTimeout},
 		{"WriteTimeout", func(p *peer) {}, func(c *Conn) error {
 			time.Sleep(time.Second)
 			return c.SendMessage(Text, []byte("x"))

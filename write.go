@@ -309,15 +309,25 @@ func (w *writer) mayWait(h *Header) bool {
 }
 
 // send sends one frame: it writes the frame with those that are pending, or makes
-// it pending too. The lock is held.
+// it pending too. The lock is held. The path of a frame that is written at once is in
+// this function, because another function would take stack (TestConn_stack_stays_small).
 func (w *writer) send(h *Header, payload []byte) error {
 	if w.broken {
 		return w.ended()
 	}
 	wait := w.mayWait(h)
-	if !wait && !w.hasPending.Load() {
-		return w.sendNow(h, payload)
+	if wait || w.hasPending.Load() {
+		return w.sendPending(h, payload, wait)
 	}
+	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
+	if len(payload) > maxCopied {
+		return w.flush(b, payload, false)
+	}
+	return w.flush(append(b, payload...), nil, false)
+}
+
+// sendPending is send for a frame that may wait, or that others wait for.
+func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
 	fits := size <= pendingSize-len(b)
@@ -341,15 +351,6 @@ func (w *writer) send(h *Header, payload []byte) error {
 		w.pending.flushTimer.Set(pendingTime, w, (*writer).requestFlush)
 	}
 	return nil
-}
-
-// sendNow sends one frame that has no others to wait for.
-func (w *writer) sendNow(h *Header, payload []byte) error {
-	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
-	if len(payload) > maxCopied {
-		return w.flush(b, payload, false)
-	}
-	return w.flush(append(b, payload...), nil, false)
 }
 
 // pendingFrames returns the frames that are pending.

@@ -380,11 +380,11 @@ func TestPong_is_sent_whole(t *testing.T) {
 func TestPong_goes_out_before_a_close(t *testing.T) {
 	c, s := newScriptConn(t, nil)
 	c.out.lock.Lock()
-	c.sendPong([]byte("waits for the lock"))
-	if err := c.writeClose(nil); err != nil {
+	c.out.pong([]byte("waits for the lock"))
+	if err := c.out.close(nil); err != nil {
 		t.Error(err)
 	}
-	c.unlockSender()
+	c.out.release()
 	s.wantSent(t, sentFrame{true, Pong, "waits for the lock"}, sentFrame{true, Close, ""})
 }
 
