@@ -20,9 +20,25 @@ import (
 // connection is read only while a method is receiving, except for the polls of the
 // keepalive.
 func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
-	op, data, err := c.AppendMessage(nil)
+	if c.ahead != nil {
+		return nonNil(c.ahead.appendNext(nil))
+	}
+	if err := c.in.acquire(); err != nil {
+		return 0, nil, err
+	}
+	defer c.in.lock.Unlock()
+	// This is not a call of AppendMessage, because that takes stack (TestConn_stack_stays_small).
+	op, data, err := c.in.message(nil)
+	if err != nil {
+		return 0, nil, c.received(err)
+	}
+	return nonNil(op, data, nil)
+}
+
+// nonNil makes an empty message a slice that is not nil.
+func nonNil(op Opcode, data []byte, err error) (Opcode, []byte, error) {
 	if data == nil && err == nil {
-		data = []byte{} // an empty message is not nil
+		data = []byte{}
 	}
 	return op, data, err
 }
@@ -93,6 +109,14 @@ func (r *reader) message(dst []byte) (Opcode, []byte, error) {
 		}
 		if op, msg, ok := r.buffered(dst); ok {
 			return op, msg, nil
+		}
+		// fragments would do this too. Here it makes the stack shallower for control
+		// frames: their answers are the deepest calls, and have to fit the 4 KiB stack of
+		// net/http's goroutine, because to grow it costs a tenth of a handshake.
+		if end, err := r.next(modeMessages); err != nil {
+			return 0, dst, err
+		} else if end == endOfMessage {
+			return r.incoming.op, dst, nil
 		}
 	}
 	return r.fragments(dst)

@@ -39,6 +39,7 @@ func TestLock_waiting_goroutines_survive_TryLock(t *testing.T) {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	var trying sync.WaitGroup
+	turns := 0
 	for range 4 {
 		trying.Go(func() {
 			for {
@@ -57,6 +58,7 @@ func TestLock_waiting_goroutines_survive_TryLock(t *testing.T) {
 		wg.Go(func() {
 			for range rounds {
 				l.Lock()
+				turns++
 				l.Unlock()
 			}
 		})
@@ -64,6 +66,9 @@ func TestLock_waiting_goroutines_survive_TryLock(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	trying.Wait()
+	if turns != goroutines*rounds {
+		t.Errorf("got %d turns, want %d", turns, goroutines*rounds)
+	}
 }
 
 func TestLock_TryLock(t *testing.T) {
@@ -185,6 +190,7 @@ func TestLockUnless_loses_no_wakeup_when_it_gives_up(t *testing.T) {
 		var l Lock
 		l.Lock()
 		end := make(chan struct{})
+		waited := false
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if l.LockUnless(end, nil) {
@@ -193,12 +199,13 @@ func TestLockUnless_loses_no_wakeup_when_it_gives_up(t *testing.T) {
 		})
 		wg.Go(func() {
 			l.Lock()
+			waited = true
 			l.Unlock()
 		})
 		wg.Go(func() { close(end) })
 		wg.Go(l.Unlock)
 		wg.Wait()
-		if !l.TryLock() {
+		if !waited || !l.TryLock() {
 			t.Fatal("the lock is held after every goroutine has unlocked it")
 		}
 	}
@@ -218,9 +225,11 @@ func TestLock_makes_a_channel_only_for_a_waiting_goroutine(t *testing.T) {
 
 func BenchmarkLock(b *testing.B) {
 	var l Lock
+	turns := 0
 	b.ReportAllocs()
 	for b.Loop() {
 		l.Lock()
+		turns++
 		l.Unlock()
 	}
 }
@@ -231,6 +240,7 @@ func TestLock_is_handed_to_a_starving_goroutine(t *testing.T) {
 		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 			var l Lock
+			spins := 0 // guarded by l
 			done := make(chan struct{})
 			var wg sync.WaitGroup
 			for range 2 {
@@ -243,6 +253,7 @@ func TestLock_is_handed_to_a_starving_goroutine(t *testing.T) {
 						}
 						l.Lock()
 						for start := time.Now(); time.Since(start) < 50*time.Microsecond; {
+							spins++
 						}
 						l.Unlock()
 					}
