@@ -1,32 +1,47 @@
 #!/usr/bin/env bash
-# Installs the clients and proxies that the tests need, if they are missing: from Debian, and
-# the Node clients from npm.
+# Installs the clients and proxies that the tests need and this machine lacks: from
+# Debian, and the Node clients from npm.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 missing=()
-# needs adds a package to missing, unless the command after its name succeeds.
+# needs names a package and a command that succeeds if the package is not needed.
 needs() {
   local package=$1
   shift
   "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
-# Debian installs the proxies in directories that only root has in PATH.
+# present reports whether one of the commands is in PATH.
+present() {
+  local name
+  for name in "$@"; do
+    if command -v "$name"; then
+      return
+    fi
+  done
+  return 1
+}
+
+# Debian installs the proxies in folders that only root's PATH contains.
 export PATH="$PATH:/usr/sbin:/sbin"
-needs chromium command -v chromium
-needs haproxy command -v haproxy
-needs nginx-light command -v nginx
-needs nodejs command -v node
-needs npm command -v npm
+needs chromium present chromium chromium-browser google-chrome
+needs haproxy present haproxy
+needs nginx-light present nginx
+needs nodejs present node
+needs npm present npm
 needs python3-aiohttp /usr/bin/python3 -c 'import aiohttp'
 needs python3-websocket /usr/bin/python3 -c 'import websocket'
 needs python3-websockets /usr/bin/python3 -c 'import websockets'
 
+sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 if [ ${#missing[@]} -gt 0 ]; then
-  sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+  if ! command -v apt-get >/dev/null; then
+    echo "Install these Debian packages, or what your system has instead: ${missing[*]}" >&2
+    exit 1
+  fi
   $sudo apt-get update -qq
-  # The installation must not start the proxies, because the tests start them.
+  # The tests start their own proxies, so no proxy may start when it is installed.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
@@ -36,11 +51,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-if ! node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
-    process.exit(major > 20 || (major === 20 && minor >= 18) ? 0 : 1)'; then
-  echo "undici needs Node 20.18 or later; this is $(node --version): install a newer Node" >&2
-  exit 1
+# undici needs Node 20.18 or later, and Debian 12 has Node 18.
+recent='const [major, minor] = process.versions.node.split(".").map(Number);
+  process.exit(major > 20 || (major === 20 && minor >= 18) ? 0 : 1)'
+if ! node -e "$recent"; then
+  $sudo npm install --global --no-audit --no-fund node@22
+  hash -r
+  node -e "$recent" || {
+    echo "undici needs Node 20.18 or later; PATH leads to $(command -v node), which is $(node --version)" >&2
+    exit 1
+  }
 fi
+
 if ! cmp -s package-lock.json node_modules/.installed; then
   npm ci --no-audit --no-fund
   cp package-lock.json node_modules/.installed

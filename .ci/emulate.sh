@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs the tests for other processors with QEMU: arm64, which has no assembly here;
+# arm, which has 32 bits; and s390x, which is big-endian.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The hostile and the soak tests measure the time and the memory of a whole process,
+# and emulation changes both. One of them also starts its own program again, which the
+# kernel cannot do with a program for another processor.
+skip='^Test(Hostile|Soak)'
+
+# qemu prints the emulator for a processor. Debian has called the program both ways.
+qemu() {
+  command -v "qemu-$1" || command -v "qemu-$1-static"
+}
+
+emulate() {
+  local arch=$1 program
+  program=$(qemu "$2")
+  echo "$arch: $program"
+  GOOS=linux GOARCH=$arch CGO_ENABLED=0 go test -short -timeout 10m -exec "$program" -skip "$skip" ./...
+}
+
+emulate arm64 aarch64
+emulate arm arm
+emulate s390x s390x
