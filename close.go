@@ -263,7 +263,7 @@ func (c *Conn) noAnswer() error {
 
 // release waits for the goroutines of a connection whose socket is closed.
 func (c *Conn) release() {
-	c.timer.wait()
+	c.timer.waitTicks()
 	c.out.stop()
 	c.socket.stop()
 	if c.ahead != nil {

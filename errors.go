@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -288,4 +290,23 @@ func parseClosePayload(payload []byte) (*CloseError, error) {
 		return nil, fmt.Errorf("%w: in the close reason %q (RFC 6455 section 5.5.1)", ErrInvalidUTF8, reason)
 	}
 	return &CloseError{Code: code, Reason: string(reason)}, nil
+}
+
+// headerText returns the name of a header and its quoted values, or "no" and the name if
+// the header is absent.
+func headerText(name string, values []string) string {
+	if len(values) == 0 {
+		return "no " + name
+	}
+	return name + " " + quoted(strings.Join(values, ", "))
+}
+
+// quoted returns text of the peer as a quoted string on one line. Of a text of more than
+// 100 bytes it keeps the first 100.
+func quoted(s string) string {
+	const limit = 100
+	if len(s) > limit {
+		s = s[:limit] + "..."
+	}
+	return strconv.Quote(s)
 }

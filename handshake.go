@@ -11,7 +11,6 @@ import (
 	"iter"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -212,7 +211,7 @@ func takeOver(nc net.Conn, brw *bufio.ReadWriter, response []byte, timeout time.
 		defer nc.SetWriteDeadline(time.Time{})
 	}
 	buffered := takeBuffered(brw.Reader)
-	if err := flush(brw.Writer); err != nil {
+	if err := flushHijacked(brw.Writer); err != nil {
 		return nil, err
 	}
 	releaseBuffers(brw)
@@ -239,9 +238,9 @@ func unusedBuffer(bw *bufio.Writer) []byte {
 	return bw.AvailableBuffer()
 }
 
-// flush sends the bytes that are buffered in bw, because they were written before the
+// flushHijacked sends the bytes that are buffered in bw, because they were written before the
 // response. The Hijack method of net/http leaves no such bytes, but a wrapper may.
-func flush(bw *bufio.Writer) error {
+func flushHijacked(bw *bufio.Writer) error {
 	if bw == nil || bw.Buffered() == 0 {
 		return nil
 	}
@@ -433,37 +432,4 @@ func listElements(values []string) iter.Seq[string] {
 			}
 		}
 	}
-}
-
-// isToken reports whether s is a token of RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isAlphanumeric(s[i]) && !strings.Contains("!#$%&'*+-.^_`|~", s[i:i+1]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isAlphanumeric(b byte) bool {
-	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
-}
-
-// headerText returns the name of a header and its quoted values, or "no" and the name if
-// the header is absent.
-func headerText(name string, values []string) string {
-	if len(values) == 0 {
-		return "no " + name
-	}
-	return name + " " + quoted(strings.Join(values, ", "))
-}
-
-// quoted returns text of the peer as a quoted string on one line. Of a text of more than
-// 100 bytes it keeps the first 100.
-func quoted(s string) string {
-	const limit = 100
-	if len(s) > limit {
-		s = s[:limit] + "..."
-	}
-	return strconv.Quote(s)
 }

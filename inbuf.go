@@ -35,7 +35,7 @@ func (b *inbuf) load(bytes []byte) {
 	b.r, b.w = 0, copy(b.buf, bytes)
 }
 
-// bytes returns the unused bytes. The slice is valid until the next call of room,
+// bytes returns the unused bytes. The slice is valid until the next call of space,
 // shrink or release.
 func (b *inbuf) bytes() []byte { return b.buf[b.r:b.w] }
 
@@ -47,8 +47,8 @@ func (b *inbuf) full() bool { return b.buf != nil && b.w-b.r == len(b.buf) }
 // discard marks the first n of the unused bytes as used.
 func (b *inbuf) discard(n int) { b.r += n }
 
-// room returns free space to read into. filled says how much of it was used.
-func (b *inbuf) room() []byte {
+// space returns free space to read into. filled says how much of it was used.
+func (b *inbuf) space() []byte {
 	b.take()
 	return b.buf[b.w:]
 }
@@ -70,7 +70,7 @@ func (b *inbuf) take() {
 	}
 }
 
-// filled adds n bytes that were read into room. again tells whether the next wait
+// filled adds n bytes that were read into space. again tells whether the next wait
 // for the peer may hold a large buffer, because it takes one only when bytes have
 // arrived.
 func (b *inbuf) filled(n int, again bool) {

@@ -54,16 +54,16 @@ type ticker interface{ tick() }
 type due struct {
 	ping  bool
 	poll  bool
-	limit passed
+	limit limitPassed
 }
 
-// passed is a limit that has passed, 0 if none has.
-type passed byte
+// A limitPassed is a limit that has passed, 0 if none has.
+type limitPassed byte
 
 const (
-	phasePassed   passed = 1 + iota // the time of the phase is over
-	writePassed                     // a write has made no progress for WriteTimeout
-	silencePassed                   // nothing has arrived for ConnectionTimeout
+	phasePassed   limitPassed = 1 + iota // the time of the phase is over
+	writePassed                          // a write has made no progress for WriteTimeout
+	silencePassed                        // nothing has arrived for ConnectionTimeout
 )
 
 // pingPoll is how long a poll waits. It is not 0, because a read with a deadline
@@ -101,9 +101,9 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	k.schedule()
 }
 
-// stop ends the timer for good. wait waits for ticks that are running.
-func (k *keepalive) stop() { k.alarm.Stop() }
-func (k *keepalive) wait() { k.alarm.Wait() }
+// stop ends the timer for good. waitTicks waits for ticks that are running.
+func (k *keepalive) stop()      { k.alarm.Stop() }
+func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.

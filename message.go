@@ -79,23 +79,6 @@ func (c *Conn) receiveAhead() (Message, error) {
 	return Message{}, err
 }
 
-// skipMessage reads the rest of the message that a MessageReader has begun, and drops
-// it. That reader is of no use from now on.
-func (r *reader) skipMessage() error {
-	r.begun = &unfinished{by: byMessageReader}
-	scratch := make([]byte, 512)
-	for {
-		_, end, err := r.payload(scratch, modeMessages)
-		if err != nil {
-			return err
-		}
-		if end == endOfMessage {
-			r.begun = nil
-			return nil
-		}
-	}
-}
-
 // message appends the next message to dst. On an error it returns dst as it was.
 func (r *reader) message(dst []byte) (Opcode, []byte, error) {
 	if err := r.begin(byReceiveMessage); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -259,6 +260,16 @@ func EggDefaults() Option {
 }
 
 // checkDuration panics if d, the value of the named option, is negative.
+// isToken reports whether s is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.Contains("!#$%&'*+-.^_`|~", s[i:i+1]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
 func checkDuration(option string, d time.Duration) {
 	if d < 0 {
 		panic(fmt.Sprintf("websocket: %s(%v): want 0 or more", option, d))

@@ -123,7 +123,7 @@ func isHost(originHeader, hostHeader string) bool {
 // accepts r, the policy has refused r for another reason than its origin.
 func denial(r *http.Request) string {
 	if SameOrigin(r) {
-		return fmt.Sprintf("this request is not allowed to open a WebSocket on %s: the server's own rules refuse it", quoted(r.Host))
+		return fmt.Sprintf("this request is not allowed to open a WebSocket on %s: the server's own rules do not allow it", quoted(r.Host))
 	}
 	sender := headerText("Origin", r.Header["Origin"])
 	if sites := r.Header["Sec-Fetch-Site"]; len(sites) > 0 {
@@ -290,4 +290,8 @@ func parsePattern(s string) (p originPattern, ok bool) {
 func isAddress(host string) bool {
 	lastLabel := host[strings.LastIndexByte(host, '.')+1:]
 	return strings.HasPrefix(host, "[") || strings.Trim(lastLabel, "0123456789") == ""
+}
+
+func isAlphanumeric(b byte) bool {
+	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
 }

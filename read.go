@@ -94,6 +94,23 @@ func (r *reader) resume(by receiveMethod) error {
 	return nil
 }
 
+// skipMessage reads the rest of the message that a MessageReader has begun, and drops
+// it. That reader is of no use from now on.
+func (r *reader) skipMessage() error {
+	r.begun = &unfinished{by: byMessageReader}
+	scratch := make([]byte, 512)
+	for {
+		_, end, err := r.payload(scratch, modeMessages)
+		if err != nil {
+			return err
+		}
+		if end == endOfMessage {
+			r.begun = nil
+			return nil
+		}
+	}
+}
+
 // next goes on to the next data frame and opens it, unless one is open. It handles
 // the control frames on the way (RFC 6455 section 5.4: they may come between the
 // fragments of a message). A frame without payload ends at once.
@@ -424,7 +441,7 @@ func (r *reader) discard() error {
 func (r *reader) drain() {
 	r.buf.release()
 	r.buf.large = false
-	p := r.buf.room()
+	p := r.buf.space()
 	defer r.buf.release()
 	for {
 		if _, err := r.socket.Read(p); err != nil {

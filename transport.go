@@ -153,7 +153,7 @@ func (t *netTransport) Read(p []byte) (int, error) {
 }
 
 func (t *netTransport) fill() error {
-	n, err := t.Read(t.buf.room())
+	n, err := t.Read(t.buf.space())
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ type socket struct {
 // userDeadlines are allocated on demand, because most connections have none.
 type userDeadlines struct {
 	read, write time.Time
-	writePassed wait.Deadline // for goroutines that wait for something else than the socket
+	writeExpired wait.Deadline // for goroutines that wait for something else than the socket
 }
 
 // longAgo is a deadline that makes a blocked read return at once.
@@ -269,7 +269,7 @@ func (s *socket) setUserWrite(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.userOf().write = t
-	s.user.writePassed.Set(t)
+	s.user.writeExpired.Set(t)
 	s.hasWrite.Store(!t.IsZero())
 	if s.ownWrite {
 		return nil
@@ -277,12 +277,12 @@ func (s *socket) setUserWrite(t time.Time) error {
 	return s.applyWrite()
 }
 
-// userWritePassed returns a channel that is closed when the user's write deadline
+// userWriteExpired returns a channel that is closed when the user's write deadline
 // has passed.
-func (s *socket) userWritePassed() <-chan struct{} {
+func (s *socket) userWriteExpired() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.userOf().writePassed.Done()
+	return s.userOf().writeExpired.Done()
 }
 
 // writeOwn begins and ends a write that the user's deadline is not for. Often that
@@ -350,6 +350,6 @@ func (s *socket) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.user != nil {
-		s.user.writePassed.Set(time.Time{})
+		s.user.writeExpired.Set(time.Time{})
 	}
 }

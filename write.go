@@ -57,12 +57,12 @@ type urgent struct {
 	mu    sync.Mutex
 	any   atomic.Bool
 	ping  bool
-	flush bool  // the pending frames
-	pong  *pong // nil for none
+	flush bool         // the pending frames
+	pong  *pongPayload // nil for none
 }
 
-// pong is the payload of a pong frame.
-type pong struct {
+// A pongPayload is the payload of a pong frame.
+type pongPayload struct {
 	payload [maxControlPayload]byte
 	size    byte
 }
@@ -75,7 +75,7 @@ func (w *writer) acquire() error {
 	if w.lock.TryLock() {
 		return nil
 	}
-	if w.lock.LockUnless(w.life.over.Done(), w.socket.userWritePassed()) {
+	if w.lock.LockUnless(w.life.over.Done(), w.socket.userWriteExpired()) {
 		return nil
 	}
 	if w.life.err() != nil {
@@ -104,7 +104,7 @@ func (w *writer) acquireForMessage() error {
 		case <-open:
 		case <-w.life.over.Done():
 			return w.ended()
-		case <-w.socket.userWritePassed():
+		case <-w.socket.userWriteExpired():
 			return errWriteDeadline
 		}
 	}
@@ -253,13 +253,13 @@ func (u *urgent) setPong(payload []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pong == nil {
-		u.pong = new(pong)
+		u.pong = new(pongPayload)
 	}
 	u.pong.size = byte(copy(u.pong.payload[:], payload))
 	u.any.Store(true)
 }
 
-func (u *urgent) take() (ping bool, pong *pong, flush bool) {
+func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	ping, pong, flush = u.ping, u.pong, u.flush
@@ -338,10 +338,10 @@ func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 		return w.send(h, payload)
 	}
 	if !fits {
-		return w.flush(h.append(room(b, maxHeaderSize), int64(len(payload))), payload, len(b) > 0)
+		return w.flush(h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, len(b) > 0)
 	}
 	first := len(b) == 0
-	b = append(h.append(room(b, size), int64(len(payload))), payload...)
+	b = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
 	if !wait {
 		return w.flush(b, nil, true)
 	}
@@ -361,9 +361,9 @@ func (w *writer) pendingFrames() []byte {
 	return w.pending.frames
 }
 
-// room returns the pending frames b with capacity for size bytes more. If that is more
+// withRoom returns the pending frames b with capacity for size bytes more. If that is more
 // than pendingSize in total, the capacity has to grow.
-func room(b []byte, size int) []byte {
+func withRoom(b []byte, size int) []byte {
 	need := len(b) + size
 	switch {
 	case need <= cap(b):
@@ -376,7 +376,7 @@ func room(b []byte, size int) []byte {
 	return larger
 }
 
-// releaseFrames returns a buffer of room to its pool.
+// releaseFrames returns a buffer of withRoom to its pool.
 func releaseFrames(b []byte) {
 	switch cap(b) {
 	case frameBufferSize:
