@@ -424,3 +424,34 @@ func TestClose_during_a_poll(t *testing.T) {
 		w.expect("15s ping", "15.001s close 4000", "16.001s end")
 	})
 }
+
+// If the peer answers a close frame with garbage, the error says what arrived.
+func TestClose_says_what_arrived_instead_of_the_answer(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer []byte
+		want   string
+	}{
+		{"a length of 64 bits whose highest is set", []byte("\x82\xff\x80"), "highest of its 64 bits"},
+		{"a length that fits a shorter form", []byte("\x82\xfe\x00\x05"), "length 5 in 16 bits"},
+		{"the end of the connection", nil, "without a close frame"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t)
+				go func() {
+					p.expectClose(4000)
+					p.Write(tt.answer)
+					if tt.answer == nil {
+						p.Conn.Close()
+					}
+				}()
+				err := c.Close(4000, "")
+				if err == nil || CloseStatus(err) != StatusAbnormalClosure {
+					t.Fatalf("got error %v, want one that is 1006", err)
+				}
+				wantMention(t, err.Error(), "did not answer the close frame", tt.want)
+			})
+		})
+	}
+}

@@ -183,7 +183,9 @@ type deadError struct {
 	err   error
 }
 
-func (e *deadError) Error() string { return "websocket: " + e.doing + ": " + e.err.Error() }
+func (e *deadError) Error() string {
+	return "websocket: " + e.doing + ": " + strings.TrimPrefix(e.err.Error(), "websocket: ")
+}
 func (e *deadError) Unwrap() error { return e.err }
 
 // errTimedOut is wrapped by the deadError of a connection whose write took too long.

@@ -370,7 +370,7 @@ func TestUpgrade_denies_by_a_policy_and_a_handler_of_the_user(t *testing.T) {
 		t.Errorf("got %d %q, want the answer of AccessDenied's handler", resp.StatusCode, body)
 	}
 	checkRefusal(t, s.result(t), 403,
-		`this request is not allowed to open a WebSocket on "app.example": the server's own rules refuse it`)
+		`this request is not allowed to open a WebSocket on "app.example": the server's own rules do not allow it`)
 	checkAlive(t, nc, br)
 }
 

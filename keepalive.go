@@ -219,8 +219,9 @@ func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	return now >= k.lastPoll+pingPoll
 }
 
-// tick returns what is due, after it has set the alarm again. It may be called
-// early or too often: it only looks at the clock.
+// tick returns what is due, after it has set the alarm again. It may be called early or
+// too often, because it only looks at the clock. A limit that has passed counts from
+// the beginning then, so the alarm never rings in a loop.
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -235,6 +236,7 @@ func (k *keepalive) tick() (do due) {
 		k.writing.Store(int64(noTime))
 	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
 		do.limit = silencePassed
+		k.lastRead.Store(int64(now))
 	}
 	if p == phaseOpen && now >= k.nextPing {
 		do.ping, do.poll = true, true

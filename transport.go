@@ -218,7 +218,7 @@ type socket struct {
 
 // userDeadlines are allocated on demand, because most connections have none.
 type userDeadlines struct {
-	read, write time.Time
+	read, write  time.Time
 	writeExpired wait.Deadline // for goroutines that wait for something else than the socket
 }
 

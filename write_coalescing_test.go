@@ -236,3 +236,34 @@ func framesPerWrite(t testing.TB, s scriptSocket) (counts []int) {
 	}
 	return counts
 }
+
+// While the goroutine that receives waits for the peer, no frame of another goroutine may
+// wait for the next message, wherever in a message it waits.
+func TestWriteCoalescing_does_not_wait_while_a_goroutine_receives(t *testing.T) {
+	fragment := clientFrame(false, Text, strings.Repeat("x", 2000)) // so large that the rest is read without the buffer
+	for name, wire := range map[string][]byte{
+		"between messages":             clientFrame(true, Text, "whole"),
+		"for the next fragment":        fragment,
+		"for a small payload":          slices.Concat(fragment, clientHeader(true, Continuation, 100)),
+		"for a payload read directly":  slices.Concat(fragment, clientHeader(true, Continuation, 100_000)),
+		"for a payload after messages": slices.Concat(messageBurst(3, "x"), clientHeader(true, Binary, 100_000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t)
+				w := record(p, false)
+				go receiveAll(c)
+				w.Send(slices.Concat(clientFrame(true, Text, "first"), wire)) // with the first message, a frame is buffered
+				synctest.Wait()
+				if err := c.SendMessage(Text, []byte("at once")); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(pendingTime)
+				synctest.Wait()
+				w.expect("0s text at once")
+				w.hangUp()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package websocket
+
+import (
+	"bytes"
+	"testing"
+)
+
+// fillWith reads b into buf as a transport does, in pieces as large as the space. It
+// returns what did not fit.
+func fillWith(buf *inbuf, b []byte) []byte {
+	n := copy(buf.space(), b)
+	buf.filled(n, true)
+	return b[n:]
+}
+
+func TestInbuf_keeps_bytes_in_order(t *testing.T) {
+	var buf inbuf
+	stream := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
+	rest, used := stream, 0
+	for step := 1; used < len(stream); step = step*7%4099 + 1 {
+		if len(rest) > 0 && !buf.full() {
+			rest = fillWith(&buf, rest)
+		}
+		n := min(step, len(buf.bytes()))
+		if !bytes.Equal(buf.bytes()[:n], stream[used:used+n]) {
+			t.Fatalf("wrong bytes at %d", used)
+		}
+		buf.discard(n)
+		used += n
+	}
+	if !buf.empty() {
+		t.Errorf("%d bytes too many", len(buf.bytes()))
+	}
+}
+
+func TestInbuf_holds_as_little_as_possible(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(b *inbuf)
+		want int
+	}{
+		{"nothing at first", func(b *inbuf) {}, 0},
+		{"a small buffer for a few bytes", func(b *inbuf) { fillWith(b, make([]byte, 10)) }, readBufferSize},
+		{"nothing after a wait without bytes", func(b *inbuf) { b.space(); b.filled(0, true); b.shrink() }, 0},
+		{"a large buffer after one that was filled", func(b *inbuf) {
+			fillWith(b, make([]byte, readBufferSize))
+			b.discard(readBufferSize)
+			b.space()
+		}, largeReadBufferSize},
+		{"nothing when a large buffer is empty", func(b *inbuf) {
+			fillWith(b, make([]byte, readBufferSize))
+			b.discard(readBufferSize)
+			b.space()
+			b.releaseIfLarge()
+		}, 0},
+		{"a small buffer for the beginning of a frame", func(b *inbuf) {
+			fillWith(b, make([]byte, readBufferSize))
+			b.discard(readBufferSize)
+			fillWith(b, make([]byte, 7))
+		}, readBufferSize},
+		{"what came with the handshake, whatever its size", func(b *inbuf) { b.load(make([]byte, 10_000)) }, 10_000},
+		{"nothing if nothing came with it", func(b *inbuf) { b.load(nil) }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var buf inbuf
+			tt.do(&buf)
+			if got := len(buf.buf); got != tt.want {
+				t.Errorf("got a buffer of %d bytes, want %d", got, tt.want)
+			}
+		})
+	}
+}

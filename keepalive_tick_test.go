@@ -1,0 +1,142 @@
+package websocket
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A tickRecorder is a keepalive without a connection. It notes what was due, and when.
+type tickRecorder struct {
+	life  life
+	timer keepalive
+	start time.Time
+	times []time.Duration
+	dues  []due
+}
+
+func newTickRecorder(t timeouts) *tickRecorder {
+	r := &tickRecorder{life: life{by: never}, start: time.Now()}
+	r.timer.start(r, &r.life, &t)
+	return r
+}
+
+func (r *tickRecorder) tick() {
+	if do := r.timer.tick(); do != (due{}) {
+		r.times = append(r.times, time.Since(r.start))
+		r.dues = append(r.dues, do)
+	}
+}
+
+func TestKeepalive_says_what_is_due(t *testing.T) {
+	const s = time.Second
+	ping, poll := due{ping: true, poll: true}, due{poll: true}
+	tests := []struct {
+		name  string
+		t     timeouts
+		begin func(r *tickRecorder)
+		times []time.Duration
+		dues  []due
+	}{
+		{"pings", timeouts{pingInterval: 10 * s}, func(*tickRecorder) {},
+			[]time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
+		{"a poll, and then silence", timeouts{connectionTimeout: 10 * s}, func(*tickRecorder) {},
+			[]time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: silencePassed}}},
+		{"no silence if the poll reads something", timeouts{connectionTimeout: 20 * s}, func(r *tickRecorder) {
+			time.AfterFunc(20*s+pingPoll/2, r.timer.noteRead)
+		}, []time.Duration{20 * s}, []due{poll}},
+		{"a write that takes too long", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
+			time.AfterFunc(5*s, r.timer.beginWrite)
+		}, []time.Duration{15 * s}, []due{{limit: writePassed}}},
+		{"no write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
+			time.AfterFunc(5*s, r.timer.beginWrite)
+			time.AfterFunc(14*s, r.timer.endWrite)
+		}, nil, nil},
+		{"an unanswered close frame, after a poll", timeouts{}, func(r *tickRecorder) {
+			r.timer.enter(phaseCloseSent, nil, 10*s)
+		}, []time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: phasePassed}}},
+		{"a phase that takes too long", timeouts{pingInterval: s}, func(r *tickRecorder) {
+			r.timer.enter(phaseFailing, errCause, 10*s)
+		}, []time.Duration{10 * s}, []due{{limit: phasePassed}}},
+		{"a limit that was moved", timeouts{}, func(r *tickRecorder) {
+			r.timer.enter(phaseLost, errCause, 5*s)
+			time.AfterFunc(2*s, func() { r.timer.bound(phaseLost, 10*s) })
+		}, []time.Duration{12 * s}, []due{{limit: phasePassed}}},
+		{"no silence while the connection closes within a limit", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.timer.enter(phaseClosing, errCause, 25*s)
+		}, []time.Duration{25 * s}, []due{{limit: phasePassed}}},
+		{"silence if the connection closes without a limit", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.timer.enter(phaseClosing, errCause, 0)
+		}, []time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: silencePassed}}},
+		{"nothing without limits", timeouts{}, func(*tickRecorder) {}, nil, nil},
+		{"nothing after stop", timeouts{pingInterval: s}, func(r *tickRecorder) { r.timer.stop() }, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newTickRecorder(tt.t)
+				tt.begin(r)
+				time.Sleep(39 * s)
+				r.timer.stop()
+				r.timer.waitTicks()
+				if len(r.dues) > len(tt.dues) && tt.dues != nil { // what repeats
+					r.dues, r.times = r.dues[:len(tt.dues)], r.times[:len(tt.dues)]
+				}
+				if !slices.Equal(r.dues, tt.dues) || !slices.Equal(r.times, tt.times) {
+					t.Errorf("got %+v at %v, want %+v at %v", r.dues, r.times, tt.dues, tt.times)
+				}
+			})
+		})
+	}
+}
+
+// A tick only looks at the clock, so one that comes early or twice does nothing.
+func TestKeepalive_tick_may_come_at_any_time(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTickRecorder(timeouts{pingInterval: 10 * time.Second, connectionTimeout: 25 * time.Second})
+		for range 100 {
+			time.Sleep(99 * time.Millisecond)
+			r.tick()
+		}
+		if len(r.dues) != 0 {
+			t.Errorf("got %+v before anything was due", r.dues)
+		}
+		r.timer.stop()
+	})
+}
+
+// The keepalive polls a silent socket and may have to write there: a pong, or frames
+// that are pending. The timer is set again before that, so WriteTimeout limits it.
+func TestKeepalive_limits_its_own_writes(t *testing.T) {
+	for name, wire := range map[string][]byte{
+		"pending frames":              messageBurst(2, "question"),
+		"pending frames, then a pong": append(messageBurst(2, "question"), clientFrame(true, Ping, "ping")...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(time.Second), WriteTimeout(time.Second))
+				start := time.Now()
+				go p.Write(wire)
+				_, _, err := c.ReceiveMessage()
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second - 50*time.Microsecond) // the poll comes before the flush timer
+				if err := c.SendMessage(Text, []byte("pending")); err != nil {
+					t.Fatal(err)
+				}
+				<-c.Context().Done() // the peer reads nothing
+				if took := time.Since(start); took > 2*time.Second+2*pingPoll {
+					t.Errorf("the end took %v, want WriteTimeout", took)
+				}
+				if err := endOf(c); !errors.Is(err, errTimedOut) && !errors.Is(err, ErrConnectionTimeout) {
+					t.Errorf("got error %v, want that of WriteTimeout or ConnectionTimeout", err)
+				}
+				p.Conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}

@@ -1,0 +1,201 @@
+package websocket
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// A close frame that has arrived is why the connection ended, whatever failed before it
+// was read (RFC 6455 section 7.1.5). Here the peer sends everything in one segment and
+// closes TCP, so that each answer to it fails.
+
+var lastWords = slices.Concat(
+	clientFrame(true, Ping, "1"), clientFrame(true, Ping, "2"), clientFrame(true, Ping, "3"),
+	clientFrame(true, Text, "message"),
+	clientFrame(true, Close, closeBody(1000, "bye")),
+)
+
+// wantBye checks the error of a connection that the peer closed.
+func wantBye(t testing.TB, err error) {
+	t.Helper()
+	var peer *CloseError
+	if !errors.As(err, &peer) || peer.Code != 1000 || peer.Reason != "bye" || !errors.Is(err, io.EOF) {
+		t.Errorf(`got error %v, want the peer's close with 1000 and "bye"`, err)
+	}
+}
+
+// receiveLastWords receives the message and then the close.
+func receiveLastWords(t testing.TB, c *Conn) {
+	t.Helper()
+	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "message" {
+		t.Errorf("got %q and error %v, want the message", data, err)
+	}
+	_, _, err := c.ReceiveMessage()
+	wantBye(t, err)
+}
+
+func TestLost_a_close_frame_that_arrived_is_why_the_connection_ended(t *testing.T) {
+	uses := map[string]func(t *testing.T, c *Conn){
+		"receiving": func(t *testing.T, c *Conn) { receiveLastWords(t, c) },
+		"reading ahead": func(t *testing.T, c *Conn) {
+			beginReadAhead(c)
+			receiveLastWords(t, c)
+		},
+		"polled before it receives": func(t *testing.T, c *Conn) {
+			pollOnce(c)
+			receiveLastWords(t, c)
+		},
+		"polled several times": func(t *testing.T, c *Conn) {
+			for range 3 {
+				c.tick()
+				pollOnce(c)
+			}
+			// A handler that has never received does not keep the connection open.
+			wantBye(t, receiveAll(c))
+		},
+		"with a sender beside it": func(t *testing.T, c *Conn) {
+			sent := make(chan error)
+			go func() {
+				for {
+					if err := c.SendMessage(Binary, make([]byte, 1000)); err != nil {
+						sent <- err
+						return
+					}
+				}
+			}()
+			_, _, err := c.ReceiveMessage()
+			if err == nil {
+				_, _, err = c.ReceiveMessage()
+			}
+			wantBye(t, err)
+			wantBye(t, <-sent)
+		},
+		"only sending": func(t *testing.T, c *Conn) {
+			for {
+				if err := c.SendMessage(Binary, make([]byte, 1000)); err != nil {
+					wantBye(t, err)
+					return
+				}
+			}
+		},
+		"writing a message as a stream": func(t *testing.T, c *Conn) {
+			w, err := c.MessageWriter(Binary)
+			for err == nil {
+				_, err = w.Write(make([]byte, 5000))
+			}
+			wantBye(t, err)
+		},
+		"writing frames": func(t *testing.T, c *Conn) {
+			var err error
+			for err == nil {
+				err = c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Ping}})
+			}
+			wantBye(t, err)
+		},
+	}
+	for name, use := range uses {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				c, p := newTCPConn(t, PingInterval(0))
+				p.Write(lastWords)
+				p.Conn.Close()
+				use(t, c)
+				wantBye(t, endOf(c))
+				c.Close(StatusNormalClosure, "")
+			}
+		})
+	}
+}
+
+// newLostConn is a Conn whose writes fail, after the peer has sent wire.
+func newLostConn(t testing.TB, wire []byte, opts ...Option) (*Conn, *wstest.Socket) {
+	s := wstest.NewSocket(wire)
+	s.FailWrites(syscall.EPIPE)
+	return newTestConn(s, nil, opts...), s
+}
+
+func TestLost_without_a_close_frame_the_write_is_why_the_connection_ended(t *testing.T) {
+	for name, fail := range map[string]func(c *Conn) error{
+		"a message":          func(c *Conn) error { return c.SendMessage(Text, []byte("x")) },
+		"a pong":             func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
+		"the keepalive":      func(c *Conn) error { c.out.ping(); <-c.Context().Done(); return endOf(c) },
+		"a message, twice":   func(c *Conn) error { c.SendMessage(Text, nil); return c.SendMessage(Text, nil) },
+		"Close":              func(c *Conn) error { c.out.ping(); return c.Close(4000, "") },
+		"returned from fn":   func(c *Conn) error { c.out.ping(); serveConn(c, noop); return endOf(c) },
+		"a deadline, reset":  func(c *Conn) error { c.out.ping(); c.SetReadDeadline(time.Time{}); return receiveAll(c) },
+		"the second message": func(c *Conn) error { c.SendMessage(Text, nil); return receiveAll(c) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := newLostConn(t, clientFrame(true, Ping, "ping"), PingInterval(0))
+				start := time.Now()
+				err := fail(c)
+				wantError(t, err, syscall.EPIPE)
+				if got := CloseStatus(err); got != StatusAbnormalClosure {
+					t.Errorf("got close status %v, want %v", got, StatusAbnormalClosure)
+				}
+				if took := time.Since(start); took > 2*pingPoll {
+					t.Errorf("the end took %v", took)
+				}
+				wantSticky(t, c, endOf(c))
+				wantSocketClosed(t, c)
+			})
+		})
+	}
+}
+
+// A message that has arrived is still received when the handler is slow.
+func TestLost_waits_for_a_slow_handler_with_a_message_to_receive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Ping, ""), clientFrame(true, Text, "message"), clientFrame(true, Close, closeBody(1000, "bye")))
+		c, _ := newLostConn(t, wire)
+		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "first" {
+			t.Fatalf("got %q and error %v", data, err)
+		}
+		time.Sleep(20 * time.Second) // the ping of the keepalive fails
+		receiveLastWords(t, c)
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+// But not for longer than ConnectionTimeout.
+func TestLost_ends_with_ConnectionTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newLostConn(t, slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "never received")))
+		c.ReceiveMessage()
+		start := time.Now()
+		<-c.Context().Done()
+		if took := time.Since(start); took > time.Minute+2*pingPoll {
+			t.Errorf("the end took %v", took)
+		}
+		wantError(t, endOf(c), syscall.EPIPE)
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+// Nothing is sent after a frame that may have been cut off.
+func TestLost_sends_nothing_more(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := wstest.NewSocket(clientFrame(true, Close, closeBody(1000, "bye")))
+		s.Hook = func(op *wstest.Op) (int, error) {
+			if op.Write {
+				op.Do(op.P[:1])
+				return 1, syscall.EPIPE
+			}
+			return op.Do(op.P)
+		}
+		c := newTestConn(s, nil)
+		wantBye(t, c.SendMessage(Text, []byte("cut off")))
+		c.Close(StatusNormalClosure, "")
+		if got := s.Written(); len(got) != 1 {
+			t.Errorf("wrote %x, want the one byte of the frame that was cut off", got)
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package websocket
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// The deadlines of a socket are the library's while it needs them, else the user's.
+func TestSocket_deadlines(t *testing.T) {
+	user, poll := time.Unix(1e9, 0), time.Unix(2e9, 0)
+	tests := []struct {
+		name string
+		do   func(s *socket)
+		want []wstest.DeadlineCall
+	}{
+		{"the user's", func(s *socket) { s.setUserRead(user); s.setUserWrite(user) },
+			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "write", Set: true}}},
+		{"a poll ends with the user's", func(s *socket) { s.setUserRead(user); s.beginPoll(poll); s.endPoll() },
+			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "read", Set: true}, {Which: "read", Set: true}}},
+		{"a poll ends with none", func(s *socket) { s.beginPoll(poll); s.endPoll() },
+			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "read"}}},
+		{"the user's is not set during a poll", func(s *socket) { s.beginPoll(poll); s.setUserRead(user) },
+			[]wstest.DeadlineCall{{Which: "read", Set: true}}},
+		{"no poll if a goroutine waits", func(s *socket) { s.interruptPoll(); s.beginPoll(poll); s.endInterrupt() }, nil},
+		{"a goroutine that waits ends a poll", func(s *socket) { s.beginPoll(poll); s.interruptPoll() },
+			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "read", Set: true}}},
+		{"the end keeps its own", func(s *socket) {
+			s.endReads(longAgo)
+			s.setUserRead(user)
+			s.beginPoll(poll)
+			s.interruptPoll()
+			s.endInterrupt()
+		}, []wstest.DeadlineCall{{Which: "read", Set: true}}},
+		{"a write of the library has none", func(s *socket) {
+			s.setUserWrite(user)
+			before := s.writeOwn(true)
+			again := s.writeOwn(true)
+			s.writeOwn(again)
+			s.writeOwn(before)
+		}, []wstest.DeadlineCall{{Which: "write", Set: true}, {Which: "write"}, {Which: "write", Set: true}}},
+		{"a write of the library costs nothing without a user's", func(s *socket) { s.writeOwn(s.writeOwn(true)) }, nil},
+		{"the user's is set after a write of the library", func(s *socket) {
+			before := s.writeOwn(true)
+			s.setUserWrite(user)
+			s.writeOwn(before)
+		}, []wstest.DeadlineCall{{Which: "write", Set: true}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := wstest.NewSocket()
+			var s socket
+			s.transport = newTransport(conn, new(inbuf))
+			tt.do(&s)
+			if got := conn.Deadlines(); !slices.Equal(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
