@@ -12,8 +12,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
-// An Opcode says what the payload of a frame is (RFC 6455 section 5.2). On the
-// wire it has four bits; the upper four of an Opcode are never written.
+// An Opcode says what the payload of a frame is (RFC 6455 section 5.2). It has four
+// bits on the wire. The upper four bits of an Opcode are never written.
 type Opcode byte
 
 // The opcodes of RFC 6455. Close, Ping and Pong are those of control frames.
@@ -26,13 +26,13 @@ const (
 	Pong         Opcode = 0xA
 )
 
-// IsControl reports whether op is that of a control frame, one reserved for
-// further control frames included (RFC 6455 section 5.5). A control frame may
-// come between the fragments of a message.
+// IsControl reports whether op is the opcode of a control frame, including the opcodes
+// that are reserved for further control frames (RFC 6455 section 5.5). A control frame
+// may come between the fragments of a message.
 func (op Opcode) IsControl() bool { return op&0x8 != 0 }
 
-// IsReserved reports whether RFC 6455 gives op no meaning: a peer that sends
-// such a frame breaks section 5.2.
+// IsReserved reports whether op has no meaning in RFC 6455. A peer that sends such a frame
+// breaks section 5.2.
 func (op Opcode) IsReserved() bool { return op > Binary && op < Close || op > Pong }
 
 // String returns the name that RFC 6455 has for op, as in "text" or "ping".
@@ -67,38 +67,38 @@ const (
 )
 
 const (
-	// maxControlPayload is what RFC 6455 section 5.5 allows a control frame. It
-	// is also the largest length that the second byte of a header can hold: the
-	// two values above it say where else the length is.
+	// maxControlPayload is the largest payload of a control frame (RFC 6455 section
+	// 5.5). It is also the largest length that fits the second byte of a header. The two
+	// values above it say that the length follows in 16 or 64 bits.
 	maxControlPayload = 125
 	length16          = 126
 	length64          = 127
 
-	// maxHeaderSize is two bytes, a 64-bit length and a masking key.
+	// maxHeaderSize counts two bytes, a length of 64 bits and a masking key.
 	maxHeaderSize = 2 + 8 + 4
 )
 
-// A Header is all of a frame but its payload (RFC 6455 section 5.2). It holds
-// whatever was on the wire or is to go there: no rule about reserved bits,
-// opcodes or the size of control frames is enforced on it.
+// A Header is a frame without its payload (RFC 6455 section 5.2). It can hold every
+// header: the rules about reserved bits, opcodes and the size of control frames are not
+// checked.
 type Header struct {
 	Fin              bool // the last frame of its message
 	RSV1, RSV2, RSV3 bool // for extensions to define
 	Opcode           Opcode
-	Masked           bool    // every frame of a client is, no frame of a server may be
+	Masked           bool    // true for every frame of a client, and false for every frame of a server
 	MaskKey          [4]byte // zero when not Masked
 	Length           int64   // of the payload, in bytes
 }
 
 // A Frame is a header and its payload.
 //
-// Payload holds the bytes as they are on the wire: when Masked is set they are
-// masked with MaskKey. [Frame.Unmask] makes them readable; [Mask] masks the
-// payload of a frame that a client is to send. A masked frame that is written as
-// it was read is therefore the same bytes again.
+// Payload holds the bytes as they are on the wire: if Masked is set, they are masked with
+// MaskKey. [Frame.Unmask] unmasks them. A client masks the payload with [Mask] before it
+// sends the frame. A masked frame that was read can be written unchanged: its bytes are
+// the same.
 type Frame struct {
 	Header
-	Payload []byte // its length is what is written; Length is ignored then
+	Payload []byte // when the frame is written, the length of Payload counts and Length is ignored
 }
 
 // A Message is what [Conn.Messages] yields.
@@ -107,9 +107,9 @@ type Message struct {
 	Data   []byte // the caller may keep and change it
 }
 
-// Unmask unmasks the payload in place and clears Masked and MaskKey. A frame that
-// is not masked is left alone, so a second call changes nothing. Copies of a
-// Frame share one payload: unmask only one of them.
+// Unmask unmasks the payload in place and clears Masked and MaskKey. It does nothing if
+// the frame is not masked, so a second call changes nothing. Copies of a Frame share one
+// payload: unmask only one of them.
 func (f *Frame) Unmask() {
 	if !f.Masked {
 		return
@@ -129,13 +129,12 @@ func Mask(b []byte, key [4]byte, pos int) int { return mask.XOR(b, key, pos) }
 // invalid, and so is text that ends inside a character.
 func ValidUTF8(b []byte) bool { return utf8.Valid(b) }
 
-// ReadHeader reads the header of a frame from r and not a byte of what follows.
+// ReadHeader reads the header of a frame from r, and no byte behind it.
 //
-// The error is [io.EOF] when r ends before the first byte and
-// [io.ErrUnexpectedEOF] when it ends after that; any other error of r comes back
-// as it is. A length that RFC 6455 section 5.2 does not allow, which is one with
-// the highest of 64 bits set or one that fits a shorter form, is [ErrProtocol],
-// at the first byte that leaves no doubt of it.
+// The error is [io.EOF] if r ends before the first byte, [io.ErrUnexpectedEOF] if it
+// ends within the header, and otherwise the error of r. RFC 6455 section 5.2 forbids a
+// length whose highest of 64 bits is set, and a length that fits a shorter form: they are
+// [ErrProtocol], which is returned at the first byte that proves it.
 func ReadHeader(r io.Reader) (Header, error) {
 	var (
 		h   Header
@@ -245,8 +244,8 @@ func parseWhole(b []byte) (start, end int) {
 	return start, end
 }
 
-// parseLength parses a length of 16 or 64 bits and returns where it ends. It is to
-// be in the shortest form, and the highest of 64 bits is to be 0.
+// parseLength parses a length of 16 or 64 bits and returns where it ends. The length must
+// be in the shortest form, and the highest of 64 bits must be 0.
 func parseLength(b []byte) (length uint64, n int, err error) {
 	if b[1]&lengthBits == length16 {
 		if len(b) < 4 {
@@ -264,7 +263,7 @@ func parseLength(b []byte) (length uint64, n int, err error) {
 	if len(b) < 8 {
 		return 0, 0, nil
 	}
-	// The last two bytes cannot make up for six of zeros.
+	// If the first six bytes are zero, the length fits 16 bits whatever the last two are.
 	if binary.BigEndian.Uint64(b)<<16 == 0 {
 		return 0, 0, protocolError("5.2", "length in 64 bits, which fits 16")
 	}
@@ -274,19 +273,19 @@ func parseLength(b []byte) (length uint64, n int, err error) {
 	return binary.BigEndian.Uint64(b[2:]), 10, nil
 }
 
-// ReadFrame reads a frame from r and not a byte of what follows. The payload is
-// as it came, see [Frame], and belongs to the caller.
+// ReadFrame reads a frame from r, and no byte behind it. The payload is as it is on the
+// wire (see [Frame]). The caller may keep and change it.
 //
-// A payload over maxPayload bytes is [ErrMessageTooLarge], before any of it is
-// read. Below that, memory follows what arrives: a declared length alone
-// allocates next to nothing. The other errors are those of [ReadHeader]; when r
-// ends within the payload it is [io.ErrUnexpectedEOF].
+// If the payload has more than maxPayload bytes, the error is [ErrMessageTooLarge], and
+// none of the payload is read. Memory is allocated as the payload arrives, not for the
+// declared length. The other errors are those of [ReadHeader]; if r ends within the
+// payload, the error is [io.ErrUnexpectedEOF].
 func ReadFrame(r io.Reader, maxPayload int64) (Frame, error) {
 	h, err := ReadHeader(r)
 	if err != nil {
 		return Frame{}, err
 	}
-	// The second limit is that of an address space of 32 bits.
+	// On a system of 32 bits, a slice cannot be larger than math.MaxInt.
 	if limit := min(maxPayload, math.MaxInt); h.Length > limit {
 		return Frame{}, fmt.Errorf("%w: frame of %d bytes, the limit is %d", ErrMessageTooLarge, h.Length, limit)
 	}
@@ -313,26 +312,26 @@ func readPayload(r io.Reader, length int64) ([]byte, error) {
 	return b, nil
 }
 
-// grow returns b with room behind it for what comes next of a payload, of which
-// arrived bytes are at the end of b and left bytes are still to come.
+// grow returns b with capacity for the next bytes of a payload. The last arrived bytes of
+// b are the part of the payload that has arrived, and left bytes are still to come.
 //
-// The room follows what arrived and not what was declared, so that a header alone
-// costs its sender more than it costs the receiver: 512 bytes for the first
-// piece, then 32 times what is there but not over 64 KiB (so a payload of that
-// size that fills the read buffer is allocated once), then as much again, so that
-// a byte is copied about once whatever the size. There is never room for more than left:
-// what is behind the payload belongs to the next frame.
+// The capacity depends on the bytes that have arrived, not on the declared length, so
+// that a header alone does not make the receiver allocate. It is 512 bytes for the first
+// piece, then 32 times the bytes that have arrived, up to 64 KiB (so a payload of that
+// size that fills the read buffer is allocated once), and then as many bytes as have
+// arrived, so that each byte is copied about once. It is never larger than left, because
+// the bytes behind the payload belong to the next frame.
 func grow(b []byte, arrived int, left int64) []byte {
 	if len(b) < cap(b) || left <= 0 {
 		return b
 	}
 	const leap = 64 << 10
 	room := max(512, min(32*min(arrived, leap), leap), arrived)
-	// Compared as int64: left may not fit an int.
+	// The comparison is of int64, because left may not fit an int.
 	room = int(min(int64(room), left))
 	if len(b) == 0 {
-		// The next lines would do, but what they compile to needs more stack, for
-		// which every eighth detached connection's would grow to 4 KiB.
+		// The lines below would do this too, but their code needs more stack. With it, the
+		// stack of every eighth detached connection grew to 4 KiB (TestConn_stack_stays_small).
 		return make([]byte, 0, room)
 	}
 	grown := make([]byte, len(b)+room)
@@ -340,14 +339,14 @@ func grow(b []byte, arrived int, left int64) []byte {
 	return grown[:len(b)]
 }
 
-// AppendHeader appends h to dst as it is on the wire, the length in the shortest
-// form, and returns the extended slice. A negative Length is written as 0; MaskKey
-// only counts when Masked is set.
+// AppendHeader appends h to dst as it is on the wire, with the length in the shortest
+// form, and returns the extended slice. A negative Length is written as 0. MaskKey is
+// written only if Masked is set.
 func AppendHeader(dst []byte, h Header) []byte {
 	return h.append(dst, max(h.Length, 0))
 }
 
-// append is AppendHeader with the length given, and without a copy of h.
+// append is AppendHeader for a given length. It does not copy h.
 func (h *Header) append(dst []byte, length int64) []byte {
 	b0 := byte(h.Opcode) & opcodeBits
 	if h.Fin {
@@ -381,9 +380,9 @@ func (h *Header) append(dst []byte, length int64) []byte {
 	return dst
 }
 
-// AppendFrame appends f to dst as it is on the wire and returns the extended
-// slice. The payload goes out as it is, see [Frame]; its length is what counts,
-// not Length.
+// AppendFrame appends f to dst as it is on the wire and returns the extended slice. The
+// payload is not masked or unmasked (see [Frame]). Its length is written, and Length is
+// ignored.
 func AppendFrame(dst []byte, f Frame) []byte {
 	return append(f.append(dst, int64(len(f.Payload))), f.Payload...)
 }

@@ -1,6 +1,6 @@
-// Package websocket serves WebSocket connections (RFC 6455, version 13) from
-// net/http. It is an idiomatic port of the CHICKEN Scheme websockets egg and needs
-// the standard library alone.
+// Package websocket serves WebSocket connections (RFC 6455, version 13) from net/http.
+// It is an idiomatic port of the CHICKEN Scheme websockets egg and needs only the
+// standard library.
 //
 // [Handle] makes an [http.Handler] of a function:
 //
@@ -8,7 +8,7 @@
 //		for {
 //			op, data, err := c.ReceiveMessage()
 //			if err != nil {
-//				return err // a normal close is no error to anybody
+//				return err // Handle does not report the end of a connection as an error
 //			}
 //			if err := c.SendMessage(op, data); err != nil {
 //				return err
@@ -16,38 +16,39 @@
 //		}
 //	}))
 //
-// The function has the connection for as long as it runs, and how it ends is how
-// the connection is closed, see [HandlerFunc]. Messages are received and sent by the
-// methods of [Conn], all of which may be called from any goroutine.
+// The function has the connection until it returns, and its result decides how the
+// connection is closed: see [HandlerFunc]. The methods of [Conn] receive and send
+// messages. All of them may be called from any goroutine.
 //
 // # Safe by default
 //
-// Only pages of the same origin get in, and clients that are no browser: see
-// [SameOrigin], and [AcceptConnection] to change it. What a peer can make the
-// server hold in memory is bounded by [MaxFrameSize], [MaxMessageSize] and
-// [MaxFragments], and follows what it sends, not what it announces. How long it can
-// make anybody wait is bounded by [ConnectionTimeout], [WriteTimeout] and
-// [CloseTimeout]. A peer that breaks a rule of RFC 6455 is told which one in the
-// close frame, and so is the function, by the error of whatever it calls next.
+// By default, browser pages must have the same origin; clients other than browsers are
+// accepted. See [SameOrigin], and [AcceptConnection] to change it.
+//
+// [MaxFrameSize], [MaxMessageSize] and [MaxFragments] limit the memory that a peer can
+// make the server use; memory is allocated as data arrives, not for declared lengths.
+// [ConnectionTimeout], [WriteTimeout] and [CloseTimeout] limit how long a peer can make
+// a goroutine wait. If a peer breaks a rule of RFC 6455, the close frame and the error
+// of the next method call say which rule.
 //
 // # Keepalive
 //
-// Every connection has a timer that pings the peer each [PingInterval] and ends the
-// connection after ConnectionTimeout of silence. It needs no reader: while no method
-// is receiving, it handles the control frames that arrive ahead of the next message
-// by itself. [Conn.Context] is done as soon as the connection has ended.
+// Every connection has a timer that sends a ping each [PingInterval] and ends the
+// connection after ConnectionTimeout of silence. It works without a goroutine that
+// receives: while no method is receiving, it handles the control frames that arrive
+// before the next message. [Conn.Context] is done as soon as the connection has ended.
 //
 // # Frames
 //
-// Below messages there are frames: [Conn.ReadFrame] and [Conn.WriteFrame] for
-// protocols of one's own, and [ReadHeader], [ReadFrame], [WriteFrame], [AppendFrame] and
-// [Mask], which need no Conn at all, for proxies, test clients and other APIs.
+// [Conn.ReadFrame] and [Conn.WriteFrame] are for protocols that work with frames
+// instead of messages. [ReadHeader], [ReadFrame], [WriteFrame], [AppendFrame] and [Mask]
+// need no Conn: they are for proxies, test clients and other APIs.
 //
 // # From the egg
 //
-// Options are named after the egg's parameters. Two defaults differ from it on
-// purpose: other origins are refused and pings are answered; [EggDefaults] is for
-// those who want them back.
+// Options are named after the egg's parameters. Two defaults differ from the egg on
+// purpose: requests from other origins are refused, and pings are answered.
+// [EggDefaults] restores both.
 package websocket
 
 import (
@@ -60,15 +61,16 @@ import (
 	"runtime"
 )
 
-// A HandlerFunc is what a connection runs: it gets the Conn once the handshake is
-// done, and how it ends is how the connection is closed.
+// A HandlerFunc serves one connection. It gets the Conn when the handshake is done, and
+// its result decides how the connection is closed.
 //
 //   - nil closes with 1000.
-//   - A [*CloseError] that it made closes with that code and reason.
-//   - What a method returned because the connection has ended changes nothing.
-//   - Any other error, and a panic, closes with 1011 and without its text, which
-//     goes to OnError instead. A panic then goes on to net/http; with [Detached]
-//     it is logged as net/http does.
+//   - A [*CloseError] that it has made closes with that code and reason.
+//   - The error of a Conn method after the connection has ended does not change how the
+//     connection was closed.
+//   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
+//     OnError gets it. A panic is then passed on to net/http; with [Detached] it is
+//     logged as net/http does.
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
@@ -79,13 +81,13 @@ type Handler struct {
 	concurrent bool
 }
 
-// Handle returns an http.Handler that upgrades every request that is a WebSocket
-// handshake and runs fn with the connection, on the goroutine of the request or,
-// with [Detached], on one of its own. It answers what is not a handshake, and what
-// AcceptConnection refuses, over HTTP.
+// Handle returns an http.Handler that upgrades each request that is a valid WebSocket
+// handshake, and runs fn with the connection: on the goroutine of the request or, with
+// [Detached], on another goroutine. Other requests, and those that AcceptConnection
+// refuses, get an HTTP response.
 //
-// When fn ends, the close handshake follows, for at most CloseTimeout, and the
-// socket is closed. A nil fn or an option out of range makes Handle panic.
+// When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
+// is closed. Handle panics if fn is nil.
 func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	if fn == nil {
 		panic("websocket: Handle(nil): want a HandlerFunc")
@@ -93,10 +95,10 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	return &Handler{fn: fn, opts: newOptions(opts)}
 }
 
-// HandleConcurrent is Handle with a goroutine beside fn that reads from the
-// connection all the time: pings are answered and a close is seen at once, also
-// while fn is busy. At most 16 messages are read ahead; then the goroutine waits
-// until fn takes one. ReadFrame and ReceiveFragments cannot be used with it.
+// HandleConcurrent is Handle with a second goroutine that reads from the connection all
+// the time, so that pings are answered and the peer's close is noticed immediately, even
+// while fn is busy. It reads at most 16 messages ahead, and then waits until fn receives
+// one. ReadFrame and ReceiveFragments cannot be used with it.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
 	h.concurrent = true
