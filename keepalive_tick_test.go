@@ -15,6 +15,7 @@ type tickRecorder struct {
 	start time.Time
 	times []time.Duration
 	dues  []due
+	stuck bool // polls do not end
 }
 
 func newTickRecorder(t timeouts) *tickRecorder {
@@ -24,9 +25,13 @@ func newTickRecorder(t timeouts) *tickRecorder {
 }
 
 func (r *tickRecorder) tick() {
-	if do := r.timer.tick(); do != (due{}) {
+	do := r.timer.tick()
+	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
 		r.dues = append(r.dues, do)
+	}
+	if do.poll && !r.stuck {
+		r.timer.pollEnded(clock())
 	}
 }
 
@@ -44,6 +49,8 @@ func TestKeepalive_says_what_is_due(t *testing.T) {
 			[]time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
 		{"a poll, and then silence", timeouts{connectionTimeout: 10 * s}, func(*tickRecorder) {},
 			[]time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: silencePassed}}},
+		{"silence, if the poll does not end", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) { r.stuck = true },
+			[]time.Duration{10 * s, 10*s + maxPoll}, []due{poll, {limit: silencePassed}}},
 		{"no silence if the poll reads something", timeouts{connectionTimeout: 20 * s}, func(r *tickRecorder) {
 			time.AfterFunc(20*s+pingPoll/2, r.timer.noteRead)
 		}, []time.Duration{20 * s}, []due{poll}},
