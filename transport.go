@@ -82,7 +82,7 @@ func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTra
 	// The stack is deepest inside this callback. It is a closure because a method
 	// value adds a stack frame, and it takes a small buffer inline because that is
 	// the common case. With a few bytes more, the stack of a detached goroutine grows
-	// from 2 to 4 KiB (TestStack).
+	// from 2 to 4 KiB (TestConn_stack_stays_small).
 	t.read = func(fd uintptr) bool {
 		if buf.buf == nil && !buf.large {
 			buf.buf = readBuffers.Get().(*[readBufferSize]byte)[:]

@@ -403,7 +403,7 @@ func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
 		n, err = w.socket.writeBoth(b, payload)
 	}
 	w.timer.endWrite()
-	releaseFrames(b) // not deferred, because that takes stack (TestStack)
+	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
 	if accepted {
 		w.socket.writeOwn(before)
 		w.pending.frames = nil
