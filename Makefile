@@ -36,14 +36,14 @@ lint: ## check the format, the dependencies, and each module with vet and static
 fuzz: ## run each fuzz target for FUZZTIME=10s (3 min)
 	.ci/fuzz.sh $(FUZZTIME)
 
-bench: ## run each benchmark once; BENCHTIME=1s measures (1 min)
+bench: ## run each benchmark once; BENCHTIME=1s measures (10 s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
-compare: ## run a small comparison with the other libraries, in memory (1 min)
+compare: ## run a small comparison with the other libraries, in memory (10 s)
 	cd benchmarks && go test ./... && go run . -inmemory -messages 100 -rounds 1
 
 soak: ## run the soak test for SOAK=1m
-	go test -run '^TestSoak$$' -soak $(SOAK) -timeout 0 -v $(soak)
+	go test $(soak) -v -timeout 0 -run '^TestSoak$$' -soak $(SOAK)
 
 vet-cross: ## run vet for other processors and systems (2 min)
 	GOOS=linux GOARCH=arm64 go vet ./...
@@ -57,16 +57,16 @@ vet-cross: ## run vet for other processors and systems (2 min)
 purego: ## test the library without its assembly (1 min)
 	go test -tags purego $(library)
 
-versions: ## test the library with the oldest and the newest Go (3 min)
+versions: ## test the library with the oldest and the newest Go (2 min)
 	GOTOOLCHAIN=go1.25.0 go test $(library)
 	GOTOOLCHAIN=go1.27.0 go test $(library)
 
 ## These targets install Debian packages if a program is missing:
-emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with QEMU (4 min)
+emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with QEMU (3 min)
 	.ci/install.sh qemu-user qemu-s390x qemu-s390x-static
 	.ci/emulate.sh
 
-browser: ## test the chat example in Chromium (1 min)
+browser: ## test the chat example in Chromium (2 min)
 	.ci/install.sh chromium chromium chromium-browser google-chrome
 	cd test/browser && go test -race -count=1 ./...
 
@@ -77,5 +77,5 @@ interop: ## test with clients, proxies and middleware (3 min)
 ## These targets run several of the others:
 cross: vet-cross purego versions emulated ## run vet-cross, purego, versions and emulated
 
-ci: ## run every target, as before a release
+ci: ## run every target (20 min)
 	.ci/run
