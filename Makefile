@@ -7,7 +7,6 @@ SOAK      ?= 1m
 
 # The packages of the library with their own tests, without the suites in test/.
 library := . ./internal/...
-soak    := $(if $(wildcard test/soak),./test/soak,.)
 
 .PHONY: help build test race cover lint fuzz bench compare soak \
 	cross vet-cross purego versions emulated browser interop ci
@@ -43,7 +42,7 @@ compare: ## run a small comparison with the other libraries, in memory (10 s)
 	cd benchmarks && go test ./... && go run . -inmemory -messages 100 -rounds 1
 
 soak: ## run the soak test for SOAK=1m
-	go test $(soak) -v -timeout 0 -run '^TestSoak$$' -soak $(SOAK)
+	go test ./test/soak -v -timeout 0 -run '^TestSoak$$' -soak $(SOAK)
 
 vet-cross: ## run vet for other processors and systems (2 min)
 	GOOS=linux GOARCH=arm64 go vet ./...
