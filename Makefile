@@ -7,7 +7,6 @@ SOAK      ?= 1m
 
 # The packages of the library with their own tests, without the suites in test/.
 library := . ./internal/...
-soak    := $(if $(wildcard test/soak),./test/soak,.)
 
 .PHONY: help build test race cover lint fuzz bench compare soak \
 	cross vet-cross purego versions emulated browser interop ci
@@ -39,11 +38,11 @@ fuzz: ## run each fuzz target for FUZZTIME=10s (3 min)
 bench: ## run each benchmark once; BENCHTIME=1s measures (30 s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
-compare: ## run a small comparison with the other libraries, in memory (1 min)
+compare: ## run a small comparison with the other libraries, in memory (10 s)
 	cd benchmarks && go test ./... && go run . -inmemory -messages 100 -rounds 1
 
 soak: ## run the soak test for SOAK=1m
-	go test -run '^TestSoak$$' -soak $(SOAK) -timeout 0 -v $(soak)
+	go test ./test/soak -v -timeout 0 -run '^TestSoak$$' -soak $(SOAK)
 
 vet-cross: ## run vet for other processors and systems (1 min)
 	GOOS=linux GOARCH=arm64 go vet ./...
@@ -66,7 +65,7 @@ emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with 
 	.ci/install.sh qemu-user qemu-s390x qemu-s390x-static
 	.ci/emulate.sh
 
-browser: ## test the chat example in Chromium (1 min)
+browser: ## test the chat example in Chromium (2 min)
 	.ci/install.sh chromium chromium chromium-browser google-chrome
 	cd test/browser && go test -race -count=1 ./...
 
@@ -77,5 +76,5 @@ interop: ## test with clients, proxies and middleware (3 min)
 ## These targets run several of the others:
 cross: vet-cross purego versions emulated ## run vet-cross, purego, versions and emulated
 
-ci: ## run every target, as before a release
+ci: ## run every target (20 min)
 	.ci/run
