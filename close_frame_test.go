@@ -226,7 +226,7 @@ func TestWriteFrame_treats_every_frame_with_the_close_opcode_as_a_close(t *testi
 			}
 			c.Close(StatusNormalClosure, "")
 			if got := s.Written(); !bytes.Equal(got, wire) {
-				t.Errorf("got %x on the wire, want nothing behind %x", got, wire)
+				t.Errorf("got %x on the wire, want nothing after %x", got, wire)
 			}
 		})
 	}

@@ -167,7 +167,7 @@ func (f *streamGenerator) violation(size int) {
 		reserved := []int{1, 2, 4, 7}[f.IntN(4)]
 		f.frame(Header{Fin: true, RSV1: reserved&4 > 0, RSV2: reserved&2 > 0, RSV3: reserved&1 > 0, Opcode: []Opcode{Text, Binary}[f.IntN(2)]}, f.text(size))
 	}
-	f.message(Binary, "behind it", 1)
+	f.message(Binary, "after it", 1)
 }
 
 // stream returns what a client sends: messages and control frames, and a violation at

@@ -87,7 +87,7 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 	wg.Wait()
 }
 
-// The close frame is sent behind the frame that a sender has begun.
+// The close frame is sent after the frame that a sender has begun.
 func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)

@@ -22,7 +22,7 @@ func TestReadHeader(t *testing.T) {
 				t.Errorf("got %+v, %v, want %+v", got, err, test.frame.Header)
 			}
 			if r.Len() != len("payload") {
-				t.Errorf("got %d bytes left behind the header, want %d", r.Len(), len("payload"))
+				t.Errorf("got %d bytes left after the header, want %d", r.Len(), len("payload"))
 			}
 			for cut := range len(head) {
 				want := io.ErrUnexpectedEOF

@@ -132,14 +132,14 @@ func TestReadFrame(t *testing.T) {
 				{"a byte at a time", iotest.OneByteReader},
 				{"in halves", iotest.HalfReader},
 			} {
-				behind := bytes.NewReader(append(bytes.Clone(wire), "next"...))
-				got, err := ReadFrame(way.wrap(behind), math.MaxInt64)
+				after := bytes.NewReader(append(bytes.Clone(wire), "next"...))
+				got, err := ReadFrame(way.wrap(after), math.MaxInt64)
 				if err != nil || !sameFrame(got, test.frame) {
 					t.Errorf("%s: got %+v, payload %s, error %v\nwant %+v, payload %s", way.name,
 						got.Header, abridged(got.Payload), err, test.frame.Header, abridged(test.frame.Payload))
 				}
-				if behind.Len() != 4 {
-					t.Errorf("%s: got %d bytes left behind the frame, want 4", way.name, behind.Len())
+				if after.Len() != 4 {
+					t.Errorf("%s: got %d bytes left after the frame, want 4", way.name, after.Len())
 				}
 			}
 			if got, err := ReadFrame(iotest.DataErrReader(bytes.NewReader(wire)), math.MaxInt64); err != nil || !sameFrame(got, test.frame) {

@@ -122,9 +122,9 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 
 func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	tests := []struct {
-		name          string
-		behind, later string
-		want          string
+		name         string
+		after, later string
+		want         string
 	}{
 		{"a frame", maskedText("hello"), "", "hello"},
 		{"the first byte of one", maskedText("hello")[:1], maskedText("hello")[1:], "hello"},
@@ -135,7 +135,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newUpgradeServer(t, nil)
-			nc, br := s.dial(t, wstest.Request()+test.behind)
+			nc, br := s.dial(t, wstest.Request()+test.after)
 			resp, _ := readResponse(t, br)
 			if resp.StatusCode != 101 {
 				t.Fatalf("status %d, want 101", resp.StatusCode)
@@ -153,7 +153,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	}
 }
 
-// The bytes of a request behind the handshake are taken for a frame, which is invalid.
+// The bytes of a request after the handshake are taken for a frame, which is invalid.
 func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
 	nc, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
@@ -165,7 +165,7 @@ func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 		t.Errorf("got frame %+v, %v, want a close with 1002", f, err)
 	}
 	if rest, _ := io.ReadAll(br); len(rest) > 0 {
-		t.Errorf("got %q behind the close frame, want nothing", rest)
+		t.Errorf("got %q after the close frame, want nothing", rest)
 	}
 	nc.Close()
 	if res := s.result(t); !errors.Is(res.err, ErrProtocol) {

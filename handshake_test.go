@@ -210,7 +210,7 @@ func TestUpgrade_refuses(t *testing.T) {
 		{"key of 24 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
 		{"key without padding", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
 		{"key in base64url", wstest.Request("Sec-WebSocket-Key: -_AAAAAAAAAAAAAAAAAAAA=="), 400, nil, nil},
-		{"key with text behind", wstest.Request("Sec-WebSocket-Key: " + wstest.Key + "x"), 400, nil, nil},
+		{"key with text after", wstest.Request("Sec-WebSocket-Key: " + wstest.Key + "x"), 400, nil, nil},
 		{"key that is not base64", wstest.Request("Sec-WebSocket-Key: <script>alert(1)</script"), 400, nil, []string{`"<script>`}},
 
 		{"body with Content-Length", wstest.Request("Content-Length: 3") + "abc", 400, nil, []string{"no body"}},

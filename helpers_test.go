@@ -343,7 +343,7 @@ func checkAllocs(t *testing.T, what string, want float64, f func()) {
 // The inside of a Conn. Tests use it through the functions below, except for the
 // tests of one function and for constants.
 
-// newTestConn is a Conn on conn. buffered is what the client has sent behind the
+// newTestConn is a Conn on conn. buffered is what the client has sent after the
 // handshake.
 func newTestConn(conn net.Conn, buffered []byte, opts ...Option) *Conn {
 	return newRequestConn(httptest.NewRequest("GET", "/", nil), conn, buffered, opts...)

@@ -166,12 +166,12 @@ func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 		w := record(p, false)
 		w.Send(clientFrame(true, Ping, "before"))
 		w.Send(clientFrame(true, Text, "hello"))
-		w.Send(clientFrame(true, Ping, "behind"))
+		w.Send(clientFrame(true, Ping, "after"))
 		time.Sleep(20 * time.Second)
 		w.expect("15s ping", "15s pong before")
 		go receiveAll(c)
 		synctest.Wait()
-		w.expect("15s ping", "15s pong before", "20s pong behind")
+		w.expect("15s ping", "15s pong before", "20s pong after")
 		w.Send(clientFrame(true, Close, ""))
 		synctest.Wait()
 		c.Close(StatusNormalClosure, "")
@@ -186,7 +186,7 @@ func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 		want       time.Duration // when the reader has it
 		connection time.Duration
 	}{
-		{"during the poll behind a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
+		{"during the poll after a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
 		{"with a message that the poll took in", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
 		{"as the poll begins", 15 * time.Second, 15001 * time.Millisecond, 15001 * time.Millisecond, time.Minute},
 		{"during the poll before a timeout", 12_910 * time.Millisecond, 12_920 * time.Millisecond, 12_920 * time.Millisecond, 13 * time.Second},

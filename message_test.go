@@ -58,7 +58,7 @@ func TestAppendMessage(t *testing.T) {
 			t.Errorf("got %q and error %v, want keeponetwo", data, err)
 		}
 	})
-	t.Run("leaves what is behind the message alone", func(t *testing.T) {
+	t.Run("leaves what is after the message alone", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(clientFrame(true, Binary, "new")))
 		room := []byte("0123456789")
 		if _, _, err := c.AppendMessage(room[:2]); err != nil {
@@ -135,7 +135,7 @@ func TestMessages(t *testing.T) {
 	var last error
 	for m, err := range c.Messages() {
 		if last != nil {
-			t.Error("something came behind the error")
+			t.Error("something came after the error")
 		}
 		if last = err; err != nil {
 			if m.Opcode != 0 || m.Data != nil {

@@ -75,7 +75,7 @@ func wantSticky(t testing.TB, c *Conn, want error) {
 var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReceiveMessage": func(c *Conn) (string, error) { _, b, err := c.ReceiveMessage(); return string(b), err },
 	"AppendMessage":  func(c *Conn) (string, error) { _, b, err := c.AppendMessage(nil); return string(b), err },
-	"AppendMessage behind something": func(c *Conn) (string, error) {
+	"AppendMessage after something": func(c *Conn) (string, error) {
 		_, b, err := c.AppendMessage([]byte("x"))
 		return strings.TrimPrefix(string(b), "x"), err
 	},

@@ -136,11 +136,11 @@ func TestDropIncomingPings(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := dialServer(t, startServer(t, echoAll, tt.opt))
-			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "behind it")))
+			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "after it")))
 			if tt.want {
 				p.expect(Pong, "there?")
 			}
-			p.expect(Text, "behind it")
+			p.expect(Text, "after it")
 			p.Close()
 		})
 	}

@@ -227,7 +227,7 @@ func observeConn(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc) (ou
 	for _, f := range s.frames(t) {
 		switch {
 		case out.code != 0:
-			t.Errorf("frame %v behind the close frame", f.Opcode)
+			t.Errorf("frame %v after the close frame", f.Opcode)
 		case f.Opcode == Pong:
 			out.pongs = append(out.pongs, string(f.Payload))
 		case f.Opcode == Close:

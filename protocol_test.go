@@ -37,7 +37,7 @@ func violations() []violation {
 		{name: "rejects ping over 125 bytes", wire: clientHeader(true, Ping, 126), section: "5.5"},
 		{name: "rejects pong over 125 bytes", wire: clientHeader(true, Pong, 126), section: "5.5"},
 		{name: "rejects close over 125 bytes", wire: clientHeader(true, Close, 65536), section: "5.5"},
-		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
+		{name: "rejects continuation without a message", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
 		{name: "rejects continuation after a whole message", wire: slices.Concat(hello, clientFrame(true, Continuation, "")), section: "5.4"},
 		{name: "rejects text inside a message", wire: slices.Concat(begun, hello), section: "5.4"},
 		{name: "rejects binary inside a message", wire: slices.Concat(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
@@ -80,16 +80,16 @@ func TestReceiveMessage(t *testing.T) {
 	healthy := dialServer(t, srv)
 	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
 	for _, v := range violations() {
-		for _, behind := range [][]byte{nil, flood} {
+		for _, after := range [][]byte{nil, flood} {
 			name := v.name
-			if behind != nil {
+			if after != nil {
 				name += " in a flood"
 			}
 			t.Run(name, func(t *testing.T) {
 				p := dialServer(t, srv)
 				p.Write(v.wire)
-				if behind != nil {
-					p.Write(behind)
+				if after != nil {
+					p.Write(after)
 				}
 				if strings.HasSuffix(v.name, "after a whole message") {
 					p.expect(Text, "Hello")
@@ -126,7 +126,7 @@ func TestReceivers(t *testing.T) {
 				}
 				wantError(t, err, ErrProtocol, v.is)
 				if expired > 0 {
-					t.Error("bytes behind the evidence were waited for")
+					t.Error("bytes after the evidence were waited for")
 				}
 				wantFailed(t, s, v.code)
 				_, _, again := r.receive(c, &expired)

@@ -42,7 +42,7 @@ var strangeFrames = []struct {
 	{"empty binary", unmaskedFrame(Header{Fin: true, Opcode: Binary}, "")},
 	{"text that is not UTF-8", unmaskedFrame(Header{Fin: true, Opcode: Text}, "\xff")},
 	{"unfinished text inside a character", unmaskedFrame(Header{Opcode: Text}, "\xe2\x82")},
-	{"continuation of nothing", unmaskedFrame(Header{Fin: true, Opcode: Continuation}, "what?")},
+	{"continuation without a message", unmaskedFrame(Header{Fin: true, Opcode: Continuation}, "what?")},
 	{"a new message inside it", unmaskedFrame(Header{Opcode: Binary}, "one")},
 	{"and another", unmaskedFrame(Header{Opcode: Binary}, "two")},
 	{"all reserved bits", unmaskedFrame(Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, "bits")},
@@ -55,7 +55,7 @@ var strangeFrames = []struct {
 	{"long ping", unmaskedFrame(Header{Fin: true, Opcode: Ping}, strings.Repeat("p", 126))},
 	{"close of one byte", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x03")},
 	{"close with a code of no meaning", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x00\x00")},
-	{"frame behind a close", unmaskedFrame(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
+	{"frame after a close", unmaskedFrame(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
 }
 
 func TestConn_ReadFrame(t *testing.T) {

@@ -47,7 +47,7 @@ func TestReadDeadline(t *testing.T) {
 	}
 }
 
-// expiring yields b in segments of n bytes with an expiring deadline behind each.
+// expiring yields b in segments of n bytes with an expiring deadline after each.
 func expiring(b []byte, n int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for piece := range slices.Chunk(b, n) {

@@ -193,7 +193,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		}
 		check(t, bufferSize(c))
 	})
-	t.Run("behind a broken rule", func(t *testing.T) {
+	t.Run("after a broken rule", func(t *testing.T) {
 		wrong := clientFrame(true, 3, "")
 		server, client := tcpPair(t)
 		socket := &wstest.HalfSocket{Socket: wstest.Wrap(server)}

@@ -133,7 +133,7 @@ func TestHandleConcurrent_keeps_messages_for_a_busy_fn(t *testing.T) {
 	})
 }
 
-// concurrentEnds are ends that come behind messages which fn has not received yet.
+// concurrentEnds are ends that come after messages which fn has not received yet.
 var concurrentEnds = []struct {
 	name string
 	end  []byte // nil hangs up

@@ -77,7 +77,7 @@ func (s scriptSocket) wantSent(t testing.TB, want ...sentFrame) {
 	}
 }
 
-// wantFailed checks that a close frame with code was written, nothing behind it,
+// wantFailed checks that a close frame with code was written, nothing after it,
 // and the socket closed.
 func wantFailed(t testing.TB, s scriptSocket, code StatusCode) {
 	t.Helper()

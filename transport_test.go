@@ -96,7 +96,7 @@ func TestConn_without_deadlines(t *testing.T) {
 func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	server, client := net.Pipe()
-	// From TLS 1.3 on, the server writes more behind the handshake.
+	// From TLS 1.3 on, the server writes more after the handshake.
 	s := tls.Server(server, &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS12})
 	p := newPeer(t, tls.Client(client, &tls.Config{InsecureSkipVerify: true}))
 	go p.Conn.(*tls.Conn).Handshake()

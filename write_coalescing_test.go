@@ -29,7 +29,7 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 		{"half a frame is not waited for", segments(slices.Concat(small, small[:5]), small[5:]), nil, []int{1, 1}},
 		{"half a header is not waited for", segments(slices.Concat(small, small[:1]), small[1:]), nil, []int{1, 1}},
 		{"lengths of 16 bits", segments(messageBurst(3, strings.Repeat("x", 200))), nil, []int{3}},
-		{"a message of 20,000 bytes behind small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
+		{"a message of 20,000 bytes after small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
 		{"not at all if that is what the user wants", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
 	}
 	for _, tt := range tests {

@@ -350,9 +350,9 @@ func TestPong_behind_a_blocked_sender(t *testing.T) {
 			for i := range 100 {
 				p.send(Ping, fmt.Sprint("ping ", i))
 			}
-			p.send(Text, "behind the pings")
+			p.send(Text, "after the pings")
 		}()
-		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "behind the pings" {
+		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "after the pings" {
 			t.Fatalf("got %q and error %v, want a reader that is not blocked", data, err)
 		}
 		p.expect(Binary, "blocked")

@@ -166,7 +166,7 @@ func (t table) ratio(row []Result, rival string) string {
 	return fmt.Sprintf("%.2f (%s)", t.metric(own.Median)/t.metric(other.Median), rival)
 }
 
-// number has three digits that count, and no more than two behind the point.
+// number has three digits that count, and no more than two after the point.
 func number(v float64) string {
 	switch {
 	case v >= 100:
