@@ -7,8 +7,7 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// On the low level every frame is the program's own business, pings and the close
-// included.
+// With ReadFrame, the program handles every frame itself, also pings and the close frame.
 func ExampleConn_ReadFrame() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {
@@ -17,7 +16,7 @@ func ExampleConn_ReadFrame() {
 				return err
 			}
 			if f.Opcode == websocket.Close {
-				return nil // which answers it
+				return nil // the library then sends the answer
 			}
 			fmt.Printf("%v of %d bytes, fin %t\n", f.Opcode, f.Length, f.Fin)
 		}
@@ -28,7 +27,7 @@ func ExampleConn_ReadFrame() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// The frames of a message say how it was split, which ReceiveMessage does not.
+// The frames show how the client has split a message. ReceiveMessage does not show that.
 func ExampleConn_ReceiveFragments() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {
@@ -64,8 +63,8 @@ func ExampleProcessFragments() {
 	// websocket: protocol error: message begins with a continuation frame (RFC 6455 section 5.4)
 }
 
-// A client masks what it sends. This is the masked "Hello" of RFC 6455 section
-// 5.7, as a test of a server would send it.
+// A client masks its frames. A test of a server could send this frame: the masked "Hello"
+// of RFC 6455 section 5.7.
 func ExampleAppendFrame() {
 	payload := []byte("Hello")
 	key := [4]byte{0x37, 0xFA, 0x21, 0x3D}
@@ -79,7 +78,7 @@ func ExampleAppendFrame() {
 	// Output: 81 85 37 fa 21 3d 7f 9f 4d 51 58
 }
 
-// A payload that comes in pieces is unmasked as it comes.
+// A payload that arrives in pieces is unmasked piece by piece.
 func ExampleMask() {
 	key := [4]byte{0x37, 0xFA, 0x21, 0x3D}
 	pos := 0
@@ -92,7 +91,7 @@ func ExampleMask() {
 	// "lo"
 }
 
-// A frame is what was on the wire until it is unmasked.
+// ReadFrame returns the payload as it was sent. Unmask unmasks it.
 func ExampleReadFrame() {
 	wire := bytes.NewReader([]byte{0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58})
 	frame, err := websocket.ReadFrame(wire, 1<<20)

@@ -10,8 +10,8 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// handshake connects to the WebSocket at url. The body of the response is the
-// connection, to read from and to write to.
+// handshake connects to the WebSocket at url. The body of the response is the connection:
+// an io.ReadWriteCloser.
 func handshake(url string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
@@ -25,7 +25,7 @@ func handshake(url string, header http.Header) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
-// A handler that has work of its own to do before and after the connection.
+// The handler works before the handshake and after the connection.
 func ExampleUpgrade() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "4711")
@@ -59,8 +59,8 @@ func ExampleUpgrade() {
 	// close: "\x03\xe8that was all"
 }
 
-// What a browser gets that opens the address of a WebSocket as a page, and what
-// the handler gets to know of it.
+// A browser opens the address of a WebSocket as a page. It gets an explanation, and the
+// handler gets a HandshakeError.
 func ExampleUpgrade_refused() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := websocket.Upgrade(w, r)
@@ -106,8 +106,8 @@ func ExampleSubprotocols() {
 	// we speak chat.v2
 }
 
-// Pages of the application's other hosts may connect, beside those of the
-// server's own.
+// Pages of other hosts of the application may connect, and also pages of the server's own
+// origin.
 func ExampleAllowOrigins() {
 	policy := websocket.AllowOrigins("https://app.example.com", "*.partner.example")
 	http.Handle("/feed", websocket.Handle(feed, websocket.AcceptConnection(policy)))
@@ -137,7 +137,7 @@ func ExampleAllowOrigins() {
 
 func feed(c *websocket.Conn) error { return c.SendMessage(websocket.Text, []byte("news")) }
 
-// The key and the answer of RFC 6455 section 1.3.
+// The Sec-WebSocket-Key and Sec-WebSocket-Accept are those of RFC 6455 section 1.3.
 func ExampleAcceptKey() {
 	fmt.Println(websocket.AcceptKey("dGhlIHNhbXBsZSBub25jZQ=="))
 	// Output: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=

@@ -34,8 +34,8 @@ func ExampleConn_ReceiveMessage() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// One buffer for all messages of a connection: nothing is allocated once it is
-// large enough.
+// The handler uses one buffer for all messages of a connection. When the buffer is large
+// enough, AppendMessage allocates nothing.
 func ExampleConn_AppendMessage() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		var buf []byte
@@ -47,7 +47,7 @@ func ExampleConn_AppendMessage() {
 			if err := c.SendMessage(op, data); err != nil {
 				return err
 			}
-			buf = data // it may have grown
+			buf = data // AppendMessage may have allocated a larger buffer
 		}
 	})
 	talk(h, "over", "and over")
@@ -57,7 +57,7 @@ func ExampleConn_AppendMessage() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// A message is decoded while it arrives.
+// The handler decodes a message while it arrives.
 func ExampleConn_MessageReader() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		_, r, err := c.MessageReader()
@@ -81,7 +81,7 @@ func ExampleConn_MessageReader() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// A message of unknown length is sent as it is made. Close ends it.
+// The handler sends a message of unknown length in parts. Close ends the message.
 func ExampleConn_MessageWriter() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		w, err := c.MessageWriter(websocket.Text)
@@ -130,7 +130,7 @@ func ExampleConn_SendJSON() {
 			var bad *json.SyntaxError
 			err := c.ReceiveJSON(&req)
 			switch {
-			case errors.As(err, &bad): // the connection is none the worse for it
+			case errors.As(err, &bad): // the connection can still be used
 				err = c.SendJSON(response{Error: bad.Error()})
 			case err == nil:
 				err = c.SendJSON(response{Sum: req.A + req.B})
@@ -147,8 +147,8 @@ func ExampleConn_SendJSON() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// A client that is silent for too long is asked whether it is still there; the
-// deadline does the connection no harm.
+// The handler asks a silent client whether it is still there. The connection can be used
+// after the deadline.
 func ExampleConn_SetReadDeadline() {
 	websocket.Handle(func(c *websocket.Conn) error {
 		for {

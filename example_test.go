@@ -13,8 +13,8 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// talk connects to the handler as a client that says something and then goodbye.
-// Once the handler has returned it prints what came back.
+// talk connects to h as a client that sends a message for each of words and then a close
+// frame. When the handler has returned, talk prints the frames of the server.
 func talk(h http.Handler, words ...string) {
 	returned := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +40,7 @@ func talk(h http.Handler, words ...string) {
 	}
 }
 
-// listen reads frames until the end.
+// listen reads frames until the connection ends, and describes them.
 func listen(conn io.Reader) (answers []string) {
 	for {
 		f, err := websocket.ReadFrame(conn, 1<<20)
@@ -56,7 +56,7 @@ func listen(conn io.Reader) (answers []string) {
 	}
 }
 
-// say sends one frame as a client does: masked.
+// say sends a masked frame, as a client does.
 func say(conn io.Writer, op websocket.Opcode, words string) {
 	payload, key := []byte(words), [4]byte{1, 2, 3, 4}
 	websocket.Mask(payload, key, 0)
@@ -66,14 +66,14 @@ func say(conn io.Writer, op websocket.Opcode, words string) {
 	}
 }
 
-// An echo server.
+// An echo server sends every message back.
 func Example() {
 	mux := http.NewServeMux()
 	mux.Handle("/echo", websocket.Handle(func(c *websocket.Conn) error {
 		for {
 			op, data, err := c.ReceiveMessage()
 			if err != nil {
-				return err // a normal close is no error to anybody: Handle sorts it out
+				return err // Handle does not report the error of a normal close
 			}
 			if err := c.SendMessage(op, data); err != nil {
 				return err
@@ -83,7 +83,7 @@ func Example() {
 	log.Fatal(http.ListenAndServe(":8080", mux))
 }
 
-// How the function ends is how the connection is closed.
+// The result of the function decides how the connection is closed.
 func ExampleHandle() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		_, data, err := c.ReceiveMessage()
@@ -103,8 +103,8 @@ func ExampleHandle() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// A reader beside the function answers pings and sees a close while it is busy,
-// and the connection's context is done at once.
+// A second goroutine reads while the function is busy. It answers pings, and when the
+// client closes the connection, the connection's context is done at once.
 func ExampleHandleConcurrent() {
 	h := websocket.HandleConcurrent(func(c *websocket.Conn) error {
 		for {
@@ -124,7 +124,7 @@ func ExampleHandleConcurrent() {
 	http.Handle("/search", h)
 }
 
-// search stands for work that takes its time and can be cancelled.
+// search stands for long work that can be cancelled.
 func search(ctx context.Context, query string) ([]byte, error) {
 	select {
 	case <-time.After(time.Second):
@@ -134,8 +134,9 @@ func search(ctx context.Context, query string) ([]byte, error) {
 	}
 }
 
-// Middleware around a detached handler sees how long the handshake took, not the
-// connection; what it put into the request's context is there all the same.
+// For middleware, the request of a detached handler ends with the handshake, not with the
+// connection. The function can still read the values that middleware has put into the
+// request's context.
 func ExampleDetached() {
 	type userKey struct{}
 	ended := make(chan struct{})
@@ -157,7 +158,7 @@ func ExampleDetached() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// Code that is called with a context finds the connection that it works for.
+// A function that gets only a context finds the connection in it.
 func ExampleFromContext() {
 	notify := func(ctx context.Context, text string) error {
 		c, ok := websocket.FromContext(ctx)
@@ -177,7 +178,7 @@ func ExampleFromContext() {
 	// not called for a WebSocket
 }
 
-// A handler that only sends learns from the context that the client has gone.
+// A handler that only sends notices by the context that the connection has ended.
 func ExampleConn_Context() {
 	websocket.Handle(func(c *websocket.Conn) error {
 		ticker := time.NewTicker(time.Second)

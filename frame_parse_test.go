@@ -60,9 +60,9 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
-// RFC 6455 section 5.2 has rules for lengths. proof is the shortest beginning of a
-// header that breaks one of them. The error must come with these bytes, not earlier and
-// not later.
+// RFC 6455 section 5.2 has rules for lengths. proof is the shortest beginning of a header
+// that breaks one of them. The parser must return the error when it has these bytes, not
+// earlier and not later.
 func TestHeaderRejectsLength(t *testing.T) {
 	for _, test := range []struct{ name, proof, text string }{
 		{"0 in 16 bits", "82 7e 0000", "length 0 in 16 bits"},

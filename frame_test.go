@@ -16,7 +16,7 @@ import (
 // sampleKey is the masking key of the examples in RFC 6455 section 5.7.
 var sampleKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
-// counting returns n bytes in a pattern that changes from byte to byte.
+// countingBytes returns n bytes in a pattern that changes from byte to byte.
 func countingBytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -34,7 +34,7 @@ func fromHex(t testing.TB, s string) []byte {
 	return b
 }
 
-// abridged is b in hex, without the middle if b is long.
+// abridged returns b in hex, without its middle if b is long.
 func abridged(b []byte) string {
 	if len(b) > 80 {
 		return fmt.Sprintf("% x … % x (%d bytes)", b[:40], b[len(b)-8:], len(b))
@@ -80,7 +80,7 @@ type frameTest struct {
 	frame Frame  // Length is set by frameTests
 }
 
-// frameTests are frames whose bytes are head and then the payload.
+// frameTests returns frames. The bytes of each are head and then the payload.
 func frameTests() []frameTest {
 	hello := []byte("Hello")
 	masked := []byte{0x7F, 0x9F, 0x4D, 0x51, 0x58}
@@ -111,7 +111,7 @@ func frameTests() []frameTest {
 	return tests
 }
 
-// wire is the frame as it is on the wire.
+// wire returns the bytes of the frame on the wire.
 func (test frameTest) wire(t testing.TB) []byte {
 	return append(fromHex(t, test.head), test.frame.Payload...)
 }
@@ -128,7 +128,7 @@ func TestReadFrame(t *testing.T) {
 				name string
 				wrap func(io.Reader) io.Reader
 			}{
-				{"at once", func(r io.Reader) io.Reader { return r }},
+				{"in one read", func(r io.Reader) io.Reader { return r }},
 				{"a byte at a time", iotest.OneByteReader},
 				{"in halves", iotest.HalfReader},
 			} {
@@ -143,7 +143,7 @@ func TestReadFrame(t *testing.T) {
 				}
 			}
 			if got, err := ReadFrame(iotest.DataErrReader(bytes.NewReader(wire)), math.MaxInt64); err != nil || !sameFrame(got, test.frame) {
-				t.Errorf("with the end in the last read: got error %v", err)
+				t.Errorf("with io.EOF in the last read: got error %v", err)
 			}
 		})
 	}
@@ -209,7 +209,7 @@ func TestReadFrameTruncated(t *testing.T) {
 	}
 }
 
-// A hungryReader reads from data and notes the largest slice that it was called with.
+// A hungryReader reads from data and notes the length of the longest slice that it gets.
 type hungryReader struct {
 	data  []byte
 	asked int
@@ -253,7 +253,7 @@ func TestReadFrameMemory(t *testing.T) {
 			t.Errorf("got %d bytes allocated for a header, want 4 KiB at most", got)
 		}
 	})
-	t.Run("nothing is left over", func(t *testing.T) {
+	t.Run("the payload has no spare capacity", func(t *testing.T) {
 		for _, size := range []int{1, 511, 512, 513, 8 << 10, 100 << 10, 1 << 20} {
 			f, err := ReadFrame(bytes.NewReader(AppendFrame(nil, Frame{Payload: make([]byte, size)})), math.MaxInt64)
 			if err != nil || len(f.Payload) != size || cap(f.Payload) != size {
@@ -283,7 +283,7 @@ func TestGrow(t *testing.T) {
 		room    int
 	}{
 		{"first piece", nil, 0, 1 << 40, 512},
-		{"first piece of little", nil, 0, 100, 100},
+		{"first piece, little left", nil, 0, 100, 100},
 		{"nothing left", nil, 0, 0, 0},
 		{"negative", nil, 0, -1, 0},
 		{"spare room stays", make([]byte, 1, 2), 1, 1 << 40, 1},
@@ -291,11 +291,11 @@ func TestGrow(t *testing.T) {
 		{"a few bytes", make([]byte, 10), 10, 1 << 40, 512},
 		{"32 times", make([]byte, 512), 512, 1 << 40, 32 * 512},
 		{"32 times, little left", make([]byte, 512), 512, 1000, 1000},
-		{"of what arrived, not of what was there", make([]byte, 100<<10), 100, 1 << 40, 3200},
+		{"32 times the bytes that arrived, not all bytes", make([]byte, 100<<10), 100, 1 << 40, 3200},
 		{"64 KiB", make([]byte, 8<<10), 8 << 10, 1 << 40, 64 << 10},
-		{"as much again", make([]byte, 100<<10), 100 << 10, 1 << 40, 100 << 10},
+		{"as many bytes again", make([]byte, 100<<10), 100 << 10, 1 << 40, 100 << 10},
 		{"more left than an int of 32 bits holds", make([]byte, 512), 512, math.MaxInt64, 32 * 512},
-		{"as much again, little left", make([]byte, 100<<10), 100 << 10, 1, 1},
+		{"as many bytes again, little left", make([]byte, 100<<10), 100 << 10, 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			copy(test.b, "payload")
@@ -307,7 +307,7 @@ func TestGrow(t *testing.T) {
 				t.Errorf("got room for %d bytes, want %d", room, test.room)
 			}
 			if len(test.b) < cap(test.b) && &got[0] != &test.b[0] {
-				t.Errorf("got a copy, want b itself")
+				t.Errorf("got a copy of b, want b")
 			}
 		})
 	}

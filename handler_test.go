@@ -144,7 +144,7 @@ var handlerEnds = []struct {
 	{name: "runtime.Goexit", fn: func(*Conn) error { runtime.Goexit(); return nil }, peer: answerClose(1011, "")},
 }
 
-func TestHandle_closes_as_fn_ends(t *testing.T) {
+func TestHandle_closes_according_to_the_result_of_fn(t *testing.T) {
 	handles := map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent}
 	for name, handle := range handles {
 		for _, propagate := range []bool{false, true} {

@@ -43,7 +43,7 @@ func TestUpgrade_keeps_headers_of_middleware(t *testing.T) {
 
 // Headers that middleware sets, and text of the request in them, cannot change the
 // handshake, give a 101 a body, or end a header.
-func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
+func TestUpgrade_headers_cannot_inject_anything(t *testing.T) {
 	tests := []struct {
 		name string
 		set  func(http.Header)
@@ -120,7 +120,7 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 	}
 }
 
-func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
+func TestUpgrade_keeps_the_bytes_after_the_handshake(t *testing.T) {
 	tests := []struct {
 		name         string
 		after, later string
@@ -154,7 +154,7 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 }
 
 // The bytes of a request after the handshake are taken for a frame, which is invalid.
-func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
+func TestUpgrade_serves_no_request_after_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
 	nc, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {

@@ -31,7 +31,7 @@ func TestUpgrade_through_wrapped_ResponseWriters(t *testing.T) {
 	}
 }
 
-func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
+func TestUpgrade_names_the_ResponseWriter_that_cannot_be_hijacked(t *testing.T) {
 	noConn := func() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, nil }
 	failing := func() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("not today") }
 	tests := []struct {
@@ -153,7 +153,7 @@ func TestTakeOver_deadlines(t *testing.T) {
 	}
 }
 
-func TestTakeOver_sends_first_what_a_wrapper_has_buffered(t *testing.T) {
+func TestTakeOver_first_sends_the_bytes_that_a_wrapper_has_buffered(t *testing.T) {
 	nc := wstest.NewSocket()
 	brw := &bufio.ReadWriter{Writer: bufio.NewWriter(nc)}
 	brw.WriteString("HTTP/1.1 103 Early Hints\r\n\r\n")

@@ -78,7 +78,7 @@ func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T)
 	})
 }
 
-func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
+func TestKeepalive_gives_a_sender_the_close_of_the_peer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
@@ -225,7 +225,7 @@ func TestKeepalive_gives_way_to_a_reader_that_is_already_waiting(t *testing.T) {
 	})
 }
 
-func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
+func TestReadFrame_gets_all_control_frames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(0))
 		w := record(p, false)

@@ -212,7 +212,7 @@ func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
 }
 
 // A tick may have begun when the connection begins to end.
-func TestConnectionTimeout_is_off_during_the_end(t *testing.T) {
+func TestConnectionTimeout_does_not_apply_while_the_connection_fails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.timer.enter(phaseFailing, ErrProtocol, 2*time.Hour)
@@ -287,7 +287,7 @@ func TestPing_is_bounded_by_WriteTimeout_and_not_by_the_write_deadline(t *testin
 	})
 }
 
-func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
+func TestSenders_return_ErrConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second))
 		p.Conn.SetReadDeadline(time.Time{})

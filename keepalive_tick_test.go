@@ -30,7 +30,7 @@ func (r *tickRecorder) tick() {
 	}
 }
 
-func TestKeepalive_says_what_is_due(t *testing.T) {
+func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
 	ping, poll := due{ping: true, poll: true}, due{poll: true}
 	tests := []struct {

@@ -41,7 +41,7 @@ func receiveLastWords(t testing.TB, c *Conn) {
 	wantBye(t, err)
 }
 
-func TestLost_a_close_frame_that_arrived_is_why_the_connection_ended(t *testing.T) {
+func TestLost_returns_the_close_frame_that_arrived(t *testing.T) {
 	uses := map[string]func(t *testing.T, c *Conn){
 		"receiving": func(t *testing.T, c *Conn) { receiveLastWords(t, c) },
 		"reading ahead": func(t *testing.T, c *Conn) {
@@ -121,7 +121,7 @@ func newLostConn(t testing.TB, wire []byte, opts ...Option) (*Conn, *wstest.Sock
 	return newTestConn(s, nil, opts...), s
 }
 
-func TestLost_without_a_close_frame_the_write_is_why_the_connection_ended(t *testing.T) {
+func TestLost_returns_the_error_of_the_write_without_a_close_frame(t *testing.T) {
 	for name, fail := range map[string]func(c *Conn) error{
 		"a message":          func(c *Conn) error { return c.SendMessage(Text, []byte("x")) },
 		"a pong":             func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },

@@ -65,7 +65,7 @@ func wantSticky(t testing.TB, c *Conn, want error) {
 				got = errors.Unwrap(got) // a sending method may add that a deadline has passed
 			}
 			if got != want || got == nil {
-				t.Errorf("%s: got error %v, want the sticky one: %v", name, got, want)
+				t.Errorf("%s: got error %v, want the sticky error: %v", name, got, want)
 			}
 		}
 	}

@@ -162,7 +162,7 @@ func TestAnyOrigin(t *testing.T) {
 }
 
 // Patterns never refuse a request that would be accepted without them.
-func TestAllowOrigins_lets_in_what_SameOrigin_does(t *testing.T) {
+func TestAllowOrigins_accepts_every_request_that_SameOrigin_accepts(t *testing.T) {
 	policy := AllowOrigins("https://elsewhere.example")
 	for _, test := range sameOriginTests {
 		if got := policy(originRequest(test.host, test.origin, test.site)); got != test.want {

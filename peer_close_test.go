@@ -57,7 +57,7 @@ func TestPeerCloses(t *testing.T) {
 	}
 }
 
-func TestPeerCloses_every_receiving_method_says_so(t *testing.T) {
+func TestPeerCloses_every_receiving_method_returns_the_close(t *testing.T) {
 	for _, name := range receivingMethods {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t)
@@ -174,7 +174,7 @@ func TestPeerCloses_and_later_frames_are_ignored(t *testing.T) {
 
 // A handler that only sends notices by a failed write that the peer has gone. The peer's
 // close frame is still unread then.
-func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
+func TestSenders_return_the_close_of_a_peer_that_has_disconnected(t *testing.T) {
 	sends := map[string]func(c *Conn) error{
 		"SendMessage":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1000)) },
 		"SendMessage, long": func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1<<17)) },

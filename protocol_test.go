@@ -347,7 +347,7 @@ func TestLimits(t *testing.T) {
 				_, _, err := r.receive(c, &expired)
 				wantError(t, err, ErrMessageTooLarge)
 				if err == nil || expired > 0 {
-					t.Fatalf("got error %v after %d deadlines, want the limit to strike on the header", err, expired)
+					t.Fatalf("got error %v after %d deadlines, want the error directly after the header", err, expired)
 				}
 				wantMention(t, err.Error(), append(tt.mention, "RFC 6455 section 10.4")...)
 				wantFailed(t, s, StatusMessageTooBig)

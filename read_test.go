@@ -34,7 +34,7 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 }
 
 // The error of a connection that broke is not that of a connection that was closed.
-func TestReceiveMessage_ended_network(t *testing.T) {
+func TestReceiveMessage_returns_the_error_of_a_broken_connection(t *testing.T) {
 	whole := clientFrame(true, Binary, strings.Repeat("x", 10000))
 	for _, r := range receivers {
 		for _, n := range []int{0, 1, 5, 100, 8000} {
@@ -52,14 +52,14 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 	}
 }
 
-func TestReceiveMessage_read_of_nothing(t *testing.T) {
+func TestReceiveMessage_ends_if_reads_return_no_bytes(t *testing.T) {
 	socket := wstest.NewSocket()
 	socket.Hook = func(*wstest.Op) (int, error) { return 0, nil }
 	_, _, err := newTestConn(socket, nil).ReceiveMessage()
 	wantError(t, err, io.ErrNoProgress)
 }
 
-func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
+func TestReceiveMessage_bytes_after_the_handshake(t *testing.T) {
 	wire := slices.Concat(clientFrame(true, Text, "early"), clientFrame(true, Binary, strings.Repeat("x", 6000)))
 	c := newTestConn(wstest.NewSocket(), wire)
 	for _, want := range []int{5, 6000} {

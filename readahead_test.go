@@ -145,7 +145,7 @@ var concurrentEnds = []struct {
 	{"EOF", nil, io.ErrUnexpectedEOF, 1006},
 }
 
-func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
+func TestHandleConcurrent_delivers_the_messages_before_the_end(t *testing.T) {
 	for _, tt := range concurrentEnds {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_closed_here(t *testing.T) {
+func TestHandleConcurrent_delivers_no_message_after_Close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		n := countWritten(p, 100)
@@ -219,7 +219,7 @@ func TestHandleConcurrent_wakes_fn(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
+func TestHandleConcurrent_delivers_the_messages_before_the_answer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
@@ -272,7 +272,7 @@ func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_has_no_frames(t *testing.T) {
+func TestHandleConcurrent_refuses_ReadFrame_and_ReceiveFragments(t *testing.T) {
 	c, p := newTCPConn(t)
 	done := runConcurrent(c, func(c *Conn) error {
 		for _, name := range frameMethods {

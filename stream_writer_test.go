@@ -182,7 +182,7 @@ func TestMessageWriter_continues_after_a_deadline(t *testing.T) {
 	}
 }
 
-func TestMessageWriter_lets_control_frames_between(t *testing.T) {
+func TestMessageWriter_allows_control_frames_between_its_fragments(t *testing.T) {
 	pings := make(chan struct{})
 	fn, results := captureError(func(c *Conn) error {
 		w, err := c.MessageWriter(Text)

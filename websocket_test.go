@@ -196,7 +196,7 @@ func TestConn_is_small(t *testing.T) {
 	}
 }
 
-func TestConn_idle_holds_only_what_was_used(t *testing.T) {
+func TestConn_idle_holds_only_the_parts_that_were_used(t *testing.T) {
 	c, p := newTCPConn(t)
 	skipIfBuffered(t, c)
 	done := runHandler(c, echoAll)

@@ -152,7 +152,7 @@ func TestWriteCoalescing_keeps_the_order(t *testing.T) {
 	}
 }
 
-func TestWriteCoalescing_write_that_fails_is_the_end(t *testing.T) {
+func TestWriteCoalescing_ends_the_connection_if_a_write_fails(t *testing.T) {
 	tests := []struct {
 		name string
 		then func(c *Conn) error

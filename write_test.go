@@ -147,7 +147,7 @@ func TestSendMessage_refusals(t *testing.T) {
 	p.Close()
 }
 
-func TestSendMessage_network_dies(t *testing.T) {
+func TestSendMessage_returns_the_error_of_a_failed_write(t *testing.T) {
 	for name, send := range map[string]func(c *Conn) error{
 		"small":       func(c *Conn) error { return c.SendMessage(Text, []byte("small")) },
 		"large":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1<<17)) },
@@ -340,7 +340,7 @@ func wantStillSends(t *testing.T, c *Conn, p *peer) {
 
 // A flood of pings comes while a sender holds the sending side, because the peer does not
 // read yet. Only the latest ping is answered.
-func TestPong_behind_a_blocked_sender(t *testing.T) {
+func TestPong_while_a_sender_is_blocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 		sent := make(chan error)
