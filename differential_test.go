@@ -35,7 +35,8 @@ type fdTransport struct {
 func (t *fdTransport) fill() error              { return t.filler.fill() }
 func (t *fdTransport) waitsWithoutBuffer() bool { return true }
 
-// newReadyConn returns a Conn as newScriptConn does, but on an fdConn. like is any TCP connection.
+// newReadyConn returns a Conn as newScriptConn does, but on an fdConn. like is any TCP
+// connection.
 func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, scriptSocket) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {

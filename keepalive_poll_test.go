@@ -13,7 +13,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A handler that does not receive sees the peer's end at the next ping.
+// If the handler does not receive, the next ping finds the peer's close frame or error.
 func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 	ends := []struct {
 		name string
@@ -31,7 +31,7 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, true)
 				done := runHandler(c, func(c *Conn) error {
-					c.ReceiveMessage() // now it is known that the handler wants messages
+					c.ReceiveMessage() // from now on, the library knows that the handler receives messages
 					return waitForEnd(c)
 				})
 				w.Send(clientFrame(true, Binary, ""))
@@ -49,8 +49,8 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 	}
 }
 
-// ReadFrame accepts reserved bits, so nobody may fail the connection for them before it is
-// known whether the handler calls ReadFrame.
+// ReadFrame accepts reserved bits. So the keepalive must not fail the connection because of
+// them while the handler has not received yet: its first call may be ReadFrame.
 func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -181,13 +181,13 @@ func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 	tests := []struct {
 		name       string
-		comes      time.Duration // when the reader does
-		message    time.Duration // when the message does
-		want       time.Duration // when the reader has it
+		comes      time.Duration // when the reader begins to wait
+		message    time.Duration // when the message arrives
+		want       time.Duration // when the reader gets the message
 		connection time.Duration
 	}{
 		{"during the poll after a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
-		{"with a message that the poll took in", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
+		{"with a message that the poll has read", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
 		{"as the poll begins", 15 * time.Second, 15001 * time.Millisecond, 15001 * time.Millisecond, time.Minute},
 		{"during the poll before a timeout", 12_910 * time.Millisecond, 12_920 * time.Millisecond, 12_920 * time.Millisecond, 13 * time.Second},
 	}

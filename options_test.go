@@ -44,7 +44,7 @@ func TestOptions_defaults(t *testing.T) {
 	}
 }
 
-// funcPointer identifies a function.
+// funcPointer returns the address of a function, to compare functions.
 func funcPointer(f func(*http.Request) bool) uintptr { return reflect.ValueOf(f).Pointer() }
 
 func TestOptions_panic_out_of_range(t *testing.T) {

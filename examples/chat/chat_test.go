@@ -21,8 +21,8 @@ import (
 // testTimeout limits every wait in these tests.
 const testTimeout = 30 * time.Second
 
-// start runs the chat and returns its address and a function that stops it. If the test
-// does not call stop, its end does.
+// start runs the chat and returns its address and a function that stops it. The chat also
+// stops when the test ends.
 func start(t *testing.T, h *hub) (addr string, stop func() error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -194,8 +194,8 @@ func TestShutdown(t *testing.T) {
 		bob, _ := join(t, addr, "Bob")
 		silent := dial(t, addr)
 		ada.expect("joined")
-		// No event tells that the silent browser is in the room. It very likely is
-		// when Eve, who connects after it, has her welcome.
+		// No event shows that the silent browser is in the room. Eve connects after it,
+		// so it very likely is in the room when Eve gets her welcome.
 		eve, _ := join(t, addr, "Eve")
 
 		result := make(chan error, 1)

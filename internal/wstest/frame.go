@@ -145,7 +145,8 @@ type Decoder struct {
 // NewDecoder returns a Decoder of the bytes in r.
 func NewDecoder(r io.Reader) *Decoder { return &Decoder{r: r} }
 
-// ReadFrame reads the next frame. The error is io.EOF only if the stream ends between two frames.
+// ReadFrame reads the next frame. The error is io.EOF only if the stream ends between two
+// frames.
 func (d *Decoder) ReadFrame() (Frame, error) {
 	first, length, err := d.readHeader()
 	if err != nil {
