@@ -108,7 +108,7 @@ func TestSendMessage_Close_returns_its_own_code_if_the_answer_comes_before_the_w
 }
 
 // The watchdog polls for the answer before it ends the connection.
-func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
+func TestSendMessage_Close_reads_the_answer_without_a_reader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)

@@ -14,7 +14,7 @@ import (
 )
 
 // If the handler does not receive, the next ping finds the peer's close frame or error.
-func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
+func TestKeepalive_notices_the_end_without_a_reader(t *testing.T) {
 	ends := []struct {
 		name string
 		end  func(w *recorder)

@@ -34,8 +34,8 @@ var wrongPairs = []struct {
 const twoTails = 1 << 7
 
 // halves has the bits of wrongPairs for the high half of the first byte, for the low
-// half of the first byte, and for the high half of the second byte. A bit that all
-// three have tells how the two bytes are wrong.
+// half of the first byte, and for the high half of the second byte. A bit that is set
+// in all three shows how the two bytes are wrong.
 type halves [3][16]byte
 
 var wrongHalves = makeHalves()
@@ -72,9 +72,9 @@ func validBlocks(b []byte, t *halves) bool
 
 // checkBlocks is Check for text that is long enough for validBlocks.
 //
-// The first three bytes go through the states, which know how the piece before ended.
-// A character that continues after them has its lead byte among them. From there on
-// validBlocks therefore needs only the text itself.
+// The states check the first three bytes, because c.state shows how the last piece ended.
+// A character that continues after those bytes has its lead byte among them. So
+// validBlocks needs only the text itself.
 func (c *Checker) checkBlocks(b []byte) bool {
 	state := uint64(c.state)
 	for _, x := range b[:lookBack] {
