@@ -19,13 +19,13 @@ help: ## list the targets
 build: ## compile the library, the examples and the Autobahn server
 	go build ./...
 
-test: ## run all tests but those of the nested modules (1 min)
+test: ## run all tests except those of the nested modules (1 min)
 	go test ./...
 
 race: ## run the same tests with the race detector, which needs a C compiler on Linux (3 min)
 	go test -race -timeout 20m ./...
 
-cover: ## measure how much of the root package its own tests cover; less than 95 % fails (1 min)
+cover: ## measure how much of the root package its own tests cover; less than 95 % fails (30 s)
 	go test -coverprofile cover.out .
 	@go tool cover -func cover.out | awk '/^total:/ { sub("%", "", $$3); total = $$3 } \
 		END { print "statements covered: " total " %, wanted: 95 % or more"; exit !(total >= 95) }'
@@ -36,7 +36,7 @@ lint: ## check the format, the dependencies, and each module with vet and static
 fuzz: ## run each fuzz target for FUZZTIME=10s (3 min)
 	.ci/fuzz.sh $(FUZZTIME)
 
-bench: ## run each benchmark once; BENCHTIME=1s measures (1 min)
+bench: ## run each benchmark once; BENCHTIME=1s measures (30 s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
 compare: ## run a small comparison with the other libraries, in memory (1 min)
@@ -45,7 +45,7 @@ compare: ## run a small comparison with the other libraries, in memory (1 min)
 soak: ## run the soak test for SOAK=1m
 	go test -run '^TestSoak$$' -soak $(SOAK) -timeout 0 -v $(soak)
 
-vet-cross: ## run vet for other processors and systems (2 min)
+vet-cross: ## run vet for other processors and systems (1 min)
 	GOOS=linux GOARCH=arm64 go vet ./...
 	GOOS=linux GOARCH=386 go vet ./...
 	GOOS=linux GOARCH=s390x go vet ./...
@@ -54,15 +54,15 @@ vet-cross: ## run vet for other processors and systems (2 min)
 	cd benchmarks && GOOS=darwin GOARCH=arm64 go vet ./...
 	go vet -tags purego ./...
 
-purego: ## test the library without its assembly (1 min)
+purego: ## test the library without its assembly (30 s)
 	go test -tags purego $(library)
 
-versions: ## test the library with the oldest and the newest Go (3 min)
+versions: ## test the library with the oldest and the newest Go (2 min)
 	GOTOOLCHAIN=go1.25.0 go test $(library)
 	GOTOOLCHAIN=go1.27.0 go test $(library)
 
 ## These targets install Debian packages if a program is missing:
-emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with QEMU (4 min)
+emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with QEMU (3 min)
 	.ci/install.sh qemu-user qemu-s390x qemu-s390x-static
 	.ci/emulate.sh
 

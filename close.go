@@ -58,10 +58,12 @@ func (c *Conn) sent(err *error) {
 // sendError returns the error for the caller of a sending method. If a write has
 // failed, it finds out why the connection has ended. No lock is held.
 func (c *Conn) sendError(err error) error {
-	if err == nil || c.life.now() != phaseLost {
+	if err == nil || c.life.now() < phaseLost {
 		return err
 	}
-	c.settle()
+	if c.life.now() == phaseLost {
+		c.settle()
+	}
 	return c.out.ended()
 }
 
@@ -91,7 +93,7 @@ func (c *Conn) settle() {
 	defer patience.Set(time.Time{})
 	if c.in.lock.LockUnless(c.life.over.Done(), patience.Done()) {
 		defer c.in.lock.Unlock()
-		c.lastLook()
+		c.lastLook(true)
 		return
 	}
 	if c.life.now() == phaseLost {
@@ -99,16 +101,18 @@ func (c *Conn) settle() {
 	}
 }
 
-// lastLook is settle with in.lock held.
-func (c *Conn) lastLook() {
+// lastLook is settle with in.lock held. Unless it is final, it leaves the connection open
+// while there is input that the handler can receive.
+func (c *Conn) lastLook(final bool) {
 	if c.life.now() != phaseLost {
 		return
 	}
-	err := c.in.lastLook()
-	if err == nil {
-		err = errReadDeadline
+	switch err := c.in.lastLook(final); {
+	case err == errPeerClosed:
+		c.peerClosed(c.in.closePayload())
+	case final || !c.in.holdsInput():
+		c.connectionLost(nil)
 	}
-	c.received(err)
 }
 
 // failConnection fails the connection, because the peer broke a rule or a limit.
@@ -121,11 +125,9 @@ func (c *Conn) failConnection(err error) error {
 	return c.life.err()
 }
 
-// failAsync is failConnection for a goroutine that does not hold in.lock.
-func (c *Conn) failAsync(err error, payload []byte) {
-	if !c.beginFailing(err) {
-		return
-	}
+// failAsync is failConnection for a goroutine that does not hold in.lock, after
+// beginFailing.
+func (c *Conn) failAsync(payload []byte) {
 	c.socket.endReads(longAgo)
 	c.sendLastClose(payload)
 	c.in.lock.Lock()
@@ -141,7 +143,7 @@ func (c *Conn) peerClosed(payload []byte) error {
 		return c.failConnection(err)
 	}
 	var end error = peer
-	if code, sent := c.life.closeSent(); sent {
+	if code, sent := c.life.closeSent(); sent && c.life.now() != phaseLost {
 		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
 	}
 	if c.beginFailing(end) {
@@ -152,11 +154,15 @@ func (c *Conn) peerClosed(payload []byte) error {
 }
 
 func (c *Conn) beginFailing(err error) bool {
-	limit := c.timer.timeouts.closeTimeout
-	if limit == 0 {
-		limit = failTimeout
+	return c.timer.enter(phaseFailing, err, c.endLimit())
+}
+
+// endLimit is CloseTimeout, or failTimeout if that is 0.
+func (c *Conn) endLimit() time.Duration {
+	if limit := c.timer.timeouts.closeTimeout; limit > 0 {
+		return limit
 	}
-	return c.timer.enter(phaseFailing, err, limit)
+	return failTimeout
 }
 
 // failPayload returns the payload of a close frame that tells the peer which rule it
@@ -234,7 +240,8 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
-	return c.closeHandshake(payload, deadlineAfter(clock(), limit))
+	_, by := c.life.until()
+	return c.closeHandshake(payload, by)
 }
 
 // closeHandshake sends the close frame and waits for the peer's until the time by.
@@ -286,19 +293,21 @@ func (c *Conn) tick() {
 	if do.ping {
 		c.out.ping()
 	}
-	switch c.life.now() {
-	case phaseLost:
-		c.lostPassed() // the ping could not be written
-	case phaseOpen, phaseCloseSent:
-		if do.poll {
-			c.poll()
-		}
+	if do.ping && c.life.now() == phaseLost && c.in.lock.TryLock() { // the ping could not be written
+		defer c.in.lock.Unlock()
+		c.lastLook(false)
+		return
+	}
+	if do.poll {
+		began := clock()
+		c.poll()
+		c.timer.pollEnded(began)
 	}
 }
 
 // poll looks for control frames, unless a goroutine is receiving.
 func (c *Conn) poll() {
-	if !c.in.lock.TryLock() {
+	if p := c.life.now(); p != phaseOpen && p != phaseCloseSent || !c.in.lock.TryLock() {
 		return
 	}
 	defer c.in.lock.Unlock()
@@ -319,25 +328,37 @@ func (c *Conn) phasePassed() {
 	}
 }
 
-// lostPassed ends phaseLost, unless a message waits for the handler: then the handler
-// can still receive it, until the peer has been silent for ConnectionTimeout.
+// lostPassed ends phaseLost. If there is input that the handler can receive, the handler
+// has CloseTimeout for that first.
 func (c *Conn) lostPassed() {
-	if !c.in.lock.TryLock() {
+	switch {
+	case c.in.lock.TryLock():
+		defer c.in.lock.Unlock()
+		c.lastLook(c.in.lastChance)
+		c.in.lastChance = true
+		c.timer.bound(phaseLost, c.endLimit())
+	case c.timer.quietFor(2 * pingPoll):
+		c.connectionLost(nil) // the read of a socket without deadlines does not return
+	default:
 		c.timer.bound(phaseLost, pingPoll) // the goroutine that is receiving ends it
-		return
-	}
-	defer c.in.lock.Unlock()
-	if !c.in.holdsMessage() {
-		c.lastLook()
 	}
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
 func (c *Conn) peerSilent() {
-	if p := c.life.now(); p != phaseOpen && p != phaseCloseSent {
+	switch c.life.now() {
+	case phaseOpen, phaseCloseSent:
+	case phaseLost:
+		c.settle()
+		return
+	case phaseClosing: // without CloseTimeout
 		c.expire(nil)
 		return
+	default:
+		return // these phases have a limit
 	}
 	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
-	c.failAsync(err, failPayload(err))
+	if c.beginFailing(err) {
+		c.failAsync(failPayload(err))
+	}
 }

@@ -131,7 +131,7 @@ func TestFailAsync_after_the_end_does_nothing(t *testing.T) {
 	c, p := newTCPConn(t)
 	hangUp(p)
 	_, _, err := c.ReceiveMessage()
-	c.failAsync(ErrProtocol, nil)
+	failAsync(c, ErrProtocol)
 	wantSticky(t, c, err)
 }
 
@@ -141,7 +141,7 @@ func TestFailAsync_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 		c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
 		start := time.Now()
 		time.Sleep(9 * time.Second)
-		c.failAsync(ErrProtocol, nil) // the peer reads nothing
+		failAsync(c, ErrProtocol) // the peer reads nothing
 		wantDuration(t, "failAsync", start, 13*time.Second)
 		c.Close(StatusNormalClosure, "")
 	})

@@ -473,3 +473,10 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 	t.Cleanup(func() { server.Close() })
 	return client, server
 }
+
+// failAsync fails a connection as the keepalive does.
+func failAsync(c *Conn, err error) {
+	if c.beginFailing(err) {
+		c.failAsync(nil)
+	}
+}

@@ -37,7 +37,8 @@ type keepalive struct {
 
 	mu       sync.Mutex
 	nextPing time.Duration
-	lastPoll time.Duration // when the socket was polled for a limit
+	lastPoll time.Duration // when a poll for a limit was asked for
+	polled   bool          // a poll has ended since
 }
 
 // A core is what both directions of a connection share.
@@ -66,9 +67,13 @@ const (
 	silencePassed                        // nothing has arrived for ConnectionTimeout
 )
 
-// pingPoll is how long a poll waits. It is not 0, because a read with a deadline
-// that has passed does not look at the socket.
-const pingPoll = 10 * time.Millisecond
+// pingPoll is how long a poll waits. It is not 0, because a read with a deadline that has
+// passed does not look at the socket. A limit waits for the end of the poll, for maxPoll
+// at most: the poll may be held up, because the process was, or because it writes.
+const (
+	pingPoll = 10 * time.Millisecond
+	maxPoll  = 100 * time.Millisecond
+)
 
 // never is a time that does not come, and noTime stands for no time.
 const (
@@ -119,6 +124,11 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 func (k *keepalive) bound(p phase, d time.Duration) {
 	k.life.bound(p, deadlineAfter(clock(), d))
 	k.schedule()
+}
+
+// quietFor reports whether nothing has arrived for d.
+func (k *keepalive) quietFor(d time.Duration) bool {
+	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
 // noteRead notes that bytes have arrived: the peer is not silent.
@@ -199,10 +209,13 @@ func (k *keepalive) ring() { k.owner.tick() }
 // afterPoll is when a limit has passed that a frame of the peer could have
 // extended: the socket is polled at the time by, and given pingPoll.
 func (k *keepalive) afterPoll(by time.Duration) time.Duration {
-	if by == never || k.lastPoll < by {
+	switch {
+	case by == never || k.lastPoll < by:
 		return by
+	case k.polled:
+		return k.lastPoll + pingPoll
 	}
-	return k.lastPoll + pingPoll
+	return k.lastPoll + maxPoll
 }
 
 // passedAfterPoll reports whether such a limit has passed, and notes that the
@@ -212,11 +225,21 @@ func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	case now < by:
 		return false
 	case k.lastPoll < by:
-		k.lastPoll = now
+		k.lastPoll, k.polled = now, false
 		do.poll = true
 		return false
 	}
-	return now >= k.lastPoll+pingPoll
+	return now >= k.afterPoll(by)
+}
+
+// pollEnded notes that a poll that began at a time has ended.
+func (k *keepalive) pollEnded(began time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if began >= k.lastPoll && !k.polled {
+		k.polled = true
+		k.reschedule()
+	}
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or

@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,18 +16,23 @@ type tickRecorder struct {
 	start time.Time
 	times []time.Duration
 	dues  []due
+	stuck bool // polls do not end
 }
 
-func newTickRecorder(t timeouts) *tickRecorder {
-	r := &tickRecorder{life: life{by: never}, start: time.Now()}
+func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
+	r := &tickRecorder{life: life{by: never}, start: time.Now(), stuck: stuck}
 	r.timer.start(r, &r.life, &t)
 	return r
 }
 
 func (r *tickRecorder) tick() {
-	if do := r.timer.tick(); do != (due{}) {
+	do := r.timer.tick()
+	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
 		r.dues = append(r.dues, do)
+	}
+	if do.poll && !r.stuck {
+		r.timer.pollEnded(clock())
 	}
 }
 
@@ -44,6 +50,8 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			[]time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
 		{"a poll, and then silence", timeouts{connectionTimeout: 10 * s}, func(*tickRecorder) {},
 			[]time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: silencePassed}}},
+		{"silence, if the poll does not end", timeouts{connectionTimeout: 10 * s}, func(*tickRecorder) {},
+			[]time.Duration{10 * s, 10*s + maxPoll}, []due{poll, {limit: silencePassed}}},
 		{"no silence if the poll reads something", timeouts{connectionTimeout: 20 * s}, func(r *tickRecorder) {
 			time.AfterFunc(20*s+pingPoll/2, r.timer.noteRead)
 		}, []time.Duration{20 * s}, []due{poll}},
@@ -76,7 +84,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newTickRecorder(tt.t)
+				r := newTickRecorder(tt.t, strings.Contains(tt.name, "does not end"))
 				tt.begin(r)
 				time.Sleep(39 * s)
 				r.timer.stop()
@@ -96,7 +104,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 // nothing.
 func TestKeepalive_tick_may_come_at_any_time(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newTickRecorder(timeouts{pingInterval: 10 * time.Second, connectionTimeout: 25 * time.Second})
+		r := newTickRecorder(timeouts{pingInterval: 10 * time.Second, connectionTimeout: 25 * time.Second}, false)
 		for range 100 {
 			time.Sleep(99 * time.Millisecond)
 			r.tick()

@@ -127,9 +127,10 @@ func (l *life) err() error {
 	return *l.cause.Load()
 }
 
-// lost is why nothing can be sent, if the phase is phaseLost.
-func (l *life) lost() error {
-	if l.now() != phaseLost {
+// sendErr is why nothing can be sent: the cause of the end, or of phaseLost. It is nil
+// before, also in phaseCloseSent.
+func (l *life) sendErr() error {
+	if l.now() < phaseLost {
 		return nil
 	}
 	return *l.cause.Load()

@@ -87,7 +87,7 @@ func TestLife_is_not_over_in_phaseLost(t *testing.T) {
 		if l.err() != nil || l.over.IsSet() {
 			t.Fatalf("the connection has ended: %v", l.err())
 		}
-		if got := l.lost(); got != writeErr {
+		if got := l.sendErr(); got != writeErr {
 			t.Errorf("senders see %v, want %v", got, writeErr)
 		}
 		l.enter(phaseFailing, closeErr, never)

@@ -159,25 +159,37 @@ func TestLost_waits_for_a_slow_handler_with_a_message_to_receive(t *testing.T) {
 		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "first" {
 			t.Fatalf("got %q and error %v", data, err)
 		}
-		time.Sleep(20 * time.Second) // the ping of the keepalive fails
+		time.Sleep(19 * time.Second) // the ping of the keepalive fails at 15 s
 		receiveLastWords(t, c)
 		c.Close(StatusNormalClosure, "")
 	})
 }
 
-// The connection waits for the handler at most for ConnectionTimeout.
-func TestLost_ends_with_ConnectionTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, _ := newLostConn(t, slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "never received")))
-		c.ReceiveMessage()
-		start := time.Now()
-		<-c.Context().Done()
-		if took := time.Since(start); took > time.Minute+2*pingPoll {
-			t.Errorf("the end took %v", took)
-		}
-		wantError(t, endOf(c), syscall.EPIPE)
-		c.Close(StatusNormalClosure, "")
-	})
+// The connection waits for the handler at most for CloseTimeout.
+func TestLost_ends_after_CloseTimeout(t *testing.T) {
+	for name, wire := range map[string][]byte{
+		"without a close frame": nil,
+		"with a close frame":    clientFrame(true, Close, closeBody(1000, "bye")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, _ := newLostConn(t, slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "never received"), wire),
+					ConnectionTimeout(0), CloseTimeout(7*time.Second))
+				c.ReceiveMessage()
+				start := time.Now()
+				<-c.Context().Done()
+				if took := time.Since(start); took > 22*time.Second+4*pingPoll {
+					t.Errorf("the end took %v, want PingInterval and CloseTimeout", took)
+				}
+				if wire == nil {
+					wantError(t, endOf(c), syscall.EPIPE)
+				} else {
+					wantBye(t, endOf(c))
+				}
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
 }
 
 // A write that failed may have cut off a frame. Nothing is sent after it.

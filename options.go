@@ -259,7 +259,6 @@ func EggDefaults() Option {
 	}
 }
 
-// checkDuration panics if d, the value of the named option, is negative.
 // isToken reports whether s is a token of RFC 9110 section 5.6.2.
 func isToken(s string) bool {
 	for i := range len(s) {
@@ -270,6 +269,7 @@ func isToken(s string) bool {
 	return s != ""
 }
 
+// checkDuration panics if d, the value of the named option, is negative.
 func checkDuration(option string, d time.Duration) {
 	if d < 0 {
 		panic(fmt.Sprintf("websocket: %s(%v): want 0 or more", option, d))

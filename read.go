@@ -19,12 +19,13 @@ type reader struct {
 	out  *writer
 	lock wait.Lock // guards all of the following
 
-	buf       inbuf
-	incoming  incoming
-	mode      frameMode   // of the receiving calls so far, 0 before the first
-	polling   bool        // a poll is reading, not a receiving call
-	dropPings bool        // see DropIncomingPings
-	begun     *unfinished // the message that a method has begun, nil for none
+	buf        inbuf
+	incoming   incoming
+	mode       frameMode   // of the receiving calls so far, 0 before the first
+	polling    bool        // a poll is reading, not a receiving call
+	dropPings  bool        // see DropIncomingPings
+	lastChance bool        // in phaseLost, the handler has had time to receive
+	begun      *unfinished // the message that a method has begun, nil for none
 }
 
 // A receiveMethod is a method of Conn that receives.
@@ -70,13 +71,15 @@ func (r *reader) begin(by receiveMethod) error {
 	if err := r.life.err(); err != nil {
 		return err
 	}
+	if r.begun != nil {
+		if err := r.resume(by); err != nil {
+			return err
+		}
+	}
 	if by == byReadFrame {
 		r.mode = modeFrames
 	} else if r.mode == 0 {
 		r.mode = modeMessages
-	}
-	if r.begun != nil {
-		return r.resume(by)
 	}
 	return nil
 }
@@ -279,8 +282,10 @@ func (r *reader) beforeRead() error {
 		return err
 	}
 	r.out.beforeWait()
-	if r.life.now() == phaseLost {
-		r.socket.endReads(time.Now().Add(pingPoll))
+	if r.life.now() == phaseLost && !r.polling {
+		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
+			return errReadDeadline // without deadlines, the read could wait for ever
+		}
 	}
 	return nil
 }
@@ -386,13 +391,16 @@ func (r *reader) leadingControls() error {
 	return nil
 }
 
-// lastLook looks for the peer's close frame in everything that has arrived, after a
-// write has failed. Without one it returns what ended the look, if anything did.
-func (r *reader) lastLook() error {
-	r.socket.endReads(time.Now().Add(pingPoll))
-	err := r.look()
+// lastLook reads what has arrived, after a write has failed, and returns errPeerClosed if
+// the peer's close frame is there. It drops the messages before the close frame only if
+// final is set. Without a close frame it returns what ended the look, if anything did.
+func (r *reader) lastLook(final bool) error {
+	var err error
+	if r.socket.limitReads(time.Now().Add(pingPoll)) == nil {
+		err = r.look()
+	}
 	b := r.buf.bytes()
-	if err == errPeerClosed || r.mode == modeFrames || r.incoming.left > int64(len(b)) {
+	if err == errPeerClosed || r.mode == modeFrames || r.incoming.left > int64(len(b)) || !final && r.holdsInput() {
 		return err
 	}
 	skip := int(r.incoming.left)
@@ -407,10 +415,14 @@ func (r *reader) lastLook() error {
 	return errPeerClosed
 }
 
-// holdsMessage reports whether a complete frame waits for the handler.
-func (r *reader) holdsMessage() bool {
+// holdsInput reports whether the buffer has something for the next receiving call: a
+// piece of the open frame, or a complete frame.
+func (r *reader) holdsInput() bool {
+	if r.incoming.left > 0 {
+		return !r.buf.empty()
+	}
 	_, end := parseWhole(r.buf.bytes())
-	return r.mode == modeMessages && end > 0
+	return end > 0
 }
 
 // discard drops everything up to the peer's close frame and returns errPeerClosed

@@ -212,18 +212,19 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 func (w *messageWriter) Close() error {
 	broken, err := w.finish()
 	if broken {
-		end := &closedError{CloseError: CloseError{Code: StatusInternalError}}
-		w.c.failAsync(end, closeBytes(end.Code, ""))
+		w.c.failAsync(closeBytes(StatusInternalError, ""))
+		return err
 	}
-	return err
+	return w.c.sendError(err)
 }
 
-// finish sends the last frame and lets the next message begin. broken reports that a
-// part of the message was sent and the rest cannot be.
+// finish sends the last frame and lets the next message begin. If a part of the message
+// was sent and the rest cannot be, the connection ends before that: broken is true if the
+// caller has to send the close frame.
 func (w *messageWriter) finish() (broken bool, err error) {
 	out := &w.c.out
 	out.lock.Lock() // not acquire, because the message ends here whatever the deadline
-	defer w.c.sent(&err)
+	defer out.release()
 	if err := w.checkOpen(); err != nil {
 		return false, err
 	}
@@ -235,6 +236,9 @@ func (w *messageWriter) finish() (broken bool, err error) {
 	}
 	w.closed = true
 	w.buf = nil
+	if err != nil && begun && w.c.life.now() != phaseLost {
+		broken = w.c.beginFailing(&closedError{CloseError: CloseError{Code: StatusInternalError}})
+	}
 	out.closeStream(w.ended)
-	return err != nil && begun, err
+	return broken, err
 }

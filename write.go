@@ -78,6 +78,9 @@ func (w *writer) acquire() error {
 	if w.lock.LockUnless(w.life.over.Done(), w.socket.userWriteExpired()) {
 		return nil
 	}
+	if w.urgent.any.Load() {
+		w.flushUrgent() // the lock may have been handed to this goroutine, which did not take it
+	}
 	if w.life.err() != nil {
 		return w.ended()
 	}
@@ -158,10 +161,7 @@ func (w *writer) check() error {
 
 // ended returns why the connection has ended, or lost its peer, as senders see it.
 func (w *writer) ended() error {
-	err := w.life.err()
-	if err == nil {
-		err = w.life.lost()
-	}
+	err := w.life.sendErr()
 	if errors.Is(err, errTimedOut) {
 		return cutOffError{err}
 	}
@@ -403,7 +403,7 @@ func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
 		n, err = w.socket.writeBoth(b, payload)
 	}
 	w.timer.endWrite()
-	releaseFrames(b) // not deferred, because that takes stack (TestStack)
+	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
 	if accepted {
 		w.socket.writeOwn(before)
 		w.pending.frames = nil
@@ -419,7 +419,9 @@ func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
 // may have been sent, or the socket does not work any more, nothing else can be
 // sent.
 func (w *writer) failed(err error, partial bool) error {
-	switch expired := errors.Is(err, os.ErrDeadlineExceeded); {
+	expired := errors.Is(err, os.ErrDeadlineExceeded)
+	w.broken = w.broken || partial || !expired
+	switch {
 	case w.life.err() != nil:
 		return w.ended()
 	case expired && !partial:
@@ -429,9 +431,9 @@ func (w *writer) failed(err error, partial bool) error {
 	default:
 		err = &deadError{"sending", err}
 	}
-	w.broken = true
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.socket.endReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
+		w.timer.noteRead() // Conn.lostPassed asks how quiet the peer has been since
+		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()
 }

@@ -194,8 +194,8 @@ func TestShutdown(t *testing.T) {
 		bob, _ := join(t, addr, "Bob")
 		silent := dial(t, addr)
 		ada.expect("joined")
-		// No event shows that the silent browser is in the room. Eve connects after it,
-		// so it very likely is in the room when Eve gets her welcome.
+		// No event says that the silent browser has entered the room. Eve connects
+		// later. When Eve has the welcome, the silent browser very likely is in the room.
 		eve, _ := join(t, addr, "Eve")
 
 		result := make(chan error, 1)

@@ -30,7 +30,7 @@ type progress struct {
 
 func main() {
 	addr := flag.String("addr", ":8080", "`host:port` that the server listens on")
-	dir := flag.String("dir", "", "`directory` in which the server keeps the files (default a new one)")
+	dir := flag.String("dir", "", "existing `directory` in which the server keeps the files (default a new one)")
 	limit := flag.Int64("limit", 1<<30, "largest file that the server accepts, in `bytes`")
 	file := flag.String("upload", "", "run as a client: upload `file` to the URL in the next argument, or to port 8080 of this machine")
 	flag.Parse()
