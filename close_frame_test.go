@@ -254,3 +254,17 @@ func TestSendMessage_nothing_follows_a_close(t *testing.T) {
 	wantError(t, err, net.ErrClosed)
 	s.wantSent(t, sentFrame{true, Close, body})
 }
+
+// Close after a close frame does not give the peer more time, and says that it has not
+// answered.
+func TestSendMessage_Close_and_then_Close_is_ErrCloseTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		record(p, false)
+		c.SendMessage(Close, []byte(closeBody(4000, "")))
+		time.Sleep(2 * time.Second)
+		err := timedCall(t, "Close", 3*time.Second, func() error { return c.Close(1000, "") })
+		wantError(t, err, ErrCloseTimeout)
+		c.Close(1000, "")
+	})
+}

@@ -248,3 +248,54 @@ func TestReadFrame_gets_all_control_frames(t *testing.T) {
 		w.expect("15s ping", "30s ping", "45s ping", "1m0s ping", "1m15s ping", "1m30s ping", "1m45s ping", "2m0s ping", "2m3s close 1000", "2m3s end")
 	})
 }
+
+// A poll that is held up, because the process was stopped, still counts before the peer is
+// taken for silent.
+func TestConnectionTimeout_waits_for_a_poll_that_is_held_up(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+			return delayedPolls{wstest.Wrap(conn)}
+		}, PingInterval(0), ConnectionTimeout(10*time.Second))
+		done := runHandler(c, waitForEnd)
+		go func() {
+			time.Sleep(9 * time.Second)
+			p.Conn.Write(clientFrame(true, Pong, ""))
+		}()
+		time.Sleep(11 * time.Second)
+		if err := endOf(c); err != nil {
+			t.Errorf("got end %v, although a pong had arrived at 9s", err)
+		}
+		p.Conn.Close()
+		<-done
+	})
+}
+
+type delayedPolls struct{ *wstest.Socket }
+
+func (s delayedPolls) SetReadDeadline(t time.Time) error {
+	if left := time.Until(t); left > 0 && left <= pingPoll {
+		time.Sleep(20 * time.Millisecond)
+		t = t.Add(20 * time.Millisecond)
+	}
+	return s.Socket.SetReadDeadline(t)
+}
+
+// A ReadFrame that is refused does not change what the keepalive does.
+func TestReadFrame_that_is_refused_changes_nothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		w := record(p, true)
+		go w.Send(clientFrame(false, Text, "begins"))
+		if _, _, err := c.MessageReader(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ReadFrame(); err == nil {
+			t.Fatal("ReadFrame in the middle of a message")
+		}
+		if c.in.mode != modeMessages {
+			t.Errorf("the mode is %d, want %d", c.in.mode, modeMessages)
+		}
+		w.hangUp()
+		c.Close(1000, "")
+	})
+}

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -396,4 +398,37 @@ func closeIf(w io.Closer) error {
 		return nil
 	}
 	return w.Close()
+}
+
+// A message that cannot be finished ends the connection before another message begins.
+func TestMessageWriter_lets_no_message_begin_inside_one_that_cannot_be_finished(t *testing.T) {
+	inside := 0
+	for range 300 {
+		c, p := newTCPConn(t, PingInterval(0))
+		w := openWriter(t, c, Text)
+		w.Write(append(bytes.Repeat([]byte("x"), 2*fragmentSize), 0xc3))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { c.SendMessage(Text, []byte("other")) })
+		}
+		time.Sleep(time.Millisecond)
+		wg.Go(func() { w.Close() })
+		d := wstest.NewDecoder(p.Conn)
+		d.AnyFrame = true
+		for {
+			f, err := d.ReadFrame()
+			if err != nil || f.Opcode() == byte(Close) {
+				break
+			}
+			if string(f.Payload) == "other" {
+				inside++
+				break
+			}
+		}
+		p.Conn.Close()
+		wg.Wait()
+	}
+	if inside > 0 {
+		t.Errorf("%d of 300 peers got a text frame in the middle of a fragmented message", inside)
+	}
 }

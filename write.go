@@ -432,7 +432,7 @@ func (w *writer) failed(err error, partial bool) error {
 		err = &deadError{"sending", err}
 	}
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.timer.noteRead() // Conn.lostPassed asks how quiet the peer has been since
+		w.timer.noteRead()                            // Conn.lostPassed asks how quiet the peer has been since
 		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()

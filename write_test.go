@@ -400,3 +400,24 @@ func TestSendMessage_close_reason_that_is_not_UTF8_is_ErrProtocol(t *testing.T) 
 		t.Errorf("the connection has ended: %v", endOf(c))
 	}
 }
+
+// The peer would take a close frame for payload of the frame that was cut off.
+func TestClose_sends_nothing_after_a_frame_that_was_cut_off(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		go c.SendMessage(Binary, make([]byte, 100)) // 102 bytes, of which the peer reads 50
+		p.Conn.Read(make([]byte, 50))
+		go c.Close(4000, "")
+		time.Sleep(2 * time.Second) // the deadline has passed
+		got := make([]byte, 100)
+		p.Conn.SetReadDeadline(time.Now().Add(time.Second))
+		n, err := io.ReadFull(p.Conn, got)
+		if n > 0 {
+			t.Errorf("got % x and error %v behind the first half of a frame, want nothing", got[:n], err)
+		}
+		p.Conn.Close()
+		c.Close(1000, "")
+		time.Sleep(time.Minute)
+	})
+}

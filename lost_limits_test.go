@@ -1,0 +1,301 @@
+package websocket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// newBrokenConn is newPipeConn whose writes fail once broken is set.
+func newBrokenConn(t testing.TB, noDeadlines bool, opts ...Option) (*Conn, *peer, *atomic.Bool) {
+	broken := new(atomic.Bool)
+	c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+		s := wstest.Wrap(conn)
+		s.NoDeadlines = noDeadlines
+		s.Hook = func(op *wstest.Op) (int, error) {
+			if op.Write && broken.Load() {
+				return 0, syscall.EPIPE
+			}
+			return op.Do(op.P)
+		}
+		return s
+	}, opts...)
+	return c, p, broken
+}
+
+// within returns what f returns. It fails the test if that takes longer than d, and then
+// closes the peer's socket.
+func within(t *testing.T, what string, d time.Duration, p *peer, f func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	start := time.Now()
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		t.Logf("%s returned after %v: %v", what, time.Since(start), err)
+		return err
+	case <-time.After(d):
+		t.Errorf("%s still waits after %v", what, d)
+		p.Conn.Close()
+		return <-done
+	}
+}
+
+// A socket without deadlines cannot wake a goroutine that reads.
+func TestLost_on_a_socket_without_deadlines(t *testing.T) {
+	t.Run("SendMessage", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p, broken := newBrokenConn(t, true, ConnectionTimeout(0))
+			broken.Store(true)
+			within(t, "SendMessage", time.Hour, p, func() error { return c.SendMessage(Text, nil) })
+			p.Conn.Close()
+			c.Close(1000, "")
+		})
+	})
+	t.Run("SendMessage, defaults", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p, broken := newBrokenConn(t, true)
+			broken.Store(true)
+			within(t, "SendMessage", 10*time.Second, p, func() error { return c.SendMessage(Text, nil) })
+			p.Conn.Close()
+			c.Close(1000, "")
+		})
+	})
+	t.Run("a failed ping beside a receiver", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p, broken := newBrokenConn(t, true, ConnectionTimeout(0))
+			broken.Store(true)
+			within(t, "ReceiveMessage", time.Hour, p, func() error { _, _, err := c.ReceiveMessage(); return err })
+			p.Conn.Close()
+			c.Close(1000, "")
+		})
+	})
+	t.Run("a failed ping and no receiver", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, p, broken := newBrokenConn(t, true, ConnectionTimeout(0))
+			broken.Store(true)
+			within(t, "Context", time.Hour, p, func() error { <-c.Context().Done(); return nil })
+			p.Conn.Close()
+			c.Close(1000, "")
+		})
+	})
+}
+
+// A peer that sends all the time does not hold up the end of a connection whose frame was
+// cut off.
+func TestLost_is_limited_in_total(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		send []byte
+	}{
+		{"pongs", clientFrame(true, Pong, "")},
+		{"byte by byte", nil},
+	} {
+		for _, call := range []string{"SendMessage", "Close"} {
+			t.Run(tt.name+"/"+call, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := newPipeConn(t)
+					go func() {
+						p.Conn.Read(make([]byte, 1))
+						wire := tt.send
+						if wire == nil {
+							wire = clientHeader(true, Binary, 100000)
+						}
+						for {
+							if _, err := p.Conn.Write(wire); err != nil {
+								return
+							}
+							if tt.send == nil {
+								wire = []byte{'x'}
+							}
+							time.Sleep(5 * time.Millisecond)
+						}
+					}()
+					c.SetWriteDeadline(time.Now().Add(time.Second))
+					start := time.Now()
+					if call == "SendMessage" {
+						within(t, "SendMessage", time.Minute, p, func() error { return c.SendMessage(Binary, make([]byte, 100)) })
+					} else {
+						go c.SendMessage(Binary, make([]byte, 100))
+						time.Sleep(1001 * time.Millisecond)
+						within(t, "Close", time.Minute, p, func() error { return c.Close(1000, "") })
+					}
+					if took := time.Since(start); took > 1200*time.Millisecond {
+						t.Errorf("it took %v with a write deadline of 1s", took)
+					}
+					p.Conn.Close()
+					c.Close(1000, "")
+					time.Sleep(time.Second)
+				})
+			})
+		}
+	}
+}
+
+// A handler that has not received yet gets what has arrived.
+func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
+	for _, frames := range []bool{false, true} {
+		c, p := newTCPConn(t, PingInterval(20*time.Millisecond))
+		p.Write(slices.Concat(clientFrame(true, Ping, ""), clientFrame(true, Ping, ""), clientFrame(true, Ping, ""),
+			clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(1000, "bye"))))
+		p.Conn.Close()
+		time.Sleep(300 * time.Millisecond)
+		if frames {
+			f, err := c.ReadFrame()
+			if string(f.Payload) != "hello" {
+				t.Errorf("ReadFrame: got %+v and error %v, want hello", f, err)
+			}
+			continue
+		}
+		_, data, err := c.ReceiveMessage()
+		if string(data) != "hello" {
+			t.Errorf("got %q and error %v, want hello", data, err)
+		}
+		if _, _, err := c.ReceiveMessage(); CloseStatus(err) != 1000 {
+			t.Errorf("got error %v, want 1000", err)
+		}
+	}
+}
+
+// A handler that is busy while a ping fails gets the messages that are still in the socket.
+func TestLost_keeps_messages_that_are_in_the_socket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, broken := newBrokenConn(t, false)
+		go p.Conn.Write(clientFrame(true, Text, "first"))
+		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "first" {
+			t.Fatal(string(data), err)
+		}
+		broken.Store(true)
+		go p.Conn.Write(slices.Concat(clientFrame(true, Text, "second"), clientFrame(true, Close, closeBody(1000, "bye"))))
+		time.Sleep(16 * time.Second) // the ping has failed at 15 s
+		_, data, err := c.ReceiveMessage()
+		if string(data) != "second" {
+			t.Errorf("got %q and error %v, want second", data, err)
+		}
+		p.Conn.Close()
+		c.Close(1000, "")
+	})
+}
+
+// A handler that has unread input and waits for the end learns of the peer's close.
+func TestLost_finds_a_close_frame_after_an_unread_message(t *testing.T) {
+	for _, opts := range [][]Option{nil, {ConnectionTimeout(0)}} {
+		t.Run(fmt.Sprint(len(opts)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p, broken := newBrokenConn(t, false, opts...)
+				done := runHandler(c, func(c *Conn) error {
+					c.ReceiveMessage()
+					return waitForEnd(c)
+				})
+				start := time.Now()
+				p.send(Text, "first")
+				go io.Copy(io.Discard, p.Conn)
+				go p.Conn.Write(slices.Concat(clientFrame(true, Text, "second"), clientFrame(true, Close, closeBody(4000, "bye"))))
+				time.Sleep(20 * time.Second) // the poll at 15 s has read both frames
+				broken.Store(true)           // the ping at 30 s fails
+				select {
+				case err := <-done:
+					if CloseStatus(err) != 4000 {
+						t.Errorf("%d options: got error %v, want 4000", len(opts), err)
+					}
+				case <-time.After(24 * time.Hour):
+					t.Errorf("%d options: no end after %v", len(opts), time.Since(start))
+					c.Close(1000, "")
+					<-done
+				}
+			})
+		})
+	}
+}
+
+// In the middle of a frame, the buffer begins with payload.
+func TestLost_in_the_middle_of_a_message(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, broken := newBrokenConn(t, false)
+		go p.Write(slices.Concat(clientFrame(true, Binary, string(make([]byte, 100))), clientFrame(true, Close, closeBody(4000, "bye"))))
+		_, r, err := c.MessageReader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		broken.Store(true)
+		time.Sleep(16 * time.Second) // the ping has failed
+		n, err := r.Read(make([]byte, 100))
+		if n != 90 || err != nil {
+			t.Errorf("got %d bytes and error %v, want the 90 that are buffered", n, err)
+		}
+		c.Close(1000, "")
+	})
+}
+
+// ReadFrame gets the frames that are in the buffer, and the close frame as one of them.
+func TestLost_keeps_frames_for_ReadFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, broken := newBrokenConn(t, false)
+		go p.Write(slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "second"), clientFrame(true, Close, closeBody(4000, "bye"))))
+		if _, err := c.ReadFrame(); err != nil {
+			t.Fatal(err)
+		}
+		broken.Store(true)
+		time.Sleep(16 * time.Second)
+		f, err := c.ReadFrame()
+		if string(f.Payload) != "second" {
+			t.Errorf("got frame %+v and error %v, want the second frame", f, err)
+		}
+		if err := endOf(c); err != nil && CloseStatus(err) != 4000 {
+			t.Errorf("the connection ended with %v, want the peer's close frame", err)
+		}
+		c.Close(1000, "")
+	})
+}
+
+// The user's read deadline holds after a write has failed, also while bytes arrive.
+func TestLost_respects_the_read_deadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, broken := newBrokenConn(t, false)
+		broken.Store(true)
+		go func() {
+			p.Conn.Write(clientFrame(true, Ping, ""))
+			wire := clientHeader(true, Binary, 100_000)
+			for {
+				if _, err := p.Conn.Write(wire); err != nil {
+					return
+				}
+				wire = []byte("x")
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		within(t, "ReceiveMessage", time.Minute, p, func() error { _, _, err := c.ReceiveMessage(); return err })
+		p.Conn.Close()
+		c.Close(1000, "")
+		time.Sleep(time.Second)
+	})
+}
+
+// A close frame that could not be sent is not why the connection ended.
+func TestLost_close_frame_is_not_why_the_connection_ended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p, broken := newBrokenConn(t, false)
+		broken.Store(true)
+		go p.Conn.Write(clientFrame(true, Close, closeBody(1000, "bye")))
+		err := c.SendMessage(Close, []byte(closeBody(4001, "")))
+		var peer *CloseError
+		if CloseStatus(err) != 1000 || errors.Is(err, net.ErrClosed) || !errors.As(err, &peer) {
+			t.Errorf("got error %v with %v, want the peer's 1000: 4001 was never sent", err, CloseStatus(err))
+		}
+		p.Conn.Close()
+		c.Close(1000, "")
+	})
+}
