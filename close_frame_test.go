@@ -255,8 +255,8 @@ func TestSendMessage_nothing_follows_a_close(t *testing.T) {
 	s.wantSent(t, sentFrame{true, Close, body})
 }
 
-// Close after a close frame does not give the peer more time, and says that it has not
-// answered.
+// Close after a close frame does not give the peer more time. It returns ErrCloseTimeout if
+// the peer has not answered.
 func TestSendMessage_Close_and_then_Close_is_ErrCloseTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)

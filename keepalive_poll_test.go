@@ -249,9 +249,9 @@ func TestReadFrame_gets_all_control_frames(t *testing.T) {
 	})
 }
 
-// A poll that is held up, because the process was stopped, still counts before the peer is
-// taken for silent.
-func TestConnectionTimeout_waits_for_a_poll_that_is_held_up(t *testing.T) {
+// A poll may take long, because the process was stopped. The connection ends for silence
+// only if that poll finds no bytes.
+func TestConnectionTimeout_waits_for_a_slow_poll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
 			return delayedPolls{wstest.Wrap(conn)}
@@ -263,7 +263,7 @@ func TestConnectionTimeout_waits_for_a_poll_that_is_held_up(t *testing.T) {
 		}()
 		time.Sleep(11 * time.Second)
 		if err := endOf(c); err != nil {
-			t.Errorf("got end %v, although a pong had arrived at 9s", err)
+			t.Errorf("got end %v, want none, because a pong arrived at 9s", err)
 		}
 		p.Conn.Close()
 		<-done

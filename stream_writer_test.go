@@ -400,8 +400,8 @@ func closeIf(w io.Closer) error {
 	return w.Close()
 }
 
-// A message that cannot be finished ends the connection before another message begins.
-func TestMessageWriter_lets_no_message_begin_inside_one_that_cannot_be_finished(t *testing.T) {
+// If a message cannot be finished, the connection ends before another message can begin.
+func TestMessageWriter_ends_the_connection_before_another_message_begins(t *testing.T) {
 	inside := 0
 	for range 300 {
 		c, p := newTCPConn(t, PingInterval(0))

@@ -401,7 +401,7 @@ func TestSendMessage_close_reason_that_is_not_UTF8_is_ErrProtocol(t *testing.T) 
 	}
 }
 
-// The peer would take a close frame for payload of the frame that was cut off.
+// The peer would read a close frame as payload of the frame that was cut off.
 func TestClose_sends_nothing_after_a_frame_that_was_cut_off(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -414,7 +414,7 @@ func TestClose_sends_nothing_after_a_frame_that_was_cut_off(t *testing.T) {
 		p.Conn.SetReadDeadline(time.Now().Add(time.Second))
 		n, err := io.ReadFull(p.Conn, got)
 		if n > 0 {
-			t.Errorf("got % x and error %v behind the first half of a frame, want nothing", got[:n], err)
+			t.Errorf("got % x and error %v after the first half of a frame, want nothing", got[:n], err)
 		}
 		p.Conn.Close()
 		c.Close(1000, "")
