@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// benchmarkSizes are a chat line, a document, as much as a socket takes at once, and
-// more than that.
+// benchmarkSizes are the size of a chat line, of a document, of a write that a socket
+// accepts at once, and of a larger one.
 var benchmarkSizes = []struct {
 	name string
 	size int
 }{{"16B", 16}, {"1KiB", 1 << 10}, {"64KiB", 64 << 10}, {"1MiB", 1 << 20}}
 
-// benchmarkText is a text with ASCII and other characters.
+// benchmarkText returns a text with ASCII and other characters.
 func benchmarkText(size int) string {
 	const line = "The quick brown fox jumps over the lazy dog – Zwölf Boxkämpfer jagen Viktor. "
 	text := strings.Repeat(line, size/len(line)+1)[:size]
@@ -38,7 +38,7 @@ func forEachSize(b *testing.B, run func(b *testing.B, op Opcode, payload string)
 	}
 }
 
-// BenchmarkEcho is a round trip over loopback TCP. The kernel takes most of the time.
+// BenchmarkEcho measures a round trip over loopback TCP. The kernel takes most of the time.
 func BenchmarkEcho(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
 		p := dialServer(b, startServer(b, appendEcho))
@@ -71,7 +71,7 @@ func BenchmarkEcho(b *testing.B) {
 	})
 }
 
-// BenchmarkEcho_in_memory is the part of BenchmarkEcho that this package takes.
+// BenchmarkEcho_in_memory measures the part of this package in BenchmarkEcho.
 func BenchmarkEcho_in_memory(b *testing.B) {
 	forEachSize(b, func(b *testing.B, op Opcode, payload string) {
 		c := newRepeatConn(b, clientFrame(true, op, payload))
@@ -88,8 +88,8 @@ func BenchmarkEcho_in_memory(b *testing.B) {
 	})
 }
 
-// BenchmarkBuffered compares the fast path for a message that is in the buffer as a
-// whole with the general one.
+// BenchmarkBuffered compares the fast path, for a message that is in the buffer as a
+// whole, with the general path.
 func BenchmarkBuffered(b *testing.B) {
 	for _, size := range []int{16, 1 << 10} {
 		ways := map[string]func(*Conn, []byte) (Opcode, []byte, error){
@@ -172,8 +172,8 @@ func BenchmarkMessageWriter(b *testing.B) {
 	}
 }
 
-// BenchmarkReceiveMessage_fragmented is a message in many small frames with a
-// ping between any two.
+// BenchmarkReceiveMessage_fragmented receives a message in many small frames with a ping
+// between any two.
 func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 	wire := clientFrame(false, Text, "sixteen bytes it")
 	for range 62 {
@@ -191,7 +191,7 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 	}
 }
 
-// BenchmarkReadBuffer shows what the larger buffer saves, with 32 messages of 1 KiB at
+// BenchmarkReadBuffer shows how much the larger buffer saves, with 32 messages of 1 KiB at
 // a time.
 func BenchmarkReadBuffer(b *testing.B) {
 	for _, large := range []bool{true, false} {
@@ -214,7 +214,7 @@ func BenchmarkReadBuffer(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteCoalescing shows what coalescing saves, with 32 messages of 16 bytes at
+// BenchmarkWriteCoalescing shows how much coalescing saves, with 32 messages of 16 bytes at
 // a time.
 func BenchmarkWriteCoalescing(b *testing.B) {
 	for _, on := range []bool{true, false} {
@@ -224,7 +224,7 @@ func BenchmarkWriteCoalescing(b *testing.B) {
 	}
 }
 
-// benchmarkBursts has an echo answer 32 messages that come over loopback at once.
+// benchmarkBursts sends 32 messages at once to an echo over loopback, and reads the echoes.
 func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
 	const n = 32
 	p := dialServer(b, srv)
@@ -241,8 +241,8 @@ func benchmarkBursts(b *testing.B, size int, srv *httptest.Server) {
 }
 
 // BenchmarkStack measures the stack of a goroutine that has echoed a message and waits
-// for the next one. The smallest stack has 2 KiB. Without Detached, the goroutine is
-// net/http's.
+// for the next message. The smallest stack has 2 KiB. Without Detached, the handler runs
+// on net/http's goroutine.
 func BenchmarkStack(b *testing.B) {
 	for _, detached := range []bool{false, true} {
 		b.Run(fmt.Sprintf("Detached(%t)", detached), func(b *testing.B) {
@@ -259,7 +259,7 @@ func BenchmarkStack(b *testing.B) {
 	}
 }
 
-// appendEcho is an echo that allocates nothing.
+// appendEcho echoes messages and allocates nothing.
 func appendEcho(c *Conn) error {
 	var buf []byte
 	for {

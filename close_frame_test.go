@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// closeSends are the ways to send a close frame and to go on receiving.
+// closeSends are the ways to send a close frame and to continue to receive.
 var closeSends = map[string]func(c *Conn) error{
 	"SendMessage": func(c *Conn) error { return c.SendMessage(Close, []byte(closeBody(4000, "my"))) },
 	"WriteFrame": func(c *Conn) error {
@@ -40,7 +40,7 @@ func TestSendMessage_Close(t *testing.T) {
 			p.Write(slices.Concat(clientFrame(true, Text, "on my way"), clientFrame(true, Ping, "unanswered"), clientFrame(true, Close, closeBody(4001, "your"))))
 			hangUp(p)
 			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
-				t.Errorf("got message %q, error %v, want what came before the answer", got, err)
+				t.Errorf("got message %q, error %v, want the message before the answer", got, err)
 			}
 			_, _, err := c.ReceiveMessage()
 			wantAnswer(t, err, 4000, CloseError{4001, "your"})
@@ -50,17 +50,17 @@ func TestSendMessage_Close(t *testing.T) {
 	}
 }
 
-// wantAnswer checks the end of a connection that was closed here with code and
-// answered with peer.
+// wantAnswer checks the error of a connection that this side closed with code and whose
+// peer answered with the close frame peer.
 func wantAnswer(t testing.TB, err error, code StatusCode, peer CloseError) {
 	t.Helper()
 	wantError(t, err, net.ErrClosed)
 	var got *CloseError
 	if !errors.As(err, &got) || *got != peer {
-		t.Errorf("got error %v, want one that carries the peer's %v", err, &peer)
+		t.Errorf("got error %v, want one that contains the peer's %v", err, &peer)
 	}
 	if got := CloseStatus(err); got != code {
-		t.Errorf("got close status %v of %v, want what was sent: %v", got, err, code)
+		t.Errorf("got close status %v of %v, want the code that was sent: %v", got, err, code)
 	}
 }
 
@@ -107,8 +107,8 @@ func TestSendMessage_Close_returns_its_own_code_if_the_answer_comes_before_the_w
 	}
 }
 
-// The watchdog looks for the answer before it gives the peer up.
-func TestSendMessage_Close_sees_the_answer_without_a_reader(t *testing.T) {
+// The watchdog polls for the answer before it ends the connection.
+func TestSendMessage_Close_reads_the_answer_without_a_reader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, false)
@@ -163,7 +163,7 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 					}()
 					<-done
 					if got := CloseStatus(endOf(c)); got != 4000 {
-						t.Errorf("got end %v with status %v, want 4000, which was sent", endOf(c), got)
+						t.Errorf("got end %v with status %v, want 4000, the code that was sent", endOf(c), got)
 					}
 					wantError(t, endOf(c), net.ErrClosed)
 					synctest.Wait()
@@ -195,7 +195,7 @@ func TestWriteFrame_first_close_frame_counts(t *testing.T) {
 	}
 }
 
-// The wire has four bits for an opcode.
+// A header has four bits for an opcode, so more opcodes than one are sent as a close.
 func TestWriteFrame_treats_every_frame_with_the_close_opcode_as_a_close(t *testing.T) {
 	body := closeBody(4000, "bye")
 	masked := unmaskedFrame(Header{Fin: true, Opcode: Close, Masked: true, MaskKey: testMaskKey}, body)
@@ -226,7 +226,7 @@ func TestWriteFrame_treats_every_frame_with_the_close_opcode_as_a_close(t *testi
 			}
 			c.Close(StatusNormalClosure, "")
 			if got := s.Written(); !bytes.Equal(got, wire) {
-				t.Errorf("got %x on the wire, want nothing behind %x", got, wire)
+				t.Errorf("got %x on the wire, want nothing after %x", got, wire)
 			}
 		})
 	}
@@ -248,15 +248,15 @@ func TestSendMessage_nothing_follows_a_close(t *testing.T) {
 		}
 	}
 	if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "still" {
-		t.Errorf("got %q and error %v, want what the peer sent before its close", data, err)
+		t.Errorf("got %q and error %v, want the message before the peer's close", data, err)
 	}
 	_, _, err := c.ReceiveMessage()
 	wantError(t, err, net.ErrClosed)
 	s.wantSent(t, sentFrame{true, Close, body})
 }
 
-// Close after a close frame does not give the peer more time, and says that it has not
-// answered.
+// Close after a close frame does not give the peer more time. It returns ErrCloseTimeout if
+// the peer has not answered.
 func TestSendMessage_Close_and_then_Close_is_ErrCloseTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)

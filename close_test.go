@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// closeTests are codes and reasons that may be sent.
+// closeTests are codes and reasons that Close may send.
 var closeTests = []CloseError{
 	{1000, ""}, {1001, "going home"}, {1002, ""}, {1003, ""}, {1007, ""}, {1008, ""}, {1009, ""}, {1010, ""},
 	{1011, ""}, {1012, ""}, {1013, ""}, {1014, ""}, {3000, ""}, {4999, strings.Repeat("x", 123)}, {1005, ""},
@@ -49,7 +49,7 @@ func TestClose_sends_and_waits_for_the_answer(t *testing.T) {
 	}
 }
 
-func TestClose_refuses_what_must_not_be_sent(t *testing.T) {
+func TestClose_refuses_codes_and_reasons_that_must_not_be_sent(t *testing.T) {
 	tests := []struct {
 		name   string
 		code   StatusCode
@@ -65,7 +65,7 @@ func TestClose_refuses_what_must_not_be_sent(t *testing.T) {
 		{"code 2000", 2000, "", ErrProtocol},
 		{"code 5000", 5000, "", ErrProtocol},
 		{"reason of 124 bytes", 1000, strings.Repeat("x", 124), ErrProtocol},
-		{"reason not UTF-8", 1000, "\xff", ErrInvalidUTF8},
+		{"reason that is not UTF-8", 1000, "\xff", ErrInvalidUTF8},
 	}
 	c, p := newTCPConn(t)
 	done := runHandler(c, echoAll)
@@ -80,18 +80,18 @@ func TestClose_refuses_what_must_not_be_sent(t *testing.T) {
 	p.finish(done)
 }
 
-func TestClose_drops_what_comes_before_the_answer(t *testing.T) {
+func TestClose_drops_the_frames_before_the_answer(t *testing.T) {
 	tests := map[string][]byte{
-		"a message":              clientFrame(true, Text, "late"),
-		"a ping":                 clientFrame(true, Ping, "late"),
-		"half a message":         clientFrame(false, Binary, "late"),
-		"a message over limits":  clientFrame(true, Binary, string(make([]byte, 2<<20))),
-		"text that is none":      clientFrame(true, Text, "\xff"),
-		"an unmasked frame":      AppendFrame(nil, Frame{Header{Fin: true, Opcode: Text}, []byte("late")}),
-		"a reserved opcode":      clientFrame(true, 5, "late"),
-		"a long control frame":   clientFrame(true, Pong, strings.Repeat("x", 200)),
-		"many messages":          bytes.Repeat(clientFrame(true, Text, "late"), 5000),
-		"messages with pings in": slices.Concat(clientFrame(false, Text, "a"), clientFrame(true, Ping, ""), clientFrame(true, Continuation, "b")),
+		"a message":                clientFrame(true, Text, "late"),
+		"a ping":                   clientFrame(true, Ping, "late"),
+		"half a message":           clientFrame(false, Binary, "late"),
+		"a message over a limit":   clientFrame(true, Binary, string(make([]byte, 2<<20))),
+		"invalid text":             clientFrame(true, Text, "\xff"),
+		"an unmasked frame":        AppendFrame(nil, Frame{Header{Fin: true, Opcode: Text}, []byte("late")}),
+		"a reserved opcode":        clientFrame(true, 5, "late"),
+		"a long control frame":     clientFrame(true, Pong, strings.Repeat("x", 200)),
+		"many messages":            bytes.Repeat(clientFrame(true, Text, "late"), 5000),
+		"a ping between fragments": slices.Concat(clientFrame(false, Text, "a"), clientFrame(true, Ping, ""), clientFrame(true, Continuation, "b")),
 	}
 	for name, late := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestClose_drops_what_comes_before_the_answer(t *testing.T) {
 	}
 }
 
-func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
+func TestClose_in_the_middle_of_a_received_message(t *testing.T) {
 	big := string(make([]byte, 20_000))
 	tests := []struct {
 		name string
@@ -124,7 +124,7 @@ func TestClose_in_the_middle_of_what_is_received(t *testing.T) {
 			_, r, _ := c.MessageReader()
 			io.ReadFull(r, make([]byte, 5000))
 		}},
-		{"a header cut in two", clientFrame(true, Binary, big)[:3], clientFrame(true, Binary, big)[3:], func(c *Conn) {
+		{"a header that is cut in two", clientFrame(true, Binary, big)[:3], clientFrame(true, Binary, big)[3:], func(c *Conn) {
 			c.SetReadDeadline(time.Now().Add(time.Second))
 			c.ReceiveMessage()
 		}},
@@ -157,8 +157,8 @@ var silentPeers = []struct {
 }{
 	{"a silent peer", func(c *Conn, p *peer) { record(p, false) }},
 	{"a peer that reads nothing", func(c *Conn, p *peer) {}},
-	{"a peer that holds up a sender", func(c *Conn, p *peer) { go c.SendMessage(Text, []byte("x")); synctest.Wait() }},
-	{"a peer that stops in a frame", func(c *Conn, p *peer) { record(p, false).Send([]byte{0x81, 0x90, 0}) }},
+	{"a peer that blocks a sender", func(c *Conn, p *peer) { go c.SendMessage(Text, []byte("x")); synctest.Wait() }},
+	{"a peer that stops in the middle of a frame", func(c *Conn, p *peer) { record(p, false).Send([]byte{0x81, 0x90, 0}) }},
 	{"a peer that sends for ever", func(c *Conn, p *peer) { go record(p, false).Flood() }},
 }
 
@@ -213,13 +213,13 @@ func TestClose_without_CloseTimeout(t *testing.T) {
 			wantDuration(t, "Close", start, 500*time.Second)
 		})
 	})
-	t.Run("gives up a silent peer after ConnectionTimeout", func(t *testing.T) {
+	t.Run("ends after ConnectionTimeout without a byte from the peer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, forEver...)
 			record(p, false)
 			start := time.Now()
 			if err := c.Close(4000, ""); err == nil {
-				t.Error("got no error, and the peer has not answered")
+				t.Error("got no error, although the peer has not answered")
 			}
 			wantDuration(t, "Close", start, time.Minute+pingPoll)
 		})
@@ -366,7 +366,7 @@ func TestClose_in_the_middle_of_a_MessageWriter(t *testing.T) {
 
 // Every message for which SendMessage has returned nil is on the wire before the close
 // frame.
-func TestClose_among_senders(t *testing.T) {
+func TestClose_is_sent_after_the_accepted_messages(t *testing.T) {
 	const senders = 8
 	c, p := newTCPConn(t)
 	var wg sync.WaitGroup
@@ -405,7 +405,7 @@ func TestClose_among_senders(t *testing.T) {
 	p.ExpectEOF()
 	wg.Wait()
 	if got != sent {
-		t.Errorf("before the close frame came %v messages, want those that were sent: %v", got, sent)
+		t.Errorf("got %v messages before the close frame, want those that were sent: %v", got, sent)
 	}
 }
 
@@ -425,15 +425,15 @@ func TestClose_during_a_poll(t *testing.T) {
 	})
 }
 
-// If the peer answers a close frame with garbage, the error says what arrived.
-func TestClose_says_what_arrived_instead_of_the_answer(t *testing.T) {
+// If the peer answers a close frame with garbage, the error describes the bytes.
+func TestClose_describes_the_bytes_that_arrived_instead_of_the_answer(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer []byte
 		want   string
 	}{
 		{"a length of 64 bits whose highest is set", []byte("\x82\xff\x80"), "highest of its 64 bits"},
-		{"a length that fits a shorter form", []byte("\x82\xfe\x00\x05"), "length 5 in 16 bits"},
+		{"a length that would fit a shorter form", []byte("\x82\xfe\x00\x05"), "length 5 in 16 bits"},
 		{"the end of the connection", nil, "without a close frame"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

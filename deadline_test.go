@@ -19,12 +19,12 @@ func TestSetReadDeadline(t *testing.T) {
 			_, _, err := c.ReceiveMessage()
 			wantError(t, err, os.ErrDeadlineExceeded)
 			if got := time.Since(start); got != 3*time.Second {
-				t.Errorf("the deadline struck after %v, want 3s", got)
+				t.Errorf("the deadline passed after %v, want 3s", got)
 			}
 			_, _, err = c.ReceiveMessage()
 			wantError(t, err, os.ErrDeadlineExceeded)
 			if CloseStatus(err) != 0 || errors.Is(err, net.ErrClosed) {
-				t.Errorf("%v looks like an end", err)
+				t.Errorf("got error %v, which is that of an ended connection", err)
 			}
 			c.SetReadDeadline(time.Time{})
 			return echoAll(c)
@@ -42,7 +42,7 @@ func TestSetDeadlines_after_the_end(t *testing.T) {
 	_, _, err := c.ReceiveMessage()
 	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": c.SetReadDeadline, "SetWriteDeadline": c.SetWriteDeadline} {
 		if got := set(time.Now()); got != err || got == nil {
-			t.Errorf("%s: got error %v, want the sticky one: %v", name, got, err)
+			t.Errorf("%s: got error %v, want the sticky error: %v", name, got, err)
 		}
 	}
 	c.Close(StatusNormalClosure, "")
@@ -55,7 +55,7 @@ func TestSetWriteDeadline(t *testing.T) {
 	}{
 		{"with WriteTimeout", nil},
 		{"without WriteTimeout", []Option{WriteTimeout(0)}},
-		{"with a shorter WriteTimeout in between", []Option{WriteTimeout(10 * time.Second)}},
+		{"with a WriteTimeout of 10s", []Option{WriteTimeout(10 * time.Second)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -64,13 +64,13 @@ func TestSetWriteDeadline(t *testing.T) {
 				done := runHandler(c, func(c *Conn) error {
 					start := time.Now()
 					c.SetWriteDeadline(start.Add(3 * time.Second))
-					err := c.SendMessage(Text, []byte("nobody reads this"))
+					err := c.SendMessage(Text, []byte("never read"))
 					wantError(t, err, os.ErrDeadlineExceeded)
 					if got := time.Since(start); got != 3*time.Second {
-						t.Errorf("the deadline struck after %v, want 3s", got)
+						t.Errorf("the deadline passed after %v, want 3s", got)
 					}
 					if endOf(c) != nil {
-						t.Errorf("a deadline before the first byte ended the connection: %v", endOf(c))
+						t.Errorf("the deadline ended the connection, although no byte was sent: %v", endOf(c))
 					}
 					c.SetWriteDeadline(time.Time{})
 					return echoAll(c)
@@ -126,10 +126,10 @@ func TestWriteTimeout(t *testing.T) {
 				err := tt.send(t, c, p)
 				wantError(t, err, os.ErrDeadlineExceeded)
 				if got := time.Since(start); got != 7*time.Second {
-					t.Errorf("the sender was held for %v, want 7s", got)
+					t.Errorf("SendMessage returned after %v, want 7s", got)
 				}
 				if CloseStatus(endOf(c)) != StatusAbnormalClosure {
-					t.Errorf("got end %v, want a dead connection", endOf(c))
+					t.Errorf("got end %v, want the error of a failed write", endOf(c))
 				}
 				c.Close(StatusNormalClosure, "")
 			})
@@ -137,8 +137,8 @@ func TestWriteTimeout(t *testing.T) {
 	}
 }
 
-// The user's write deadline applies to the user's messages. The library still sends
-// pongs and close frames.
+// The user's write deadline applies only to the user's messages. The library sends pongs
+// and close frames after that deadline too.
 func TestSetWriteDeadline_does_not_apply_to_frames_of_the_library(t *testing.T) {
 	tests := []struct {
 		name string
@@ -191,8 +191,8 @@ func TestSetWriteDeadline_during_a_pong(t *testing.T) {
 	})
 }
 
-// The peer does not read the ping, so another goroutine holds the sending side.
-func TestSetWriteDeadline_behind_a_blocked_ping(t *testing.T) {
+// The peer does not read the ping, so the goroutine of the keepalive holds the sending side.
+func TestSetWriteDeadline_while_a_ping_blocks(t *testing.T) {
 	// Each function prepares a call, which is made while the ping is being written.
 	calls := map[string]func(t *testing.T, c *Conn) func() error{
 		"Write of a MessageWriter": func(t *testing.T, c *Conn) func() error {

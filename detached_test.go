@@ -17,7 +17,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// detachedGoroutines counts the goroutines that serve a connection.
+// detachedGoroutines returns how many goroutines serve a connection.
 func detachedGoroutines() int {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]
@@ -29,7 +29,7 @@ func awaitDetached(t testing.TB) {
 	t.Helper()
 	for deadline := time.Now().Add(wstest.Patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connections still run detached", detachedGoroutines())
+			t.Fatalf("%d detached goroutines still run", detachedGoroutines())
 		}
 	}
 }
@@ -40,8 +40,8 @@ type servedRequest struct {
 	over chan struct{} // closed when ServeHTTP has returned
 }
 
-// serveDetached runs h behind a server that logs to logged, and behind middleware
-// that sends each request to requests.
+// serveDetached runs h in a server that logs to logged. Middleware around h sends each
+// request to requests.
 func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged logLines, requests <-chan servedRequest) {
 	logged = make(logLines, 16)
 	served := make(chan servedRequest, 16)
@@ -60,7 +60,7 @@ func serveDetached(t *testing.T, h http.Handler) (srv *httptest.Server, logged l
 	return srv, logged, served
 }
 
-// dialPath is dial for another path than /.
+// dialPath connects to srv with a handshake for path.
 func dialPath(t *testing.T, srv *httptest.Server, path string) *peer {
 	t.Helper()
 	p := dialTCP(t, srv)
@@ -85,7 +85,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 			p.expect(Text, "still here?")
 			c := await(t, conns)
 			if err := c.Context().Err(); err != nil {
-				t.Errorf("Context has ended with the request: %v", err)
+				t.Errorf("the Context ended when the request did: %v", err)
 			}
 			if got := c.Context().Value(contextKey{}); got != "of middleware" {
 				t.Errorf("Context has the value %v, want that of the request", got)
@@ -111,14 +111,14 @@ func TestDetached_off_holds_the_request(t *testing.T) {
 	r := await(t, requests)
 	select {
 	case <-r.over:
-		t.Error("ServeHTTP returned while fn runs")
+		t.Error("ServeHTTP has returned, but fn still runs")
 	default:
 	}
 	p.Close()
 	await(t, r.over)
 }
 
-func TestDetached_closes_as_fn_ends(t *testing.T) {
+func TestDetached_closes_according_to_the_result_of_fn(t *testing.T) {
 	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		for _, tt := range handlerEnds {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestDetached_survives_a_panic(t *testing.T) {
 		name string
 		fn   HandlerFunc
 		opts []Option
-		want []string // what is logged of it, in one piece; nothing if empty
+		want []string // parts of the one line that is logged; no line if empty
 	}{
 		{"in fn", panickingHandler, nil, []string{": of all things\ngoroutine ", "websocket.panickingHandler"}},
 		{"in OnError, of an error", func(*Conn) error { return errSecret }, []Option{brokenReporter}, []string{": of the reporter\ngoroutine "}},
@@ -222,8 +222,8 @@ func TestDetached_outlives_the_server(t *testing.T) {
 	p := dialPath(t, srv, "/alice/")
 	await(t, await(t, requests).over)
 	srv.Close()
-	p.send(Text, "anybody there?")
-	p.expect(Text, "anybody there?")
+	p.send(Text, "still there?")
+	p.expect(Text, "still there?")
 	p.Close()
 	awaitDetached(t)
 }
@@ -238,8 +238,8 @@ func TestDetached_has_no_effect_on_Upgrade(t *testing.T) {
 		upgraded <- err
 	}))
 	p := dialServer(t, srv)
-	p.send(Text, "who serves me?")
-	p.expect(Text, "who serves me?")
+	p.send(Text, "hello")
+	p.expect(Text, "hello")
 	p.Close()
 	wantError(t, await(t, upgraded), io.EOF)
 }
@@ -255,8 +255,8 @@ func TestDetached_over_TLS(t *testing.T) {
 	awaitDetached(t)
 }
 
-// A heldWriter is the ResponseWriter of middleware. It refers to everything that
-// net/http holds for the request.
+// A heldWriter is the ResponseWriter of middleware. While it is referenced, everything
+// that net/http holds for the request stays in memory.
 type heldWriter struct{ http.ResponseWriter }
 
 func (w *heldWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -17,9 +17,9 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// An fdConn gives a scriptSocket a descriptor. The segments of the script come out of
-// it, so that the reader can wait without a buffer, as it can on TCP. Before each
-// segment, the reader finds nothing there.
+// An fdConn gives a scriptSocket a file descriptor, from which the segments of the script
+// are read. So the reader can wait without a buffer, as it can on TCP. Before each
+// segment, one read finds no bytes.
 type fdConn struct {
 	syscall.RawConn // nil: only Read is used
 	socket          scriptSocket
@@ -35,7 +35,8 @@ type fdTransport struct {
 func (t *fdTransport) fill() error              { return t.filler.fill() }
 func (t *fdTransport) waitsWithoutBuffer() bool { return true }
 
-// newReadyConn is newScriptConn by way of a descriptor. like is any TCP connection.
+// newReadyConn returns a Conn as newScriptConn does, but on an fdConn. like is any TCP
+// connection.
 func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*Conn, scriptSocket) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -66,7 +67,7 @@ func (f *fdConn) operate(op *wstest.Op) (n int, err error) {
 	return max(n, 0), err
 }
 
-// Read calls read until it reports that it is done, as syscall.RawConn has it.
+// Read calls read until read returns true, as the Read of a syscall.RawConn does.
 func (f *fdConn) Read(read func(fd uintptr) bool) error {
 	for !read(uintptr(f.from)) {
 		if f.socket.Closed() {
@@ -90,8 +91,8 @@ func (f *fdConn) Read(read func(fd uintptr) bool) error {
 	return nil
 }
 
-// edgeLengths are the payload lengths around which something changes: the form of the
-// header, a loop of the assembly, or whether a frame fits a buffer.
+// edgeLengths are payload lengths on both sides of a change: another form of the header,
+// another loop of the assembly, or a frame that no longer fits a buffer.
 var edgeLengths = []int{
 	0, 1, 31, 32, 33, 63, 64, 65, 124, 125, 126, 127, 1023, 1024, 1025, 4081, 4082, 4083, 4087, 4088, 4089, 4095, 4096, 4097,
 	8191, 65521, 65527, 65528, 65529, 65535, 65536, 65537, 73713, 73714, 73715, 73719, 73720, 73721, 73727, 73728, 73729, 131072,
@@ -167,7 +168,7 @@ func (f *streamGenerator) violation(size int) {
 		reserved := []int{1, 2, 4, 7}[f.IntN(4)]
 		f.frame(Header{Fin: true, RSV1: reserved&4 > 0, RSV2: reserved&2 > 0, RSV3: reserved&1 > 0, Opcode: []Opcode{Text, Binary}[f.IntN(2)]}, f.text(size))
 	}
-	f.message(Binary, "behind it", 1)
+	f.message(Binary, "after it", 1)
 }
 
 // stream returns what a client sends: messages and control frames, and a violation at
@@ -206,8 +207,8 @@ func (f *streamGenerator) cut(deadlines bool) (cut [][]byte) {
 	return cut
 }
 
-// transcript describes everything that a handler and a peer see of a connection whose
-// messages are received in these ways, in turn. ways are indexes of receivers.
+// transcript receives the messages of c in several ways, in turn, and describes everything
+// that the handler and the peer get. ways are indexes of receivers.
 func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 	var b strings.Builder
 	note := func(what any, data []byte) {

@@ -38,11 +38,11 @@ func TestReceivers_return_before_the_socket_is_closed(t *testing.T) {
 				<-c.Context().Done()
 				synctest.Wait()
 				if !isReceiving(c) {
-					t.Fatal("no goroutine holds the receiving side, so nothing is tested")
+					t.Fatal("no goroutine holds the receiving side, so the test tests nothing")
 				}
 				for _, name := range receivingMethods {
 					if err := timedCall(t, name, 0, func() error { return allMethods[name](c) }); err != endOf(c) {
-						t.Errorf("%s: got error %v, want the sticky one: %v", name, err, endOf(c))
+						t.Errorf("%s: got error %v, want the sticky error: %v", name, err, endOf(c))
 					}
 				}
 				w.hangUp()
@@ -50,7 +50,7 @@ func TestReceivers_return_before_the_socket_is_closed(t *testing.T) {
 			})
 		})
 	}
-	t.Run("also those that wait for each other", func(t *testing.T) {
+	t.Run("also if several goroutines receive", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t)
 			record(p, false)
@@ -68,25 +68,25 @@ func TestReceivers_return_before_the_socket_is_closed(t *testing.T) {
 	})
 }
 
-// A caller that got os.ErrDeadlineExceeded for an ended connection would set another
+// A caller that gets os.ErrDeadlineExceeded for an ended connection would set another
 // deadline and call again for ever.
-func TestReceivers_return_no_deadline_error_for_an_end(t *testing.T) {
+func TestReceivers_return_no_deadline_error_for_an_ended_connection(t *testing.T) {
 	ends := []struct {
 		name string
 		end  func(t *testing.T, c *Conn, p *peer)
 	}{
-		{"a message that WriteTimeout cuts", func(t *testing.T, c *Conn, p *peer) {
-			wantError(t, c.SendMessage(Text, []byte("nobody reads this")), os.ErrDeadlineExceeded)
+		{"a message that WriteTimeout cuts off", func(t *testing.T, c *Conn, p *peer) {
+			wantError(t, c.SendMessage(Text, []byte("never read")), os.ErrDeadlineExceeded)
 		}},
-		{"a pong that WriteTimeout cuts", func(t *testing.T, c *Conn, p *peer) {
+		{"a pong that WriteTimeout cuts off", func(t *testing.T, c *Conn, p *peer) {
 			p.send(Ping, "")
 			<-c.Context().Done()
 		}},
-		{"a message that SetWriteDeadline cuts", func(t *testing.T, c *Conn, p *peer) {
+		{"a message that SetWriteDeadline cuts off", func(t *testing.T, c *Conn, p *peer) {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			wantError(t, sendPartly(t, c, p), os.ErrDeadlineExceeded)
 		}},
-		{"a stream that SetWriteDeadline cuts", func(t *testing.T, c *Conn, p *peer) {
+		{"a stream that SetWriteDeadline cuts off", func(t *testing.T, c *Conn, p *peer) {
 			w := openWriter(t, c, Binary)
 			c.SetWriteDeadline(time.Now().Add(time.Second))
 			go p.Conn.Read(make([]byte, 1))
@@ -136,12 +136,12 @@ func TestEnded_connection_returns_its_error_before_that_of_an_argument(t *testin
 		"reserved opcode":           func(c *Conn) error { return c.SendMessage(0xb, nil) },
 		"long ping":                 func(c *Conn) error { return c.SendMessage(Ping, make([]byte, 126)) },
 		"close payload of one byte": func(c *Conn) error { return c.SendMessage(Close, []byte("\x03")) },
-		"what is no JSON":           func(c *Conn) error { return c.SendJSON(func() {}) },
+		"value that is not JSON":    func(c *Conn) error { return c.SendJSON(func() {}) },
 		"stream of pings":           func(c *Conn) error { _, err := c.MessageWriter(Ping); return err },
 		"Close with 1006":           func(c *Conn) error { return c.Close(StatusAbnormalClosure, "") },
 		"Close with a long reason":  func(c *Conn) error { return c.Close(4000, strings.Repeat("x", 124)) },
-		"Close with no UTF-8":       func(c *Conn) error { return c.Close(4000, "\xff") },
-		"JSON into what takes none": func(c *Conn) error { return c.ReceiveJSON(nil) },
+		"Close with invalid UTF-8":  func(c *Conn) error { return c.Close(4000, "\xff") },
+		"JSON into a nil pointer":   func(c *Conn) error { return c.ReceiveJSON(nil) },
 	}
 	ends := map[string]func(c *Conn){
 		"the peer's close": func(c *Conn) { receiveAll(c) },
@@ -153,23 +153,23 @@ func TestEnded_connection_returns_its_error_before_that_of_an_argument(t *testin
 				c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 				ends(c)
 				if got := call(c); got != endOf(c) || got == nil {
-					t.Errorf("got error %v, want the sticky one: %v", got, endOf(c))
+					t.Errorf("got error %v, want the sticky error: %v", got, endOf(c))
 				}
 			})
 		}
-		t.Run("stream of no UTF-8 after "+end, func(t *testing.T) {
+		t.Run("stream of invalid UTF-8 after "+end, func(t *testing.T) {
 			c, _ := newScriptConn(t, segments(clientFrame(true, Close, closeBody(4001, ""))))
 			w := openWriter(t, c, Text)
 			ends(c)
 			if _, got := w.Write([]byte("\xff")); got != endOf(c) {
-				t.Errorf("got error %v, want the sticky one: %v", got, endOf(c))
+				t.Errorf("got error %v, want the sticky error: %v", got, endOf(c))
 			}
 		})
 	}
 	t.Run("after a close frame was sent", func(t *testing.T) {
 		c, _ := newScriptConn(t, nil)
 		c.SendMessage(Close, []byte(closeBody(4000, "")))
-		for _, name := range []string{"text that is not UTF-8", "continuation", "what is no JSON", "stream of pings"} {
+		for _, name := range []string{"text that is not UTF-8", "continuation", "value that is not JSON", "stream of pings"} {
 			err := calls[name](c)
 			wantError(t, err, net.ErrClosed)
 			if got := CloseStatus(err); got != 4000 {
@@ -243,8 +243,8 @@ func TestContext_created_after_the_end_has_its_cause(t *testing.T) {
 	}
 }
 
-// concurrentCalls are what goroutines call at the same time, again and again. Methods
-// for messages return no error before the connection has ended.
+// concurrentCalls are the calls of goroutines that run at the same time. Methods
+// for messages must not return an error before the connection has ended.
 var concurrentCalls = map[string]map[string]func(c *Conn) error{
 	"all methods": withoutClose(allMethods),
 	"methods for messages": {
@@ -309,7 +309,7 @@ func TestConn_methods_are_safe_for_concurrent_use(t *testing.T) {
 				for range 20 {
 					p.Write(slices.Concat(clientFrame(true, Ping, "!"), clientFrame(false, Text, "1"), clientFrame(true, Continuation, "2")))
 				}
-				if what == "methods for messages" { // of which one reads the flood
+				if what == "methods for messages" { // because one of them reads the flood
 					wg.Go(func() { p.Flood(clientFrame(true, Binary, strings.Repeat("x", 3000))) })
 				}
 				tt.end(c, p)

@@ -23,15 +23,15 @@ func TestCloseStatus(t *testing.T) {
 	}{
 		{"nil", nil, 0},
 		{"an error of another package", errors.New("no"), 0},
-		{"io.EOF says nothing", io.EOF, 0},
-		{"a deadline of the user is no end", errReadDeadline, 0},
-		{"a refused handshake is no connection", &HandshakeError{Status: 400}, 0},
+		{"io.EOF has no close code", io.EOF, 0},
+		{"a deadline of the user does not end the connection", errReadDeadline, 0},
+		{"a refused handshake has no close code", &HandshakeError{Status: 400}, 0},
 		{"CloseError", peer, 4001},
 		{"CloseError without a code", &CloseError{Code: StatusNoStatusReceived}, 1005},
 		{"CloseError, wrapped", fmt.Errorf("reading: %w", peer), 4001},
 		{"CloseError, joined", errors.Join(io.ErrNoProgress, peer), 4001},
 		{"closed here", &closedError{CloseError: CloseError{Code: 1001}}, 1001},
-		{"closed here counts before the answer", &closedError{CloseError: CloseError{Code: 1001}, peer: peer}, 1001},
+		{"the code that was sent counts, not that of the answer", &closedError{CloseError: CloseError{Code: 1001}, peer: peer}, 1001},
 		{"closed here, wrapped", fmt.Errorf("sending: %w", &closedError{CloseError: CloseError{Code: 1001}}), 1001},
 		{"ErrProtocol", ErrProtocol, 1002},
 		{"ErrProtocol with detail", protocolError("5.2", "reserved bits"), 1002},
@@ -40,8 +40,8 @@ func TestCloseStatus(t *testing.T) {
 		{"ErrMessageTooLarge", tooLarge("frame of %d bytes", 9), 1009},
 		{"ErrConnectionTimeout", fmt.Errorf("%w: there", ErrConnectionTimeout), 1001},
 		{"ErrCloseTimeout", ErrCloseTimeout, 1006},
-		{"a dead TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, 1006},
-		{"a dead TCP connection, wrapped", fmt.Errorf("x: %w", &deadError{"sending", os.ErrDeadlineExceeded}), 1006},
+		{"a failed TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, 1006},
+		{"a failed TCP connection, wrapped", fmt.Errorf("x: %w", &deadError{"sending", os.ErrDeadlineExceeded}), 1006},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestErrorTexts(t *testing.T) {
 		{"CloseError with a private code", &CloseError{Code: 4999}, "websocket: closed with 4999"},
 		{"closed here", &closedError{CloseError: CloseError{Code: 1000}}, "websocket: use of a closed connection: closed here with 1000 (normal closure)"},
 		{"HandshakeError", &HandshakeError{400, "no key"}, "websocket: handshake refused with 400: no key"},
-		{"a dead TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, "websocket: receiving: unexpected EOF"},
+		{"a failed TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, "websocket: receiving: unexpected EOF"},
 		{"a broken rule names its section", protocolError("5.4", "%v frame", Ping), "websocket: protocol error: ping frame (RFC 6455 section 5.4)"},
 	}
 	for _, tt := range tests {
@@ -92,8 +92,8 @@ func TestErrorIs(t *testing.T) {
 		{"1000 is not another error", &CloseError{Code: 1000}, io.ErrUnexpectedEOF, false},
 		{"closed here is net.ErrClosed", &closedError{CloseError: CloseError{Code: 1000}}, net.ErrClosed, true},
 		{"closed here, unanswered, is not io.EOF", &closedError{CloseError: CloseError{Code: 1000}}, io.EOF, false},
-		{"a dead TCP connection is the network's error", &deadError{"x", io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF, true},
-		{"a dead TCP connection is not io.EOF", &deadError{"x", io.ErrUnexpectedEOF}, io.EOF, false},
+		{"a failed TCP connection is the network's error", &deadError{"x", io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF, true},
+		{"a failed TCP connection is not io.EOF", &deadError{"x", io.ErrUnexpectedEOF}, io.EOF, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,8 +133,8 @@ func TestStatusCode_String(t *testing.T) {
 	}
 }
 
-// mayBeSent is RFC 6455 section 7.4 and the IANA registry as a list, to compare the ranges
-// of the library with.
+// mayBeSent reports whether RFC 6455 section 7.4 or the IANA registry allows code. It is a
+// list, and the tests compare the ranges of the library with it.
 func mayBeSent(code int) bool {
 	switch code {
 	case 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014:
@@ -170,10 +170,10 @@ func TestClosePayload(t *testing.T) {
 		{"code alone", 1000, "", "\x03\xe8", nil},
 		{"code and reason", 1001, "bye", "\x03\xe9bye", nil},
 		{"no code", StatusNoStatusReceived, "", "", nil},
-		{"no code leaves no room for a reason", StatusNoStatusReceived, "bye", "", ErrProtocol},
+		{"a reason without a code", StatusNoStatusReceived, "bye", "", ErrProtocol},
 		{"longest reason", 4999, longest, "\x13\x87" + longest, nil},
 		{"reason too long", 4999, longest + "x", "", ErrProtocol},
-		{"reason not UTF-8", 1000, "\xff", "", ErrInvalidUTF8},
+		{"reason that is not UTF-8", 1000, "\xff", "", ErrInvalidUTF8},
 		{"reason cut inside a character", 1000, "\xe2\x82", "", ErrInvalidUTF8},
 	}
 	for _, tt := range tests {
@@ -186,8 +186,8 @@ func TestClosePayload(t *testing.T) {
 	}
 }
 
-// plausibleClose is a second implementation of RFC 6455 section 5.5.1, on the body of a
-// close frame.
+// plausibleClose reports whether b is a valid body of a close frame. It is a second
+// implementation of RFC 6455 section 5.5.1.
 func plausibleClose(b []byte) bool {
 	if len(b) == 0 {
 		return true
@@ -204,7 +204,7 @@ func FuzzClosePayload(f *testing.F) {
 		}
 		if err != nil {
 			if code := CloseStatus(err); code != StatusProtocolError && code != StatusInvalidPayload {
-				t.Fatalf("%s: error %v stands for %v, want 1002 or 1007", wstest.Hex(b), err, code)
+				t.Fatalf("%s: error %v has the close code %v, want 1002 or 1007", wstest.Hex(b), err, code)
 			}
 			return
 		}
@@ -212,7 +212,7 @@ func FuzzClosePayload(f *testing.F) {
 		if len(before) > maxControlPayload {
 			wantError(t, err, ErrProtocol)
 		} else if err != nil || !bytes.Equal(again, before) {
-			t.Fatalf("%s came back as %s, error %v", wstest.Hex(before), wstest.Hex(again), err)
+			t.Fatalf("parsed and encoded %s: got %s, error %v", wstest.Hex(before), wstest.Hex(again), err)
 		}
 	})
 }
@@ -224,7 +224,7 @@ func TestCloseError_nil_has_no_close_code(t *testing.T) {
 			t.Errorf("%s: got close status %v, want none", name, got)
 		}
 		if errors.Is(err, io.EOF) {
-			t.Errorf("%s: is io.EOF", name)
+			t.Errorf("%s: the error is io.EOF, want a different error", name)
 		}
 		wantMention(t, err.Error(), "nil *CloseError")
 	}

@@ -23,15 +23,15 @@ func TestFail_drains_for_a_second(t *testing.T) {
 		opts []Option
 	}{
 		{"a peer that stays, and CloseTimeout is short", broken, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
-		{"a peer that closed and sends for ever, and CloseTimeout is short", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
+		{"a peer that closed and keeps sending, and CloseTimeout is short", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, []Option{CloseTimeout(20 * time.Millisecond)}},
 		{"a peer that stays", broken, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
-		{"a peer that sends for ever", broken, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 1002", "1s end"}, nil},
+		{"a peer that keeps sending", broken, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 1002", "1s end"}, nil},
 		{"a peer that hangs up", broken, &wstest.HalfSocket{}, func(w *recorder) { time.AfterFunc(200*time.Millisecond, func() { w.hangUp() }) }, []string{"0s close 1002", "200ms end"}, nil},
-		{"a write side that cannot be shut", broken, &wstest.HalfSocket{Err: net.ErrClosed}, func(*recorder) {}, []string{"0s close 1002", "0s end"}, nil},
-		{"a connection without a write side to shut", broken, nil, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
+		{"a write side that cannot be closed", broken, &wstest.HalfSocket{Err: net.ErrClosed}, func(*recorder) {}, []string{"0s close 1002", "0s end"}, nil},
+		{"a connection without CloseWrite", broken, nil, func(*recorder) {}, []string{"0s close 1002", "1s end"}, nil},
 		{"a peer that closed and stays", closing, &wstest.HalfSocket{}, func(*recorder) {}, []string{"0s close 4001", "1s end"}, nil},
-		{"a peer that closed and sends for ever", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, nil},
-		{"a peer that closed, without a write side to shut", closing, nil, func(*recorder) {}, []string{"0s close 4001", "0s end"}, nil},
+		{"a peer that closed and keeps sending", closing, &wstest.HalfSocket{}, func(w *recorder) { go w.Flood() }, []string{"0s close 4001", "1s end"}, nil},
+		{"a peer that closed, without CloseWrite", closing, nil, func(*recorder) {}, []string{"0s close 4001", "0s end"}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestFail_drains_for_a_second(t *testing.T) {
 				<-w.Ended
 				w.expect(tt.want...)
 				if tt.half != nil && !tt.half.Shut() {
-					t.Error("the write side was not shut")
+					t.Error("the write side was not closed")
 				}
 				if err != endOf(c) {
 					t.Errorf("got error %v, want %v", err, endOf(c))
@@ -61,7 +61,7 @@ func TestFail_drains_for_a_second(t *testing.T) {
 	}
 }
 
-func TestFail_closes_behind_what_was_sent(t *testing.T) {
+func TestFail_sends_its_close_frame_after_the_messages(t *testing.T) {
 	c, p := newTCPConn(t)
 	const messages = 100
 	big := make([]byte, 100_000)
@@ -87,7 +87,7 @@ func TestFail_closes_behind_what_was_sent(t *testing.T) {
 	wg.Wait()
 }
 
-// The close frame is sent behind the frame that a sender has begun.
+// A sender has begun a frame. The close frame is sent after that frame.
 func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -103,7 +103,7 @@ func TestFail_waits_for_the_frame_that_is_being_sent(t *testing.T) {
 	})
 }
 
-func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
+func TestFail_is_bounded_if_the_peer_reads_nothing(t *testing.T) {
 	tests := []struct {
 		name string
 		opt  Option
@@ -127,7 +127,7 @@ func TestFail_is_bounded_where_the_peer_reads_nothing(t *testing.T) {
 	}
 }
 
-func TestAbort_after_the_end_does_nothing(t *testing.T) {
+func TestFailAsync_after_the_end_does_nothing(t *testing.T) {
 	c, p := newTCPConn(t)
 	hangUp(p)
 	_, _, err := c.ReceiveMessage()
@@ -135,33 +135,33 @@ func TestAbort_after_the_end_does_nothing(t *testing.T) {
 	wantSticky(t, c, err)
 }
 
-// The close frame and the draining have bounds of their own.
-func TestAbort_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
+// Other limits apply to the close frame and to draining.
+func TestFailAsync_is_not_cut_short_by_ConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0), CloseTimeout(4*time.Second))
 		start := time.Now()
 		time.Sleep(9 * time.Second)
 		failAsync(c, ErrProtocol) // the peer reads nothing
-		wantDuration(t, "abort", start, 13*time.Second)
+		wantDuration(t, "failAsync", start, 13*time.Second)
 		c.Close(StatusNormalClosure, "")
 	})
 }
 
-// A brokenRule is an ErrProtocol with any text.
+// A brokenRule is an ErrProtocol with the text that a test chooses.
 type brokenRule string
 
 func (e brokenRule) Error() string { return string(e) }
 
 func (e brokenRule) Is(target error) bool { return target == ErrProtocol }
 
-func TestFail_tells_the_peer_why(t *testing.T) {
+func TestFail_sends_the_reason_to_the_peer(t *testing.T) {
 	tests := []struct {
 		name string
 		text string
 		want string
 	}{
 		{"without the name of the package", "websocket: no", "no"},
-		{"as much as there is room for", strings.Repeat("x", 200), strings.Repeat("x", 123)},
+		{"as many bytes as fit", strings.Repeat("x", 200), strings.Repeat("x", 123)},
 		{"cut between characters", strings.Repeat("x", 122) + "é", strings.Repeat("x", 122)},
 		{"cut between long characters", strings.Repeat("x", 120) + "\U0001F44B", strings.Repeat("x", 120)},
 	}

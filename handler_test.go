@@ -20,7 +20,8 @@ import (
 
 var errSecret = errors.New("the password is 1234")
 
-// answerClose makes a peer that checks the server's close frame and answers it.
+// answerClose returns a function for a peer that checks the server's close frame and
+// answers it.
 func answerClose(code StatusCode, reason string) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -33,7 +34,7 @@ func answerClose(code StatusCode, reason string) func(p *peer) {
 	}
 }
 
-// peerCloses makes a peer that closes with code and reads the answer.
+// peerCloses returns a function for a peer that closes with code and reads the answer.
 func peerCloses(code StatusCode) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -44,7 +45,7 @@ func peerCloses(code StatusCode) func(p *peer) {
 	}
 }
 
-// peerBreaksRule makes a peer that sends bytes which break a rule.
+// peerBreaksRule returns a function for a peer that sends bytes which break a rule.
 func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -55,9 +56,9 @@ func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	}
 }
 
-// handlerEnds are the ways in which a HandlerFunc can end: what the peer sees of it, and
-// what OnError is called with by default and with PropagateCommonErrors ("" if it is not
-// called).
+// handlerEnds are the ways in which a HandlerFunc can end. peer checks the frames that the
+// peer gets. OnError is called with an error that contains reported, or that contains
+// common if PropagateCommonErrors is set. "" means that it is not called.
 var handlerEnds = []struct {
 	name     string
 	fn       HandlerFunc
@@ -90,10 +91,10 @@ var handlerEnds = []struct {
 	{name: "another error closes with 1011 and keeps its text",
 		fn:   func(*Conn) error { return errSecret },
 		peer: answerClose(1011, ""), reported: "1234"},
-	{name: "io.EOF of something else is another error",
+	{name: "io.EOF of another reader is another error",
 		fn:   func(*Conn) error { return fmt.Errorf("reading a file: %w", io.EOF) },
 		peer: answerClose(1011, ""), reported: "reading a file"},
-	{name: "what was refused to be sent is another error",
+	{name: "the error of a refused message is another error",
 		fn:   func(c *Conn) error { return c.SendMessage(Text, []byte("\xff")) },
 		peer: answerClose(1011, ""), reported: "UTF-8"},
 	{name: "the peer closed with 1000", fn: receiveAll, peer: peerCloses(1000), common: "1000"},
@@ -101,7 +102,7 @@ var handlerEnds = []struct {
 	{name: "the peer's close, wrapped",
 		fn:   func(c *Conn) error { return fmt.Errorf("chatting: %w", receiveAll(c)) },
 		peer: peerCloses(4001), common: "chatting"},
-	{name: "the peer's close, swallowed",
+	{name: "the peer's close, and fn returns nil",
 		fn:   func(c *Conn) error { receiveAll(c); return nil },
 		peer: peerCloses(4001)},
 	{name: "the peer closed, and fn fails for another reason",
@@ -116,20 +117,20 @@ var handlerEnds = []struct {
 		return c.Context().Err()
 	}, peer: peerCloses(1000), common: "canceled"},
 	{name: "the peer broke a rule", fn: receiveAll, peer: peerBreaksRule(1002, 0x81, 0x00), common: "unmasked"},
-	{name: "the peer sent text that is none", fn: receiveAll, peer: peerBreaksRule(1007, 0x81, 0x81, 0, 0, 0, 0, 0xff), common: "UTF-8"},
+	{name: "the peer sent invalid text", fn: receiveAll, peer: peerBreaksRule(1007, 0x81, 0x81, 0, 0, 0, 0, 0xff), common: "UTF-8"},
 	{name: "the peer sent too much", fn: receiveAll, peer: peerBreaksRule(1009, 0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), common: "MaxFrameSize"},
 	{name: "the peer hung up", fn: receiveAll, peer: hangUp, common: "unexpected EOF"},
 	{name: "the peer reset the connection", fn: receiveAll, peer: resetPeer, common: "reset"},
 	{name: "closed by fn, and nil",
 		fn:   func(c *Conn) error { return c.Close(4000, "my way") },
 		peer: answerClose(4000, "my way")},
-	{name: "closed by fn, and an error of afterwards",
+	{name: "closed by fn, and the error of a later call",
 		fn:   func(c *Conn) error { c.Close(4000, "my way"); return c.SendMessage(Text, nil) },
 		peer: answerClose(4000, "my way"), common: "closed here"},
 	{name: "close frame sent by fn, and nil",
 		fn:   func(c *Conn) error { return c.SendMessage(Close, []byte(closeBody(4000, "my way"))) },
 		peer: answerClose(4000, "my way")},
-	{name: "close frame sent by fn, and an error of afterwards", fn: func(c *Conn) error {
+	{name: "close frame sent by fn, and the error of a later call", fn: func(c *Conn) error {
 		c.SendMessage(Close, []byte(closeBody(4000, "my way")))
 		return c.SendMessage(Text, nil)
 	}, peer: answerClose(4000, "my way"), common: "closed here"},
@@ -144,7 +145,7 @@ var handlerEnds = []struct {
 	{name: "runtime.Goexit", fn: func(*Conn) error { runtime.Goexit(); return nil }, peer: answerClose(1011, "")},
 }
 
-func TestHandle_closes_as_fn_ends(t *testing.T) {
+func TestHandle_closes_according_to_the_result_of_fn(t *testing.T) {
 	handles := map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent}
 	for name, handle := range handles {
 		for _, propagate := range []bool{false, true} {
@@ -162,7 +163,7 @@ func TestHandle_closes_as_fn_ends(t *testing.T) {
 	}
 }
 
-// reportedErrors runs fn against peer and returns what OnError was called with.
+// reportedErrors runs fn and peer, and returns the errors that OnError was called with.
 func reportedErrors(t *testing.T, handle func(HandlerFunc, ...Option) *Handler, fn HandlerFunc, peer func(p *peer), opts ...Option) []error {
 	var got []error
 	onError := OnError(func(c *Conn, err error) {
@@ -206,7 +207,7 @@ func TestHandle_reports_ErrCloseTimeout_after_a_nil_error(t *testing.T) {
 	})
 }
 
-// logLines is a log whose lines a test can wait for.
+// logLines is the output of a log. A test can wait for its lines.
 type logLines chan string
 
 func (l logLines) Write(p []byte) (int, error) {
@@ -214,8 +215,8 @@ func (l logLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serveLogged runs fn behind a server that logs to logged. over is closed when the
-// handler has returned.
+// serveLogged runs fn in a server that logs to logged, and returns its peer. over is closed
+// when the handler has returned.
 func serveLogged(t *testing.T, fn HandlerFunc) (p *peer, logged logLines, over <-chan struct{}) {
 	logged = make(logLines, 16)
 	ended := make(chan struct{})
@@ -251,7 +252,7 @@ func TestHandle_logs_no_common_end(t *testing.T) {
 
 func panickingHandler(*Conn) error { panic("of all things") }
 
-// The first line is net/http's: this package logs nothing before it.
+// net/http logs the first line. This package must not log before it.
 func TestHandle_repanics_with_the_stack(t *testing.T) {
 	p, logged, over := serveLogged(t, panickingHandler)
 	answerClose(1011, "")(p)
@@ -298,7 +299,7 @@ func TestHandle_Conn_can_be_used_after_fn(t *testing.T) {
 	wantSticky(t, c, endOf(c))
 }
 
-// A panickyError is a user's error whose methods have a bug.
+// A panickyError is a user's error whose method panics.
 type panickyError struct{ method string }
 
 func (e panickyError) Error() string { return "panics in " + e.method }
@@ -317,8 +318,8 @@ func (e panickyError) As(any) bool {
 	return false
 }
 
-// For every error of fn, the peer gets a close frame and the socket is closed when the
-// handler returns. A panic is raised again.
+// For every error of fn, the peer gets a close frame, and the socket is closed when the
+// handler returns. A panic goes on to the caller of the handler.
 func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *testing.T) {
 	returns := func(err error) HandlerFunc { return func(*Conn) error { return err } }
 	andThen := func(err error) HandlerFunc { return func(c *Conn) error { receiveAll(c); return err } }
@@ -326,7 +327,7 @@ func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *test
 	tests := []struct {
 		name     string
 		fn       HandlerFunc
-		peer     []byte // what it sends
+		peer     []byte // the bytes that the peer sends
 		panics   any
 		reported string
 		wire     []string
@@ -365,8 +366,8 @@ func TestHandle_closes_for_a_nil_CloseError_and_for_an_error_that_panics(t *test
 	}
 }
 
-// An endingError is a *CloseError that must not be sent. The connection ends while the
-// handler examines it.
+// An endingError is a *CloseError that must not be sent. Its method As ends the connection
+// while the handler examines the error.
 type endingError struct{ end func() }
 
 func (endingError) Error() string { return "ends" }

@@ -15,8 +15,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// FuzzHandshake reads a request as net/http does, and compares the check with a second one
-// that follows the text of RFC 6455 without regard for speed.
+// FuzzHandshake reads a request as net/http does, and compares the library's check with
+// naiveRefusal, a slow check that follows the text of RFC 6455.
 func FuzzHandshake(f *testing.F) {
 	f.Add([]byte(wstest.Request()))
 	f.Add([]byte(wstest.Request("Upgrade: a, WEBSOCKET", "Connection: a", "Connection: b,\tupgrade ", "Origin: null")))
@@ -29,7 +29,7 @@ func FuzzHandshake(f *testing.F) {
 		}
 		refused := checkRequest(r)
 		if broken := naiveRefusal(r); (refused == nil) != (broken == "") {
-			t.Fatalf("checkRequest = %v, the rule that is broken: %q", refused, broken)
+			t.Fatalf("checkRequest = %v, want an error if this is not empty: the broken rule %q", refused, broken)
 		}
 		w := httptest.NewRecorder()
 		if refused != nil {
@@ -57,7 +57,7 @@ func FuzzHandshake(f *testing.F) {
 	})
 }
 
-// checkAnswer checks that a refusal is one line of text.
+// checkAnswer checks that the response to a refused handshake is one line of text.
 func checkAnswer(t *testing.T, w *httptest.ResponseRecorder, refused *HandshakeError) {
 	body := w.Body.String()
 	if w.Code != refused.Status || body != refused.Reason+"\n" || strings.Count(body, "\n") != 1 || strings.Contains(body, "\r") {
@@ -65,7 +65,7 @@ func checkAnswer(t *testing.T, w *httptest.ResponseRecorder, refused *HandshakeE
 	}
 }
 
-// naiveRefusal names what is wrong with r as a WebSocket handshake.
+// naiveRefusal names the rule that r breaks as a WebSocket handshake, or returns "".
 func naiveRefusal(r *http.Request) string {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	body, bodyErr := io.ReadAll(io.LimitReader(r.Body, 1))
@@ -94,8 +94,8 @@ func naiveRefusal(r *http.Request) string {
 	return ""
 }
 
-// isList reports whether lines are a list of at least one element, or there are
-// none.
+// isList reports whether lines are a list of at least one element. It also returns true if
+// there are no lines.
 func isList(lines []string, element string) bool {
 	list := regexp.MustCompile(`^[ \t,]*` + element + `(?:[ \t]*,[ \t,]*` + element + `)*[ \t,]*$`)
 	return len(lines) == 0 || list.MatchString(strings.Join(lines, ","))

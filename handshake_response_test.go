@@ -41,13 +41,13 @@ func TestUpgrade_keeps_headers_of_middleware(t *testing.T) {
 	s.result(t)
 }
 
-// Headers that middleware sets, and text of the request in them, cannot change the
-// handshake, give a 101 a body, or end a header.
-func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
+// Headers that middleware sets may contain text of the request. They must not change the
+// handshake, add a body to the response, or end a header early.
+func TestUpgrade_headers_cannot_inject_anything(t *testing.T) {
 	tests := []struct {
 		name string
 		set  func(http.Header)
-		want http.Header // beside those of the handshake
+		want http.Header // in addition to those of the handshake
 	}{
 		{"the handshake's own headers", func(h http.Header) {
 			for _, name := range []string{"Connection", "Upgrade", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Sec-WebSocket-Version"} {
@@ -75,13 +75,13 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 		{"a newline in a name", func(h http.Header) {
 			h["X-A: 1\r\nSet-Cookie"] = []string{"evil=1"}
 		}, nil},
-		{"names that are none", func(h http.Header) {
+		{"invalid names", func(h http.Header) {
 			h[""] = []string{"evil"}
 			h["X A"] = []string{"evil"}
 			h["X:A"] = []string{"evil"}
 			h["\u212aeep"] = []string{"evil"}
 		}, nil},
-		{"a name in other letters", func(h http.Header) {
+		{"names with letters that are not ASCII", func(h http.Header) {
 			h["sec-websoc\u212aet-accept"] = []string{"evil"}
 			h["Sec-WebſSocket-Accept"] = []string{"evil"}
 		}, nil},
@@ -92,7 +92,7 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 			test.set(extra)
 			raw := appendResponse(nil, wstest.Key, "chat", extra)
 			if n := bytes.Count(raw, []byte("\r\n\r\n")); n != 1 || !bytes.HasSuffix(raw, []byte("\r\n\r\n")) {
-				t.Fatalf("%d ends of the header in %q", n, raw)
+				t.Fatalf("the header ends %d times, want once, at the end of %q", n, raw)
 			}
 			for line := range bytes.SplitSeq(raw, []byte("\n")) {
 				if bytes.Contains(bytes.TrimSuffix(line, []byte("\r")), []byte("\r")) {
@@ -120,22 +120,22 @@ func TestUpgrade_lets_nothing_be_injected(t *testing.T) {
 	}
 }
 
-func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
+func TestUpgrade_keeps_the_bytes_after_the_handshake(t *testing.T) {
 	tests := []struct {
-		name          string
-		behind, later string
-		want          string
+		name         string
+		after, later string
+		want         string
 	}{
 		{"a frame", maskedText("hello"), "", "hello"},
-		{"the first byte of one", maskedText("hello")[:1], maskedText("hello")[1:], "hello"},
-		{"all but its last byte", maskedText("hello")[:10], maskedText("hello")[10:], "hello"},
+		{"the first byte of a frame", maskedText("hello")[:1], maskedText("hello")[1:], "hello"},
+		{"a frame without its last byte", maskedText("hello")[:10], maskedText("hello")[10:], "hello"},
 		{"more than net/http reads at once", maskedText(strings.Repeat("x", 10_000)), "", strings.Repeat("x", 10_000)},
 		{"nothing", "", maskedText("hello"), "hello"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newUpgradeServer(t, nil)
-			nc, br := s.dial(t, wstest.Request()+test.behind)
+			nc, br := s.dial(t, wstest.Request()+test.after)
 			resp, _ := readResponse(t, br)
 			if resp.StatusCode != 101 {
 				t.Fatalf("status %d, want 101", resp.StatusCode)
@@ -153,8 +153,8 @@ func TestUpgrade_loses_nothing_behind_the_handshake(t *testing.T) {
 	}
 }
 
-// The bytes of a request behind the handshake are taken for a frame, which is invalid.
-func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
+// The bytes of a request after the handshake are read as a frame, which is invalid.
+func TestUpgrade_serves_no_request_after_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
 	nc, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {
@@ -165,7 +165,7 @@ func TestUpgrade_serves_no_request_behind_the_handshake(t *testing.T) {
 		t.Errorf("got frame %+v, %v, want a close with 1002", f, err)
 	}
 	if rest, _ := io.ReadAll(br); len(rest) > 0 {
-		t.Errorf("got %q behind the close frame, want nothing", rest)
+		t.Errorf("got %q after the close frame, want nothing", rest)
 	}
 	nc.Close()
 	if res := s.result(t); !errors.Is(res.err, ErrProtocol) {
@@ -183,7 +183,7 @@ func withHeader(set func(http.Header)) func(http.Handler) http.Handler {
 	}
 }
 
-// maskedText is a frame as a client sends it.
+// maskedText returns a text frame as a client sends it.
 func maskedText(text string) string {
 	f := Frame{Header: Header{Fin: true, Opcode: Text, Masked: true, MaskKey: [4]byte{1, 2, 3, 4}}, Payload: []byte(text)}
 	Mask(f.Payload, f.MaskKey, 0)

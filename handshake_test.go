@@ -17,14 +17,14 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// requestLine replaces the first line of a raw request.
+// requestLine returns raw with line as its first line.
 func requestLine(line, raw string) string {
 	_, rest, _ := strings.Cut(raw, "\r\n")
 	return line + "\r\n" + rest
 }
 
-// An upgradeServer is a real server on TCP whose handler calls Upgrade. It notes what
-// Upgrade returned, and closes the connections.
+// An upgradeServer is a real server on TCP whose handler calls Upgrade. It records the
+// results of Upgrade, and closes the connections.
 type upgradeServer struct {
 	*httptest.Server
 	results chan upgradeResult
@@ -33,11 +33,11 @@ type upgradeServer struct {
 type upgradeResult struct {
 	conn *Conn
 	err  error
-	msg  []byte // the first message, where one was asked for
+	msg  []byte // the first message, if the test wants one
 }
 
-// newUpgradeServer serves Upgrade with opts on every path but /alive, behind
-// middleware if that is not nil.
+// newUpgradeServer serves Upgrade with opts on every path except /alive. If middleware is
+// not nil, it wraps the handler.
 func newUpgradeServer(t *testing.T, middleware func(http.Handler) http.Handler, opts ...Option) *upgradeServer {
 	t.Helper()
 	s := &upgradeServer{results: make(chan upgradeResult, 8)}
@@ -77,7 +77,7 @@ func (s *upgradeServer) dial(t *testing.T, raw string) (net.Conn, *bufio.Reader)
 	return nc, bufio.NewReader(nc)
 }
 
-// result waits for what Upgrade returned.
+// result waits for the results of Upgrade.
 func (s *upgradeServer) result(t *testing.T) upgradeResult {
 	t.Helper()
 	select {
@@ -210,7 +210,7 @@ func TestUpgrade_refuses(t *testing.T) {
 		{"key of 24 bytes", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
 		{"key without padding", wstest.Request("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA"), 400, nil, nil},
 		{"key in base64url", wstest.Request("Sec-WebSocket-Key: -_AAAAAAAAAAAAAAAAAAAA=="), 400, nil, nil},
-		{"key with text behind", wstest.Request("Sec-WebSocket-Key: " + wstest.Key + "x"), 400, nil, nil},
+		{"key with text after", wstest.Request("Sec-WebSocket-Key: " + wstest.Key + "x"), 400, nil, nil},
 		{"key that is not base64", wstest.Request("Sec-WebSocket-Key: <script>alert(1)</script"), 400, nil, []string{`"<script>`}},
 
 		{"body with Content-Length", wstest.Request("Content-Length: 3") + "abc", 400, nil, []string{"no body"}},
@@ -218,7 +218,7 @@ func TestUpgrade_refuses(t *testing.T) {
 		{"empty chunked body", wstest.Request("Transfer-Encoding: chunked") + "0\r\n\r\n", 400, nil, []string{"no body"}},
 	}
 	s := newUpgradeServer(t, nil, AcceptConnection(func(*http.Request) bool {
-		t.Error("the policy was asked about an invalid handshake")
+		t.Error("the policy was called for an invalid handshake")
 		return true
 	}))
 	for _, test := range tests {
@@ -250,7 +250,7 @@ func TestUpgrade_refuses(t *testing.T) {
 	}
 }
 
-// checkRefusal checks what Upgrade returned for a request that it refused.
+// checkRefusal checks the results of Upgrade for a request that it refused.
 func checkRefusal(t *testing.T, res upgradeResult, status int, reason string) {
 	t.Helper()
 	if res.conn != nil {
@@ -265,7 +265,7 @@ func checkRefusal(t *testing.T, res upgradeResult, status int, reason string) {
 	}
 }
 
-// checkAlive sends another request on the connection of a refused one.
+// checkAlive sends another request on the connection of a refused request.
 func checkAlive(t *testing.T, nc net.Conn, br *bufio.Reader) {
 	t.Helper()
 	if _, err := io.WriteString(nc, "GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n"); err != nil {
@@ -325,7 +325,7 @@ func TestUpgrade_refuses_HTTP_2(t *testing.T) {
 func TestUpgrade_denies_access(t *testing.T) {
 	s := newUpgradeServer(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Length", "1") // of a body that is not this one
+			w.Header().Set("Content-Length", "1") // of another body
 			next.ServeHTTP(w, r)
 		})
 	})
@@ -362,11 +362,11 @@ func TestUpgrade_denies_by_a_policy_and_a_handler_of_the_user(t *testing.T) {
 		AcceptConnection(func(r *http.Request) bool { return r.URL.Query().Has("token") }),
 		AccessDenied(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "who are you?", http.StatusUnauthorized)
+			http.Error(w, "log in first", http.StatusUnauthorized)
 		})))
 	nc, br := s.dial(t, wstest.Request())
 	resp, body := readResponse(t, br)
-	if resp.StatusCode != 401 || body != "who are you?\n" || resp.Header.Get("WWW-Authenticate") != "Bearer" {
+	if resp.StatusCode != 401 || body != "log in first\n" || resp.Header.Get("WWW-Authenticate") != "Bearer" {
 		t.Errorf("got %d %q, want the answer of AccessDenied's handler", resp.StatusCode, body)
 	}
 	checkRefusal(t, s.result(t), 403,
@@ -415,15 +415,15 @@ func BenchmarkAcceptKey(b *testing.B) {
 	}
 }
 
-// A discardConn takes everything and has nothing to read. It does not allocate.
+// A discardConn drops all writes, and its reads return io.EOF. It does not allocate.
 type discardConn struct{ *wstest.Socket }
 
 func (discardConn) Read([]byte) (int, error)    { return 0, io.EOF }
 func (discardConn) Write(p []byte) (int, error) { return len(p), nil }
 func (discardConn) Close() error                { return nil }
 
-// BenchmarkUpgrade is the part of a handshake that this package takes, without the network
-// and net/http's parser, and with the end of the Conn.
+// BenchmarkUpgrade measures the part of this package in a handshake, and the end of the
+// Conn, without the network and net/http's parser.
 func BenchmarkUpgrade(b *testing.B) {
 	r := wstest.ReadRequest(wstest.Request())
 	o := newOptions([]Option{PingInterval(0), ConnectionTimeout(0), CloseTimeout(0)})
@@ -447,16 +447,16 @@ func TestHandshake_quoted_extension_parameters(t *testing.T) {
 		`"b\c"`:     101,
 		`"\b\c"`:    101,
 		`"\b" ; d`:  101,
-		`"b\\c"`:    400, // a backslash is in no token
+		`"b\\c"`:    400, // a backslash cannot be in a token
 		`"\\"`:      400,
 		`"b\\"`:     400,
 		`"b\\\c"`:   400,
-		`"b\"c"`:    400, // nor is a quote
-		`"b\"`:      400, // nor does one that is quoted end the string
+		`"b\"c"`:    400, // a quote cannot be in a token
+		`"b\"`:      400, // a quote after a backslash does not end the string
 		`"\"`:       400,
 		`"b\ c"`:    400,
 		`"b\;c"`:    400,
-		`b\c`:       400, // outside of quotes there is none
+		`b\c`:       400, // there are no quoted-pairs outside of quotes
 		`"b\c" "d"`: 400,
 		`"b"\c`:     400,
 	} {

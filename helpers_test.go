@@ -16,10 +16,10 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// This file adapts internal/wstest to the types of this package, and holds what the
-// tests use of the inside of a Conn: see "the inside of a Conn" below.
+// This file adapts internal/wstest to the types of this package. Its second part has the
+// functions with which tests use the internals of a Conn.
 
-// A peer is a client made of bytes.
+// A peer is a wstest.Client with the types of this package.
 type peer struct {
 	*wstest.Client
 	t testing.TB
@@ -71,7 +71,7 @@ func checkEcho(p *peer) {
 
 func resetPeer(p *peer) { p.Reset() }
 
-// hangUp ends the peer's side, so that the server need not wait for more.
+// hangUp closes the peer's write side, so that the server does not wait for more bytes.
 func hangUp(p *peer) { p.ShutWrite() }
 
 // toFrame converts a frame of wstest. Length is left at zero.
@@ -86,14 +86,14 @@ func toFrame(f wstest.Frame) Frame {
 	return Frame{h, f.Payload}
 }
 
-// A recorder notes what the peer of a connection receives, and when.
+// A recorder notes the frames that the peer of a connection receives, with their times.
 type recorder struct {
 	*wstest.Recorder
 	t testing.TB
 }
 
-// record makes a recorder of p, which must not be used any more. With pongs it
-// answers pings.
+// record returns a recorder of the frames that p receives. The test must not use p any
+// more. With pongs, the recorder answers pings.
 func record(p *peer, pongs bool) *recorder {
 	return &recorder{wstest.Record(p.Client, pongs), p.t}
 }
@@ -107,7 +107,7 @@ func (r *recorder) expect(want ...string) {
 // hangUp closes the peer's socket.
 func (r *recorder) hangUp() { r.Client.Conn.Close() }
 
-// first is the first byte of a frame.
+// first returns the first byte of a frame.
 func first(fin bool, op Opcode) byte {
 	if fin {
 		return wstest.Fin | byte(op)
@@ -115,12 +115,12 @@ func first(fin bool, op Opcode) byte {
 	return byte(op)
 }
 
-// clientFrame is a frame as a client sends it: masked.
+// clientFrame returns a masked frame, as a client sends it.
 func clientFrame(fin bool, op Opcode, payload string) []byte {
 	return wstest.ClientFrame(first(fin, op), payload)
 }
 
-// clientHeader is the header alone of a client's frame of length bytes.
+// clientHeader returns only the header of a client's frame of length bytes.
 func clientHeader(fin bool, op Opcode, length uint64) []byte {
 	return wstest.ClientHeader(first(fin, op), length)
 }
@@ -128,12 +128,12 @@ func clientHeader(fin bool, op Opcode, length uint64) []byte {
 // testMaskKey is the masking key of the examples in RFC 6455 section 5.7.
 var testMaskKey = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
-// messageBurst is n messages in one segment.
+// messageBurst returns n messages in one segment.
 func messageBurst(n int, payload string) []byte {
 	return bytes.Repeat(clientFrame(true, Binary, payload), n)
 }
 
-// withBits sets bits of a frame's first byte.
+// withBits returns frame with these bits set in its first byte.
 func withBits(bits byte, frame []byte) []byte {
 	frame = bytes.Clone(frame)
 	frame[0] |= bits
@@ -144,7 +144,7 @@ func closeBody(code StatusCode, reason string) string {
 	return wstest.ClosePayload(uint16(code), reason)
 }
 
-// startServer runs fn behind a real http.Server until the test ends.
+// startServer runs fn in a real http.Server until the test ends.
 func startServer(t testing.TB, fn HandlerFunc, opts ...Option) *httptest.Server {
 	t.Helper()
 	return wstest.Serve(t, Handle(fn, opts...))
@@ -165,7 +165,7 @@ func dialTCP(t testing.TB, srv *httptest.Server) *peer {
 	return &peer{wstest.Dial(t, srv.Listener.Addr().String()), t}
 }
 
-// dialTLS runs fn behind a TLS server and connects to it.
+// dialTLS runs fn in a TLS server and connects to it.
 func dialTLS(t testing.TB, fn HandlerFunc, opts ...Option) *peer {
 	t.Helper()
 	srv := wstest.ServeTLS(t, Handle(fn, opts...))
@@ -174,20 +174,20 @@ func dialTLS(t testing.TB, fn HandlerFunc, opts ...Option) *peer {
 	return p
 }
 
-// newPipeConn is a Conn on one end of a connection in memory, for tests in which
-// time matters, and its peer on the other. The handshake is left out.
+// newPipeConn returns a Conn on one end of a connection in memory, and its peer on the
+// other end. There is no handshake. It is for tests in which time matters.
 func newPipeConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	return newWrappedConn(t, func(conn net.Conn) net.Conn { return conn }, opts...)
 }
 
-// newWrappedConn is newPipeConn with something around the server's end.
+// newWrappedConn is newPipeConn, but wrap wraps the server's end.
 func newWrappedConn(t testing.TB, wrap func(net.Conn) net.Conn, opts ...Option) (*Conn, *peer) {
 	server, client := net.Pipe()
 	return newTestConn(wrap(server), nil, opts...), newPeer(t, client)
 }
 
-// newSlowConn is newPipeConn whose writes return a second after their bytes have
-// arrived.
+// newSlowConn is newPipeConn, but each write of the server returns a second after its bytes
+// have arrived.
 func newSlowConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	return newWrappedConn(t, func(conn net.Conn) net.Conn {
 		socket := wstest.Wrap(conn)
@@ -202,7 +202,7 @@ func newSlowConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	}, opts...)
 }
 
-// newTCPConn is a Conn on a real TCP connection that no handler runs, and its peer.
+// newTCPConn returns a Conn on a real TCP connection, and its peer. No handler runs.
 func newTCPConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	client, server := tcpPair(t)
@@ -215,7 +215,7 @@ func newTCPConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	return c, p
 }
 
-// receiveAll is a handler that receives until the end, and returns it.
+// receiveAll receives messages until the connection ends, and returns the error.
 func receiveAll(c *Conn) error {
 	for {
 		if _, _, err := c.ReceiveMessage(); err != nil {
@@ -224,7 +224,7 @@ func receiveAll(c *Conn) error {
 	}
 }
 
-// echoAll is the handler of the package's documentation.
+// echoAll is the echo handler of the package's documentation.
 func echoAll(c *Conn) error {
 	for {
 		op, data, err := c.ReceiveMessage()
@@ -237,13 +237,13 @@ func echoAll(c *Conn) error {
 	}
 }
 
-// waitForEnd is a handler that neither receives nor sends.
+// waitForEnd neither receives nor sends. It returns when the connection ends.
 func waitForEnd(c *Conn) error {
 	<-c.Context().Done()
 	return endOf(c)
 }
 
-// sendEverySecond is a handler that only sends.
+// sendEverySecond sends a message each second, and does not receive.
 func sendEverySecond(c *Conn) error {
 	for {
 		select {
@@ -257,8 +257,8 @@ func sendEverySecond(c *Conn) error {
 	}
 }
 
-// captureError is a handler that passes fn's error to the test, which gets it with
-// await.
+// captureError returns a handler that runs fn, and a channel on which the test can await
+// the error of fn.
 func captureError(fn HandlerFunc) (HandlerFunc, <-chan error) {
 	results := make(chan error, 16)
 	return func(c *Conn) error {
@@ -268,14 +268,14 @@ func captureError(fn HandlerFunc) (HandlerFunc, <-chan error) {
 	}, results
 }
 
-// await takes a value that must come.
+// await returns the next value of ch. It fails the test if none comes.
 func await[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-ch:
 		return v
 	case <-time.After(wstest.Patience):
-		t.Fatal("nothing came in time")
+		t.Fatal("no value came within wstest.Patience")
 		panic("unreachable")
 	}
 }
@@ -283,7 +283,7 @@ func await[T any](t testing.TB, ch <-chan T) T {
 // pastTime is a deadline that has passed.
 var pastTime = time.Unix(1, 0)
 
-// endOf is what ended the connection, nil while it is open.
+// endOf returns the error that ended the connection, or nil while it is open.
 func endOf(c *Conn) error { return context.Cause(c.Context()) }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
@@ -298,7 +298,7 @@ func wantError(t testing.TB, err error, targets ...error) {
 	}
 }
 
-// wantMention checks that a text for people says what they need.
+// wantMention checks that text contains all parts.
 func wantMention(t testing.TB, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -308,7 +308,7 @@ func wantMention(t testing.TB, text string, parts ...string) {
 	}
 }
 
-// wantDuration checks how long something took, to the nanosecond: time is fake.
+// wantDuration checks how long an operation took, to the nanosecond, because time is fake.
 func wantDuration(t testing.TB, what string, start time.Time, want time.Duration) {
 	t.Helper()
 	if got := time.Since(start); got != want {
@@ -316,8 +316,8 @@ func wantDuration(t testing.TB, what string, start time.Time, want time.Duration
 	}
 }
 
-// timedCall returns what call returns, which must take want to the nanosecond. If
-// call does not return, the result is nil, and the test must make call return.
+// timedCall calls call and returns its error. The call must take want, to the nanosecond.
+// If call does not return, the result is nil, and the test must make call return.
 func timedCall(t testing.TB, what string, want time.Duration, call func() error) error {
 	t.Helper()
 	start, done := time.Now(), make(chan error, 1)
@@ -332,7 +332,7 @@ func timedCall(t testing.TB, what string, want time.Duration, call func() error)
 	}
 }
 
-// checkAllocs checks how often f allocates.
+// checkAllocs checks the number of allocations of f.
 func checkAllocs(t *testing.T, what string, want float64, f func()) {
 	t.Helper()
 	if got := testing.AllocsPerRun(200, f); got > want {
@@ -340,11 +340,11 @@ func checkAllocs(t *testing.T, what string, want float64, f func()) {
 	}
 }
 
-// The inside of a Conn. Tests use it through the functions below, except for the
-// tests of one function and for constants.
+// Tests use the internals of a Conn through the functions below. The exceptions are
+// constants, and tests of a single function.
 
-// newTestConn is a Conn on conn. buffered is what the client has sent behind the
-// handshake.
+// newTestConn returns a Conn on conn. buffered holds the bytes that the client has sent
+// after the handshake.
 func newTestConn(conn net.Conn, buffered []byte, opts ...Option) *Conn {
 	return newRequestConn(httptest.NewRequest("GET", "/", nil), conn, buffered, opts...)
 }
@@ -353,13 +353,13 @@ func newRequestConn(r *http.Request, conn net.Conn, buffered []byte, opts ...Opt
 	return newConn(conn, r, "", &newOptions(opts).config, buffered)
 }
 
-// serveConn runs fn with c as a Handler with the options does. It returns when the
+// serveConn runs fn with c, as a Handler with these options does. It returns when the
 // connection is closed.
 func serveConn(c *Conn, fn HandlerFunc, opts ...Option) {
 	Handle(fn, opts...).serve(c)
 }
 
-// runHandler is serveConn on a goroutine. The channel gives the error of fn.
+// runHandler calls serveConn on a goroutine. The error of fn comes on the channel.
 func runHandler(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 	done := make(chan error, 1)
 	var result error
@@ -370,19 +370,19 @@ func runHandler(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 	return done
 }
 
-// runConcurrent is runHandler for a HandleConcurrent.
+// runConcurrent is runHandler, but reads ahead as HandleConcurrent does.
 func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 	beginReadAhead(c)
 	return runHandler(c, fn, opts...)
 }
 
-// beginReadAhead starts the goroutine of a HandleConcurrent.
+// beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
 func beginReadAhead(c *Conn) { c.ahead = startReadAhead(&c.life, c.receiveAhead) }
 
-// readsAhead reports whether c is that of a HandleConcurrent.
+// readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.
 func readsAhead(c *Conn) bool { return c.ahead != nil }
 
-// wantSocketClosed checks that the socket is closed, not about to be.
+// wantSocketClosed checks that the socket is closed already.
 func wantSocketClosed(t testing.TB, c *Conn) {
 	t.Helper()
 	if !c.life.closed.IsSet() {
@@ -390,11 +390,10 @@ func wantSocketClosed(t testing.TB, c *Conn) {
 	}
 }
 
-// bufferSize is the size of the read buffer that c holds.
+// bufferSize returns the size of the read buffer that c holds.
 func bufferSize(c *Conn) int { return len(c.in.buf.buf) }
 
-// skipIfBuffered skips a test of a connection that waits without a read buffer, where
-// the platform cannot do that.
+// skipIfBuffered skips the test if c cannot wait without a read buffer on this platform.
 func skipIfBuffered(t testing.TB, c *Conn) {
 	t.Helper()
 	if !c.socket.waitsWithoutBuffer() {
@@ -411,20 +410,20 @@ func pollOnce(c *Conn) {
 	}
 }
 
-// failConn fails a connection as if the peer had broken a rule.
+// failConn fails the connection with err, as if the peer had broken a rule.
 func failConn(c *Conn, err error) {
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
 	c.failConnection(err)
 }
 
-// parseHeader is Header.parse that returns the Header.
+// parseHeader calls Header.parse and returns the Header.
 func parseHeader(b []byte) (h Header, n int, err error) {
 	n, err = h.parse(b)
 	return h, n, err
 }
 
-// isReceiving reports whether a goroutine has the lock of the receiving side.
+// isReceiving reports whether a goroutine holds the lock of the receiving side.
 func isReceiving(c *Conn) bool {
 	if c.in.lock.TryLock() {
 		c.in.lock.Unlock()
@@ -433,7 +432,7 @@ func isReceiving(c *Conn) bool {
 	return true
 }
 
-// heldByConn is what c holds that an idle connection need not have.
+// heldByConn reports which parts c holds that an idle connection does not need.
 func heldByConn(c *Conn) map[string]bool {
 	return map[string]bool{
 		"the user's deadlines":         c.socket.user != nil,
@@ -449,8 +448,8 @@ func heldByConn(c *Conn) map[string]bool {
 // hasTimer reports whether the keepalive has a timer.
 func hasTimer(c *Conn) bool { return isMade(&c.timer.alarm, "timer") }
 
-// isMade reports whether a field of a type of another package is set. These types
-// make a channel or a timer only when it is needed.
+// isMade reports whether the field of v is set. It is for types of package wait, which make
+// a channel or a timer only when it is needed.
 func isMade(v any, field string) bool {
 	return !reflect.ValueOf(v).Elem().FieldByName(field).IsZero()
 }

@@ -31,7 +31,7 @@ func TestUpgrade_through_wrapped_ResponseWriters(t *testing.T) {
 	}
 }
 
-func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
+func TestUpgrade_names_the_ResponseWriter_that_cannot_be_hijacked(t *testing.T) {
 	noConn := func() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, nil }
 	failing := func() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("not today") }
 	tests := []struct {
@@ -50,7 +50,7 @@ func TestUpgrade_names_what_cannot_be_hijacked(t *testing.T) {
 			"*websocket.plainWrapper cannot be hijacked: middleware that wraps the http.ResponseWriter needs a Hijack or an Unwrap method",
 		},
 		{
-			"a wrapper in one that can be looked through",
+			"a wrapper in a wrapper with Unwrap",
 			wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return unwrapper{plainWrapper{w}} }),
 			"websocket.unwrapper around websocket.plainWrapper cannot be hijacked: middleware that wraps the http.ResponseWriter needs a Hijack or an Unwrap method",
 		},
@@ -87,7 +87,7 @@ type unwrapper struct{ http.ResponseWriter }
 
 func (w unwrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// A hijackWrapper has a Hijack method of its own.
+// A hijackWrapper has a Hijack method.
 type hijackWrapper struct {
 	http.ResponseWriter
 	hijack func() (net.Conn, *bufio.ReadWriter, error)
@@ -116,12 +116,12 @@ func TestTakeOver_copies_then_releases_the_buffers(t *testing.T) {
 	}
 	clear(inside)
 	if string(buffered) != "first frame" {
-		t.Error("what takeOver returned is a view into the buffer of net/http")
+		t.Error("takeOver returned a part of net/http's buffer, want a copy")
 	}
 	if br.Size() != 0 || bw.Size() != 0 {
 		t.Errorf("buffers of %d and %d bytes are still held, want 0", br.Size(), bw.Size())
 	}
-	// A wrapper that keeps the buffers in a pool would use them like this.
+	// A wrapper that keeps the buffers in a pool would use them again in this way.
 	br.Reset(strings.NewReader("next"))
 	if got, err := io.ReadAll(br); string(got) != "next" || err != nil {
 		t.Errorf("after Reset the Reader gave %q, %v", got, err)
@@ -153,7 +153,7 @@ func TestTakeOver_deadlines(t *testing.T) {
 	}
 }
 
-func TestTakeOver_sends_first_what_a_wrapper_has_buffered(t *testing.T) {
+func TestTakeOver_first_sends_the_bytes_that_a_wrapper_has_buffered(t *testing.T) {
 	nc := wstest.NewSocket()
 	brw := &bufio.ReadWriter{Writer: bufio.NewWriter(nc)}
 	brw.WriteString("HTTP/1.1 103 Early Hints\r\n\r\n")
@@ -165,7 +165,7 @@ func TestTakeOver_sends_first_what_a_wrapper_has_buffered(t *testing.T) {
 	}
 }
 
-// Bare Hijack methods return no buffers, or not both.
+// The Hijack method of a wrapper may return no buffers, or only one.
 func TestUpgrade_without_buffers(t *testing.T) {
 	for _, brw := range []*bufio.ReadWriter{nil, {}, {Reader: &bufio.Reader{}}, {Writer: &bufio.Writer{}}} {
 		w := &wstest.Hijacker{Conn: wstest.NewSocket(), Buffer: brw}
@@ -199,7 +199,7 @@ func TestUpgrade_when_the_response_cannot_be_sent(t *testing.T) {
 		}
 		var refused *HandshakeError
 		if !errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &refused) {
-			t.Errorf("Upgrade returned %v, want os.ErrDeadlineExceeded, and no HandshakeError", err)
+			t.Errorf("Upgrade returned %v, want os.ErrDeadlineExceeded without a HandshakeError", err)
 		}
 		if got := CloseStatus(err); got != StatusAbnormalClosure {
 			t.Errorf("CloseStatus = %v, want 1006", got)
@@ -207,11 +207,11 @@ func TestUpgrade_when_the_response_cannot_be_sent(t *testing.T) {
 	}
 }
 
-// The deadlines of the http.Server end with the handshake.
+// The deadlines of the http.Server do not apply after the handshake.
 func TestUpgrade_outlives_the_timeouts_of_the_server(t *testing.T) {
 	readable := make(chan error, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A server with a ReadTimeout does this, or middleware.
+		// A server with a ReadTimeout sets this deadline, and so can middleware.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Minute))
 		past := hijackWrapper{w, func() (net.Conn, *bufio.ReadWriter, error) {
 			nc, brw, err := http.NewResponseController(w).Hijack()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// fillWith reads b into buf as a transport does, in pieces as large as the space. It
-// returns what did not fit.
+// fillWith reads b into buf as a transport does, in pieces as large as the space. It returns
+// the rest of b that does not fit.
 func fillWith(buf *inbuf, b []byte) []byte {
 	n := copy(buf.space(), b)
 	buf.filled(n, true)
@@ -42,7 +42,7 @@ func TestInbuf_holds_as_little_as_possible(t *testing.T) {
 		{"nothing at first", func(b *inbuf) {}, 0},
 		{"a small buffer for a few bytes", func(b *inbuf) { fillWith(b, make([]byte, 10)) }, readBufferSize},
 		{"nothing after a wait without bytes", func(b *inbuf) { b.space(); b.filled(0, true); b.shrink() }, 0},
-		{"a large buffer after one that was filled", func(b *inbuf) {
+		{"a large buffer after a small buffer that was filled", func(b *inbuf) {
 			fillWith(b, make([]byte, readBufferSize))
 			b.discard(readBufferSize)
 			b.space()
@@ -58,8 +58,8 @@ func TestInbuf_holds_as_little_as_possible(t *testing.T) {
 			b.discard(readBufferSize)
 			fillWith(b, make([]byte, 7))
 		}, readBufferSize},
-		{"what came with the handshake, whatever its size", func(b *inbuf) { b.load(make([]byte, 10_000)) }, 10_000},
-		{"nothing if nothing came with it", func(b *inbuf) { b.load(nil) }, 0},
+		{"the bytes after the handshake, of any size", func(b *inbuf) { b.load(make([]byte, 10_000)) }, 10_000},
+		{"nothing if no bytes came after the handshake", func(b *inbuf) { b.load(nil) }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var buf inbuf

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// testLimits are the limits of a connection with the options.
+// testLimits returns the limits of a connection with the options.
 func testLimits(opts ...Option) *limits { return &newOptions(opts).limits }
 
-// decoded is what incoming makes of a stream, without a connection.
+// decoded returns the outcome of a stream that incoming processes, without a connection.
 func decoded(stream []byte, l *limits) (out outcome) {
 	in := incoming{limits: l}
 	b := bytes.Clone(stream)
@@ -93,17 +93,17 @@ func TestIncoming_modes(t *testing.T) {
 		wire                        []byte
 		messages, frames, discarded bool // whether the mode accepts the frame
 	}{
-		"a message":                   {clientFrame(true, Text, "hi"), true, true, true},
-		"a reserved bit":              {withBits(0x40, clientFrame(true, Text, "hi")), false, true, true},
-		"a reserved opcode":           {clientFrame(true, 3, "hi"), false, true, true},
-		"a continuation of nothing":   {clientFrame(true, Continuation, "hi"), false, true, true},
-		"a fragmented ping":           {clientFrame(false, Ping, ""), false, true, true},
-		"an unmasked frame":           {[]byte{0x81, 0}, false, false, true},
-		"a frame over MaxFrameSize":   {clientHeader(true, Binary, 1<<21), false, false, true},
-		"a length of 64 bits, set":    {[]byte("\x82\xff\x80"), false, false, false},
-		"a length in a longer form":   {[]byte("\x82\xfe\x00\x05"), false, false, false},
-		"a ping over 125 bytes":       {clientHeader(true, Ping, 126), false, true, true},
-		"a close frame with a reason": {clientFrame(true, Close, closeBody(1000, "bye")), true, true, true},
+		"a message":                         {clientFrame(true, Text, "hi"), true, true, true},
+		"a reserved bit":                    {withBits(0x40, clientFrame(true, Text, "hi")), false, true, true},
+		"a reserved opcode":                 {clientFrame(true, 3, "hi"), false, true, true},
+		"a continuation without a message":  {clientFrame(true, Continuation, "hi"), false, true, true},
+		"a fragmented ping":                 {clientFrame(false, Ping, ""), false, true, true},
+		"an unmasked frame":                 {[]byte{0x81, 0}, false, false, true},
+		"a frame over MaxFrameSize":         {clientHeader(true, Binary, 1<<21), false, false, true},
+		"a length whose highest bit is set": {[]byte("\x82\xff\x80"), false, false, false},
+		"a length in a longer form":         {[]byte("\x82\xfe\x00\x05"), false, false, false},
+		"a ping over 125 bytes":             {clientHeader(true, Ping, 126), false, true, true},
+		"a close frame with a reason":       {clientFrame(true, Close, closeBody(1000, "bye")), true, true, true},
 	}
 	for name, tt := range frames {
 		for mode, want := range map[frameMode]bool{modeMessages: tt.messages, modeFrames: tt.frames, modeDiscard: tt.discarded} {
@@ -169,13 +169,13 @@ func TestFindClose(t *testing.T) {
 		want int
 	}{
 		{"at the front", bye, len(bye)},
-		{"behind messages", slices.Concat(text, text, bye), 2*len(text) + len(bye)},
-		{"behind a ping, before more", slices.Concat(clientFrame(true, Ping, ""), bye, text), 6 + len(bye)},
+		{"after messages", slices.Concat(text, text, bye), 2*len(text) + len(bye)},
+		{"after a ping, before more", slices.Concat(clientFrame(true, Ping, ""), bye, text), 6 + len(bye)},
 		{"none", text, 0},
 		{"nothing", nil, 0},
 		{"incomplete", bye[:len(bye)-1], 0},
-		{"behind an incomplete frame", append(clientHeader(true, Binary, 1<<20), bye...), 0},
-		{"behind a length that is not allowed", append([]byte("\x82\xfe\x00\x05"), bye...), 0},
+		{"after an incomplete frame", append(clientHeader(true, Binary, 1<<20), bye...), 0},
+		{"after a length that is not allowed", append([]byte("\x82\xfe\x00\x05"), bye...), 0},
 		{"unmasked", []byte("\x88\x00"), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

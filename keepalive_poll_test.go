@@ -13,8 +13,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A handler that does not receive sees the peer's end at the next ping.
-func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
+// If the handler does not receive, the next ping finds the peer's close frame or error.
+func TestKeepalive_notices_the_end_without_a_reader(t *testing.T) {
 	ends := []struct {
 		name string
 		end  func(w *recorder)
@@ -31,7 +31,7 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 				c, p := newPipeConn(t)
 				w := record(p, true)
 				done := runHandler(c, func(c *Conn) error {
-					c.ReceiveMessage() // now it is known that the handler wants messages
+					c.ReceiveMessage() // from now on, the library knows that the handler receives messages
 					return waitForEnd(c)
 				})
 				w.Send(clientFrame(true, Binary, ""))
@@ -49,8 +49,8 @@ func TestKeepalive_sees_the_end_without_a_reader(t *testing.T) {
 	}
 }
 
-// ReadFrame accepts reserved bits, so nobody may fail the connection for them before it is
-// known whether the handler calls ReadFrame.
+// ReadFrame accepts reserved bits. So the keepalive must not fail the connection because of
+// them while the handler has not received yet: its first call may be ReadFrame.
 func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -78,7 +78,7 @@ func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T)
 	})
 }
 
-func TestKeepalive_tells_a_sender_of_the_peers_close(t *testing.T) {
+func TestKeepalive_gives_a_sender_the_close_of_the_peer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
@@ -166,12 +166,12 @@ func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 		w := record(p, false)
 		w.Send(clientFrame(true, Ping, "before"))
 		w.Send(clientFrame(true, Text, "hello"))
-		w.Send(clientFrame(true, Ping, "behind"))
+		w.Send(clientFrame(true, Ping, "after"))
 		time.Sleep(20 * time.Second)
 		w.expect("15s ping", "15s pong before")
 		go receiveAll(c)
 		synctest.Wait()
-		w.expect("15s ping", "15s pong before", "20s pong behind")
+		w.expect("15s ping", "15s pong before", "20s pong after")
 		w.Send(clientFrame(true, Close, ""))
 		synctest.Wait()
 		c.Close(StatusNormalClosure, "")
@@ -181,13 +181,13 @@ func TestKeepalive_answers_control_frames_up_to_the_first_data(t *testing.T) {
 func TestKeepalive_gives_way_to_a_reader(t *testing.T) {
 	tests := []struct {
 		name       string
-		comes      time.Duration // when the reader does
-		message    time.Duration // when the message does
-		want       time.Duration // when the reader has it
+		comes      time.Duration // when the reader begins to wait
+		message    time.Duration // when the message arrives
+		want       time.Duration // when the reader gets the message
 		connection time.Duration
 	}{
-		{"during the poll behind a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
-		{"with a message that the poll took in", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
+		{"during the poll after a ping", 15001 * time.Millisecond, 15002 * time.Millisecond, 15002 * time.Millisecond, time.Minute},
+		{"with a message that the poll has read", 15005 * time.Millisecond, 15002 * time.Millisecond, 15005 * time.Millisecond, time.Minute},
 		{"as the poll begins", 15 * time.Second, 15001 * time.Millisecond, 15001 * time.Millisecond, time.Minute},
 		{"during the poll before a timeout", 12_910 * time.Millisecond, 12_920 * time.Millisecond, 12_920 * time.Millisecond, 13 * time.Second},
 	}
@@ -225,7 +225,7 @@ func TestKeepalive_gives_way_to_a_reader_that_is_already_waiting(t *testing.T) {
 	})
 }
 
-func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
+func TestReadFrame_gets_all_control_frames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(0))
 		w := record(p, false)
@@ -249,9 +249,9 @@ func TestReadFrame_has_the_control_frames_to_itself(t *testing.T) {
 	})
 }
 
-// A poll that is held up, because the process was stopped, still counts before the peer is
-// taken for silent.
-func TestConnectionTimeout_waits_for_a_poll_that_is_held_up(t *testing.T) {
+// A poll may take long, because the process was stopped. The connection ends for silence
+// only if that poll finds no bytes.
+func TestConnectionTimeout_waits_for_a_slow_poll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
 			return delayedPolls{wstest.Wrap(conn)}
@@ -263,7 +263,7 @@ func TestConnectionTimeout_waits_for_a_poll_that_is_held_up(t *testing.T) {
 		}()
 		time.Sleep(11 * time.Second)
 		if err := endOf(c); err != nil {
-			t.Errorf("got end %v, although a pong had arrived at 9s", err)
+			t.Errorf("got end %v, want none, because a pong arrived at 9s", err)
 		}
 		p.Conn.Close()
 		<-done

@@ -12,8 +12,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// handlerUses are the ways in which a handler can use a connection. The keepalive has to
-// work with each.
+// handlerUses are the ways in which a handler can use a connection. The keepalive must work
+// with each.
 var handlerUses = []struct {
 	name  string
 	serve func(*Conn, HandlerFunc, ...Option) <-chan error
@@ -26,8 +26,8 @@ var handlerUses = []struct {
 	{"reading ahead and doing nothing", runConcurrent, waitForEnd},
 }
 
-// forEachUse runs test in a bubble for each of handlerUses. The handler runs already. end
-// waits for it and returns its error.
+// forEachUse runs test in a bubble for each of handlerUses, while the handler runs. end
+// waits for the handler and returns its error.
 func forEachUse(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *recorder, end func() error)) {
 	for _, use := range handlerUses {
 		t.Run(use.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
 		synctest.Wait()
 		w.expect("15s ping", "20s close 1005")
 		w.hangUp()
-		c.Close(4000, "") // with all timeouts off, only Close reads
+		c.Close(4000, "") // because all timeouts are off, only Close reads
 		end()
 	})
 }
@@ -157,8 +157,8 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 	for name, b := range last {
 		t.Run(name, func(t *testing.T) {
 			forEachUse(t, []Option{ConnectionTimeout(60 * time.Second), PingInterval(0)}, false, func(t *testing.T, c *Conn, w *recorder, end func() error) {
-				// The byte comes in the last moment. A handler that does not receive relies on
-				// the poll at the timeout.
+				// The byte comes in the last moment. If the handler does not receive, only
+				// the poll at the timeout finds it.
 				const last = time.Minute + pingPoll/2
 				time.AfterFunc(last, func() { w.Send(b) })
 				<-c.Context().Done()
@@ -173,7 +173,7 @@ func TestConnectionTimeout_does_not_end_a_peer_that_answers_pings(t *testing.T) 
 	forEachUse(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		if err := endOf(c); err != nil {
-			t.Errorf("a living connection was ended: %v", err)
+			t.Errorf("the connection has ended, although the peer answers: %v", err)
 		}
 		c.Close(4000, "")
 		end()
@@ -211,8 +211,8 @@ func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
 	}
 }
 
-// A tick may have begun when the connection begins to end.
-func TestConnectionTimeout_is_off_during_the_end(t *testing.T) {
+// The connection may begin to fail while a tick runs.
+func TestConnectionTimeout_does_not_apply_while_the_connection_fails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.timer.enter(phaseFailing, ErrProtocol, 2*time.Hour)
@@ -259,7 +259,7 @@ func TestPing_to_a_peer_that_does_not_read(t *testing.T) {
 		for _, use := range handlerUses {
 			t.Run(tt.name+"/"+use.name, func(t *testing.T) {
 				if use.name == "only sending" {
-					t.Skip("waits for its own write")
+					t.Skip("the handler waits for its own write")
 				}
 				synctest.Test(t, func(t *testing.T) {
 					c, _ := newPipeConn(t, tt.opts...)
@@ -287,12 +287,12 @@ func TestPing_is_bounded_by_WriteTimeout_and_not_by_the_write_deadline(t *testin
 	})
 }
 
-func TestSenders_learn_of_ConnectionTimeout(t *testing.T) {
+func TestSenders_return_ErrConnectionTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second))
 		p.Conn.SetReadDeadline(time.Time{})
 		sent := make(chan error)
-		go func() { sent <- c.SendMessage(Text, []byte("nobody reads this")) }()
+		go func() { sent <- c.SendMessage(Text, []byte("never read")) }()
 		<-c.Context().Done()
 		wantError(t, context.Cause(c.Context()), ErrConnectionTimeout)
 		start := time.Now()
@@ -312,8 +312,8 @@ func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	})
 }
 
-// No method reads the ping until the keepalive polls for a sign of life, and the peer
-// does not read the pong.
+// No method reads the ping before the keepalive polls the socket for the last time, and the
+// peer does not read the pong.
 func TestPong_of_the_last_poll_to_a_peer_that_does_not_read(t *testing.T) {
 	tests := []struct {
 		name string
@@ -324,13 +324,13 @@ func TestPong_of_the_last_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 14 * time.Second, errTimedOut},
 		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
 		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
-		{"is ended where pings come later", []Option{PingInterval(time.Hour)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
+		{"is ended if the next ping is later", []Option{PingInterval(time.Hour)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, append([]Option{PingInterval(0), ConnectionTimeout(10 * time.Second)}, tt.opts...)...)
-				go p.send(Ping, "nobody reads the answer")
+				go p.send(Ping, "never answered")
 				done := runHandler(c, waitForEnd)
 				timedCall(t, "the end", tt.want, func() error { <-c.Context().Done(); return nil })
 				wantError(t, endOf(c), tt.err)

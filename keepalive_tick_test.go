@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A tickRecorder is a keepalive without a connection. It notes what was due, and when.
+// A tickRecorder is a keepalive without a connection. It notes the due work and its times.
 type tickRecorder struct {
 	life  life
 	timer keepalive
@@ -36,7 +36,7 @@ func (r *tickRecorder) tick() {
 	}
 }
 
-func TestKeepalive_says_what_is_due(t *testing.T) {
+func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
 	ping, poll := due{ping: true, poll: true}, due{poll: true}
 	tests := []struct {
@@ -58,7 +58,7 @@ func TestKeepalive_says_what_is_due(t *testing.T) {
 		{"a write that takes too long", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
 			time.AfterFunc(5*s, r.timer.beginWrite)
 		}, []time.Duration{15 * s}, []due{{limit: writePassed}}},
-		{"no write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
+		{"nothing for a write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
 			time.AfterFunc(5*s, r.timer.beginWrite)
 			time.AfterFunc(14*s, r.timer.endWrite)
 		}, nil, nil},
@@ -89,7 +89,7 @@ func TestKeepalive_says_what_is_due(t *testing.T) {
 				time.Sleep(39 * s)
 				r.timer.stop()
 				r.timer.waitTicks()
-				if len(r.dues) > len(tt.dues) && tt.dues != nil { // what repeats
+				if len(r.dues) > len(tt.dues) && tt.dues != nil { // without the repetitions
 					r.dues, r.times = r.dues[:len(tt.dues)], r.times[:len(tt.dues)]
 				}
 				if !slices.Equal(r.dues, tt.dues) || !slices.Equal(r.times, tt.times) {
@@ -100,7 +100,8 @@ func TestKeepalive_says_what_is_due(t *testing.T) {
 	}
 }
 
-// A tick only looks at the clock, so one that comes early or twice does nothing.
+// A tick only compares times with the clock. So a tick that comes early or twice does
+// nothing.
 func TestKeepalive_tick_may_come_at_any_time(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newTickRecorder(timeouts{pingInterval: 10 * time.Second, connectionTimeout: 25 * time.Second}, false)
@@ -109,7 +110,7 @@ func TestKeepalive_tick_may_come_at_any_time(t *testing.T) {
 			r.tick()
 		}
 		if len(r.dues) != 0 {
-			t.Errorf("got %+v before anything was due", r.dues)
+			t.Errorf("got due work %+v before the first limit", r.dues)
 		}
 		r.timer.stop()
 	})
@@ -135,7 +136,7 @@ func TestKeepalive_limits_its_own_writes(t *testing.T) {
 				if err := c.SendMessage(Text, []byte("pending")); err != nil {
 					t.Fatal(err)
 				}
-				<-c.Context().Done() // the peer reads nothing
+				<-c.Context().Done() // because the peer reads nothing
 				if took := time.Since(start); took > 2*time.Second+2*pingPoll {
 					t.Errorf("the end took %v, want WriteTimeout", took)
 				}

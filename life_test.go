@@ -11,7 +11,7 @@ import (
 
 var errCause = errors.New("the cause")
 
-// inPhase returns a life that has reached p by the shortest way.
+// inPhase returns a life that has entered p directly.
 func inPhase(p phase) *life {
 	l := &life{by: never}
 	if p != phaseOpen {
@@ -73,7 +73,7 @@ func TestLife_ends_once(t *testing.T) {
 				t.Errorf("the cause of the context is %v, want %v", got, errCause)
 			}
 			if got := context.Cause(l.context(context.Background)); got != errCause {
-				t.Errorf("the cause of a context made after the end is %v, want %v", got, errCause)
+				t.Errorf("the cause of a context that was made after the end is %v, want %v", got, errCause)
 			}
 		})
 	}
@@ -122,7 +122,7 @@ func TestLife_keeps_the_earlier_limit_of_a_close(t *testing.T) {
 			l.enter(tt.from, errCause, tt.first)
 			l.enter(tt.to, errCause, tt.then)
 			if _, by := l.until(); by != tt.want {
-				t.Errorf("the phase has to be over at %d, want %d", by, tt.want)
+				t.Errorf("the phase must be over at %d, want %d", by, tt.want)
 			}
 		})
 	}
@@ -137,7 +137,7 @@ func TestLife_bound_is_for_one_phase(t *testing.T) {
 	}
 	l.bound(phaseLost, 7)
 	if _, by := l.until(); by != 7 {
-		t.Errorf("the phase has to be over at %d, want 7", by)
+		t.Errorf("the phase must be over at %d, want 7", by)
 	}
 }
 
@@ -145,7 +145,7 @@ func TestLife_notes_the_first_close_frame(t *testing.T) {
 	for _, code := range []StatusCode{0, 1000, 4999, 65535} {
 		l := new(life)
 		if _, sent := l.closeSent(); sent {
-			t.Fatal("a close frame was sent before any was")
+			t.Fatal("noteCloseSent was not called, but a close frame is noted")
 		}
 		if !l.noteCloseSent(code) || l.noteCloseSent(code+1) {
 			t.Errorf("code %d: want the first close frame noted, and no other", code)
@@ -156,7 +156,7 @@ func TestLife_notes_the_first_close_frame(t *testing.T) {
 	}
 }
 
-// Of goroutines that want to end the connection at the same time, one does.
+// If several goroutines end the connection at the same time, only one of them succeeds.
 func TestLife_has_one_end_for_all_goroutines(t *testing.T) {
 	for range 100 {
 		l := &life{by: never}

@@ -15,7 +15,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// newBrokenConn is newPipeConn whose writes fail once broken is set.
+// newBrokenConn is newPipeConn, but writes of the server fail after broken is set.
 func newBrokenConn(t testing.TB, noDeadlines bool, opts ...Option) (*Conn, *peer, *atomic.Bool) {
 	broken := new(atomic.Bool)
 	c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
@@ -32,8 +32,8 @@ func newBrokenConn(t testing.TB, noDeadlines bool, opts ...Option) (*Conn, *peer
 	return c, p, broken
 }
 
-// within returns what f returns. It fails the test if that takes longer than d, and then
-// closes the peer's socket.
+// within calls f and returns its error. If the call takes longer than d, within fails the
+// test and closes the peer's socket.
 func within(t *testing.T, what string, d time.Duration, p *peer, f func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -50,7 +50,7 @@ func within(t *testing.T, what string, d time.Duration, p *peer, f func() error)
 	}
 }
 
-// A socket without deadlines cannot wake a goroutine that reads.
+// Without deadlines, the library cannot wake a goroutine that reads from the socket.
 func TestLost_on_a_socket_without_deadlines(t *testing.T) {
 	t.Run("SendMessage", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestLost_on_a_socket_without_deadlines(t *testing.T) {
 	})
 }
 
-// A peer that sends all the time does not hold up the end of a connection whose frame was
+// A peer that sends all the time must not delay the end of a connection whose frame was
 // cut off.
 func TestLost_is_limited_in_total(t *testing.T) {
 	for _, tt := range []struct {
@@ -141,7 +141,7 @@ func TestLost_is_limited_in_total(t *testing.T) {
 	}
 }
 
-// A handler that has not received yet gets what has arrived.
+// A handler that has not received yet still gets the messages that have arrived.
 func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
 	for _, frames := range []bool{false, true} {
 		c, p := newTCPConn(t, PingInterval(20*time.Millisecond))
@@ -186,7 +186,7 @@ func TestLost_keeps_messages_that_are_in_the_socket(t *testing.T) {
 	})
 }
 
-// A handler that has unread input and waits for the end learns of the peer's close.
+// A handler leaves input unread and waits for the end. The end is the peer's close frame.
 func TestLost_finds_a_close_frame_after_an_unread_message(t *testing.T) {
 	for _, opts := range [][]Option{nil, {ConnectionTimeout(0)}} {
 		t.Run(fmt.Sprint(len(opts)), func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestLost_finds_a_close_frame_after_an_unread_message(t *testing.T) {
 	}
 }
 
-// In the middle of a frame, the buffer begins with payload.
+// In the middle of a frame, the buffer begins with payload, not with a header.
 func TestLost_in_the_middle_of_a_message(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, broken := newBrokenConn(t, false)
@@ -260,7 +260,7 @@ func TestLost_keeps_frames_for_ReadFrame(t *testing.T) {
 	})
 }
 
-// The user's read deadline holds after a write has failed, also while bytes arrive.
+// The user's read deadline still applies after a write has failed, also while bytes arrive.
 func TestLost_respects_the_read_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, broken := newBrokenConn(t, false)
@@ -284,7 +284,7 @@ func TestLost_respects_the_read_deadline(t *testing.T) {
 	})
 }
 
-// A close frame that could not be sent is not why the connection ended.
+// A close frame that could not be sent is not the reason of the end.
 func TestLost_close_frame_is_not_why_the_connection_ended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, broken := newBrokenConn(t, false)

@@ -12,9 +12,9 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A close frame that has arrived is why the connection ended, whatever failed before it
-// was read (RFC 6455 section 7.1.5). Here the peer sends everything in one segment and
-// closes TCP, so that each answer to it fails.
+// A close frame that has arrived is the reason of the end, even if a write failed before it
+// was read (RFC 6455 section 7.1.5). Here the peer sends all frames in one segment and
+// closes TCP, so that each answer fails.
 
 var lastWords = slices.Concat(
 	clientFrame(true, Ping, "1"), clientFrame(true, Ping, "2"), clientFrame(true, Ping, "3"),
@@ -41,7 +41,7 @@ func receiveLastWords(t testing.TB, c *Conn) {
 	wantBye(t, err)
 }
 
-func TestLost_a_close_frame_that_arrived_is_why_the_connection_ended(t *testing.T) {
+func TestLost_returns_the_close_frame_that_arrived(t *testing.T) {
 	uses := map[string]func(t *testing.T, c *Conn){
 		"receiving": func(t *testing.T, c *Conn) { receiveLastWords(t, c) },
 		"reading ahead": func(t *testing.T, c *Conn) {
@@ -114,14 +114,14 @@ func TestLost_a_close_frame_that_arrived_is_why_the_connection_ended(t *testing.
 	}
 }
 
-// newLostConn is a Conn whose writes fail, after the peer has sent wire.
+// newLostConn returns a Conn whose writes fail and whose peer has sent wire.
 func newLostConn(t testing.TB, wire []byte, opts ...Option) (*Conn, *wstest.Socket) {
 	s := wstest.NewSocket(wire)
 	s.FailWrites(syscall.EPIPE)
 	return newTestConn(s, nil, opts...), s
 }
 
-func TestLost_without_a_close_frame_the_write_is_why_the_connection_ended(t *testing.T) {
+func TestLost_returns_the_error_of_the_write_without_a_close_frame(t *testing.T) {
 	for name, fail := range map[string]func(c *Conn) error{
 		"a message":          func(c *Conn) error { return c.SendMessage(Text, []byte("x")) },
 		"a pong":             func(c *Conn) error { _, _, err := c.ReceiveMessage(); return err },
@@ -151,7 +151,7 @@ func TestLost_without_a_close_frame_the_write_is_why_the_connection_ended(t *tes
 	}
 }
 
-// A message that has arrived is still received when the handler is slow.
+// A slow handler still receives a message that has arrived.
 func TestLost_waits_for_a_slow_handler_with_a_message_to_receive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wire := slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Ping, ""), clientFrame(true, Text, "message"), clientFrame(true, Close, closeBody(1000, "bye")))
@@ -165,7 +165,7 @@ func TestLost_waits_for_a_slow_handler_with_a_message_to_receive(t *testing.T) {
 	})
 }
 
-// But not for longer than CloseTimeout.
+// The connection waits for the handler at most for CloseTimeout.
 func TestLost_ends_after_CloseTimeout(t *testing.T) {
 	for name, wire := range map[string][]byte{
 		"without a close frame": nil,
@@ -192,7 +192,7 @@ func TestLost_ends_after_CloseTimeout(t *testing.T) {
 	}
 }
 
-// Nothing is sent after a frame that may have been cut off.
+// A write that failed may have cut off a frame. Nothing is sent after it.
 func TestLost_sends_nothing_more(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := wstest.NewSocket(clientFrame(true, Close, closeBody(1000, "bye")))

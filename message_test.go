@@ -21,7 +21,7 @@ func TestReceiveMessage_owns_its_slice(t *testing.T) {
 	copy(first, "XXXXX")
 	_, other, _ := c.ReceiveMessage()
 	if string(first) != "XXXXX" || string(other) != "other" {
-		t.Errorf("got %q and %q, want slices of their own", first, other)
+		t.Errorf("got %q and %q, want two separate slices", first, other)
 	}
 	if _, empty, err := c.ReceiveMessage(); empty == nil || len(empty) > 0 || err != nil {
 		t.Errorf("empty message: got %v and error %v, want an empty slice", empty, err)
@@ -58,7 +58,7 @@ func TestAppendMessage(t *testing.T) {
 			t.Errorf("got %q and error %v, want keeponetwo", data, err)
 		}
 	})
-	t.Run("leaves what is behind the message alone", func(t *testing.T) {
+	t.Run("does not change the bytes after the message", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(clientFrame(true, Binary, "new")))
 		room := []byte("0123456789")
 		if _, _, err := c.AppendMessage(room[:2]); err != nil {
@@ -79,7 +79,7 @@ func TestAppendMessage(t *testing.T) {
 	})
 }
 
-// endedConn is a Conn whose peer has gone.
+// endedConn returns a Conn whose peer has closed the socket.
 func endedConn(t *testing.T, concurrent bool) *Conn {
 	c, _ := newScriptConn(t, nil)
 	if concurrent {
@@ -135,7 +135,7 @@ func TestMessages(t *testing.T) {
 	var last error
 	for m, err := range c.Messages() {
 		if last != nil {
-			t.Error("something came behind the error")
+			t.Error("got a value after the error")
 		}
 		if last = err; err != nil {
 			if m.Opcode != 0 || m.Data != nil {
@@ -176,13 +176,13 @@ func TestJSON(t *testing.T) {
 		t.Errorf("got error %v, want a JSON type error", err)
 	}
 	if err := c.ReceiveJSON(&p); err == nil {
-		t.Error("an empty message was taken for JSON")
+		t.Error("got no error for an empty message, which is not JSON")
 	}
 	if err := c.ReceiveJSON(&p); err != nil || p != (point{3, 4}) {
 		t.Errorf("after bad JSON: got %v and error %v, want {3 4}", p, err)
 	}
 	if err := c.SendJSON(func() {}); err == nil {
-		t.Error("a func was sent as JSON")
+		t.Error("got no error for a func, which JSON cannot hold")
 	}
 	s.wantSent(t)
 	if err := c.SendJSON(p); err != nil {

@@ -36,7 +36,7 @@ var allMethods = map[string]func(c *Conn) error{
 // receivingMethods are those of allMethods that wait for the peer.
 var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
 
-// frameMethods are those that cannot be used with HandleConcurrent.
+// frameMethods are the receivingMethods that cannot be used with HandleConcurrent.
 var frameMethods = []string{"ReadFrame", "ReceiveFragments"}
 
 // sendingMethods are those of allMethods that send.
@@ -65,17 +65,17 @@ func wantSticky(t testing.TB, c *Conn, want error) {
 				got = errors.Unwrap(got) // a sending method may add that a deadline has passed
 			}
 			if got != want || got == nil {
-				t.Errorf("%s: got error %v, want the sticky one: %v", name, got, want)
+				t.Errorf("%s: got error %v, want the sticky error: %v", name, got, want)
 			}
 		}
 	}
 }
 
-// receiveOnce are the ways to receive one message, or one frame.
+// receiveOnce has the ways to receive one message, or one frame.
 var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReceiveMessage": func(c *Conn) (string, error) { _, b, err := c.ReceiveMessage(); return string(b), err },
 	"AppendMessage":  func(c *Conn) (string, error) { _, b, err := c.AppendMessage(nil); return string(b), err },
-	"AppendMessage behind something": func(c *Conn) (string, error) {
+	"AppendMessage with a dst": func(c *Conn) (string, error) {
 		_, b, err := c.AppendMessage([]byte("x"))
 		return strings.TrimPrefix(string(b), "x"), err
 	},
@@ -104,7 +104,7 @@ var receiveOnce = map[string]func(c *Conn) (string, error){
 	"ReadFrame": func(c *Conn) (string, error) { f, err := c.ReadFrame(); return string(f.Payload), err },
 }
 
-// A receiveFunc receives one message in one of the ways there are. It counts deadlines
+// A receiveFunc receives one message in one of several ways. It counts the deadlines
 // that expire meanwhile, and continues after them.
 type receiveFunc func(c *Conn, expired *int) (Opcode, []byte, error)
 

@@ -44,7 +44,7 @@ func TestOptions_defaults(t *testing.T) {
 	}
 }
 
-// funcPointer identifies a function.
+// funcPointer returns the address of a function, to compare functions.
 func funcPointer(f func(*http.Request) bool) uintptr { return reflect.ValueOf(f).Pointer() }
 
 func TestOptions_panic_out_of_range(t *testing.T) {
@@ -136,11 +136,11 @@ func TestDropIncomingPings(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := dialServer(t, startServer(t, echoAll, tt.opt))
-			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "behind it")))
+			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "after it")))
 			if tt.want {
 				p.expect(Pong, "there?")
 			}
-			p.expect(Text, "behind it")
+			p.expect(Text, "after it")
 			p.Close()
 		})
 	}

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// originRequest is a request with the headers that origin policies read. An empty string
-// is a missing header; | separates the lines of a header.
+// originRequest returns a request with the headers that origin policies read. An empty
+// string is a missing header. A | separates the lines of a header.
 func originRequest(host, origin, site string) *http.Request {
 	r := &http.Request{Host: host, Header: http.Header{}}
 	if origin != "" {
@@ -51,7 +51,7 @@ var sameOriginTests = []struct {
 	{"port only in Host", "app.example:8443", "https://app.example", "", false},
 	{"port only in Origin", "app.example", "https://app.example:8443", "", false},
 	{"other port", "localhost:8080", "http://localhost:3000", "", false},
-	{"https says 80, Host nothing", "app.example", "https://app.example:80", "", false},
+	{"https with port 80, Host without port", "app.example", "https://app.example:80", "", false},
 	{"port without digits", "app.example:", "https://app.example", "", false},
 	{"port without digits in Origin", "app.example", "https://app.example:", "", false},
 	{"port with a name", "app.example", "https://app.example:https", "", false},
@@ -70,7 +70,7 @@ var sameOriginTests = []struct {
 	{"other IPv6", "[::1]", "http://[::2]", "", false},
 	{"IPv6 without brackets", "::1", "http://::1", "", false},
 	{"IPv6 that is not closed", "[::1", "http://[::1", "", false},
-	{"IPv6 with text behind", "[::1]x", "http://[::1]x", "", false},
+	{"IPv6 with text after", "[::1]x", "http://[::1]x", "", false},
 	{"IPv6 with zone", "[fe80::1%eth0]", "http://[fe80::1%eth0]", "", false},
 	{"IPv4 in brackets", "[127.0.0.1]", "http://[127.0.0.1]", "", false},
 	{"empty brackets", "[]", "http://[]", "", false},
@@ -83,8 +83,8 @@ var sameOriginTests = []struct {
 	{"only a dot", ".", "https://.", "", false},
 	{"IDN in ASCII", "xn--bcher-kva.example", "https://XN--BCHER-KVA.example", "", true},
 	{"IDN in UTF-8", "bücher.example", "https://bücher.example", "", false},
-	{"Kelvin sign is no k", "kiosk.example", "https://kios\u212a.example", "", false},
-	{"long s is no s", "kiosk.example", "https://kio\u017fk.example", "", false},
+	{"Kelvin sign is not a k", "kiosk.example", "https://kios\u212a.example", "", false},
+	{"long s is not an s", "kiosk.example", "https://kio\u017fk.example", "", false},
 
 	{"null", "app.example", "null", "", false},
 	{"null on null", "null", "null", "", false},
@@ -95,7 +95,7 @@ var sameOriginTests = []struct {
 	{"no scheme", "app.example", "app.example", "", false},
 	{"empty scheme", "app.example", "://app.example", "", false},
 	{"scheme without slashes", "app.example", "https:app.example", "", false},
-	{"slash behind", "app.example", "https://app.example/", "", false},
+	{"slash after", "app.example", "https://app.example/", "", false},
 	{"path", "app.example", "https://app.example/chat", "", false},
 	{"query", "app.example", "https://app.example?", "", false},
 	{"fragment", "app.example", "https://app.example#", "", false},
@@ -105,7 +105,7 @@ var sameOriginTests = []struct {
 	{"backslash", "app.example", "https://evil.example\\@app.example", "", false},
 	{"percent", "app.example", "https://app%2eexample", "", false},
 	{"NUL", "app.example", "https://app.example\x00", "", false},
-	{"space behind", "app.example", "https://app.example ", "", false},
+	{"space after", "app.example", "https://app.example ", "", false},
 	{"list", "app.example", "https://app.example, https://app.example", "", false},
 	{"list with spaces", "app.example", "https://evil.example https://app.example", "", false},
 	{"twice the right one", "app.example", "https://app.example|https://app.example", "", false},
@@ -161,8 +161,8 @@ func TestAnyOrigin(t *testing.T) {
 	}
 }
 
-// Patterns never refuse a request that would be accepted without them.
-func TestAllowOrigins_lets_in_what_SameOrigin_does(t *testing.T) {
+// A pattern never makes AllowOrigins refuse a request that SameOrigin accepts.
+func TestAllowOrigins_accepts_every_request_that_SameOrigin_accepts(t *testing.T) {
 	policy := AllowOrigins("https://elsewhere.example")
 	for _, test := range sameOriginTests {
 		if got := policy(originRequest(test.host, test.origin, test.site)); got != test.want {
@@ -257,7 +257,7 @@ func TestAllowOrigins(t *testing.T) {
 func TestAllowOrigins_refuses_several_Origins(t *testing.T) {
 	r := originRequest("ws.test", "https://a.example|https://a.example", "")
 	if AllowOrigins("https://a.example")(r) {
-		t.Error("AllowOrigins let in a request with two Origin headers")
+		t.Error("AllowOrigins accepted a request with two Origin headers")
 	}
 }
 
@@ -320,20 +320,20 @@ func FuzzOrigin(f *testing.F) {
 		r := &http.Request{Host: host, Header: http.Header{"Origin": {origin}}}
 		same := SameOrigin(r)
 		if same && !namesHost(origin, host) {
-			t.Errorf("SameOrigin let Origin %q in on Host %q", origin, host)
+			t.Errorf("SameOrigin accepted Origin %q for Host %q", origin, host)
 		}
 		if !allow(r) || same {
 			return
 		}
 		lower := strings.ToLower(origin)
 		if lower != "https://partner.example:8443" && !endsInSubdomain(lower) {
-			t.Errorf("AllowOrigins let Origin %q in", origin)
+			t.Errorf("AllowOrigins accepted Origin %q", origin)
 		}
 	})
 }
 
-// namesHost reports whether origin is http:// or https:// and then host. The default port
-// of the scheme and the spelling of an IPv6 address do not matter.
+// namesHost reports whether origin is http:// or https:// and then host. It ignores the
+// default port of the scheme and the spelling of an IPv6 address.
 func namesHost(origin, host string) bool {
 	origin, host = strings.ToLower(origin), strings.ToLower(host)
 	for scheme, port := range map[string]string{"http://": ":80", "https://": ":443"} {

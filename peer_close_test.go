@@ -57,7 +57,7 @@ func TestPeerCloses(t *testing.T) {
 	}
 }
 
-func TestPeerCloses_every_receiving_method_says_so(t *testing.T) {
+func TestPeerCloses_every_receiving_method_returns_the_close(t *testing.T) {
 	for _, name := range receivingMethods {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t)
@@ -110,7 +110,7 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 	}
 	tests := []test{
 		{"1 byte", "\x03", 1002, ErrProtocol},
-		{"reason not UTF-8", "\x03\xe8\xff", 1007, ErrInvalidUTF8},
+		{"reason that is not UTF-8", "\x03\xe8\xff", 1007, ErrInvalidUTF8},
 		{"reason cut inside a character", "\x03\xe8caf\xc3", 1007, ErrInvalidUTF8},
 		{"reason with a surrogate", "\x03\xe8\xed\xa0\x80", 1007, ErrInvalidUTF8},
 	}
@@ -125,7 +125,7 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 			_, _, err := c.ReceiveMessage()
 			wantError(t, err, tt.err)
 			if !strings.Contains(err.Error(), "RFC 6455 section") {
-				t.Errorf("error %q does not name what it breaks", err)
+				t.Errorf("error %q does not name the section of RFC 6455", err)
 			}
 			if reason := p.expectClose(tt.code); reason == "" {
 				t.Error("got no reason in the close frame")
@@ -136,8 +136,8 @@ func TestPeerCloses_with_an_invalid_payload(t *testing.T) {
 	}
 }
 
-// If the server closed a socket with unread bytes, a reset would destroy its close frame
-// on the way.
+// The server must read these frames, because a socket that is closed with unread bytes
+// sends a reset. The reset could destroy the server's close frame on its way.
 func TestPeerCloses_and_later_frames_are_ignored(t *testing.T) {
 	junk := bytes.Repeat(clientFrame(true, Ping, "ignore me"), 20_000)
 	tests := []struct {
@@ -152,7 +152,7 @@ func TestPeerCloses_and_later_frames_are_ignored(t *testing.T) {
 			}
 			return c.Close(4001, "")
 		}, func(p *peer) { p.expectClose(4001) }},
-		{"crossing ours", func(c *Conn) error { return c.Close(4001, "") }, func(p *peer) { p.expectClose(4001) }},
+		{"at the same time as Close", func(c *Conn) error { return c.Close(4001, "") }, func(p *peer) { p.expectClose(4001) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,9 +172,9 @@ func TestPeerCloses_and_later_frames_are_ignored(t *testing.T) {
 	}
 }
 
-// A handler that only sends notices by a failed write that the peer has gone. The peer's
-// close frame is still unread then.
-func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
+// A handler that only sends notices by a failed write that the peer has disconnected. At
+// that time, the peer's close frame is still unread.
+func TestSenders_return_the_close_of_a_peer_that_has_disconnected(t *testing.T) {
 	sends := map[string]func(c *Conn) error{
 		"SendMessage":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1000)) },
 		"SendMessage, long": func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1<<17)) },
@@ -191,9 +191,9 @@ func TestSenders_learn_of_the_close_of_a_peer_that_has_gone(t *testing.T) {
 	}
 	goes := map[string]func(c *Conn, p *peer){
 		"closes": func(_ *Conn, p *peer) { p.Conn.Close() },
-		"closes with something unread": func(c *Conn, p *peer) {
+		"closes with an unread message": func(c *Conn, p *peer) {
 			c.SendMessage(Text, []byte("unread"))
-			p.Buffer.Peek(1) // it is there
+			p.Buffer.Peek(1) // the message has arrived
 			p.Conn.Close()
 		},
 		"resets": func(_ *Conn, p *peer) { resetPeer(p) },

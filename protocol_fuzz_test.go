@@ -7,18 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// referenceLimits keep the streams of the fuzzer near the limits.
+// referenceLimits are so low that the streams of the fuzzer reach them.
 var referenceLimits = []Option{MaxFrameSize(500), MaxMessageSize(800), MaxFragments(4)}
 
-// An outcome is the result of the bytes that a client has sent before it left.
+// An outcome is the result of all bytes that a client has sent.
 type outcome struct {
 	messages []Message
 	pongs    []string
 	code     StatusCode // of the close frame; 0 for none
 }
 
-// rfcReference is a slow implementation of RFC 6455 for a server. It works section by
-// section on the whole stream, without regard for memory.
+// rfcReference returns the outcome of b, as RFC 6455 defines it for a server. It is slow and
+// works on the whole stream at once.
 func rfcReference(b []byte) (out outcome) {
 	var op Opcode // of the message in progress
 	var message []byte
@@ -106,7 +106,7 @@ func brokenLength(b []byte) bool {
 	return most < uint64(least)
 }
 
-// brokenHeader returns the close code for a header, 0 if nothing is wrong with it.
+// brokenHeader returns the close code for a header that breaks a rule, or 0.
 func brokenHeader(h Header, op Opcode, size, frames int) StatusCode {
 	switch {
 	case h.RSV1 || h.RSV2 || h.RSV3, // 5.2
@@ -124,7 +124,7 @@ func brokenHeader(h Header, op Opcode, size, frames int) StatusCode {
 	return 0
 }
 
-// answerToClose returns the code of the close frame that answers one.
+// answerToClose returns the code of the answer to a close frame with payload.
 func answerToClose(payload []byte) StatusCode {
 	if len(payload) == 0 {
 		return StatusNoStatusReceived
@@ -143,8 +143,8 @@ func answerToClose(payload []byte) StatusCode {
 	return code
 }
 
-// couldBecomeText reports whether b is UTF-8 if it is complete, and otherwise whether
-// UTF-8 can begin with b.
+// couldBecomeText reports whether b is valid UTF-8. If b is not complete, it reports whether
+// b can become valid UTF-8.
 func couldBecomeText(b []byte, complete bool) bool {
 	for len(b) > 0 {
 		r, size := utf8.DecodeRune(b)
@@ -156,8 +156,9 @@ func couldBecomeText(b []byte, complete bool) bool {
 	return true
 }
 
-// FuzzReceiveMessage sends a stream in segments of any size, with deadlines that expire
-// in between, to each way of receiving, and compares the outcome with the reference.
+// FuzzReceiveMessage receives a stream in every way, and compares the outcomes with
+// rfcReference. The stream comes in segments of any size, with deadlines that expire in
+// between.
 func FuzzReceiveMessage(f *testing.F) {
 	for _, v := range violations() {
 		f.Add(v.wire, []byte{200}, byte(0))
@@ -227,7 +228,7 @@ func observeConn(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc) (ou
 	for _, f := range s.frames(t) {
 		switch {
 		case out.code != 0:
-			t.Errorf("frame %v behind the close frame", f.Opcode)
+			t.Errorf("frame %v after the close frame", f.Opcode)
 		case f.Opcode == Pong:
 			out.pongs = append(out.pongs, string(f.Payload))
 		case f.Opcode == Close:

@@ -21,7 +21,7 @@ type violation struct {
 	section string
 }
 
-// violations are the rules for frames that a client can break.
+// violations returns frames of clients, each of which breaks a rule.
 func violations() []violation {
 	hello := clientFrame(true, Text, "Hello")
 	begun := clientFrame(false, Text, "Hel")
@@ -37,7 +37,7 @@ func violations() []violation {
 		{name: "rejects ping over 125 bytes", wire: clientHeader(true, Ping, 126), section: "5.5"},
 		{name: "rejects pong over 125 bytes", wire: clientHeader(true, Pong, 126), section: "5.5"},
 		{name: "rejects close over 125 bytes", wire: clientHeader(true, Close, 65536), section: "5.5"},
-		{name: "rejects continuation of nothing", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
+		{name: "rejects continuation without a message", wire: clientFrame(true, Continuation, "x"), section: "5.4"},
 		{name: "rejects continuation after a whole message", wire: slices.Concat(hello, clientFrame(true, Continuation, "")), section: "5.4"},
 		{name: "rejects text inside a message", wire: slices.Concat(begun, hello), section: "5.4"},
 		{name: "rejects binary inside a message", wire: slices.Concat(begun, clientFrame(false, Continuation, ""), clientFrame(false, Binary, "x")), section: "5.4"},
@@ -80,16 +80,16 @@ func TestReceiveMessage(t *testing.T) {
 	healthy := dialServer(t, srv)
 	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
 	for _, v := range violations() {
-		for _, behind := range [][]byte{nil, flood} {
+		for _, after := range [][]byte{nil, flood} {
 			name := v.name
-			if behind != nil {
+			if after != nil {
 				name += " in a flood"
 			}
 			t.Run(name, func(t *testing.T) {
 				p := dialServer(t, srv)
 				p.Write(v.wire)
-				if behind != nil {
-					p.Write(behind)
+				if after != nil {
+					p.Write(after)
 				}
 				if strings.HasSuffix(v.name, "after a whole message") {
 					p.expect(Text, "Hello")
@@ -109,7 +109,7 @@ func TestReceiveMessage(t *testing.T) {
 	checkEcho(healthy)
 }
 
-// TestReceivers checks every receiving method with every broken rule, in memory.
+// TestReceivers checks every receiving method with every violation, in memory.
 func TestReceivers(t *testing.T) {
 	for _, r := range receivers {
 		for _, v := range violations() {
@@ -126,7 +126,7 @@ func TestReceivers(t *testing.T) {
 				}
 				wantError(t, err, ErrProtocol, v.is)
 				if expired > 0 {
-					t.Error("bytes behind the evidence were waited for")
+					t.Error("the receiver waited for more bytes than those that break the rule")
 				}
 				wantFailed(t, s, v.code)
 				_, _, again := r.receive(c, &expired)
@@ -164,7 +164,7 @@ func TestReceiveMessage_text(t *testing.T) {
 			}
 			check(t, oneByOne(frame), unicodeText)
 		})
-		t.Run(r.name+" accepts a fragment a byte with pings between", func(t *testing.T) {
+		t.Run(r.name+" accepts a fragment for each byte with pings between", func(t *testing.T) {
 			wire := clientFrame(false, Text, "")
 			for i := range len(unicodeText) {
 				wire = slices.Concat(wire, clientFrame(false, Continuation, unicodeText[i:i+1]), clientFrame(true, Ping, "\xff"))
@@ -173,7 +173,7 @@ func TestReceiveMessage_text(t *testing.T) {
 			check(t, segments(wire), unicodeText)
 			check(t, oneByOne(wire), unicodeText)
 		})
-		t.Run(r.name+" accepts a long text cut at odd places", func(t *testing.T) {
+		t.Run(r.name+" accepts a long text that is cut inside characters", func(t *testing.T) {
 			long := strings.Repeat(unicodeText, 3000)
 			check(t, slices.Collect(slices.Chunk(clientFrame(true, Text, long), 4097)), long)
 			check(t, segments(clientFrame(false, Text, long[:70001]), clientFrame(true, Continuation, long[70001:])), long)
@@ -185,7 +185,7 @@ func TestReceiveMessage_text(t *testing.T) {
 	}
 }
 
-// invalidTexts are valid except for their last byte.
+// invalidTexts are texts of which only the last byte is invalid.
 var invalidTexts = []struct{ name, text string }{
 	{"lone tail byte", "a\x80"},
 	{"overlong of two bytes", "ab\xc0"},
@@ -195,8 +195,8 @@ var invalidTexts = []struct{ name, text string }{
 	{"surrogate", "κόσμε\xed\xa0"},
 	{"above U+10FFFF", "\xf4\x90"},
 	{"five bytes", "\xf8"},
-	{"no such byte", "0123456789012345678901234567890123456789\xff"},
-	{"character without its end", "𝄞\xf0\x9d\x84a"},
+	{"byte that is never valid", "0123456789012345678901234567890123456789\xff"},
+	{"character without its last byte", "𝄞\xf0\x9d\x84a"},
 	{"letter for a tail byte", "\xc3("},
 	{"new character inside another", "\xe2\x82\xc3"},
 }
@@ -281,7 +281,7 @@ func TestReceiveMessage_binary_is_not_checked(t *testing.T) {
 	}
 }
 
-// fragmented is a message of n frames with the payload in the first.
+// fragmented returns a message of n frames, with the payload in the first frame.
 func fragmented(n int, payload string) []byte {
 	wire := clientFrame(n == 1, Binary, payload)
 	for i := 1; i < n; i++ {
@@ -309,7 +309,7 @@ func TestLimits(t *testing.T) {
 		{"default MaxFrameSize", nil,
 			clientFrame(true, Binary, strings.Repeat("x", 1<<20)), 1 << 20,
 			clientHeader(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
-		{"largest length there is", nil,
+		{"largest possible length", nil,
 			clientFrame(true, Binary, x), 1000,
 			clientHeader(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
 		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
@@ -336,7 +336,8 @@ func TestLimits(t *testing.T) {
 	for _, tt := range tests {
 		for _, r := range receivers {
 			t.Run(r.name+" "+tt.name, func(t *testing.T) {
-				// The message is received twice, because a limit begins anew with each message.
+				// The message is received twice, because a limit begins anew with each
+				// message.
 				c, s := newScriptConn(t, segments(tt.passes, tt.passes, tt.wire, nil), tt.opts...)
 				expired := 0
 				for range 2 {
@@ -347,7 +348,7 @@ func TestLimits(t *testing.T) {
 				_, _, err := r.receive(c, &expired)
 				wantError(t, err, ErrMessageTooLarge)
 				if err == nil || expired > 0 {
-					t.Fatalf("got error %v after %d deadlines, want the limit to strike on the header", err, expired)
+					t.Fatalf("got error %v after %d deadlines, want the error directly after the header", err, expired)
 				}
 				wantMention(t, err.Error(), append(tt.mention, "RFC 6455 section 10.4")...)
 				wantFailed(t, s, StatusMessageTooBig)
@@ -388,7 +389,7 @@ func TestReceiveMessage_control_frames(t *testing.T) {
 	fn, results := captureError(echoAll)
 	srv := startServer(t, fn)
 
-	t.Run("answers a ping between fragments on the spot", func(t *testing.T) {
+	t.Run("answers a ping between fragments before the message is complete", func(t *testing.T) {
 		p := dialServer(t, srv)
 		p.Write(clientFrame(false, Text, "Hel"))
 		for _, payload := range []string{"", "ping\xff\x00", strings.Repeat("p", 125)} {

@@ -15,13 +15,13 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// plain is a frame as Conn.ReadFrame returns it.
+// unmaskedFrame returns a frame as Conn.ReadFrame returns it.
 func unmaskedFrame(h Header, payload string) Frame {
 	h.Length = int64(len(payload))
 	return Frame{h, []byte(payload)}
 }
 
-// masked is the same frame as a client sends it.
+// maskedFrame returns the bytes of f as a client sends it.
 func maskedFrame(f Frame) []byte {
 	f.Masked, f.MaskKey = true, testMaskKey
 	f.Payload = bytes.Clone(f.Payload)
@@ -33,7 +33,7 @@ func equalFrames(a, b Frame) bool {
 	return a.Header == b.Header && bytes.Equal(a.Payload, b.Payload)
 }
 
-// strangeFrames break rules that are not ReadFrame's business.
+// strangeFrames are frames that ReadFrame accepts. Most break rules that it does not check.
 var strangeFrames = []struct {
 	name  string
 	frame Frame
@@ -42,11 +42,11 @@ var strangeFrames = []struct {
 	{"empty binary", unmaskedFrame(Header{Fin: true, Opcode: Binary}, "")},
 	{"text that is not UTF-8", unmaskedFrame(Header{Fin: true, Opcode: Text}, "\xff")},
 	{"unfinished text inside a character", unmaskedFrame(Header{Opcode: Text}, "\xe2\x82")},
-	{"continuation of nothing", unmaskedFrame(Header{Fin: true, Opcode: Continuation}, "what?")},
-	{"a new message inside it", unmaskedFrame(Header{Opcode: Binary}, "one")},
-	{"and another", unmaskedFrame(Header{Opcode: Binary}, "two")},
+	{"continuation without a message", unmaskedFrame(Header{Fin: true, Opcode: Continuation}, "what?")},
+	{"a new message inside the unfinished one", unmaskedFrame(Header{Opcode: Binary}, "one")},
+	{"another new message inside it", unmaskedFrame(Header{Opcode: Binary}, "two")},
 	{"all reserved bits", unmaskedFrame(Header{Fin: true, RSV1: true, RSV2: true, RSV3: true, Opcode: Text}, "bits")},
-	{"RSV2 alone", unmaskedFrame(Header{RSV2: true, Opcode: Continuation}, "bit")},
+	{"only RSV2", unmaskedFrame(Header{RSV2: true, Opcode: Continuation}, "bit")},
 	{"reserved opcode", unmaskedFrame(Header{Fin: true, Opcode: 0x3}, "three")},
 	{"reserved control opcode", unmaskedFrame(Header{Fin: true, Opcode: 0xf}, "")},
 	{"ping", unmaskedFrame(Header{Fin: true, Opcode: Ping}, "unanswered")},
@@ -54,12 +54,12 @@ var strangeFrames = []struct {
 	{"fragmented ping", unmaskedFrame(Header{Opcode: Ping}, "part")},
 	{"long ping", unmaskedFrame(Header{Fin: true, Opcode: Ping}, strings.Repeat("p", 126))},
 	{"close of one byte", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x03")},
-	{"close with a code of no meaning", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x00\x00")},
-	{"frame behind a close", unmaskedFrame(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
+	{"close with an invalid code", unmaskedFrame(Header{Fin: true, Opcode: Close}, "\x00\x00")},
+	{"frame after a close", unmaskedFrame(Header{Fin: true, Opcode: Binary}, strings.Repeat("x", 70000))},
 }
 
 func TestConn_ReadFrame(t *testing.T) {
-	t.Run("returns any frame as it came", func(t *testing.T) {
+	t.Run("returns any frame unchanged", func(t *testing.T) {
 		var wire []byte
 		for _, tt := range strangeFrames {
 			wire = append(wire, maskedFrame(tt.frame)...)
@@ -78,7 +78,7 @@ func TestConn_ReadFrame(t *testing.T) {
 			t.Errorf("got frame %+v with the error", f)
 		}
 	})
-	t.Run("returns payloads that are the caller's", func(t *testing.T) {
+	t.Run("returns payloads that belong to the caller", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		one, _ := c.ReadFrame()
 		copy(one.Payload, "XXX")
@@ -121,7 +121,7 @@ func TestConn_ReadFrame(t *testing.T) {
 			t.Errorf("got frames %v, want a pong and the close", frames)
 		}
 	})
-	t.Run("has taken the close that the handler's end answers", func(t *testing.T) {
+	t.Run("leaves the answer to a close frame to the end of the handler", func(t *testing.T) {
 		fn, results := captureError(func(c *Conn) error {
 			f, err := c.ReadFrame()
 			if err == nil && f.Opcode != Close {
@@ -156,7 +156,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 			}
 		})
 	})
-	t.Run("checks no text, also where the keepalive has taken in the header", func(t *testing.T) {
+	t.Run("checks no text, also if the keepalive has read the header", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(15*time.Second))
 			defer c.NetConn().Close()
@@ -168,7 +168,7 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 			}
 		})
 	})
-	t.Run("returns the frame whose header the keepalive has taken in", func(t *testing.T) {
+	t.Run("returns the frame whose header the keepalive has read", func(t *testing.T) {
 		for _, r := range append(slices.Clone(receivers), rawReceiver) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, PingInterval(15*time.Second))
@@ -198,7 +198,7 @@ func TestConn_low_level_with_HandleConcurrent(t *testing.T) {
 	_, fragmentsErr := c.ReceiveFragments()
 	for name, err := range map[string]error{"ReadFrame": frameErr, "ReceiveFragments": fragmentsErr} {
 		if err == nil {
-			t.Errorf("%s works beside the reader", name)
+			t.Errorf("%s works with HandleConcurrent, want an error", name)
 			continue
 		}
 		wantMention(t, err.Error(), name, "HandleConcurrent")
@@ -223,8 +223,8 @@ func TestConn_WriteFrame(t *testing.T) {
 		{"long ping", Frame{Header{Fin: true, Opcode: Ping}, []byte(long[:126])}, "\x89\x7e\x00\x7e" + long[:126]},
 		{"fragmented pong", Frame{Header{Opcode: Pong}, []byte("x")}, "\x0a\x01x"},
 		{"length from the payload", Frame{Header{Fin: true, Opcode: Binary, Length: 99}, []byte("x")}, "\x82\x01x"},
-		{"masked as it is", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: testMaskKey}, []byte("as it is")}, "\x81\x88\x37\xfa\x21\x3das it is"},
-		{"key that does not count", Frame{Header{Fin: true, Opcode: Text, MaskKey: testMaskKey}, nil}, "\x81\x00"},
+		{"masked payload as it is", Frame{Header{Fin: true, Opcode: Text, Masked: true, MaskKey: testMaskKey}, []byte("as it is")}, "\x81\x88\x37\xfa\x21\x3das it is"},
+		{"key of a frame that is not masked", Frame{Header{Fin: true, Opcode: Text, MaskKey: testMaskKey}, nil}, "\x81\x00"},
 		{"large", Frame{Header{RSV1: true, Opcode: Binary}, []byte(long)}, "\x42\x7f\x00\x00\x00\x00\x00\x01\x11\x70" + long},
 		{"close of one byte", Frame{Header{Fin: true, Opcode: Close}, []byte{3}}, "\x88\x01\x03"},
 		{"close", Frame{Header{Fin: true, Opcode: Close}, []byte("\x0f\xa0bye")}, "\x88\x05\x0f\xa0bye"},
@@ -279,7 +279,7 @@ func TestReceiveFragments(t *testing.T) {
 		if err != nil || !slices.EqualFunc(got, want[i], equalFrames) {
 			t.Fatalf("got frames %v and error %v, want %v", got, err, want[i])
 		}
-		// They are the caller's.
+		// The frames belong to the caller.
 		for _, f := range got {
 			clear(f.Payload)
 		}
@@ -350,7 +350,7 @@ func TestProcessFragments(t *testing.T) {
 	})
 }
 
-// wireFrame is a frame as the function ReadFrame returns it from a client.
+// receivedFrame returns a client's frame as the function ReadFrame returns it.
 func receivedFrame(h Header, payload string) Frame {
 	f, err := ReadFrame(bytes.NewReader(maskedFrame(unmaskedFrame(h, payload))), 1<<20)
 	if err != nil {
@@ -359,8 +359,8 @@ func receivedFrame(h Header, payload string) Frame {
 	return f
 }
 
-// TestLowLevel_proxy passes frames between a client and an echo server, control
-// frames and all, on nothing but the low level.
+// TestLowLevel_proxy passes all frames between a client and an echo server, also control
+// frames. It uses only the functions for frames.
 func TestLowLevel_proxy(t *testing.T) {
 	echoes := startServer(t, echoAll, MaxMessageSize(1<<20))
 	p := dialServer(t, startServer(t, func(c *Conn) error {
@@ -408,8 +408,8 @@ func TestLowLevel_proxy(t *testing.T) {
 	p.ExpectEOF()
 }
 
-// TestLowLevel_protocol runs a protocol of its own: opcode 3 adds up, and RSV1
-// asks for the sum.
+// TestLowLevel_protocol runs a protocol with reserved opcodes and bits: frames with opcode 3
+// add numbers, and RSV1 asks for the sum.
 func TestLowLevel_protocol(t *testing.T) {
 	p := dialServer(t, startServer(t, func(c *Conn) error {
 		for sum := byte(0); ; {
@@ -440,7 +440,7 @@ func TestLowLevel_protocol(t *testing.T) {
 	p.Close()
 }
 
-// The close handshake is done then, and no answer is missing.
+// WriteFrame completes the close handshake, so the library sends no second answer.
 func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 	ends := []struct {
 		name string
@@ -474,7 +474,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 				err = timedCall(t, "the end", tt.want, func() error { return tt.end(c, p) })
 				for _, err := range []error{err, endOf(c)} {
 					if errors.Is(err, ErrCloseTimeout) {
-						t.Errorf("got error %v, and the peer has closed", err)
+						t.Errorf("got error %v, want none, because the peer has closed", err)
 					}
 				}
 				p.Conn.Close()
@@ -491,10 +491,10 @@ func TestReadFrame_names_an_unfinished_MessageReader(t *testing.T) {
 	}
 	_, err := c.ReadFrame()
 	if err == nil {
-		t.Fatal("ReadFrame took the frame of a MessageReader")
+		t.Fatal("ReadFrame returned the frame of a MessageReader")
 	}
 	wantMention(t, err.Error(), "ReadFrame", "MessageReader")
 	if strings.Contains(err.Error(), "deadline") {
-		t.Errorf("got text %q, and there was no deadline", err)
+		t.Errorf("got text %q, which mentions a deadline that was not set", err)
 	}
 }

@@ -33,21 +33,21 @@ func TestReadDeadline(t *testing.T) {
 	small, smallMessages := receivedStream("small")
 	large, largeMessages := receivedStream(strings.Repeat("0123456789", 7000))
 	for _, r := range append(slices.Clone(receivers), rawReceiver) {
-		t.Run(r.name+" goes on after a deadline anywhere", func(t *testing.T) {
+		t.Run(r.name+" continues after a deadline at any byte", func(t *testing.T) {
 			for i := 1; i < len(small); i++ {
 				checkExpiries(t, r.receive, segments(small[:i], nil, small[i:]), smallMessages)
 			}
 			checkExpiries(t, r.receive, segments(nil, small), smallMessages)
 			checkExpiries(t, r.receive, segments(small, nil), smallMessages)
 		})
-		t.Run(r.name+" goes on after a deadline everywhere", func(t *testing.T) {
+		t.Run(r.name+" continues after a deadline at every byte", func(t *testing.T) {
 			checkExpiries(t, r.receive, slices.Collect(expiring(small, 1)), smallMessages)
 			checkExpiries(t, r.receive, slices.Collect(expiring(large, 4999)), largeMessages)
 		})
 	}
 }
 
-// expiring yields b in segments of n bytes with an expiring deadline behind each.
+// expiring yields b in segments of n bytes with an expiring deadline after each.
 func expiring(b []byte, n int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for piece := range slices.Chunk(b, n) {
@@ -58,8 +58,8 @@ func expiring(b []byte, n int) iter.Seq[[]byte] {
 	}
 }
 
-// checkExpiries checks that the messages come whole, and that each deadline in the
-// segments is returned once.
+// checkExpiries checks that receive returns the complete messages, and returns each deadline
+// in the segments once.
 func checkExpiries(t *testing.T, receive receiveFunc, pieces [][]byte, messages []Message) {
 	t.Helper()
 	c, _ := newScriptConn(t, pieces)
@@ -100,11 +100,11 @@ func TestReadDeadline_another_method(t *testing.T) {
 				wantError(t, call[first](c), os.ErrDeadlineExceeded)
 				err := call[second](c)
 				if err == nil || isTimeout(err) {
-					t.Fatalf("got error %v, want one about the message that %s began", err, first)
+					t.Fatalf("got error %v, want one that names the message that %s began", err, first)
 				}
 				wantMention(t, err.Error(), first, second)
 				if err := call[first](c); err != nil {
-					t.Errorf("going on with %s: %v", first, err)
+					t.Errorf("continuing with %s: %v", first, err)
 				}
 			})
 		}
@@ -116,7 +116,7 @@ func TestReadDeadline_another_method(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := call["ReadFrame"](c); err == nil {
-			t.Error("ReadFrame took the frame of a MessageReader")
+			t.Error("ReadFrame returned the frame of a MessageReader")
 		}
 		if data, err := io.ReadAll(r); err != nil || string(data) != "0123456789" {
 			t.Errorf("got %q and error %v, want the whole message", data, err)
@@ -237,9 +237,9 @@ func TestReadDeadline_on_the_network(t *testing.T) {
 func TestSetReadDeadline_survives_the_keepalive(t *testing.T) {
 	tests := []struct {
 		name     string
-		deadline time.Duration // what it is set to, at the beginning
-		comes    time.Duration // when the reader does
-		want     time.Duration // when it gives up
+		deadline time.Duration // since the beginning
+		comes    time.Duration // when the reader begins to wait
+		want     time.Duration // when the reader returns
 	}{
 		{"expired before", time.Second, 40 * time.Second, 40 * time.Second},
 		{"expiring during a poll", 15005 * time.Millisecond, 15001 * time.Millisecond, 15005 * time.Millisecond},

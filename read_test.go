@@ -33,8 +33,8 @@ func TestReceiveMessage_declared_length_allocates_nothing(t *testing.T) {
 	}
 }
 
-// The error of a connection that broke is not that of a connection that was closed.
-func TestReceiveMessage_ended_network(t *testing.T) {
+// The error of a connection that broke differs from that of a connection that was closed.
+func TestReceiveMessage_returns_the_error_of_a_broken_connection(t *testing.T) {
 	whole := clientFrame(true, Binary, strings.Repeat("x", 10000))
 	for _, r := range receivers {
 		for _, n := range []int{0, 1, 5, 100, 8000} {
@@ -43,7 +43,7 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 			_, _, err := r.receive(c, &expired)
 			wantError(t, err, io.ErrUnexpectedEOF)
 			if errors.Is(err, io.EOF) || CloseStatus(err) != StatusAbnormalClosure {
-				t.Errorf("%s after %d bytes: got error %v with status %v, want one that is not a proper end", r.name, n, err, CloseStatus(err))
+				t.Errorf("%s after %d bytes: got error %v with status %v, want 1006 and an error that is not io.EOF", r.name, n, err, CloseStatus(err))
 			}
 			if frames := s.frames(t); len(frames) > 0 || !s.Closed() {
 				t.Errorf("%s after %d bytes: got frames %v, want none and a closed socket", r.name, n, frames)
@@ -52,14 +52,14 @@ func TestReceiveMessage_ended_network(t *testing.T) {
 	}
 }
 
-func TestReceiveMessage_read_of_nothing(t *testing.T) {
+func TestReceiveMessage_ends_if_reads_return_no_bytes(t *testing.T) {
 	socket := wstest.NewSocket()
 	socket.Hook = func(*wstest.Op) (int, error) { return 0, nil }
 	_, _, err := newTestConn(socket, nil).ReceiveMessage()
 	wantError(t, err, io.ErrNoProgress)
 }
 
-func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
+func TestReceiveMessage_bytes_after_the_handshake(t *testing.T) {
 	wire := slices.Concat(clientFrame(true, Text, "early"), clientFrame(true, Binary, strings.Repeat("x", 6000)))
 	c := newTestConn(wstest.NewSocket(), wire)
 	for _, want := range []int{5, 6000} {
@@ -71,8 +71,8 @@ func TestReceiveMessage_bytes_behind_the_handshake(t *testing.T) {
 	wantError(t, err, io.ErrUnexpectedEOF)
 }
 
-// The lengths are those around which the form of the header changes, a frame fits the
-// read buffer, or a growing message is moved.
+// The lengths are on both sides of a change: another form of the header, a frame that no
+// longer fits the read buffer, or a growing message that is moved.
 func TestReceiveMessage_every_length(t *testing.T) {
 	payload := make([]byte, 1<<17)
 	for i := range len(payload) / 4 {
@@ -92,13 +92,13 @@ func TestReceiveMessage_every_length(t *testing.T) {
 	}
 }
 
-// fullBuffer is a message that fills the smaller read buffer to the last byte.
+// fullBuffer returns a message that fills the small read buffer, except for less bytes.
 func fullBuffer(less int) []byte {
 	return clientFrame(true, Binary, strings.Repeat("x", readBufferSize-8-less))
 }
 
 func TestReadBuffer(t *testing.T) {
-	t.Run("an idle connection has none", func(t *testing.T) {
+	t.Run("an idle connection has no read buffer", func(t *testing.T) {
 		c, p := newTCPConn(t)
 		skipIfBuffered(t, c)
 		for _, size := range []int{10, 5000, 100_000} {
@@ -116,7 +116,7 @@ func TestReadBuffer(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the beginning of a frame is waited for with the smaller", func(t *testing.T) {
+	t.Run("the beginning of a frame waits in the small read buffer", func(t *testing.T) {
 		c, p := newTCPConn(t)
 		skipIfBuffered(t, c)
 		frame := clientFrame(true, Binary, strings.Repeat("x", 6000))
@@ -137,7 +137,7 @@ func TestReadBuffer(t *testing.T) {
 			t.Fatalf("got %d bytes and error %v", len(data), err)
 		}
 	})
-	t.Run("grows with what is there to read", func(t *testing.T) {
+	t.Run("grows if many bytes have arrived", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(messageBurst(60, strings.Repeat("x", 1000))))
 		largest := 0
 		for range 60 {
@@ -150,7 +150,7 @@ func TestReadBuffer(t *testing.T) {
 			t.Errorf("got a buffer of %d bytes, want %d", largest, largeReadBufferSize)
 		}
 	})
-	t.Run("what came with the handshake fits any size", func(t *testing.T) {
+	t.Run("the bytes after the handshake fit, however many", func(t *testing.T) {
 		wire := messageBurst(9, strings.Repeat("x", 1000))
 		c := newTestConn(wstest.NewSocket(), wire)
 		for range 9 {
@@ -162,8 +162,8 @@ func TestReadBuffer(t *testing.T) {
 	})
 }
 
-// The server holds at most the smaller read buffer while it waits for a peer that has
-// sent 4 KiB and then stalls.
+// The server holds at most the small read buffer while it waits for a peer that has sent
+// 4 KiB and then nothing more.
 func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
 		t.Helper()
@@ -193,7 +193,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 		}
 		check(t, bufferSize(c))
 	})
-	t.Run("behind a broken rule", func(t *testing.T) {
+	t.Run("after a broken rule", func(t *testing.T) {
 		wrong := clientFrame(true, 3, "")
 		server, client := tcpPair(t)
 		socket := &wstest.HalfSocket{Socket: wstest.Wrap(server)}
@@ -215,7 +215,7 @@ func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
 	})
 }
 
-// A connection that cannot wait without a buffer waits with the smaller one between
+// A connection that cannot wait without a buffer waits with the small read buffer between
 // messages.
 func TestReadBuffer_of_an_idle_connection_without_readiness(t *testing.T) {
 	for _, size := range []int{100, readBufferSize - 8, 5000, 10_000, 70_000} {

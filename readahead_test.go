@@ -54,14 +54,15 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 		w.Send(clientFrame(true, Ping, "2"))
 		w.Send(clientFrame(true, Close, closeBody(4001, "")))
 		<-c.Context().Done()
-		wantDuration(t, "seeing the close", w.Start, 2*time.Second)
+		wantDuration(t, "the end of the context", w.Start, 2*time.Second)
 		<-done
 		w.expect("1s pong 1", "2s pong 2", "2s close 4001", "2s end")
 	})
 }
 
-// countWritten has the peer write messages, and counts those that the server has read.
-// Each is larger than the read buffer, so the server does not read only a part of one.
+// countWritten makes the peer write messages, and counts those that the server has read.
+// Each message is larger than the read buffer, so that a write returns only when the server
+// receives the message.
 func countWritten(p *peer, messages int) *atomic.Int32 {
 	var n atomic.Int32
 	p.Conn.SetDeadline(time.Time{})
@@ -133,10 +134,11 @@ func TestHandleConcurrent_keeps_messages_for_a_busy_fn(t *testing.T) {
 	})
 }
 
-// concurrentEnds are ends that come behind messages which fn has not received yet.
+// concurrentEnds are the ways in which a connection ends after messages that fn has not
+// received yet.
 var concurrentEnds = []struct {
 	name string
-	end  []byte // nil hangs up
+	end  []byte // nil closes the peer's socket
 	want error
 	code StatusCode
 }{
@@ -145,7 +147,7 @@ var concurrentEnds = []struct {
 	{"EOF", nil, io.ErrUnexpectedEOF, 1006},
 }
 
-func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
+func TestHandleConcurrent_delivers_the_messages_before_the_end(t *testing.T) {
 	for _, tt := range concurrentEnds {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,7 +182,7 @@ func TestHandleConcurrent_delivers_what_came_before_the_end(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_closed_here(t *testing.T) {
+func TestHandleConcurrent_delivers_no_message_after_Close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		n := countWritten(p, 100)
@@ -219,7 +221,7 @@ func TestHandleConcurrent_wakes_fn(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
+func TestHandleConcurrent_delivers_the_messages_before_the_answer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
 		w := record(p, true)
@@ -227,7 +229,7 @@ func TestHandleConcurrent_delivers_what_came_before_the_answer(t *testing.T) {
 			c.SendMessage(Close, []byte(closeBody(4000, "")))
 			time.Sleep(2 * time.Second)
 			if _, got, err := c.ReceiveMessage(); string(got) != "on my way" || err != nil {
-				t.Errorf("got message %q, error %v, want what came before the answer", got, err)
+				t.Errorf("got message %q, error %v, want the message before the answer", got, err)
 			}
 			return receiveAll(c)
 		})
@@ -272,7 +274,7 @@ func TestHandleConcurrent_AppendMessage_returns_dst_on_an_error(t *testing.T) {
 	}
 }
 
-func TestHandleConcurrent_has_no_frames(t *testing.T) {
+func TestHandleConcurrent_refuses_ReadFrame_and_ReceiveFragments(t *testing.T) {
 	c, p := newTCPConn(t)
 	done := runConcurrent(c, func(c *Conn) error {
 		for _, name := range frameMethods {
@@ -312,12 +314,12 @@ func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 	})
 }
 
-// The reader's goroutine ends with the connection, wherever it is when fn ends.
+// The goroutine of the reader ends with the connection, whatever it does when fn ends.
 func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 	readers := map[string]func(p *peer){
 		"the reader waits for the peer": func(p *peer) { record(p, false) },
 		"the reader waits for fn":       func(p *peer) { countWritten(p, 100) },
-		"the reader is within a message": func(p *peer) {
+		"the reader is inside a message": func(p *peer) {
 			record(p, false).Send(clientFrame(false, Text, "half"))
 		},
 	}
@@ -336,7 +338,7 @@ func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 					select {
 					case <-c.ahead.finished:
 					default:
-						t.Error("the reader runs on")
+						t.Error("the reader still runs")
 					}
 				})
 			})
@@ -351,7 +353,7 @@ func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 		done := runConcurrent(c, func(c *Conn) error {
 			start := time.Now()
 			_, _, err := c.ReceiveMessage()
-			// The reader drains the socket for another second.
+			// Meanwhile the reader drains the socket for a second.
 			wantDuration(t, "ReceiveMessage", start, 0)
 			return err
 		})

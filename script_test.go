@@ -8,18 +8,18 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A scriptSocket is the socket of a Conn whose client sends what is in a script.
+// A scriptSocket is the socket of a Conn whose client sends a script.
 type scriptSocket struct{ *wstest.Socket }
 
-// newScriptConn is a Conn whose client sends the segments. The keepalive is off
-// unless opts turn it on.
+// newScriptConn returns a Conn whose client sends the segments, and its socket. The
+// keepalive is off unless opts turn it on.
 func newScriptConn(t testing.TB, segments [][]byte, opts ...Option) (*Conn, scriptSocket) {
 	s := scriptSocket{wstest.NewSocket(segments...)}
 	return newSocketConn(t, s.Socket, opts...), s
 }
 
-// newRepeatConn is a Conn whose client sends wire for ever. Neither side of it
-// allocates.
+// newRepeatConn returns a Conn whose client sends wire again and again. Neither side of the
+// connection allocates.
 func newRepeatConn(t testing.TB, wire []byte) *Conn {
 	return newSocketConn(t, wstest.Repeat(wire), MaxFrameSize(1<<24), MaxMessageSize(1<<24))
 }
@@ -33,7 +33,7 @@ func newSocketConn(t testing.TB, socket *wstest.Socket, opts ...Option) *Conn {
 	return c
 }
 
-// frames returns what was written since the last call.
+// frames returns the frames that were written since the last call.
 func (s scriptSocket) frames(t testing.TB) []Frame {
 	t.Helper()
 	r := bytes.NewReader(s.Written())
@@ -44,14 +44,14 @@ func (s scriptSocket) frames(t testing.TB) []Frame {
 	for r.Len() > 0 {
 		f, err := decoder.ReadFrame()
 		if err != nil {
-			t.Fatalf("what was written is not a frame: %v", err)
+			t.Fatalf("the server has written bytes that are not a frame: %v", err)
 		}
 		frames = append(frames, toFrame(f))
 	}
 	return frames
 }
 
-// A sentFrame is a frame of the server as a test writes it down.
+// A sentFrame is a frame that a test expects from the server.
 type sentFrame struct {
 	fin     bool
 	op      Opcode
@@ -62,7 +62,7 @@ func (f sentFrame) String() string {
 	return wstest.Frame{First: first(f.fin, f.op), Payload: []byte(f.payload)}.String()
 }
 
-// wantSent checks what was written since the last call.
+// wantSent checks the frames that were written since the last call.
 func (s scriptSocket) wantSent(t testing.TB, want ...sentFrame) {
 	t.Helper()
 	var got []sentFrame
@@ -77,13 +77,13 @@ func (s scriptSocket) wantSent(t testing.TB, want ...sentFrame) {
 	}
 }
 
-// wantFailed checks that a close frame with code was written, nothing behind it,
-// and the socket closed.
+// wantFailed checks that the server has written a close frame with code and nothing after
+// it, and has closed the socket.
 func wantFailed(t testing.TB, s scriptSocket, code StatusCode) {
 	t.Helper()
 	frames := s.frames(t)
 	if len(frames) == 0 || frames[len(frames)-1].Opcode != Close {
-		t.Fatalf("got frames %v, want a close frame in the end", frames)
+		t.Fatalf("got frames %v, want a close frame at the end", frames)
 	}
 	if got := closeCode(t, frames[len(frames)-1]); got != code {
 		t.Errorf("got a close frame with %v, want %v", got, code)
@@ -103,9 +103,9 @@ func closeCode(t testing.TB, f Frame) StatusCode {
 	return StatusCode(code)
 }
 
-// segments are what a client sends, as successive reads find it. An empty one is a
-// read deadline that expires.
+// segments returns its arguments: the bytes that successive reads of the server return. An
+// empty segment is a read deadline that expires.
 func segments(b ...[]byte) [][]byte { return b }
 
-// oneByOne cuts b into bytes.
+// oneByOne cuts b into segments of one byte.
 func oneByOne(b []byte) [][]byte { return slices.Collect(slices.Chunk(b, 1)) }

@@ -8,7 +8,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// The deadlines of a socket are the library's while it needs them, else the user's.
+// While the library needs a deadline, the socket has that of the library, otherwise that of
+// the user.
 func TestSocket_deadlines(t *testing.T) {
 	user, poll := time.Unix(1e9, 0), time.Unix(2e9, 0)
 	tests := []struct {
@@ -24,24 +25,24 @@ func TestSocket_deadlines(t *testing.T) {
 			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "read"}}},
 		{"the user's is not set during a poll", func(s *socket) { s.beginPoll(poll); s.setUserRead(user) },
 			[]wstest.DeadlineCall{{Which: "read", Set: true}}},
-		{"no poll if a goroutine waits", func(s *socket) { s.interruptPoll(); s.beginPoll(poll); s.endInterrupt() }, nil},
+		{"no poll deadline if a goroutine waits", func(s *socket) { s.interruptPoll(); s.beginPoll(poll); s.endInterrupt() }, nil},
 		{"a goroutine that waits ends a poll", func(s *socket) { s.beginPoll(poll); s.interruptPoll() },
 			[]wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "read", Set: true}}},
-		{"the end keeps its own", func(s *socket) {
+		{"the deadline of the end stays", func(s *socket) {
 			s.endReads(longAgo)
 			s.setUserRead(user)
 			s.beginPoll(poll)
 			s.interruptPoll()
 			s.endInterrupt()
 		}, []wstest.DeadlineCall{{Which: "read", Set: true}}},
-		{"a write of the library has none", func(s *socket) {
+		{"a write of the library has no deadline", func(s *socket) {
 			s.setUserWrite(user)
 			before := s.writeOwn(true)
 			again := s.writeOwn(true)
 			s.writeOwn(again)
 			s.writeOwn(before)
 		}, []wstest.DeadlineCall{{Which: "write", Set: true}, {Which: "write"}, {Which: "write", Set: true}}},
-		{"a write of the library costs nothing without a user's", func(s *socket) { s.writeOwn(s.writeOwn(true)) }, nil},
+		{"a write of the library sets no deadline without a user's", func(s *socket) { s.writeOwn(s.writeOwn(true)) }, nil},
 		{"the user's is set after a write of the library", func(s *socket) {
 			before := s.writeOwn(true)
 			s.setUserWrite(user)

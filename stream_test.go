@@ -36,7 +36,7 @@ func TestMessageReader(t *testing.T) {
 			t.Errorf("after the end of the connection: got %d bytes and error %v, want EOF", n, err)
 		}
 	})
-	t.Run("keeps to the rules of io.Reader", func(t *testing.T) {
+	t.Run("follows the rules of io.Reader", func(t *testing.T) {
 		text := strings.Repeat(unicodeText, 200)
 		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(false, Text, text[:5]), clientFrame(false, Continuation, ""), clientFrame(false, Continuation, text[5:]), clientFrame(true, Continuation, ""))))
 		_, r, err := c.MessageReader()
@@ -86,12 +86,12 @@ func TestMessageReader(t *testing.T) {
 		if string(data) != "begun" || CloseStatus(err) != StatusGoingAway {
 			t.Errorf("got %q and error %v, want begun and the close", data, err)
 		}
-		// This io.EOF must not be taken for the end of a whole message.
+		// A caller would take io.EOF itself for the end of a complete message.
 		if err == io.EOF {
 			t.Error("a message that was cut short ended with io.EOF itself")
 		}
 	})
-	t.Run("of two readers each has its message", func(t *testing.T) {
+	t.Run("each of two readers has its message", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(slices.Concat(clientFrame(true, Text, "one"), clientFrame(true, Text, "two"))))
 		for _, want := range []string{"one", "two"} {
 			_, r, err := c.MessageReader()
@@ -140,7 +140,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					// Short messages end before that, and deadlines expire.
+					// Short messages end earlier, and deadlines expire.
 					io.CopyN(io.Discard, stale, int64(read))
 					op, data, err := r.receive(c, &expired)
 					if err != nil || op != Text || string(data) != "next" {
@@ -156,7 +156,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 			}
 		}
 	}
-	t.Run("for good, also when a deadline cuts that short", func(t *testing.T) {
+	t.Run("also after a deadline has interrupted that", func(t *testing.T) {
 		wire := clientFrame(true, Text, long)
 		c, _ := newScriptConn(t, segments(wire[:100], nil, wire[100:], clientFrame(true, Text, "next")))
 		_, stale, err := c.MessageReader()
@@ -172,7 +172,7 @@ func TestMessageReader_drops_the_rest(t *testing.T) {
 			t.Errorf("got %s and error %v, want next", wstest.Hex(data), err)
 		}
 	})
-	t.Run("and fails it all the same if it is no text", func(t *testing.T) {
+	t.Run("and fails a text that is not UTF-8", func(t *testing.T) {
 		c, s := newScriptConn(t, segments(clientFrame(true, Text, "not \xff text")))
 		if _, _, err := c.MessageReader(); err != nil {
 			t.Fatal(err)

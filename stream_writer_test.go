@@ -29,13 +29,13 @@ func TestMessageWriter(t *testing.T) {
 		{"sends an empty write", Binary, []string{""}, []sentFrame{{true, Binary, ""}}},
 		{"sends one small write as one frame", Text, []string{"hello"}, []sentFrame{{true, Text, "hello"}}},
 		{"gathers small writes", Binary, []string{"a", "", "bc", "d"}, []sentFrame{{true, Binary, "abcd"}}},
-		{"gathers as much as makes one write", Text, slices.Collect(splitString(full, 1000)), []sentFrame{{true, Text, full}}},
-		{"begins a frame with what is over", Text, append(slices.Collect(splitString(full, 1000)), "over"), []sentFrame{{false, Text, full}, {true, Continuation, "over"}}},
+		{"gathers up to fragmentSize bytes", Text, slices.Collect(splitString(full, 1000)), []sentFrame{{true, Text, full}}},
+		{"begins a frame with the bytes that do not fit", Text, append(slices.Collect(splitString(full, 1000)), "over"), []sentFrame{{false, Text, full}, {true, Continuation, "over"}}},
 		{"writes large pieces as they are", Binary, []string{big, big}, []sentFrame{{false, Binary, big}, {false, Continuation, big}, {true, Continuation, ""}}},
 		{"keeps the order of small and large", Binary, []string{"abc", big, "def"}, []sentFrame{
 			{false, Binary, "abc" + big[:fragmentSize-3]}, {false, Continuation, big[fragmentSize-3:]}, {true, Continuation, "def"}}},
-		{"takes characters that are split", Text, slices.Collect(splitString(unicodeText, 1)), []sentFrame{{true, Text, unicodeText}}},
-		{"splits characters itself", Text, []string{"abc", strings.Repeat("κ", fragmentSize)}, []sentFrame{
+		{"accepts characters that are split between writes", Text, slices.Collect(splitString(unicodeText, 1)), []sentFrame{{true, Text, unicodeText}}},
+		{"splits characters between frames", Text, []string{"abc", strings.Repeat("κ", fragmentSize)}, []sentFrame{
 			{false, Text, "abc" + strings.Repeat("κ", fragmentSize)[:fragmentSize-3]},
 			{false, Continuation, strings.Repeat("κ", fragmentSize)[fragmentSize-3:]}, {true, Continuation, ""}}},
 		{"does not check binary", Binary, []string{"\xff", "\xc3"}, []sentFrame{{true, Binary, "\xff\xc3"}}},
@@ -60,7 +60,7 @@ func TestMessageWriter(t *testing.T) {
 func TestMessageWriter_refusals(t *testing.T) {
 	long := strings.Repeat("κ", 10000)
 
-	t.Run("opcodes that are no message's", func(t *testing.T) {
+	t.Run("opcodes that are not those of a message", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		for op := range Opcode(16) {
 			if op == Text || op == Binary {
@@ -113,7 +113,7 @@ func TestMessageWriter_refusals(t *testing.T) {
 		wantFailed(t, s, StatusInternalError)
 		for _, again := range []error{c.SendMessage(Text, nil), w.Close(), c.Close(StatusNormalClosure, "")} {
 			if status := CloseStatus(again); status != StatusInternalError {
-				t.Errorf("got close status %v, want %v, as it was sent", status, StatusInternalError)
+				t.Errorf("got close status %v, want %v, which was sent", status, StatusInternalError)
 			}
 		}
 	})
@@ -184,7 +184,7 @@ func TestMessageWriter_continues_after_a_deadline(t *testing.T) {
 	}
 }
 
-func TestMessageWriter_lets_control_frames_between(t *testing.T) {
+func TestMessageWriter_allows_control_frames_between_its_fragments(t *testing.T) {
 	pings := make(chan struct{})
 	fn, results := captureError(func(c *Conn) error {
 		w, err := c.MessageWriter(Text)
@@ -252,7 +252,7 @@ func TestMessageWriter_blocks_other_senders(t *testing.T) {
 			receiveAll(c)
 		}, io.EOF},
 		"until a close frame is sent": {func(c *Conn, p *peer, w io.Closer) { c.SendMessage(Close, nil) }, net.ErrClosed},
-		"until the network dies": {func(c *Conn, p *peer, w io.Closer) {
+		"until a write fails": {func(c *Conn, p *peer, w io.Closer) {
 			p.Conn.Close()
 			receiveAll(c)
 		}, io.ErrUnexpectedEOF},
@@ -271,7 +271,7 @@ func TestMessageWriter_blocks_other_senders(t *testing.T) {
 					synctest.Wait()
 					select {
 					case err := <-errs:
-						t.Fatalf("did not wait: %v", err)
+						t.Fatalf("the sender did not wait: %v", err)
 					default:
 					}
 					began := time.Now()
@@ -282,7 +282,7 @@ func TestMessageWriter_blocks_other_senders(t *testing.T) {
 						}
 					}
 					if late := time.Since(began); late > 10*time.Second {
-						t.Errorf("waited for %v", late)
+						t.Errorf("the sender waited for %v, want at most 10s", late)
 					}
 					c.NetConn().Close()
 					receiveAll(c)
@@ -293,7 +293,7 @@ func TestMessageWriter_blocks_other_senders(t *testing.T) {
 }
 
 func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
-	t.Run("is dropped if nothing of it was sent", func(t *testing.T) {
+	t.Run("the message is dropped if no part of it was sent", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, "gathered")
@@ -308,7 +308,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 		}
 		s.wantSent(t, sentFrame{true, Text, "next"})
 	})
-	t.Run("ends the connection if a part of it was sent", func(t *testing.T) {
+	t.Run("the connection ends if a part of the message was sent", func(t *testing.T) {
 		c, s := newScriptConn(t, nil)
 		w := openWriter(t, c, Text)
 		mustWrite(t, w, strings.Repeat("x", 2*fragmentSize))
@@ -321,7 +321,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 			}
 		}
 	})
-	t.Run("lets the next message be sent if nothing of it was sent", func(t *testing.T) {
+	t.Run("the next message can be sent if no part of this one was sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			w := openWriter(t, c, Binary)
@@ -333,7 +333,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 			c.Close(StatusNormalClosure, "")
 		})
 	})
-	t.Run("lets no sender wait if a part of it was sent", func(t *testing.T) {
+	t.Run("no sender waits if a part of the message was sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, WriteTimeout(0), ConnectionTimeout(0), PingInterval(0))
 			start := time.Now()
@@ -400,8 +400,8 @@ func closeIf(w io.Closer) error {
 	return w.Close()
 }
 
-// A message that cannot be finished ends the connection before another message begins.
-func TestMessageWriter_lets_no_message_begin_inside_one_that_cannot_be_finished(t *testing.T) {
+// If a message cannot be finished, the connection ends before another message can begin.
+func TestMessageWriter_ends_the_connection_before_another_message_begins(t *testing.T) {
 	inside := 0
 	for range 300 {
 		c, p := newTCPConn(t, PingInterval(0))

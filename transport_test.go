@@ -15,8 +15,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// newTimelessConn is newPipeConn on a connection that does not support deadlines, as
-// tunnels often do not.
+// newTimelessConn is newPipeConn on a connection without deadlines, as many tunnels are.
 func newTimelessConn(t testing.TB, opts ...Option) (*Conn, *recorder) {
 	c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
 		socket := wstest.Wrap(conn)
@@ -27,9 +26,9 @@ func newTimelessConn(t testing.TB, opts ...Option) (*Conn, *recorder) {
 }
 
 func TestConn_without_deadlines(t *testing.T) {
-	// The message comes between two pings, and the reader before or after it.
+	// The message comes between two pings. The handler begins to receive before or after it.
 	for _, comes := range []time.Duration{0, 31 * time.Second, 33 * time.Second} {
-		t.Run(fmt.Sprintf("has its pings and its messages, received from %v on", comes), func(t *testing.T) {
+		t.Run(fmt.Sprintf("sends pings and receives messages, from %v on", comes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, w := newTimelessConn(t)
 				time.AfterFunc(32*time.Second, func() { w.Send(clientFrame(true, Text, "hello")) })
@@ -81,7 +80,7 @@ func TestConn_without_deadlines(t *testing.T) {
 				select {
 				case <-done:
 				case <-time.After(time.Hour):
-					t.Error("the handler does not return")
+					t.Error("the handler has not returned")
 					w.hangUp()
 				}
 				synctest.Wait()
@@ -96,7 +95,7 @@ func TestConn_without_deadlines(t *testing.T) {
 func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
 	t.Helper()
 	server, client := net.Pipe()
-	// From TLS 1.3 on, the server writes more behind the handshake.
+	// From TLS 1.3 on, the server also writes after the handshake.
 	s := tls.Server(server, &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS12})
 	p := newPeer(t, tls.Client(client, &tls.Config{InsecureSkipVerify: true}))
 	go p.Conn.(*tls.Conn).Handshake()
@@ -120,11 +119,11 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 		want time.Duration
 		end  error
 	}{
-		{"Close, of which nothing is read", func(p *peer) {}, closes, 3 * time.Second, net.ErrClosed},
-		{"Close, of which only the close frame is read", func(p *peer) { p.expectClose(4000) }, closes, 3 * time.Second, net.ErrClosed},
+		{"Close, and the peer reads nothing", func(p *peer) {}, closes, 3 * time.Second, net.ErrClosed},
+		{"Close, and the peer reads only the close frame", func(p *peer) { p.expectClose(4000) }, closes, 3 * time.Second, net.ErrClosed},
 		{"Close, answered by a peer that then does not read", func(p *peer) { p.expectClose(4000); p.send(Close, "") }, closes, drainTime, net.ErrClosed},
 		{"failing", func(p *peer) { p.Write([]byte{0x81, 0x00}); p.expectClose(1002) }, receiveAll, drainTime, ErrProtocol},
-		{"failing, of which nothing is read", func(p *peer) { p.Write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
+		{"failing, and the peer reads nothing", func(p *peer) { p.Write([]byte{0x81, 0x00}) }, receiveAll, 3 * time.Second, ErrProtocol},
 		{"the peer's close", func(p *peer) { p.send(Close, ""); p.expectClose(1005) }, receiveAll, drainTime, io.EOF},
 		{"silence", func(p *peer) { p.expectClose(1001) }, receiveAll, 10*time.Second + pingPoll + drainTime, ErrConnectionTimeout},
 		{"WriteTimeout", func(p *peer) {}, func(c *Conn) error {
@@ -167,7 +166,7 @@ func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
 	err := c.SendMessage(Text, []byte("late"))
 	wantError(t, err, os.ErrDeadlineExceeded)
 	if CloseStatus(endOf(c)) != StatusAbnormalClosure {
-		t.Errorf("got end %v, want a dead connection: TLS may have cut a record off", endOf(c))
+		t.Errorf("got end %v, want the error of a failed write, because TLS may have cut off a record", endOf(c))
 	}
 	p.Conn.Close()
 }

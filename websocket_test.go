@@ -55,7 +55,7 @@ func TestHandle_receives_frames_sent_with_the_handshake(t *testing.T) {
 		name string
 		size int // of each message
 		n    int
-		cut  int // bytes at the end that come in a segment of their own
+		cut  int // bytes at the end that come in a separate segment
 	}{
 		{"one message", 5, 1, 0},
 		{"empty messages", 0, 7, 0},
@@ -113,7 +113,8 @@ func TestContext_has_the_values_of_the_request_but_not_its_cancellation(t *testi
 	c.Close(StatusNormalClosure, "")
 }
 
-// misbehaviours are what other connections do while a healthy one must be served.
+// misbehaviours are the ways in which other peers misbehave. Meanwhile, a healthy client
+// must be served.
 var misbehaviours = map[string]func(p *peer){
 	"reads nothing": func(p *peer) {
 		b := clientFrame(true, Binary, string(make([]byte, 100_000)))
@@ -122,13 +123,13 @@ var misbehaviours = map[string]func(p *peer){
 			p.Conn.Write(b)
 		}
 	},
-	"floods with pings": func(p *peer) { p.Conn.Write(bytes.Repeat(clientFrame(true, Ping, "now?"), 10_000)) },
-	"breaks a rule":     func(p *peer) { p.Conn.Write([]byte{0x81, 0x00}) },
-	"stops in a header": func(p *peer) { p.Conn.Write([]byte{0x81}) },
-	"stops in a frame":  func(p *peer) { p.Conn.Write(clientFrame(true, Text, "hello")[:8]) },
-	"hangs up":          hangUp,
-	"resets":            resetPeer,
-	"panics":            func(p *peer) { p.Conn.Write(clientFrame(true, Text, "panic")) },
+	"floods with pings":     func(p *peer) { p.Conn.Write(bytes.Repeat(clientFrame(true, Ping, "now?"), 10_000)) },
+	"breaks a rule":         func(p *peer) { p.Conn.Write([]byte{0x81, 0x00}) },
+	"stops inside a header": func(p *peer) { p.Conn.Write([]byte{0x81}) },
+	"stops inside a frame":  func(p *peer) { p.Conn.Write(clientFrame(true, Text, "hello")[:8]) },
+	"hangs up":              hangUp,
+	"resets":                resetPeer,
+	"panics":                func(p *peer) { p.Conn.Write(clientFrame(true, Text, "panic")) },
 }
 
 func TestHandle_serves_a_healthy_client_beside_misbehaving_ones(t *testing.T) {
@@ -139,7 +140,7 @@ func TestHandle_serves_a_healthy_client_beside_misbehaving_ones(t *testing.T) {
 				return err
 			}
 			if string(data) == "panic" {
-				panic("as asked")
+				panic("the message asked for it")
 			}
 			if err := c.SendMessage(op, data); err != nil {
 				return err
@@ -173,9 +174,9 @@ func TestHandle_has_one_goroutine_per_connection(t *testing.T) {
 				peers = append(peers, dialServer(t, srv))
 			}
 			for _, p := range peers {
-				p.read() // a ping: the keepalive runs
+				p.read() // a ping, so the keepalive runs
 			}
-			// A tick of the keepalive has a goroutine too, while it runs.
+			// While a tick of the keepalive runs, it has a goroutine too.
 			most := before + conns
 			got := runtime.NumGoroutine()
 			for deadline := time.Now().Add(wstest.Patience); got > most && time.Now().Before(deadline); got = runtime.NumGoroutine() {
@@ -188,15 +189,15 @@ func TestHandle_has_one_goroutine_per_connection(t *testing.T) {
 	}
 }
 
-// A Conn is the largest thing that a connection holds while it is idle.
+// A Conn is the largest object of an idle connection.
 func TestConn_is_small(t *testing.T) {
-	const most = 512 // a size class: one byte more is 64 more for each connection
+	const most = 512 // a size class of the runtime: one more byte takes 64 bytes more for each connection
 	if size := reflect.TypeOf(Conn{}).Size(); size > most {
 		t.Errorf("a Conn has %d bytes, want at most %d", size, most)
 	}
 }
 
-func TestConn_idle_holds_only_what_was_used(t *testing.T) {
+func TestConn_idle_holds_only_the_parts_that_were_used(t *testing.T) {
 	c, p := newTCPConn(t)
 	skipIfBuffered(t, c)
 	done := runHandler(c, echoAll)

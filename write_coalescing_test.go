@@ -24,13 +24,13 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 		{"one message is written at once", segments(small), nil, []int{1}},
 		{"messages that come one by one are written one by one", segments(small, small, small), nil, []int{1, 1, 1}},
 		{"messages that come together are written together", segments(messageBurst(32, "small")), nil, []int{32}},
-		{"what comes together is written before more is read", segments(messageBurst(3, "a"), messageBurst(4, "b")), nil, []int{3, 4}},
-		{"a pong goes along", segments(slices.Concat(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
-		{"half a frame is not waited for", segments(slices.Concat(small, small[:5]), small[5:]), nil, []int{1, 1}},
-		{"half a header is not waited for", segments(slices.Concat(small, small[:1]), small[1:]), nil, []int{1, 1}},
+		{"the answers to one read are written before the next read", segments(messageBurst(3, "a"), messageBurst(4, "b")), nil, []int{3, 4}},
+		{"a pong is written with the messages", segments(slices.Concat(small, clientFrame(true, Ping, "ping"), small)), nil, []int{3}},
+		{"no answer waits for the rest of a frame", segments(slices.Concat(small, small[:5]), small[5:]), nil, []int{1, 1}},
+		{"no answer waits for the rest of a header", segments(slices.Concat(small, small[:1]), small[1:]), nil, []int{1, 1}},
 		{"lengths of 16 bits", segments(messageBurst(3, strings.Repeat("x", 200))), nil, []int{3}},
-		{"a message of 20,000 bytes behind small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
-		{"not at all if that is what the user wants", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
+		{"a message of 20,000 bytes after small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
+		{"each message is written alone without WriteCoalescing", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 	}
 }
 
-// joinFrameWrites makes one write of the two writes of a large frame, which are not
-// what these tests count.
+// joinFrameWrites makes one write of the two writes of a large frame, because these tests
+// count only the writes of whole frames.
 func joinFrameWrites(s scriptSocket) {
 	var part []byte
 	s.Hook = func(op *wstest.Op) (int, error) {
@@ -74,8 +74,8 @@ func endsInFrame(r *bytes.Reader) bool {
 	return true
 }
 
-// The peer sends 300 KiB at once. What is written together is bounded by the buffer
-// for pending frames, which has 64 KiB, and makes use of it.
+// The peer sends 300 KiB at once. A write has at most the 64 KiB of the buffer for pending
+// frames, and uses most of that buffer.
 func TestWriteCoalescing_is_bounded(t *testing.T) {
 	const messages = 300
 	synctest.Test(t, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestWriteCoalescing_does_not_wait_for_a_handler_that_stalls(t *testing.T) {
 		go p.Write(messageBurst(2, "question"))
 		start := time.Now()
 		p.expect(Text, "first")
-		wantDuration(t, "a frame that was left to wait", start, pendingTime)
+		wantDuration(t, "the flush of a pending frame", start, pendingTime)
 		p.Conn.Close()
 		<-done
 	})
@@ -152,13 +152,13 @@ func TestWriteCoalescing_keeps_the_order(t *testing.T) {
 	}
 }
 
-func TestWriteCoalescing_write_that_fails_is_the_end(t *testing.T) {
+func TestWriteCoalescing_ends_the_connection_if_a_write_fails(t *testing.T) {
 	tests := []struct {
 		name string
 		then func(c *Conn) error
 	}{
 		{"when the next message is waited for", func(c *Conn) error {
-			return receiveAll(c) // a message that has arrived is received first
+			return receiveAll(c) // first receives a message that has arrived
 		}},
 		{"when there is no room", func(c *Conn) error { return c.SendMessage(Binary, make([]byte, pendingSize-40)) }},
 	}
@@ -191,8 +191,8 @@ func TestWriteCoalescing_over_TCP(t *testing.T) {
 	p.Close()
 }
 
-// A write deadline applies to frames that are sent after it was set. It does not end the
-// connection because of a frame that was accepted before.
+// A write deadline applies only to frames that are sent after it was set. It must not end
+// the connection because of a frame that was accepted before.
 func TestWriteCoalescing_is_not_bound_by_a_later_write_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := newScriptConn(t, segments(messageBurst(2, "question")))
@@ -237,10 +237,10 @@ func framesPerWrite(t testing.TB, s scriptSocket) (counts []int) {
 	return counts
 }
 
-// While the goroutine that receives waits for the peer, no frame of another goroutine may
-// wait for the next message, wherever in a message it waits.
+// While one goroutine waits for bytes of the peer, a frame of another goroutine must not
+// wait for the next message. The first goroutine may wait at any place in a message.
 func TestWriteCoalescing_does_not_wait_while_a_goroutine_receives(t *testing.T) {
-	fragment := clientFrame(false, Text, strings.Repeat("x", 2000)) // so large that the rest is read without the buffer
+	fragment := clientFrame(false, Text, strings.Repeat("x", 2000)) // so large that its payload is read without the buffer
 	for name, wire := range map[string][]byte{
 		"between messages":             clientFrame(true, Text, "whole"),
 		"for the next fragment":        fragment,
@@ -253,7 +253,7 @@ func TestWriteCoalescing_does_not_wait_while_a_goroutine_receives(t *testing.T) 
 				c, p := newPipeConn(t)
 				w := record(p, false)
 				go receiveAll(c)
-				w.Send(slices.Concat(clientFrame(true, Text, "first"), wire)) // with the first message, a frame is buffered
+				w.Send(slices.Concat(clientFrame(true, Text, "first"), wire)) // so a frame is buffered with the first message
 				synctest.Wait()
 				if err := c.SendMessage(Text, []byte("at once")); err != nil {
 					t.Error(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// wireForms are the headers of a server's frames for each form of the length.
+// wireForms are the headers of a server's frames, with each form of the length.
 var wireForms = []struct {
 	op     Opcode
 	length int
@@ -42,7 +42,7 @@ var wireForms = []struct {
 	{Close, 125, "88 7d"},
 }
 
-// samplePayload is a payload that op may have. Neighbouring bytes differ.
+// samplePayload returns a payload that op may have. Neighbouring bytes differ.
 func samplePayload(op Opcode, length int) []byte {
 	b := make([]byte, length)
 	for i := range b {
@@ -81,7 +81,7 @@ func TestSendMessage(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		t.Run("writes at once "+name, func(t *testing.T) {
+		t.Run("writes in one write "+name, func(t *testing.T) {
 			c, s := newScriptConn(t, nil)
 			if err := send(c); err != nil {
 				t.Fatal(err)
@@ -89,7 +89,7 @@ func TestSendMessage(t *testing.T) {
 			if got := s.Written(); !bytes.Equal(got, want) {
 				t.Errorf("got %s, want %s", wstest.Hex(got), wstest.Hex(want))
 			}
-			// A large payload is not copied, so it takes two writes without writev.
+			// A large payload is not copied. Without writev, the frame then takes two writes.
 			writes := 1
 			if tt.length > maxCopied {
 				writes = 2
@@ -147,7 +147,7 @@ func TestSendMessage_refusals(t *testing.T) {
 	p.Close()
 }
 
-func TestSendMessage_network_dies(t *testing.T) {
+func TestSendMessage_returns_the_error_of_a_failed_write(t *testing.T) {
 	for name, send := range map[string]func(c *Conn) error{
 		"small":       func(c *Conn) error { return c.SendMessage(Text, []byte("small")) },
 		"large":       func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 1<<17)) },
@@ -176,8 +176,8 @@ func TestSendMessage_network_dies(t *testing.T) {
 	}
 }
 
-// blockedPeer runs fn for a peer over TCP that reads nothing, with small buffers. The
-// channel gives fn's error.
+// blockedPeer runs fn for a peer over TCP that reads nothing. The socket buffers are small.
+// The error of fn comes on the channel.
 func blockedPeer(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
 	fn, results := captureError(fn)
 	p := dialTCP(t, startServer(t, func(c *Conn) error {
@@ -214,7 +214,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 		}, WriteTimeout(50*time.Millisecond))
 		wantError(t, await(t, results), os.ErrDeadlineExceeded)
 	})
-	t.Run("is a minute if nothing else is said", func(t *testing.T) {
+	t.Run("is a minute by default", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, _ := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			began := time.Now()
@@ -224,7 +224,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 				t.Errorf("waited for %v, want 1m", waited)
 			}
 			if again := c.SendMessage(Text, nil); again != err {
-				t.Errorf("got error %v, want %v again: it is not known what was written", again, err)
+				t.Errorf("got error %v, want %v again, because a part of the frame may be written", again, err)
 			}
 		})
 	})
@@ -234,9 +234,9 @@ func TestSendMessage_write_timeout(t *testing.T) {
 			defer c.NetConn().Close()
 			go func() {
 				time.Sleep(1000 * time.Hour)
-				p.expect(Text, "wstest.Patience")
+				p.expect(Text, "after 1000 hours")
 			}()
-			if err := c.SendMessage(Text, []byte("wstest.Patience")); err != nil {
+			if err := c.SendMessage(Text, []byte("after 1000 hours")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -245,21 +245,21 @@ func TestSendMessage_write_timeout(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.NetConn().Close()
-			// The user's write deadline, which has passed too, does not apply.
+			// The user's write deadline has passed, but does not apply to pongs.
 			c.SetWriteDeadline(pastTime)
 			c.SetReadDeadline(time.Now().Add(time.Hour))
 			go p.send(Ping, "")
 			began := time.Now()
 			_, _, err := c.ReceiveMessage()
 			if waited := time.Since(began).Round(time.Millisecond); waited != time.Minute || CloseStatus(err) != StatusAbnormalClosure {
-				t.Errorf("got error %v after %v, want a dead connection after 1m", err, waited)
+				t.Errorf("got error %v after %v, want the error of a failed write after 1m", err, waited)
 			}
 		})
 	})
 }
 
 func TestSendMessage_write_deadline(t *testing.T) {
-	t.Run("cuts off a frame and ends the connection", func(t *testing.T) {
+	t.Run("ends the connection if it cuts off a frame", func(t *testing.T) {
 		results := blockedPeer(t, func(c *Conn) error {
 			data := make([]byte, 32<<20)
 			var err error
@@ -301,7 +301,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 		}
 	})
 	for _, timeout := range []time.Duration{0, time.Minute} {
-		t.Run(fmt.Sprintf("is kept to the moment with WriteTimeout %v", timeout), func(t *testing.T) {
+		t.Run(fmt.Sprintf("ends the call exactly in time with WriteTimeout %v", timeout), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(timeout))
 				defer c.NetConn().Close()
@@ -315,7 +315,7 @@ func TestSendMessage_write_deadline(t *testing.T) {
 			})
 		})
 	}
-	t.Run("wakes a sender, and is removed", func(t *testing.T) {
+	t.Run("wakes a sender, and can be removed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 			defer c.NetConn().Close()
@@ -338,9 +338,9 @@ func wantStillSends(t *testing.T, c *Conn, p *peer) {
 	p.expect(Text, "usable")
 }
 
-// A flood of pings comes while a sender holds the sending side, because the peer does not
-// read yet. Only the latest ping is answered.
-func TestPong_behind_a_blocked_sender(t *testing.T) {
+// The peer floods the server with pings and does not read yet, so a sender holds the sending
+// side. The server answers only the latest ping.
+func TestPong_while_a_sender_is_blocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 		sent := make(chan error)
@@ -350,9 +350,9 @@ func TestPong_behind_a_blocked_sender(t *testing.T) {
 			for i := range 100 {
 				p.send(Ping, fmt.Sprint("ping ", i))
 			}
-			p.send(Text, "behind the pings")
+			p.send(Text, "after the pings")
 		}()
-		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "behind the pings" {
+		if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "after the pings" {
 			t.Fatalf("got %q and error %v, want a reader that is not blocked", data, err)
 		}
 		p.expect(Binary, "blocked")
@@ -401,7 +401,7 @@ func TestSendMessage_close_reason_that_is_not_UTF8_is_ErrProtocol(t *testing.T) 
 	}
 }
 
-// The peer would take a close frame for payload of the frame that was cut off.
+// The peer would read a close frame as payload of the frame that was cut off.
 func TestClose_sends_nothing_after_a_frame_that_was_cut_off(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
@@ -414,7 +414,7 @@ func TestClose_sends_nothing_after_a_frame_that_was_cut_off(t *testing.T) {
 		p.Conn.SetReadDeadline(time.Now().Add(time.Second))
 		n, err := io.ReadFull(p.Conn, got)
 		if n > 0 {
-			t.Errorf("got % x and error %v behind the first half of a frame, want nothing", got[:n], err)
+			t.Errorf("got % x and error %v after the first half of a frame, want nothing", got[:n], err)
 		}
 		p.Conn.Close()
 		c.Close(1000, "")

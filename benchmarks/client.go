@@ -19,9 +19,9 @@ type job struct {
 	Counted  load.Limit
 }
 
-// An outcome is the answer of a load generator, as a line of JSON. It sends an empty
-// outcome when it is connected and has warmed up. Then it waits for another line, runs the
-// counted part and sends the outcome of that.
+// An outcome is the answer of a load generator, as a line of JSON. The load generator
+// sends an empty outcome when it is connected and has warmed up. Then it waits for
+// another line, runs the counted part and sends its outcome.
 type outcome struct {
 	Messages int
 	Elapsed  time.Duration

@@ -10,11 +10,11 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// A table is one metric, the workloads down and the contestants across.
+// A table shows one metric, with a row for each workload and a column for each contestant.
 type table struct {
 	title  string
 	metric func(Sample) float64
-	ratios bool // how this library stands to the best peer and the baseline
+	ratios bool // show this library's figure divided by those of the best peer and the baseline
 }
 
 var raceTables = []table{
@@ -32,7 +32,7 @@ var memoryTables = []table{
 	{"Library alone: bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false},
 }
 
-// markdown is all tables.
+// markdown returns all tables.
 func (r Report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s on %s, %d cores. Each figure is the median of all rounds: %s.\n", r.Go, r.System, r.Cores, r.rounds())
@@ -45,7 +45,7 @@ func (r Report) markdown() string {
 	return b.String()
 }
 
-// rounds says how many rounds there were. It counts samples, because the reports
+// rounds describes how many rounds there were. It counts samples, because the reports
 // of the race and of the library alone can have different numbers of rounds.
 func (r Report) rounds() string {
 	var parts []string
@@ -58,7 +58,7 @@ func (r Report) rounds() string {
 	return strings.Join(parts, ", and ")
 }
 
-// mostSamples is the number of rounds in rs. Not every workload has one sample for
+// mostSamples returns the number of rounds in rs. Not every workload has one sample for
 // each round: idle connections are measured once.
 func mostSamples(rs []Result) (most int) {
 	for _, r := range rs {
@@ -67,8 +67,8 @@ func mostSamples(rs []Result) (most int) {
 	return most
 }
 
-// write writes the table, unless it would be empty: no idle connections have a CPU
-// time, no echoes a size.
+// write writes the table, unless it would be empty: idle connections have no CPU time, and
+// echoes have no memory for each connection.
 func (t table) write(b *strings.Builder, all []Result) {
 	rs := slices.DeleteFunc(slices.Clone(all), func(r Result) bool { return t.empty(r) })
 	if len(rs) == 0 {
@@ -98,7 +98,7 @@ func (t table) empty(r Result) bool {
 	return idle != strings.Contains(t.title, "idle")
 }
 
-// contestantNames are those in rs, in the order of servers.All.
+// contestantNames returns the names of the contestants in rs, in the order of servers.All.
 func contestantNames(rs []Result) []string {
 	var names []string
 	for _, c := range servers.All {
@@ -137,8 +137,8 @@ func (t table) cell(row []Result, name string) string {
 	return number(t.metric(r.Median))
 }
 
-// rivals names the best peer of a row, and its baseline. Where text is checked, only
-// peers that check count.
+// rivals returns the names of the best peer of a row and of its baseline. If a workload
+// sends text, only peers that check text count.
 func (t table) rivals(row []Result) (peer, baseline string) {
 	for _, r := range row {
 		c, err := servers.Find(r.Contestant)
@@ -156,7 +156,7 @@ func isText(r Result) bool {
 	return strings.HasPrefix(r.Workload, "ascii") || strings.HasPrefix(r.Workload, "multibyte")
 }
 
-// ratio is this library's figure divided by the rival's.
+// ratio returns this library's figure divided by the rival's.
 func (t table) ratio(row []Result, rival string) string {
 	own, ok := find(row, servers.All[0].Name)
 	other, found := find(row, rival)
@@ -166,7 +166,7 @@ func (t table) ratio(row []Result, rival string) string {
 	return fmt.Sprintf("%.2f (%s)", t.metric(own.Median)/t.metric(other.Median), rival)
 }
 
-// number has three digits that count, and no more than two behind the point.
+// number formats v with about three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:
@@ -179,7 +179,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// The lines of performance.md that what is generated stands between.
+// The generated part of performance.md is between these lines.
 const (
 	beginMark = "<!-- generated: begin -->\n"
 	endMark   = "<!-- generated: end -->"

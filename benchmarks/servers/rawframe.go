@@ -96,7 +96,7 @@ func rawLoop(c net.Conn, batch bool, send func(net.Conn, []byte)) {
 	}
 }
 
-// fill reads once. Before, it makes room for at least the rest of the frame that has begun.
+// fill makes room for at least the rest of the frame that has begun, and reads once.
 func (c *rawConn) fill() error {
 	c.w = copy(c.buf, c.buf[c.r:c.w])
 	c.r = 0

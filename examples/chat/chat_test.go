@@ -21,8 +21,8 @@ import (
 // testTimeout limits every wait in these tests.
 const testTimeout = 30 * time.Second
 
-// start runs the chat and returns its address and a function that stops it. If the test
-// does not call stop, its end does.
+// start runs the chat and returns its address and a function that stops it. The chat also
+// stops when the test ends.
 func start(t *testing.T, h *hub) (addr string, stop func() error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,5 +1,5 @@
-// Chat is a chat room in the browser. It shows the messages and the names of the
-// people who are in the room.
+// Chat is a chat room in the browser. It shows the messages and the names of the people
+// in the room.
 //
 //	go run ./examples/chat
 //

@@ -8,7 +8,7 @@ import (
 
 // GuardedSlices calls visit with slices of every length from 0 to 399, and with one
 // of a whole page. Each length comes twice: at the start of a page, and at its end.
-// The pages before and behind that page are not accessible, so a function that reads
+// The pages before and after that page are not accessible, so a function that reads
 // or writes outside its slice crashes the test.
 func GuardedSlices(t *testing.T, visit func(b []byte)) {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 
 // XOR masks b in place, or unmasks it, because both are the same operation (RFC 6455
 // section 5.3). pos is the position of b[0] in the payload. XOR returns the position
-// behind b, which is the pos of the next piece. Only pos mod 4 counts, and the
+// after b, which is the pos of the next piece. Only pos mod 4 counts, and the
 // returned position is from 0 to 3.
 func XOR(b []byte, key [4]byte, pos int) int {
 	next := (pos + len(b)) & 3
@@ -34,9 +34,9 @@ func XOR(b []byte, key [4]byte, pos int) int {
 	return next
 }
 
-// blocksFrom is the shortest payload for which xorBlocks is faster than xorWords by
-// more than the noise. From 1 KiB on, xorBlocks takes 0.4 of the time of xorWords.
-// For an echo of 64 KiB in memory, that saves a third of the whole time.
+// blocksFrom is the length from which xorBlocks is measurably faster than xorWords.
+// From 1 KiB on, xorBlocks takes 40 % of the time of xorWords. For an echo of 64 KiB in
+// memory, that saves a third of the whole time.
 const blocksFrom = 64
 
 // maxBlocks limits how many bytes one call of xorBlocks gets, because assembly cannot
@@ -47,9 +47,9 @@ const maxBlocks = 1 << 20
 
 // xorWords masks b with word, which holds the key twice. b has at least 8 bytes.
 //
-// Four words a turn is the fastest loop in Go: at every size that fits the
-// processor's cache, it is faster than crypto/subtle.XORBytes, which first needs a
-// block of repeated keys (BenchmarkXOR measures both).
+// A loop over four words at a time is the fastest one in Go. At every size that fits
+// the processor's cache, it is faster than crypto/subtle.XORBytes, because that
+// function needs a block of repeated keys first (BenchmarkXOR measures both).
 func xorWords(b []byte, word uint64) {
 	// The last word may overlap the word before it, so that no loop over single bytes
 	// is needed. It must be loaded before the loops change its bytes.

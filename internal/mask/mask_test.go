@@ -78,7 +78,7 @@ func TestXOR(t *testing.T) {
 }
 
 // checkXOR masks size bytes that start at offset in a longer slice. The bytes before
-// and behind them must not change.
+// and after them must not change.
 func checkXOR(t *testing.T, size, offset, pos int) {
 	t.Helper()
 	got, want := counting(offset+size+9), counting(offset+size+9)

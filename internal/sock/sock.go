@@ -1,6 +1,8 @@
-// Package sock reads from the descriptor of a socket that package net has made, for a
-// [syscall.RawConn]. It is a package because the calls differ between systems.
+// Package sock reads from the file descriptor of a socket, inside the callback of a
+// [syscall.RawConn]. It is a package because the system calls differ between operating
+// systems.
 //
-// All functions are small enough to be inlined: the caller is the deepest function of
-// an idle connection, and one stack frame more can double the size of its stack.
+// All functions are small enough to be inlined, because their caller is the deepest
+// function on the stack of an idle connection. One more stack frame can double the size
+// of that stack.
 package sock

@@ -10,8 +10,8 @@ const Supported = true
 // Read reads once, without waiting.
 func Read(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
 
-// Interrupted reports whether Read failed because of a signal: it can be repeated at
-// once.
+// Interrupted reports whether a signal interrupted Read. The caller can call Read again
+// at once.
 func Interrupted(err error) bool { return err == syscall.EINTR }
 
 // WouldWait reports whether Read failed because nothing has arrived.

@@ -5,7 +5,7 @@ package utf8
 // wrongPairs lists how two bytes in a row can break UTF-8. Each line has a range for
 // the first byte, a range for the second, and a bit. The lines cover all of the
 // grammar except the third and the fourth byte of a character: whether a tail byte
-// behind a tail byte is wrong depends on the bytes before them, so validBlocks checks
+// after a tail byte is wrong depends on the bytes before them, so validBlocks checks
 // that separately.
 //
 // A byte is looked up by its halves. The pairs that share a bit must therefore be all
@@ -29,13 +29,13 @@ var wrongPairs = []struct {
 	{0x80, 0xBF, 0x80, 0xBF, twoTails},
 }
 
-// twoTails marks a tail byte behind a tail byte. That is right where a third or a
+// twoTails marks a tail byte after a tail byte. That is right where a third or a
 // fourth byte belongs, and wrong elsewhere.
 const twoTails = 1 << 7
 
 // halves has the bits of wrongPairs for the high half of the first byte, for the low
-// half of the first byte, and for the high half of the second byte. A bit that all
-// three have tells how the two bytes are wrong.
+// half of the first byte, and for the high half of the second byte. A bit that is set
+// in all three shows how the two bytes are wrong.
 type halves [3][16]byte
 
 var wrongHalves = makeHalves()
@@ -63,8 +63,8 @@ const lookBack = 3
 // validBlocks.
 const maxBlocks = 1 << 20
 
-// validBlocks reports whether all bytes of b[lookBack:] are valid behind the bytes
-// before them. b may end inside a character. It has at least 32 bytes behind the
+// validBlocks reports whether all bytes of b[lookBack:] are valid after the bytes
+// before them. b may end inside a character. It has at least 32 bytes after the
 // first three. validBlocks needs AVX2.
 //
 //go:noescape
@@ -72,9 +72,9 @@ func validBlocks(b []byte, t *halves) bool
 
 // checkBlocks is Check for text that is long enough for validBlocks.
 //
-// The first three bytes go through the states, which know how the piece before ended.
-// A character that continues behind them has its lead byte among them. From there on
-// validBlocks therefore needs only the text itself.
+// The states check the first three bytes, because c.state shows how the last piece ended.
+// A character that continues after those bytes has its lead byte among them. So
+// validBlocks needs only the text itself.
 func (c *Checker) checkBlocks(b []byte) bool {
 	state := uint64(c.state)
 	for _, x := range b[:lookBack] {

@@ -1,5 +1,5 @@
-// Package utf8 checks text that arrives in pieces. The standard library's package
-// unicode/utf8 checks only text that is there as a whole.
+// Package utf8 checks UTF-8 text that arrives in pieces. The standard library's package
+// unicode/utf8 checks only complete text.
 package utf8
 
 import (
@@ -87,7 +87,7 @@ func makeTransitions() (rows [256]uint64) {
 	return rows
 }
 
-// step returns the state behind four bytes. The bits above the low six of the result
+// step returns the state after four bytes. The bits above the low six of the result
 // have no meaning. The mask in each shift is free, because the processor's shift
 // instruction masks its operand too. With more than four bytes, the compiler would
 // not inline step.
@@ -98,9 +98,9 @@ func step(state uint64, b *[4]byte) uint64 {
 	return transitions[b[3]] >> (state & 63)
 }
 
-// blocksFrom is the shortest text for which the call of checkBlocks pays, and
-// blocksFromASCII is the shortest for which it pays even if all of the text is ASCII.
-// checkBlocks takes a seventh of the time of the states (BenchmarkChecker). For an
+// blocksFrom is the length from which a call of checkBlocks is faster than the states.
+// blocksFromASCII is that length for text that is all ASCII. checkBlocks takes a seventh
+// of the time of the states (BenchmarkChecker). For an
 // echo over TCP of 64 KiB that are not ASCII, it cuts the server's whole time to a
 // third, including the kernel's work.
 const (
@@ -116,7 +116,7 @@ const notASCII = 0x8080808080808080
 // that byte is inside an unfinished character. From then on it always returns false.
 //
 // Check uses the fastest way for each part of the text. Between characters, one test
-// skips 16 bytes of ASCII, and behind those, one test skips 32. From the first other
+// skips 16 bytes of ASCII, and after those, one test skips 32. From the first other
 // byte on, checkBlocks does the rest if the processor has AVX2 and the rest is long
 // enough. Otherwise the states take 16 bytes at a time. Text with few accents then
 // skips most of its bytes as ASCII, and text in another script has no branch for each

@@ -24,7 +24,7 @@ func validPrefix(b []byte) bool {
 }
 
 // fillings surround the bytes under test. A text that begins with ASCII stays in the
-// first loop of Check. The last filling puts ASCII behind another character, so that
+// first loop of Check. The last filling puts ASCII after another character, so that
 // checkBlocks gets it.
 var fillings = []string{"a", "é", "日", "🙂", "é" + strings.Repeat("a", 300)}
 
@@ -48,7 +48,7 @@ func compare(t *testing.T, b []byte) {
 			t.Fatalf("byte %d of % x: got %v, want %v", i, b, got, want)
 		}
 		if want := std.Valid(b[:i+1]); c.Complete() != want {
-			t.Fatalf("Complete behind byte %d of % x: got %v, want %v", i, b, !want, want)
+			t.Fatalf("Complete after byte %d of % x: got %v, want %v", i, b, !want, want)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestValid(t *testing.T) {
 	}
 }
 
-// compareAnywhere checks b before, behind and between other text, so that it comes
+// compareAnywhere checks b before, after and between other text, so that it comes
 // at every place in a block and across every border between two blocks.
 func compareAnywhere(t *testing.T, b string) {
 	t.Helper()
@@ -111,7 +111,7 @@ func compareAnywhere(t *testing.T, b string) {
 					t.Fatalf("Check(% x): got %v, want %v", text, got, want)
 				}
 				if got, want := c.Complete(), std.Valid(text); got != want {
-					t.Fatalf("Complete behind % x: got %v, want %v", text, got, want)
+					t.Fatalf("Complete after % x: got %v, want %v", text, got, want)
 				}
 			}
 		}
@@ -258,7 +258,7 @@ func TestChecker_fails_at_the_first_wrong_byte(t *testing.T) {
 	}
 }
 
-// failsFast checks that Check refuses the last byte of text and everything behind it.
+// failsFast checks that Check refuses the last byte of text and everything after it.
 func failsFast(t *testing.T, text string) {
 	t.Helper()
 	last := len(text) - 1
@@ -272,7 +272,7 @@ func failsFast(t *testing.T, text string) {
 	}
 	for _, more := range []string{"", "\x80", "a", strings.Repeat("a", 100), strings.Repeat("é", 100), strings.Repeat("a", 2000)} {
 		if c.Check([]byte(more)) || c.Complete() {
-			t.Fatalf("accepted % x behind % x", more, text)
+			t.Fatalf("accepted % x after % x", more, text)
 		}
 	}
 }

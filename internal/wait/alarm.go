@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// An Alarm calls a function on a goroutine of its own when a time has come. Set can
-// move that time as often as needed, without allocation.
+// An Alarm calls a function at a time that Set chooses, on a goroutine of its timer. Set
+// can move that time as often as needed, without allocation.
 //
 // The function may be called too often: if its time is moved while the timer's
 // goroutine begins, the function runs at the old time and at the new one. It may also
@@ -46,8 +46,8 @@ func (a *Alarm[T]) Clear() {
 	}
 }
 
-// Stop cancels the call for good: no call begins after Stop has returned. Wait waits
-// for the calls that have begun before.
+// Stop cancels the call for good: no call begins after Stop has returned. A call that
+// has begun before continues, and Wait waits for it.
 func (a *Alarm[T]) Stop() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,7 +76,7 @@ func (a *Alarm[T]) waitFor() <-chan struct{} {
 	return a.ended
 }
 
-// run runs on the timer's goroutine. The timer may have fired before Stop stopped it,
+// run calls f on the timer's goroutine. The timer may have fired before Stop stopped it,
 // so run looks whether the alarm was stopped.
 func (a *Alarm[T]) run(arg *T, f func(*T)) {
 	if !a.begin() {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A recorder notes when an alarm calls it, in seconds after the start.
+// A recorder notes the times at which an alarm calls it, in seconds after the start.
 type recorder struct {
 	start time.Time
 	mu    sync.Mutex
@@ -28,8 +28,8 @@ func TestAlarm_calls_at_its_time(t *testing.T) {
 		clear = -1
 		stop  = -2
 	)
-	// Each step happens at the second at. It sets the alarm in seconds ahead, clears it
-	// or stops it.
+	// A step happens when at seconds have passed. It sets the alarm to in seconds later,
+	// or clears or stops the alarm.
 	type step struct{ at, in time.Duration }
 	tests := []struct {
 		name  string
@@ -78,7 +78,7 @@ func TestAlarm_calls_at_its_time(t *testing.T) {
 	}
 }
 
-// A keepalive is set again by its own function.
+// The function of the keepalive sets its alarm again.
 func TestAlarm_can_be_set_by_its_function(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a Alarm[int]
@@ -146,7 +146,7 @@ func TestAlarm_Stop_prevents_a_call_whose_timer_has_fired(t *testing.T) {
 	a.Wait()
 }
 
-func TestAlarm_counts_a_goroutine_out_that_exits(t *testing.T) {
+func TestAlarm_Wait_returns_after_a_function_that_calls_Goexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a Alarm[int]
 		a.Set(0, new(int), func(*int) { runtime.Goexit() })

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Deadline is a time that goroutines can wait for on a channel, beside other
+// A Deadline is a time that goroutines can wait for on a channel, together with other
 // channels. It has a timer only after the first call of Done. The zero value never
 // passes.
 type Deadline struct {

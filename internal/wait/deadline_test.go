@@ -9,8 +9,8 @@ import (
 
 func TestDeadline_passes_at_its_time(t *testing.T) {
 	const unset = -1
-	// Each step happens at the second at. It sets the deadline in seconds ahead, or
-	// clears it.
+	// A step happens when at seconds have passed. It sets the deadline to in seconds
+	// later, or clears it.
 	type step struct{ at, in time.Duration }
 	tests := []struct {
 		name  string

@@ -6,8 +6,8 @@ import "sync/atomic"
 // (112 bytes) only when a goroutine waits for it, because most connections end without
 // a waiting goroutine. The zero value has not happened.
 type Event struct {
-	// over is nil at first. The first waiting goroutine puts its channel here, which Set
-	// closes. Afterwards it is happened.
+	// over is nil at first. The first waiting goroutine stores its channel here, and Set
+	// closes that channel. After Set, over is happened.
 	over atomic.Pointer[chan struct{}]
 }
 

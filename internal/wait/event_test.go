@@ -32,7 +32,7 @@ func TestEvent_wakes_every_waiting_goroutine(t *testing.T) {
 	})
 }
 
-func TestEvent_that_is_set_makes_no_goroutine_wait(t *testing.T) {
+func TestEvent_Wait_returns_at_once_after_Set(t *testing.T) {
 	var e Event
 	e.Set()
 	e.Wait()

@@ -7,13 +7,13 @@ import (
 )
 
 // A Lock is a mutex whose waiting goroutines block on a channel. It is held during reads
-// and writes of a socket, where a [sync.Mutex] would hide from testing/synctest that all
-// goroutines only wait for the clock. Without contention, to lock it costs one
-// compare-and-swap. The zero value is free.
+// and writes of a socket. A [sync.Mutex] would stop the fake clock of testing/synctest
+// there, because a goroutine that waits for a sync.Mutex is not durably blocked. Without
+// contention, locking costs one compare-and-swap. The zero value is free.
 //
-// It is as fair as a sync.Mutex: a goroutine that locks and unlocks again and again may
-// overtake waiting ones for a millisecond, because that saves switching between
-// goroutines; then the lock is handed to one of those that wait.
+// A Lock is as fair as a sync.Mutex. For a millisecond, a goroutine that locks again and
+// again may overtake the waiting goroutines, because that saves switches between
+// goroutines. Then Unlock hands the lock to a waiting goroutine.
 type Lock struct {
 	state   atomic.Uint32 // free, held or handed
 	waiting atomic.Int32  // waiting goroutines, plus starving for each that is starving
@@ -22,8 +22,8 @@ type Lock struct {
 	freed chan struct{} // made by the first waiting goroutine; guarded by mu
 }
 
-// The states of a Lock. One that is handed is still held, until a waiting goroutine
-// takes it. Other goroutines cannot.
+// The states of a Lock. A lock that is handed is still locked: only a waiting goroutine
+// can take it.
 const (
 	free uint32 = iota
 	held
@@ -47,8 +47,8 @@ func (l *Lock) Lock() {
 	}
 }
 
-// LockUnless is Lock for a goroutine that gives up when one of two channels is closed. It
-// reports whether it has locked the lock. A nil channel is never closed.
+// LockUnless waits until the lock is free and locks it, but gives up when a or b is
+// closed. It reports whether it has locked the lock. A nil channel is never closed.
 func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
 	freed := l.enter()
 	weight := int32(1)
@@ -69,8 +69,9 @@ func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
 	return true
 }
 
-// enter adds a waiting goroutine. An Unlock that comes later leaves a token in the
-// channel, so a goroutine that finds the lock held after enter is woken.
+// enter adds a waiting goroutine and returns the channel on which it waits. Every later
+// Unlock leaves a token in that channel. So a goroutine that finds the lock held after
+// enter is woken.
 func (l *Lock) enter() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,8 +82,8 @@ func (l *Lock) enter() <-chan struct{} {
 	return l.freed
 }
 
-// leave removes a waiting goroutine. If it was the last one and gives up, nobody is left
-// to take a lock that was handed over.
+// leave removes a waiting goroutine. If the last one gives up, leave frees a lock that
+// was handed over, because no goroutine is left to take it.
 func (l *Lock) leave(weight int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,8 +106,8 @@ func (l *Lock) Unlock() {
 	l.wake()
 }
 
-// handOver hands the lock to the waiting goroutines, unless none of them is starving any
-// more.
+// handOver hands the lock to the waiting goroutines, and reports whether it has done so.
+// It does nothing if none of them is starving any more.
 func (l *Lock) handOver() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

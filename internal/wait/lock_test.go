@@ -13,7 +13,7 @@ func TestLock_excludes_and_wakes_every_goroutine(t *testing.T) {
 	const goroutines, rounds = 32, 300
 	var l Lock
 	var wg sync.WaitGroup
-	held := 0 // the race detector reports it if the lock does not exclude
+	held := 0 // the race detector reports two goroutines that hold the lock
 	for range goroutines {
 		wg.Go(func() {
 			for range rounds {
@@ -234,7 +234,7 @@ func BenchmarkLock(b *testing.B) {
 	}
 }
 
-// A goroutine that locks again and again does not keep the lock from others.
+// A goroutine that locks again and again must not keep other goroutines from the lock.
 func TestLock_is_handed_to_a_starving_goroutine(t *testing.T) {
 	for _, procs := range []int{1, 2, 8} {
 		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
@@ -279,7 +279,7 @@ func TestLock_is_handed_to_a_starving_goroutine(t *testing.T) {
 	}
 }
 
-// The lock is not lost if the goroutine that it is handed to gives up.
+// The lock is handed to a goroutine that gives up. Another goroutine can then lock it.
 func TestLock_is_free_if_the_starving_goroutine_gives_up(t *testing.T) {
 	for range 50 {
 		var l Lock

@@ -17,8 +17,8 @@ import (
 // passes does not wait that long.
 const Patience = 20 * time.Second
 
-// A Client is a WebSocket client made of bytes. It sends what the test tells it to
-// and answers nothing by itself; the test reads frame by frame.
+// A Client is a WebSocket client that a test controls byte by byte. It sends only the
+// bytes of the test and answers no frame. The test reads one frame after the other.
 //
 // Methods that return an error may be called by any goroutine. The others fail
 // the test and return only if they succeed, so they are for the goroutine of the
@@ -31,8 +31,8 @@ type Client struct {
 	t testing.TB
 }
 
-// NewClient returns a client on conn, which is closed when the test ends. With a
-// nil t the caller closes conn, and calls only methods that return an error.
+// NewClient returns a client on conn, and closes conn when the test ends. If t is nil,
+// the caller must close conn, and may call only the methods that return an error.
 func NewClient(t testing.TB, conn net.Conn) *Client {
 	if t != nil {
 		t.Cleanup(func() { conn.Close() })
@@ -88,7 +88,7 @@ func (c *Client) ReadUpgrade() error {
 func (c *Client) ReadFrame() (Frame, error) { return c.Frames.ReadFrame() }
 
 // ReadClose reads and drops everything up to the server's close frame, and returns
-// its code. The error is nil if the connection then ends in order.
+// its code. The error is nil only if the connection then ends without a reset.
 func (c *Client) ReadClose() (code uint16, err error) {
 	for {
 		f, err := c.ReadFrame()
@@ -129,12 +129,12 @@ func (c *Client) RoundTrip(text string) error {
 	}
 }
 
-// WantClose reads up to the end of the connection and returns an error unless the
-// server has closed it in order, with code.
+// WantClose reads up to the end of the connection. It returns an error unless the server
+// has sent a close frame with code and then ended the connection without a reset.
 func (c *Client) WantClose(code uint16) error {
 	got, err := c.ReadClose()
 	if err != nil || got != code {
-		return fmt.Errorf("got the close code %d and error %v, want %d and an orderly end", got, err, code)
+		return fmt.Errorf("got the close code %d and error %v, want %d and then EOF", got, err, code)
 	}
 	return nil
 }
@@ -151,8 +151,9 @@ func (c *Client) Flood(b []byte) (sent int64) {
 	}
 }
 
-// LimitReadBuffer keeps the kernel from taking megabytes that the client does not
-// read. The server's side has a buffer of its own.
+// LimitReadBuffer makes the read buffer of the client's socket small. Otherwise the
+// kernel would accept megabytes that the client does not read. The write buffer of the
+// server's socket is not changed.
 func (c *Client) LimitReadBuffer() { c.Conn.(*net.TCPConn).SetReadBuffer(4096) }
 
 // Reset closes a TCP connection with a reset, as if the client had crashed.
@@ -161,7 +162,7 @@ func (c *Client) Reset() {
 	c.Conn.Close()
 }
 
-// ShutWrite ends what the client sends. The server's side stays open.
+// ShutWrite closes the write side of the connection. The client can still read.
 func (c *Client) ShutWrite() error {
 	conn, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
@@ -170,7 +171,7 @@ func (c *Client) ShutWrite() error {
 	return conn.CloseWrite()
 }
 
-// Handshake is Upgrade for the goroutine of the test.
+// Handshake does the handshake as Upgrade does, and fails the test if that fails.
 func (c *Client) Handshake(headers ...string) {
 	c.t.Helper()
 	c.Conn.SetDeadline(time.Now().Add(Patience))
@@ -238,14 +239,14 @@ func (c *Client) ExpectClose(code uint16) (reason string) {
 	return reason
 }
 
-// ExpectEOF checks that the server sends nothing more and ends the connection in
-// order. A reset is a failure, because it destroys bytes that are on their way.
+// ExpectEOF checks that the server sends nothing more and ends the connection. A reset
+// fails the test, because it can destroy bytes that are on their way.
 func (c *Client) ExpectEOF() {
 	c.t.Helper()
 	c.Conn.SetReadDeadline(time.Now().Add(Patience))
 	rest, err := io.ReadAll(c.Buffer)
 	if err != nil || len(rest) > 0 {
-		c.t.Fatalf("got %s and error %v, want an orderly end of the connection", Hex(rest), err)
+		c.t.Fatalf("got %s and error %v, want EOF", Hex(rest), err)
 	}
 }
 

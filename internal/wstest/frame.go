@@ -89,7 +89,7 @@ func ClientHeader(first byte, length uint64) []byte {
 }
 
 func appendClientHeader(b []byte, first byte, length uint64) []byte {
-	// RFC 6455 section 5.3 asks for another key in each frame.
+	// RFC 6455 section 5.3 requires a new key in each frame.
 	return append(AppendHeader(b, first, 0x80, length), first^0x37, byte(length)^0xFA, 0x21, 0x3D)
 }
 
@@ -131,7 +131,7 @@ const maxPayload = 1 << 28
 // A Decoder reads the frames of a server. It accepts only what a server may send:
 // frames that are not masked, lengths in their shortest form, whole control frames
 // of at most 125 bytes, known opcodes without reserved bits, fragments of one
-// message at a time, and nothing behind a close frame.
+// message at a time, and nothing after a close frame.
 type Decoder struct {
 	// AnyFrame accepts every frame that is not masked. It is for tests of
 	// WriteFrame, which sends frames that break the other rules.
@@ -145,7 +145,8 @@ type Decoder struct {
 // NewDecoder returns a Decoder of the bytes in r.
 func NewDecoder(r io.Reader) *Decoder { return &Decoder{r: r} }
 
-// ReadFrame reads the next frame. The error is io.EOF only at the end of a frame.
+// ReadFrame reads the next frame. The error is io.EOF only if the stream ends between two
+// frames.
 func (d *Decoder) ReadFrame() (Frame, error) {
 	first, length, err := d.readHeader()
 	if err != nil {
@@ -163,7 +164,7 @@ func (d *Decoder) ReadFrame() (Frame, error) {
 	return f, nil
 }
 
-// readHeader checks the form of the header.
+// readHeader reads a header and checks its form.
 func (d *Decoder) readHeader() (first byte, length uint64, err error) {
 	header := make([]byte, 2, 10)
 	if _, err := io.ReadFull(d.r, header); err != nil {
@@ -193,7 +194,7 @@ func (d *Decoder) readHeader() (first byte, length uint64, err error) {
 func (d *Decoder) check(f Frame) error {
 	switch {
 	case d.closed:
-		return fmt.Errorf("got %v behind a close frame", f)
+		return fmt.Errorf("got %v after a close frame", f)
 	case f.First&reservedBits != 0:
 		return fmt.Errorf("got %v with a reserved bit", f)
 	case f.IsControl():
@@ -218,7 +219,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// Hex prints the beginning of b for a failure text.
+// Hex formats the beginning of b for a failure text.
 func Hex(b []byte) string {
 	if len(b) > 64 {
 		return fmt.Sprintf("%s… (%d bytes)", hex.EncodeToString(b[:64]), len(b))

@@ -13,8 +13,8 @@ import (
 )
 
 // Main is for the TestMain of a package. It runs the tests and fails a run that
-// leaves a goroutine of this module or a file descriptor behind. A test cannot check
-// that for itself, because a timer that expires later may hold what leaks.
+// leaves a goroutine of this module or a file descriptor behind. A single test cannot
+// check that, because it may end before the goroutine or the descriptor does.
 func Main(m *testing.M) {
 	flag.Parse()
 	if isFuzzing() {
@@ -29,8 +29,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// isFuzzing reports whether this is a fuzzing run. The engine has descriptors and
-// processes of its own then.
+// isFuzzing reports whether this is a fuzzing run. The fuzzing engine opens descriptors
+// and starts processes, which are not leaks.
 func isFuzzing() bool {
 	for _, name := range []string{"test.fuzz", "test.fuzzworker"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != f.DefValue {
@@ -40,8 +40,8 @@ func isFuzzing() bool {
 	return false
 }
 
-// findLeak describes what is left, and returns "" if nothing is. It waits for what
-// is about to end.
+// findLeak describes the goroutines and descriptors that are left, or returns "" if none
+// are. It waits up to five seconds for them to end.
 func findLeak(filesBefore int) string {
 	const retries, pause = 100, 50 * time.Millisecond
 	var leak string
@@ -79,8 +79,8 @@ func remainingGoroutines() string {
 
 const fileDirectory = "/proc/self/fd"
 
-// OpenFiles returns how many descriptors are open, and 0 if the system does not
-// tell.
+// OpenFiles returns how many file descriptors are open, or 0 if the system has no
+// /proc/self/fd.
 func OpenFiles() int {
 	// The first socket of a process opens the poller's own descriptors.
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A Load is a server that many clients use at the same time, some of them badly. A
-// healthy client is served all the while. After the load, memory, goroutines and
-// descriptors must be back where they were.
+// A Load is a server that many clients use at the same time. Some of them misbehave, and
+// meanwhile the server must serve a healthy client. After the load, the process must not
+// use more memory, goroutines or descriptors than before.
 type Load struct {
 	*testing.T
 	Server *httptest.Server
@@ -27,8 +27,8 @@ type Load struct {
 // NewLoad returns a Load that is not running yet.
 func NewLoad(t *testing.T) *Load { return &Load{T: t} }
 
-// Track returns fn as a function that l knows of: Running counts the calls that run,
-// and WantEnds checks the errors that they return.
+// Track returns a function that calls fn and tells l of each call: Running counts the
+// calls that run, and WantEnds checks the errors that they return.
 func Track[C any](l *Load, fn func(C) error) func(C) error {
 	return func(c C) error {
 		l.mu.Lock()
@@ -110,7 +110,7 @@ func (l *Load) keepServed(client *Client) (stop func()) {
 	}
 }
 
-// wantBefore waits until no more is in use than before the load.
+// wantBefore waits until the process uses no more than before the load.
 func (l *Load) wantBefore() {
 	l.Helper()
 	var now Usage
@@ -118,7 +118,7 @@ func (l *Load) wantBefore() {
 		now = Measure()
 		return now.Memory <= l.Before.Memory+MemorySlack && now.Goroutines <= l.Before.Goroutines && now.Files <= l.Before.Files
 	}) {
-		l.Errorf("after the load there are %v in use, want no more than before: %v", now, l.Before)
+		l.Errorf("after the load the process uses %v, want no more than before: %v", now, l.Before)
 	}
 	l.Logf("before %v; after %v", l.Before, now)
 }
@@ -174,14 +174,14 @@ func (l *Load) Running() int {
 	return l.running
 }
 
-// Ends returns what the handlers have returned since the last ForgetEnds.
+// Ends returns the errors that handlers have returned since the last ForgetEnds.
 func (l *Load) Ends() []error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ends
 }
 
-// ForgetEnds forgets what handlers have returned, which takes memory.
+// ForgetEnds drops the errors that handlers have returned, because they take memory.
 func (l *Load) ForgetEnds() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,8 +232,8 @@ func (l *Load) Together(clients []*Client, f func(c *Client) error) {
 }
 
 // UntilCut calls f for all clients at the same time, and waits until the server has
-// ended every connection. Only then are the clients closed, which ends the calls of
-// f: a client whose kernel waits for room at a closed server can take its time.
+// ended every connection. Then it closes the clients, because a write of f may still
+// block after the server has closed its side.
 func (l *Load) UntilCut(clients []*Client, f func(c *Client), check func(err error) bool) {
 	l.Helper()
 	var wg sync.WaitGroup
@@ -245,8 +245,8 @@ func (l *Load) UntilCut(clients []*Client, f func(c *Client), check func(err err
 	l.WantEnds(len(clients), check)
 }
 
-// Peak calls f and returns the most memory that was in use meanwhile, compared with
-// Before.
+// Peak calls f and returns by how much memory has grown at most since Before, measured
+// while f runs.
 func (l *Load) Peak(f func()) uint64 {
 	done := make(chan struct{})
 	go func() {
@@ -267,14 +267,14 @@ func (l *Load) Peak(f func()) uint64 {
 // WantAtMost checks that got, an amount of memory, is at most most.
 func (l *Load) WantAtMost(got, most uint64, what string) {
 	l.Helper()
-	l.Logf("%s: %d KiB, at most %d KiB are fine", what, got>>10, most>>10)
+	l.Logf("%s: %d KiB, at most %d KiB are allowed", what, got>>10, most>>10)
 	if got > most {
 		l.Errorf("%s: got %d KiB, want at most %d KiB", what, got>>10, most>>10)
 	}
 }
 
-// WantClosed checks that the server closes the connections of all clients in order,
-// with code.
+// WantClosed checks for all clients that the server sends a close frame with code and
+// ends the connection without a reset.
 func (l *Load) WantClosed(clients []*Client, code uint16) {
 	l.Helper()
 	l.Together(clients, func(c *Client) error {

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Usage is what the process has in use.
+// Usage holds the resources that the process uses.
 type Usage struct {
 	Memory     uint64 // heap and stacks, after a collection
 	Goroutines int
 	Files      int
 }
 
-// MemorySlack is how much more memory may be in use after a load than before it:
-// the runtime keeps the descriptors of its goroutines, and pools keep buffers.
+// MemorySlack is how much more memory may be in use after a load than before it, because
+// the runtime keeps the structures of ended goroutines and pools keep buffers.
 const MemorySlack = 8 << 20
 
-// Measure collects garbage and returns what is in use.
+// Measure collects garbage and returns the resources that are in use.
 func Measure() Usage {
 	runtime.GC()
-	runtime.GC() // the first collection leaves the pools their former contents
+	runtime.GC() // a sync.Pool frees its values in the second collection
 	// HeapAlloc would include garbage that was made since the collection.
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
@@ -75,8 +75,8 @@ func MaxFiles() int {
 	return 256
 }
 
-// RaceEnabled reports whether this is a build with the race detector, which
-// allocates, and makes a sync.Pool forget.
+// RaceEnabled reports whether this is a build with the race detector. That detector
+// allocates memory, and makes a sync.Pool drop values.
 func RaceEnabled() bool {
 	info, _ := debug.ReadBuildInfo()
 	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
@@ -99,8 +99,8 @@ func Scale(t testing.TB, n, underRace int) int {
 	return n
 }
 
-// Eventually waits until done returns true, and reports whether it did in time. It
-// is for conditions that no channel tells of.
+// Eventually waits until done returns true, and reports whether it did so within
+// Patience. It is for conditions that no channel reports.
 func Eventually(done func() bool) bool {
 	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if done() {

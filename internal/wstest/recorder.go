@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// A Recorder is a client that reads all the time and notes what came when. It
-// sends without waiting, because on a connection in memory a write takes as long
-// as the other side takes to read it. It is made for synctest bubbles, in which the
-// times are exact.
+// A Recorder is a client that reads all the time and records each frame with its time.
+// Another goroutine writes, because a write to a connection in memory blocks until the
+// other side reads. A Recorder is for synctest bubbles, in which the times are exact.
 type Recorder struct {
 	Client *Client
 	Start  time.Time
@@ -24,8 +23,8 @@ type Recorder struct {
 	events []string
 }
 
-// Record starts to record what comes to c, which must not be read or written
-// directly any more. With answerPings it answers each ping.
+// Record starts to record the frames that c receives. Afterwards, the test must not read
+// from c or write to it directly. With answerPings, the Recorder answers each ping.
 func Record(c *Client, answerPings bool) *Recorder {
 	c.Conn.SetDeadline(time.Time{})
 	r := &Recorder{
@@ -85,7 +84,7 @@ func (r *Recorder) write() {
 	}
 }
 
-// Send sends bytes as they are. It does not wait, unless very much is unsent.
+// Send queues b to be written as it is. It waits only if 1000 writes are queued.
 func (r *Recorder) Send(b []byte) {
 	select {
 	case r.queue <- b:
@@ -111,15 +110,15 @@ func (r *Recorder) note(event string) {
 	r.events = append(r.events, fmt.Sprintf("%v %s", time.Since(r.Start), event))
 }
 
-// Events returns what came so far, each with the time since Start: "15s ping",
-// "16s close 1000", "16s end". Binary messages and continuations are left out.
+// Events returns the frames so far, each with the time since Start: "15s ping",
+// "16s close 1000", "16s end". Binary messages and continuations are not recorded.
 func (r *Recorder) Events() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
 
-// Expect checks that these events came so far, and no others.
+// Expect checks that exactly these events were recorded so far.
 func (r *Recorder) Expect(t testing.TB, want ...string) {
 	t.Helper()
 	got := r.Events()

@@ -24,8 +24,8 @@ const (
 const Host = "app.example"
 
 // Request returns a valid handshake with some lines changed. A change "Name: value"
-// replaces the lines of that name, or adds a line if there was an earlier change of
-// the same name; a change "Name" removes them.
+// replaces the lines of that name. A second change of the same name adds a line. A
+// change "Name" removes the lines of that name.
 func Request(changes ...string) string {
 	lines := []string{
 		"GET / HTTP/1.1",
@@ -55,12 +55,12 @@ func Handshake(headers ...string) string {
 	return strings.TrimSuffix(Request(), "\r\n") + strings.Join(headers, "") + "\r\n"
 }
 
-// NoLog is the ErrorLog of servers whose log the test does not look at.
+// NoLog is the ErrorLog of servers whose log the test does not check.
 var NoLog = log.New(io.Discard, "", 0)
 
-// Serve runs h behind a real http.Server. At the end of the test it waits for every
-// call of h to return: httptest.Server.Close does not wait for the handlers of
-// hijacked connections.
+// Serve runs h in a real http.Server. At the end of the test it waits for every call of
+// h to return, because httptest.Server.Close does not wait for the handlers of hijacked
+// connections.
 func Serve(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	return serve(t, h, (*httptest.Server).Start)
@@ -88,8 +88,8 @@ func serve(t testing.TB, h http.Handler, start func(*httptest.Server)) *httptest
 	return srv
 }
 
-// A Hijacker is a ResponseWriter that gives Conn away, so that a WebSocket
-// connection can be made on any net.Conn, without a server.
+// A Hijacker is a ResponseWriter whose Hijack method returns Conn. With it, a test makes
+// a WebSocket connection on any net.Conn, without a server.
 type Hijacker struct {
 	httptest.ResponseRecorder
 	Conn   net.Conn

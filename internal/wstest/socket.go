@@ -17,10 +17,10 @@ import (
 // follow a script (NewSocket, Repeat) or go to another net.Conn (Wrap), and a hook
 // may change each of them. It can be used inside a testing/synctest bubble.
 //
-// A script is what the peer sends: each Read gets at most one piece of it, or the
-// rest of one. An empty piece is a read deadline that expires. After the last piece
-// Read returns io.EOF. Writes are recorded. A write deadline that has passed makes
-// Write fail; nothing else takes time.
+// A script is the list of pieces that the peer sends. Each Read returns at most one piece,
+// or the rest of one. An empty piece is a read deadline that expires. After the last
+// piece, Read returns io.EOF. Writes are recorded. Write fails if its deadline has passed.
+// No operation of a script waits.
 //
 // The exported fields are set before the socket is used, except where noted.
 type Socket struct {
@@ -43,7 +43,7 @@ type Socket struct {
 	writes                [][]byte
 	writeErr              error
 	writeDeadline         time.Time
-	readsDone, writesDone int            // how many operations there were
+	readsDone, writesDone int            // how many calls there were
 	deadlines             []DeadlineCall // in the order of the calls
 	largestRead           int            // the longest slice that Read was called with
 }
@@ -60,8 +60,8 @@ func NewSocket(pieces ...[]byte) *Socket {
 	return &Socket{pieces: slices.Clone(pieces), closed: make(chan struct{})}
 }
 
-// Repeat returns a Socket whose peer sends wire again and again and takes
-// everything. It records no writes, so that it does not allocate.
+// Repeat returns a Socket whose peer sends wire again and again and accepts
+// every write. It records no writes, so that it does not allocate.
 func Repeat(wire []byte) *Socket {
 	return &Socket{repeat: wire, closed: make(chan struct{})}
 }
@@ -71,11 +71,11 @@ func Wrap(conn net.Conn) *Socket {
 	return &Socket{conn: conn, closed: make(chan struct{})}
 }
 
-// An Op is one Read or Write of a Socket.
+// An Op is one call of Read or Write of a Socket.
 type Op struct {
 	P      []byte // what Read or Write was called with
 	Write  bool
-	Number int // of the Reads, or of the Writes, counted from 0
+	Number int // how many Reads, or Writes, there were before this one
 
 	socket *Socket
 }
@@ -89,8 +89,8 @@ func (op *Op) Do(p []byte) (int, error) {
 	return op.socket.read(p)
 }
 
-// Wait waits for d. It returns earlier, with the error that Read and Write return
-// then, if the deadline of the operation passes or the socket is closed.
+// Wait waits for d. If the deadline of the operation passes earlier, or the socket is
+// closed, Wait returns the error that Read and Write return then.
 func (op *Op) Wait(d time.Duration) error {
 	by := &op.socket.readBy
 	if op.Write {
@@ -108,7 +108,7 @@ func (op *Op) Wait(d time.Duration) error {
 	}
 }
 
-// Read reads what the peer has sent.
+// Read reads bytes that the peer has sent.
 func (s *Socket) Read(p []byte) (int, error) {
 	number := s.count(&s.readsDone, len(p))
 	if s.Hook != nil {
@@ -212,17 +212,17 @@ func (s *Socket) Skip(n int) {
 	}
 }
 
-// Writes returns what was written since the last call of Forget, Write by Write.
+// Writes returns the slices that were written since the last call of Forget.
 func (s *Socket) Writes() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.writes)
 }
 
-// Written returns what was written since the last call of Forget.
+// Written returns the bytes that were written since the last call of Forget.
 func (s *Socket) Written() []byte { return slices.Concat(s.Writes()...) }
 
-// Forget forgets what was written.
+// Forget drops the recorded writes.
 func (s *Socket) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,7 +260,7 @@ func (s *Socket) Closed() bool {
 	}
 }
 
-// Close ends the operations of the socket.
+// Close closes the socket and the wrapped net.Conn. Operations that wait return.
 func (s *Socket) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,13 +294,13 @@ func (s *Socket) SetDeadline(t time.Time) error {
 	return s.setDeadline("both", t, func(conn net.Conn) error { return conn.SetDeadline(t) }, &s.readBy, &s.writeBy)
 }
 
-// SetReadDeadline sets the deadline of the wrapped net.Conn. In a script, empty
-// pieces are the deadlines that expire.
+// SetReadDeadline sets the deadline of the wrapped net.Conn. It does not affect the reads
+// of a script, in which an empty piece is a deadline that expires.
 func (s *Socket) SetReadDeadline(t time.Time) error {
 	return s.setDeadline("read", t, func(conn net.Conn) error { return conn.SetReadDeadline(t) }, &s.readBy)
 }
 
-// SetWriteDeadline sets the deadline for writes.
+// SetWriteDeadline sets the deadline of Write.
 func (s *Socket) SetWriteDeadline(t time.Time) error {
 	return s.setDeadline("write", t, func(conn net.Conn) error { return conn.SetWriteDeadline(t) }, &s.writeBy)
 }
@@ -326,7 +326,7 @@ func (s *Socket) setDeadline(which string, t time.Time, below func(net.Conn) err
 	return nil
 }
 
-// A HalfSocket is a Socket whose write side can be shut, as that of a TCP
+// A HalfSocket is a Socket whose write side can be closed alone, as that of a TCP
 // connection can.
 type HalfSocket struct {
 	*Socket
@@ -336,8 +336,8 @@ type HalfSocket struct {
 	shut bool
 }
 
-// CloseWrite notes that it was called, and shuts the write side of the wrapped
-// net.Conn if that is possible.
+// CloseWrite notes the call, and closes the write side of the wrapped net.Conn if that is
+// possible.
 func (h *HalfSocket) CloseWrite() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

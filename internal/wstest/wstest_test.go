@@ -42,15 +42,15 @@ func TestDecoder(t *testing.T) {
 		{"rejects a cut header", "\x82\x7e\x00", io.ErrUnexpectedEOF},
 		{"rejects a cut payload", "\x82\x02a", io.ErrUnexpectedEOF},
 		{"rejects a masked frame", "\x82\x80abcd", nil},
-		{"rejects a length that is too long", "\x82\x7e\x00\x05hello", nil},
+		{"rejects a length in a longer form than it needs", "\x82\x7e\x00\x05hello", nil},
 		{"rejects a reserved bit", "\xc2\x00", nil},
 		{"rejects a reserved opcode", "\x83\x00", nil},
 		{"rejects a reserved control opcode", "\x8b\x00", nil},
 		{"rejects a fragmented ping", "\x09\x00", nil},
 		{"rejects a ping of 126 bytes", "\x89\x7e\x00\x7e" + string(make([]byte, 126)), nil},
-		{"rejects a continuation of nothing", "\x80\x00", nil},
+		{"rejects a continuation without a message", "\x80\x00", nil},
 		{"rejects a message inside a message", "\x01\x00\x81\x00", nil},
-		{"rejects a frame behind a close", "\x88\x00\x81\x00", nil},
+		{"rejects a frame after a close", "\x88\x00\x81\x00", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestFrame_CloseCode(t *testing.T) {
 		}
 	}
 	if _, _, err := (Frame{First: 0x81}).CloseCode(); err == nil {
-		t.Error("a text frame has a close code")
+		t.Error("got a close code for a text frame, want an error")
 	}
 }
 

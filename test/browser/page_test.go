@@ -33,7 +33,7 @@ func openTab(t *testing.T, url string, scripts ...string) *tab {
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
 	// The first Run makes the tab. The tab is closed when the context of that call is
-	// done, so this one has no timeout.
+	// done, so this context has no timeout.
 	if err := chromedp.Run(ctx); err != nil {
 		t.Fatal(err)
 	}

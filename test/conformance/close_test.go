@@ -13,8 +13,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// The server's own close: what each way to end a handler puts on the wire, and
-// that what comes before the client's answer is dropped.
+// Each way to end a handler sends its close frame. The server drops the frames that
+// come before the client's answer.
 func TestConformance_7_1_2_closing_handshake(t *testing.T) {
 	ends := []struct {
 		name string
@@ -31,7 +31,7 @@ func TestConformance_7_1_2_closing_handshake(t *testing.T) {
 		{"SendMessage of a close", func(c *websocket.Conn) error {
 			c.SendMessage(websocket.Close, []byte("\x03\xe8"))
 			if err := c.SendMessage(websocket.Text, []byte("too late")); err == nil {
-				return errors.New("data was sent behind the close frame")
+				return errors.New("data was sent after the close frame")
 			}
 			return receiveAll(c)
 		}, fromServer(0x88, "\x03\xe8")},
@@ -43,7 +43,7 @@ func TestConformance_7_1_2_closing_handshake(t *testing.T) {
 		{"answered", fromClient(0x88, "\x03\xe8")},
 		{"answered without a code", fromClient(0x88, "")},
 		{"closed by the client at the same time", fromClient(0x88, "\x03\xe9")},
-		{"answered with more behind", fromClient(0x88, "\x03\xe8", 0x81, octets(5000))},
+		{"answered, then more frames", fromClient(0x88, "\x03\xe8", 0x81, octets(5000))},
 		{"data and ping before the answer", fromClient(0x81, "dropped", 0x89, "dropped", 0x02, "x", 0x80, "y", 0x88, "\x03\xe8")},
 	}
 	for _, end := range ends {
@@ -69,7 +69,7 @@ func TestConformance_7_1_1_no_answer_to_the_close(t *testing.T) {
 	p.ExpectEOF()
 }
 
-// A client that ends TCP without a close frame is 1006, which is never sent.
+// If a client ends TCP without a close frame, the status is 1006, which is never sent.
 func TestConformance_7_1_5_no_close_frame(t *testing.T) {
 	srv := serve(t, echo)
 	for name, sent := range map[string][][]byte{

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { wstest.Main(m) }
 
-// A wireCase is a client's frames and everything that the server may send. The
-// frames are cut into TCP writes in several ways, which must make no difference.
+// A wireCase holds the frames of a client and the bytes that the server must send. The
+// test runs it several times, with the frames cut into TCP writes in different ways.
 type wireCase struct {
 	name string
 	sent [][]byte
@@ -24,25 +24,25 @@ type wireCase struct {
 	end  ending
 }
 
-// An ending is what the server does behind the bytes that it must send.
+// An ending checks what the server does after the bytes of a case.
 type ending struct {
 	check func(p *wstest.Client)
-	over  bool // the server answers nothing that the client sends from here on
+	over  bool // the server must ignore all later frames of the client
 }
 
-// stillOpen is a connection that works, and closes like every other.
+// stillOpen checks that the server still answers a ping and a close frame.
 var stillOpen = ending{check: func(p *wstest.Client) {
 	p.Write(slices.Concat(fromClient(0x89, "alive?", 0x88, "\x03\xe8")...))
 	p.ExpectBytes(fromServer(0x8A, "alive?", 0x88, "\x03\xe8"))
 	p.ExpectEOF()
 }}
 
-// answered is a connection whose close frames are among the bytes of the case. The
-// server ends TCP while the client is still there (section 7.1.1).
+// answered is the ending of a case that includes both close frames. It checks that the
+// server ends TCP first (section 7.1.1).
 var answered = ending{check: func(p *wstest.Client) { p.ExpectEOF() }, over: true}
 
-// failed is a close frame with code and any reason. The server processes nothing
-// behind it (section 7.1.7).
+// failed returns an ending that checks that the server sends a close frame with code and
+// any reason, and processes nothing after it (section 7.1.7).
 func failed(code uint16) ending {
 	return ending{check: func(p *wstest.Client) {
 		p.ExpectClose(code)
@@ -50,8 +50,8 @@ func failed(code uint16) ending {
 	}, over: true}
 }
 
-// fromClient makes frames of first bytes, each followed by the payload. A []byte is
-// a frame, or a part of one, as it is.
+// fromClient returns frames of a client. parts are pairs of a first byte and a payload. A
+// []byte among them is sent as it is: a frame or a part of one.
 func fromClient(parts ...any) [][]byte {
 	var frames [][]byte
 	for i := 0; i < len(parts); i++ {
@@ -65,7 +65,7 @@ func fromClient(parts ...any) [][]byte {
 	return frames
 }
 
-// fromServer is the same in the other direction.
+// fromServer returns the bytes of server frames. parts are pairs, as for fromClient.
 func fromServer(parts ...any) []byte {
 	var b []byte
 	for i := 0; i < len(parts); i += 2 {
@@ -74,13 +74,13 @@ func fromServer(parts ...any) []byte {
 	return b
 }
 
-// unfinished is a frame that declares more bytes than it has.
+// unfinished returns a client's frame that declares missing more bytes than it has.
 func unfinished(b0 int, payload string, missing int) []byte {
 	b := wstest.ClientFrame(byte(b0), payload+strings.Repeat("?", missing))
 	return b[:len(b)-missing]
 }
 
-// fragmented makes a message of fragments with size bytes each, two at least.
+// fragmented returns the frames of a message: at least two, each of up to size bytes.
 func fragmented(b0 int, payload string, size int) [][]byte {
 	n := min(size, len(payload))
 	frames := fromClient(b0&^0x80, payload[:n])
@@ -93,8 +93,8 @@ func fragmented(b0 int, payload string, size int) [][]byte {
 // cut cuts b into writes of size bytes.
 func cut(b []byte, size int) [][]byte { return slices.Collect(slices.Chunk(b, size)) }
 
-// cuts are the ways in which TCP may deliver the frames of a case. If the
-// connection is over, one of them has more behind it, which must be ignored.
+// cuts returns the ways in which TCP may deliver the frames of a case. If the server must
+// ignore all later frames, one of the ways has such frames at its end.
 func (tc wireCase) cuts() map[string][][]byte {
 	all := slices.Concat(tc.sent...)
 	small := 1
@@ -106,7 +106,7 @@ func (tc wireCase) cuts() map[string][][]byte {
 		cuts["frame by frame"] = tc.sent
 	}
 	if tc.end.over {
-		cuts["with more behind"] = append([][]byte{all}, fromClient(0x81, "too late", 0x89, "too late")...)
+		cuts["with more frames"] = append([][]byte{all}, fromClient(0x81, "too late", 0x89, "too late")...)
 	}
 	return cuts
 }
@@ -117,8 +117,8 @@ func (tc wireCase) run(t *testing.T, dial func(testing.TB) *wstest.Client) {
 	}
 }
 
-// exchange sends and receives at the same time, because a server may stop reading
-// while the client does not take its answers.
+// exchange sends and receives at the same time, because a server may stop reading while
+// the client does not read its answers.
 func (tc wireCase) exchange(t *testing.T, p *wstest.Client, writes [][]byte) {
 	t.Helper()
 	sent := make(chan error, 1)
@@ -126,7 +126,7 @@ func (tc wireCase) exchange(t *testing.T, p *wstest.Client, writes [][]byte) {
 	go func() { sent <- writeAll(p.Conn, writes) }()
 	p.ExpectBytes(tc.want)
 	if err := <-sent; err != nil {
-		t.Fatalf("the server does not take what it must read: %v", err)
+		t.Fatalf("the server has not read all frames: %v", err)
 	}
 	tc.end.check(p)
 }
@@ -170,7 +170,7 @@ var receivers = []struct {
 	}},
 }
 
-// echo is a handler that echoes with ReceiveMessage.
+// echo echoes messages with ReceiveMessage.
 var echo = echoWith((*websocket.Conn).ReceiveMessage)
 
 func echoWith(receive receiveFunc) websocket.HandlerFunc {
@@ -187,7 +187,7 @@ func echoWith(receive receiveFunc) websocket.HandlerFunc {
 	}
 }
 
-// receiveAll is a handler that receives until the end.
+// receiveAll receives messages until the connection ends.
 func receiveAll(c *websocket.Conn) error {
 	for {
 		if _, _, err := c.ReceiveMessage(); err != nil {
@@ -196,7 +196,7 @@ func receiveAll(c *websocket.Conn) error {
 	}
 }
 
-// noPings keeps the server from sending anything that is not an answer.
+// noPings turns pings off, so that the server sends only answers.
 var noPings = websocket.PingInterval(0)
 
 func serve(t testing.TB, fn websocket.HandlerFunc, opts ...websocket.Option) *httptest.Server {
@@ -216,7 +216,7 @@ func dialer(srv *httptest.Server) func(testing.TB) *wstest.Client {
 	return func(t testing.TB) *wstest.Client { t.Helper(); return dial(t, srv) }
 }
 
-// conform checks the cases with every way to receive.
+// conform runs the cases with every way to receive.
 func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 	for _, r := range receivers {
 		t.Run(r.name, func(t *testing.T) {

@@ -51,11 +51,11 @@ func TestConformance_5_5_2_ping_and_pong(t *testing.T) {
 	}
 	conform(t, []wireCase{
 		{"ten pings, ten pongs in order", pings, pongs, stillOpen},
-		{"ping behind a message", fromClient(0x81, "a", 0x89, "b"), fromServer(0x81, "a", 0x8A, "b"), stillOpen},
+		{"ping after a message", fromClient(0x81, "a", 0x89, "b"), fromServer(0x81, "a", 0x8A, "b"), stillOpen},
 		{"ping ahead of a message", fromClient(0x89, "b", 0x81, "a"), fromServer(0x8A, "b", 0x81, "a"), stillOpen},
 		{"unsolicited pong ahead of a ping", fromClient(0x8A, "unsolicited", 0x89, "ping"), fromServer(0x8A, "ping"), stillOpen},
 		{"ten unsolicited pongs", slices.Repeat(fromClient(0x8A, "unsolicited"), 10), nil, stillOpen},
-		{"ping behind a close", fromClient(0x88, "\x03\xe8", 0x89, "ping"), fromServer(0x88, "\x03\xe8"), answered},
+		{"ping after a close", fromClient(0x88, "\x03\xe8", 0x89, "ping"), fromServer(0x88, "\x03\xe8"), answered},
 	})
 }
 
@@ -65,8 +65,8 @@ func TestConformance_5_5_1_close(t *testing.T) {
 		{"nothing but a close", fromClient(0x88, "\x03\xe8"), normal, answered},
 		{"message ahead of a close", fromClient(0x81, "Hello", 0x88, "\x03\xe8"), append(fromServer(0x81, "Hello"), normal...), answered},
 		{"two closes", fromClient(0x88, "\x03\xe8", 0x88, "\x03\xe9"), normal, answered},
-		{"text behind a close", fromClient(0x88, "\x03\xe8", 0x81, "Hello"), normal, answered},
-		{"invalid frame behind a close", fromClient(0x88, "\x03\xe8", wstest.Unhex("ff ff ff")), normal, answered},
+		{"text after a close", fromClient(0x88, "\x03\xe8", 0x81, "Hello"), normal, answered},
+		{"invalid frame after a close", fromClient(0x88, "\x03\xe8", wstest.Unhex("ff ff ff")), normal, answered},
 		{"close inside a message", fromClient(0x01, "fragment1", 0x88, "\x03\xe8", 0x80, "fragment2"), normal, answered},
 		{"large message, close, ping", fromClient(0x81, stars(256<<10), 0x88, "\x03\xe8", 0x89, "ping"),
 			append(fromServer(0x81, stars(256<<10)), normal...), answered},
@@ -88,7 +88,7 @@ func TestConformance_7_4_status_codes(t *testing.T) {
 	for _, n := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999} {
 		cases = append(cases, wireCase{fmt.Sprint("valid ", n), fromClient(0x88, code(n)), fromServer(0x88, code(n)), answered})
 	}
-	// IANA's registry, which section 11.7 founds, has given these out since.
+	// IANA has registered these codes later (section 11.7).
 	for _, n := range []int{1012, 1013, 1014} {
 		cases = append(cases, wireCase{fmt.Sprint("registered ", n), fromClient(0x88, code(n)), fromServer(0x88, code(n)), answered})
 	}

@@ -1,8 +1,8 @@
-// Package conformance shows from outside that a server follows RFC 6455: bytes go
-// in over TCP and bytes come out. The code under test neither makes nor reads any
-// of them. docs/rfc6455.md lists the requirements with these tests.
+// Package conformance tests from outside that a server follows RFC 6455: the tests send
+// bytes over TCP and check the bytes that come back. The client does not use the library
+// under test. docs/rfc6455.md lists the requirements with these tests.
 //
-// Frames are written by their first byte, which is FIN, the reserved bits and the
+// The tests write a frame as its first byte, which is FIN, the reserved bits and the
 // opcode:
 //
 //	0x81 text, 0x01 its first fragment    0x88 close

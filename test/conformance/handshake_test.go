@@ -11,8 +11,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// TLS is done by net/http. How a connection over TLS ends is done by the library
-// (section 7.1.1).
+// net/http does TLS, but the library ends a connection over TLS (section 7.1.1).
 func TestConformance_10_6_TLS(t *testing.T) {
 	srv := wstest.ServeTLS(t, websocket.Handle(echo, noPings))
 	dialTLS := func(t testing.TB) *wstest.Client {
@@ -45,14 +44,14 @@ func TestConformance_4_2_2_accepted_handshake(t *testing.T) {
 		{"no Origin", nil, ""},
 		{"Origin of the host", []string{"Origin: http://" + wstest.Host}, ""},
 		{"extensions are not agreed to", []string{"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, foo"}, ""},
-		{"subprotocol of both", []string{"Sec-WebSocket-Protocol: mqtt, chat"}, "Sec-WebSocket-Protocol: chat\r\n"},
+		{"a subprotocol in both lists", []string{"Sec-WebSocket-Protocol: mqtt, chat"}, "Sec-WebSocket-Protocol: chat\r\n"},
 		{"subprotocols on two lines", []string{"Sec-WebSocket-Protocol: mqtt", "Sec-WebSocket-Protocol: chat"}, "Sec-WebSocket-Protocol: chat\r\n"},
-		{"no subprotocol of both", []string{"Sec-WebSocket-Protocol: mqtt, CHAT"}, ""},
+		{"no subprotocol in both lists", []string{"Sec-WebSocket-Protocol: mqtt, CHAT"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := wstest.Dial(t, srv.Listener.Addr().String())
-			// The first frame in the same segment: the connection is open for it
-			// as soon as the request has ended.
+			// The first frame comes in the same segment as the request. The server
+			// must not lose it.
 			p.Write(append([]byte(wstest.Request(tc.changes...)), slices.Concat(fromClient(0x81, "early")...)...))
 			p.ExpectBytes(append([]byte(accepted+tc.extra+"\r\n"), fromServer(0x81, "early")...))
 			stillOpen.check(p)
@@ -67,7 +66,7 @@ func TestConformance_4_2_1_refused_handshake(t *testing.T) {
 	for _, tc := range []struct {
 		name, request string
 		status        int
-		header        string // that the answer must have
+		header        string // that the response must have
 	}{
 		{"POST", post, 405, "Allow: GET"},
 		{"HTTP/1.0", strings.Replace(wstest.Request(), "HTTP/1.1", "HTTP/1.0", 1), 426, "Upgrade: websocket"},
@@ -89,15 +88,15 @@ func TestConformance_4_2_1_refused_handshake(t *testing.T) {
 		{"versions as a list", wstest.Request("Sec-WebSocket-Version: 13, 8"), 426, "Sec-WebSocket-Version: 13"},
 		{"two versions", wstest.Request("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13"), 426, "Sec-WebSocket-Version: 13"},
 		{"another origin", wstest.Request("Origin: http://evil.test"), 403, ""},
-		{"subprotocol that is no token", wstest.Request("Sec-WebSocket-Protocol: chat, a b"), 400, ""},
-		{"subprotocols without one", wstest.Request("Sec-WebSocket-Protocol: "), 400, ""},
-		{"extension that is no token", wstest.Request("Sec-WebSocket-Extensions: permessage deflate"), 400, ""},
+		{"subprotocol that is not a token", wstest.Request("Sec-WebSocket-Protocol: chat, a b"), 400, ""},
+		{"empty list of subprotocols", wstest.Request("Sec-WebSocket-Protocol: "), 400, ""},
+		{"extension that is not a token", wstest.Request("Sec-WebSocket-Extensions: permessage deflate"), 400, ""},
 		{"extension without a name", wstest.Request("Sec-WebSocket-Extensions: ; a=b"), 400, ""},
 		{"extension parameter without a name", wstest.Request("Sec-WebSocket-Extensions: foo; =1"), 400, ""},
 		{"extension parameter without its value", wstest.Request("Sec-WebSocket-Extensions: foo; a="), 400, ""},
-		{"extension parameter quoted to no token", wstest.Request(`Sec-WebSocket-Extensions: foo; a="b c"`), 400, ""},
-		{"extension parameter whose quote is open", wstest.Request(`Sec-WebSocket-Extensions: foo; a="b`), 400, ""},
-		{"extensions without one", wstest.Request("Sec-WebSocket-Extensions: "), 400, ""},
+		{"quoted extension parameter that is not a token", wstest.Request(`Sec-WebSocket-Extensions: foo; a="b c"`), 400, ""},
+		{"extension parameter without its closing quote", wstest.Request(`Sec-WebSocket-Extensions: foo; a="b`), 400, ""},
+		{"empty list of extensions", wstest.Request("Sec-WebSocket-Extensions: "), 400, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := wstest.Dial(t, srv.Listener.Addr().String())

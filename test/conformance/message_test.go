@@ -15,24 +15,24 @@ import (
 func TestConformance_10_4_limits(t *testing.T) {
 	conform(t, []wireCase{
 		{"frame at the limit", fromClient(0x82, octets(1000)), fromServer(0x82, octets(1000)), stillOpen},
-		{"frame over the limit, of which the header has come", fromClient(unfinished(0x82, "", 1001)), nil, failed(1009)},
+		{"frame over the limit, of which only the header has come", fromClient(unfinished(0x82, "", 1001)), nil, failed(1009)},
 		{"frame of 2^63-1", fromClient(wstest.Unhex("82 ff 7f ff ff ff ff ff ff ff 00 00 00 00")), nil, failed(1009)},
-		{"frame over the limit behind a good message", fromClient(0x81, "a", unfinished(0x81, "", 70000)), fromServer(0x81, "a"), failed(1009)},
-		{"frame over the limit that comes whole", fromClient(0x82, octets(5000)), nil, failed(1009)},
+		{"frame over the limit after a good message", fromClient(0x81, "a", unfinished(0x81, "", 70000)), fromServer(0x81, "a"), failed(1009)},
+		{"whole frame over the limit", fromClient(0x82, octets(5000)), nil, failed(1009)},
 		{"message at the limit", fromClient(0x02, octets(1000), 0x80, octets(500)), fromServer(0x82, octets(1500)), stillOpen},
-		{"message over the limit, of which the header has come", fromClient(0x02, octets(1000), unfinished(0x80, "", 501)), nil, failed(1009)},
-		{"the next message begins at nothing", fromClient(0x82, octets(1000), 0x82, octets(1000)),
+		{"message over the limit, of which only the header has come", fromClient(0x02, octets(1000), unfinished(0x80, "", 501)), nil, failed(1009)},
+		{"the next message counts from zero", fromClient(0x82, octets(1000), 0x82, octets(1000)),
 			fromServer(0x82, octets(1000), 0x82, octets(1000)), stillOpen},
 		{"pings do not count", fromClient(0x02, octets(1000), 0x89, octets(100), 0x80, octets(500)),
 			fromServer(0x8A, octets(100), 0x82, octets(1500)), stillOpen},
 		{"fragments at the limit", fragmented(0x82, octets(4), 1), fromServer(0x82, octets(4)), stillOpen},
 		{"one fragment too many", fromClient(0x02, "", 0x00, "", 0x00, "", 0x00, "", unfinished(0x00, "", 1)), nil, failed(1009)},
-		{"a rule goes before a limit", fromClient(unfinished(0xC2, "", 1001)), nil, failed(1002)},
+		{"a rule is checked before a limit", fromClient(unfinished(0xC2, "", 1001)), nil, failed(1002)},
 	}, websocket.MaxFrameSize(1000), websocket.MaxMessageSize(1500), websocket.MaxFragments(4))
 }
 
-// pattern is a text whose characters lie across the borders of fragments, chops
-// and buffers of every size.
+// pattern returns a text with characters that are cut by the borders of fragments, TCP
+// writes and buffers of every size.
 func pattern(size int) string {
 	const unit = "a é € 😀 "
 	return strings.Repeat(unit, size/len(unit)) + stars(size%len(unit))
@@ -64,7 +64,7 @@ func TestConformance_5_4_large_messages(t *testing.T) {
 			check(fmt.Sprintf("%s of 256 KiB in chops of %d", name, size), b0, s, cut(wstest.ClientFrame(byte(b0), s), size))
 		}
 	}
-	// As time goes by the byte here, text has the 8 MiB and binary the 16.
+	// Only text has 8 MiB and only binary has 16 MiB, because large messages take long.
 	s := pattern(limit / 2)
 	check("text of 8192 KiB", 0x81, s, fromClient(0x81, s))
 	s = pattern(limit)
@@ -92,8 +92,8 @@ func TestConformance_6_2_many_messages(t *testing.T) {
 	}
 }
 
-// mustNotSend is a handler that tries to send each message, and returns an error if
-// one that must be refused is not.
+// mustNotSend returns a handler that tries to send each message, and returns an error if
+// a message was not refused.
 func mustNotSend(refused []websocket.Message) websocket.HandlerFunc {
 	return func(c *websocket.Conn) error {
 		for _, m := range refused {
@@ -139,7 +139,7 @@ func TestConformance_5_4_sent_fragments(t *testing.T) {
 	got := []string{readMessage(t, p), readMessage(t, p)}
 	slices.Sort(got)
 	if !slices.Equal(got, texts) {
-		t.Errorf("messages of %d and %d bytes are not what was sent", len(got[0]), len(got[1]))
+		t.Errorf("got messages of %d and %d bytes, which are not the messages that were sent", len(got[0]), len(got[1]))
 	}
 	p.Close()
 }

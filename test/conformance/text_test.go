@@ -10,9 +10,9 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// stressTexts are the sequences of Markus Kuhn's UTF-8 decoder stress test, made
-// anew from its description and held against RFC 3629, which knows no sequences
-// of five and six bytes.
+// stressTexts returns the sequences of Markus Kuhn's UTF-8 decoder stress test, made from
+// its description. Sequences of five and six bytes are invalid here, because RFC 3629 does
+// not have them.
 func stressTexts() (valid, invalid map[string][]string) {
 	valid = map[string][]string{
 		"accents":            {"Hello-µ@ßöäüàá-UTF-8!!"},
@@ -68,8 +68,8 @@ func nonCharacters() []string {
 	return s
 }
 
-// firstBad returns the index of the first byte of s that no byte behind it can
-// make good, or the length of s if it only ends inside a character.
+// firstBad returns the index of the first byte that makes s invalid, whatever follows. If
+// s only ends inside a character, it returns the length of s.
 func firstBad(s string) int {
 	end := 0
 	for i := range len(s) {
@@ -85,14 +85,14 @@ func firstBad(s string) int {
 	return len(s)
 }
 
-// failedAlone is what bad text must end in. That nothing behind it is processed is
-// shown elsewhere, and need not be for each of so many texts.
+// failedAlone is failed(1007) without the cases in which more frames follow. Other tests
+// have those cases, and here are many texts.
 var failedAlone = ending{check: failed(1007).check}
 
-// textCases sends a text whole, by fragments of one octet, and inside other text
-// that brings it to where a checker goes by words of many octets.
+// textCases returns cases that send a text in one frame, in fragments of one octet, and
+// inside a longer text. The longer text is for a checker that reads many octets at once.
 func textCases(name, s string, valid bool) []wireCase {
-	before, behind := strings.Repeat("0123456789", 4)+"κ", "ό"+strings.Repeat("9876543210", 4)
+	before, after := strings.Repeat("0123456789", 4)+"κ", "ό"+strings.Repeat("9876543210", 4)
 	result := func(s string) ([]byte, ending) {
 		if valid {
 			return fromServer(0x81, s), stillOpen
@@ -106,12 +106,12 @@ func textCases(name, s string, valid bool) []wireCase {
 	}
 	add("", s, fromClient(0x81, s))
 	add(" by octets", s, fragmented(0x81, s, 1))
-	add(" inside text", before+s+behind, fromClient(0x81, before+s+behind))
+	add(" inside text", before+s+after, fromClient(0x81, before+s+after))
 	return cases
 }
 
-// failFastCases stop sending with the first bad byte: of the frame it is in, and
-// of the message, the rest never comes.
+// failFastCases returns cases that send nothing after the first bad byte. The rest of its
+// frame and of its message never comes.
 func failFastCases(name, s string) []wireCase {
 	bad := firstBad(s)
 	if bad == len(s) {
@@ -130,8 +130,8 @@ func failFastCases(name, s string) []wireCase {
 	}
 }
 
-// One of the ways to receive takes all the texts, and each takes one of every kind,
-// sent in every way.
+// Every way to receive gets the first text of each kind, sent in every way. ReceiveMessage
+// also gets the other texts.
 func TestConformance_8_1_UTF_8(t *testing.T) {
 	var all, some []wireCase
 	add := func(kinds map[string][]string, valid bool) {
@@ -143,7 +143,7 @@ func TestConformance_8_1_UTF_8(t *testing.T) {
 				}
 				if i == 0 {
 					some = append(some, cases...)
-				} else { // all ways to send a text whole, the first two to fail fast
+				} else { // the three of textCases and the first two of failFastCases
 					all = append(all, cases[:min(len(cases), 3+2)]...)
 				}
 			}
@@ -154,15 +154,15 @@ func TestConformance_8_1_UTF_8(t *testing.T) {
 	add(invalid, false)
 	conform(t, some)
 	conformOn(t, dialer(serve(t, echo)), all)
-	// Of the reader of HandleConcurrent, only what is sent with nothing before it
-	// can be foretold.
+	// With HandleConcurrent, the order of echoes and of the close frame is not fixed, so
+	// only these cases can be checked: nothing comes before their text.
 	t.Run("HandleConcurrent", func(t *testing.T) {
 		conformOn(t, dialer(wstest.Serve(t, websocket.HandleConcurrent(echo, noPings))), some)
 	})
 }
 
-// The tables above say which texts are valid; this holds them against the
-// standard library, so that a typo in a table cannot pass for a rule.
+// The tables above say which texts are valid. This test compares them with the standard
+// library, because a typing error in a table would look like a rule.
 func TestConformance_stress_texts(t *testing.T) {
 	valid, invalid := stressTexts()
 	for want, groups := range map[bool]map[string][]string{true: valid, false: invalid} {
@@ -184,11 +184,11 @@ func TestConformance_5_6_text_and_binary(t *testing.T) {
 		{"character across empty fragments", fromClient(0x01, "\xce", 0x00, "", 0x80, "\xba"), fromServer(0x81, "κ"), stillOpen},
 		{"character that the next message would finish", fromClient(0x81, "\xce", 0x81, "\xba"), nil, failed(1007)},
 		{"message that ends inside a character", fromClient(0x01, "κόσμε\xce", 0x80, ""), nil, failed(1007)},
-		{"bad text behind a good one", fromClient(0x81, "κόσμε", 0x81, "\xff"), fromServer(0x81, "κόσμε"), failed(1007)},
+		{"bad text after a good one", fromClient(0x81, "κόσμε", 0x81, "\xff"), fromServer(0x81, "κόσμε"), failed(1007)},
 		{"good text, text in fragments, bad text", fromClient(0x81, "a", 0x01, "b", 0x80, "c", 0x81, "\xc0"), fromServer(0x81, "a", 0x81, "bc"), failed(1007)},
 		{"binary need not be UTF-8", fromClient(0x82, "\xff\xfe\xed\xa0\x80"), fromServer(0x82, "\xff\xfe\xed\xa0\x80"), stillOpen},
 		{"binary in fragments need not be UTF-8", fromClient(0x02, "\xce", 0x80, "\xff"), fromServer(0x82, "\xce\xff"), stillOpen},
 		{"ping and pong need not be UTF-8", fromClient(0x8A, "\xff", 0x89, "\xed\xa0\x80"), fromServer(0x8A, "\xed\xa0\x80"), stillOpen},
-		{"text behind a binary is checked", fromClient(0x82, "\xff", 0x81, "\xff"), fromServer(0x82, "\xff"), failed(1007)},
+		{"text after a binary is checked", fromClient(0x82, "\xff", 0x81, "\xff"), fromServer(0x82, "\xff"), failed(1007)},
 	})
 }

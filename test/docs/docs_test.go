@@ -16,7 +16,7 @@ func readPage(t *testing.T, name string) string {
 	return string(text)
 }
 
-// The matrix of requirements names code and tests, which must exist.
+// All code and tests that the table of requirements names must exist.
 func TestRequirementsMatrix(t *testing.T) {
 	text := readPage(t, "docs/rfc6455.md")
 	src := parseSources(t)
@@ -41,7 +41,7 @@ func TestRequirementsMatrix(t *testing.T) {
 	wantNamed(t, src, "TestConformance_", "docs/rfc6455.md", text)
 }
 
-// The security page names tests, which must exist.
+// All tests that the security page names must exist.
 func TestSecurityPage(t *testing.T) {
 	text := readPage(t, "SECURITY.md")
 	src := parseSources(t)
@@ -61,7 +61,7 @@ func TestSecurityPage(t *testing.T) {
 	wantNamed(t, src, "TestHostile_", "SECURITY.md", text)
 }
 
-// wantNamed checks that a page names every test whose name begins with prefix.
+// wantNamed checks that the page names every test whose name begins with prefix.
 func wantNamed(t *testing.T, src sources, prefix, page, text string) {
 	t.Helper()
 	tests := 0

@@ -18,7 +18,7 @@ import (
 // root is the folder of the module.
 const root = "../.."
 
-// sources is what the Go files of the root module declare, in every package.
+// sources holds the names in the Go files of the root module, in every package.
 type sources struct {
 	declared map[string][]string // by file, as a path from root: name, or Type.method
 	tests    map[string]bool
@@ -163,8 +163,8 @@ func (src sources) declares(files []string, name string) bool {
 	return false
 }
 
-// check returns what is wrong with a row. "Where" names a file, and then what the
-// file declares. "Shown by" names tests, with their cases behind slashes.
+// check returns the errors of a row. "Where" names a file, and then declarations of that
+// file. "Shown by" names tests, with their cases after slashes.
 func (src sources) check(where, shownBy string) (problems []string) {
 	file := ""
 	for _, name := range codeSpans(where) {
@@ -190,7 +190,7 @@ func (src sources) check(where, shownBy string) (problems []string) {
 	return problems
 }
 
-// codeSpans returns what stands between backquotes.
+// codeSpans returns the texts between backquotes.
 func codeSpans(cell string) []string {
 	var spans []string
 	for i, part := range strings.Split(cell, "`") {

@@ -10,8 +10,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// longText is longer than what a frame may have to be written in one piece, and
-// than the read buffer.
+// longText is longer than the read buffer, and longer than a frame that is written in one
+// piece.
 var longText = strings.Repeat("long ", 4000)
 
 // scriptPause is long enough for the keepalive to send its ping.
@@ -45,8 +45,8 @@ type clientEnd int
 
 const (
 	waitForClose    clientEnd = iota // of the server
-	closeAtOnce                      // right behind the last message
-	closeWhenEchoed                  // when it has as many messages as it has sent
+	closeAtOnce                      // directly after the last message
+	closeWhenEchoed                  // when it has received as many messages as it has sent
 )
 
 // A sessionClient follows the script, answers pings and closes, and keeps what it
@@ -130,8 +130,8 @@ func (c *sessionClient) read() {
 	}
 }
 
-// take adds a data frame to the message that is being received, and returns the
-// message unless it is complete.
+// take adds a data frame to the message that is being received. It returns that message,
+// or nil if the message is complete.
 func (c *sessionClient) take(message *websocket.Message, f wstest.Frame) *websocket.Message {
 	if message == nil {
 		message = &websocket.Message{Opcode: websocket.Opcode(f.Opcode())}

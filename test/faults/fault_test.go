@@ -11,7 +11,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A fault is one way for an operation of a socket to go wrong.
+// A fault is one way in which an operation of a socket goes wrong.
 type fault struct {
 	name string
 	do   func(f *faultSocket, op *wstest.Op) (int, error) // nil for no fault
@@ -23,9 +23,9 @@ type fault struct {
 }
 
 var faults = []fault{
-	{name: "one byte", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) { return some(op, 1) }},
-	{name: "half", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) { return some(op, len(op.P)/2) }},
-	{name: "never more than 300 bytes again", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
+	{name: "only one byte", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) { return some(op, 1) }},
+	{name: "only half", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) { return some(op, len(op.P)/2) }},
+	{name: "at most 300 bytes from now on", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
 		return f.fromNowOn(op, func(op *wstest.Op) (int, error) { return some(op, 300) })
 	}},
 	{name: "neither a byte nor an error", harmlessRead: true, do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, nil }},
@@ -49,17 +49,17 @@ var faults = []fault{
 		n, _ := op.Do(op.P)
 		return n, f.breakOff(syscall.ECONNRESET)
 	}},
-	{name: "the end", do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, f.breakOff(io.EOF) }},
-	{name: "all and the end", do: func(f *faultSocket, op *wstest.Op) (int, error) {
+	{name: "the end of the stream", do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, f.breakOff(io.EOF) }},
+	{name: "all and the end of the stream", do: func(f *faultSocket, op *wstest.Op) (int, error) {
 		n, _ := op.Do(op.P)
 		return n, f.breakOff(io.EOF)
 	}},
-	{name: "closed", do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, f.breakOff(net.ErrClosed) }},
-	{name: "a second", harmlessRead: true, harmlessWrite: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
+	{name: "a closed socket", do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, f.breakOff(net.ErrClosed) }},
+	{name: "a delay of a second", harmlessRead: true, harmlessWrite: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
 		return late(op, op.P, time.Second)
 	}},
-	{name: "an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) { return late(op, op.P, time.Hour) }},
-	{name: "half and an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) {
+	{name: "a delay of an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) { return late(op, op.P, time.Hour) }},
+	{name: "half and a delay of an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) {
 		n, err := some(op, len(op.P)/2)
 		if err != nil {
 			return n, err

@@ -10,7 +10,7 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// A session is one whole life of a connection.
+// A session is the use of one connection, from the handshake to the end.
 type session struct {
 	name     string
 	handle   func(websocket.HandlerFunc, ...websocket.Option) *websocket.Handler
@@ -25,17 +25,17 @@ var sessions = []session{
 	{name: "ReceiveFragments and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveFragments)},
 	{name: "HandleConcurrent", handle: websocket.HandleConcurrent, end: closeWhenEchoed, receives: true, fn: echo(receiveMessage)},
 	{name: "MessageWriter and Close", handle: websocket.Handle, fn: sendAndClose},
-	{name: "SendMessage beside a receiver, and a Close by the end of the handler", handle: websocket.Handle, receives: true, fn: sendBesideReceiver},
+	{name: "SendMessage beside a receiver, closed by the return of the handler", handle: websocket.Handle, receives: true, fn: sendBesideReceiver},
 }
 
-// A log is what the handler of a session was told.
+// A log holds the results that the handler of a session got.
 type log struct {
 	received     []websocket.Message
 	attempted    []websocket.Message // given to a sending method
-	acknowledged int                 // how many of those the method returned nil for
+	acknowledged int                 // for how many of these the method returned nil
 }
 
-// retry calls try again after a deadline that the handler has not set.
+// retry calls try, and again if it returns a deadline that the handler has not set.
 func retry(c *websocket.Conn, try func() error) error {
 	for {
 		if err := try(); !errors.Is(err, os.ErrDeadlineExceeded) || context.Cause(c.Context()) != nil {

@@ -54,11 +54,10 @@ func runSessions(t *testing.T, s session, f fault, inWrite bool, n int) int {
 	return runs
 }
 
-// longestSession is how long a session with one fault may take: every timeout there
-// is, one after the other.
+// longestSession is how long a session with one fault may take: the sum of all timeouts.
 const longestSession = scriptPause + (15+60+60+5+5+1)*time.Second
 
-// runSession runs a session with one fault and checks what must hold after any. It
+// runSession runs a session with one fault and checks the rules for every fault. It
 // returns how many reads and writes there were.
 func runSession(t *testing.T, s session, f fault, inWrite bool, at int) (reads, writes int) {
 	synctest.Test(t, func(t *testing.T) {
@@ -87,14 +86,14 @@ func runSession(t *testing.T, s session, f fault, inWrite bool, at int) (reads, 
 	return reads, writes - handshakeWrites
 }
 
-// check compares what the handler was told with what the client sent and received.
+// check compares the results of the handler with what the client sent and received.
 func (l *log) check(t *testing.T, s session, c *sessionClient, harmless bool, err error) {
 	t.Helper()
 	if c.err != io.EOF && c.err != io.ErrUnexpectedEOF && !errors.Is(c.err, io.ErrClosedPipe) {
 		t.Errorf("the client got %v", c.err)
 	}
 	if !isPrefix(l.received, clientMessages) {
-		t.Errorf("received %v, which is not what was sent", sizes(l.received))
+		t.Errorf("the handler received %v, which is not what the client sent", sizes(l.received))
 	}
 	if !isPrefix(c.messages, l.attempted) || len(c.messages) < l.acknowledged {
 		t.Errorf("the client has %v of %v, of which %d were acknowledged", sizes(c.messages), sizes(l.attempted), l.acknowledged)
@@ -106,7 +105,7 @@ func (l *log) check(t *testing.T, s session, c *sessionClient, harmless bool, er
 		t.Errorf("the session ended with %v, want it to survive the fault", err)
 	}
 	if s.receives && len(l.received) != len(clientMessages) {
-		t.Errorf("received %d of %d messages, want it to survive the fault", len(l.received), len(clientMessages))
+		t.Errorf("the handler received %d of %d messages, want it to survive the fault", len(l.received), len(clientMessages))
 	}
 	if l.acknowledged != len(l.attempted) || len(c.messages) != len(l.attempted) {
 		t.Errorf("the client has %d of %d messages, %d acknowledged, want it to survive the fault", len(c.messages), len(l.attempted), l.acknowledged)

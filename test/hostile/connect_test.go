@@ -102,8 +102,8 @@ func TestHostile_burst_of_5000_connects_and_disconnects(t *testing.T) {
 	})
 }
 
-// The clients run in a process of their own. A process seldom has enough
-// descriptors for both sides, and this way the measured memory is the server's.
+// The clients run in a separate process, because a process seldom has enough
+// descriptors for both sides. Then the measured memory is only that of the server.
 func TestHostile_10000_idle_connections(t *testing.T) {
 	if addr := os.Getenv(idleTarget); addr != "" {
 		runIdleClients(t, addr)

@@ -1,6 +1,6 @@
-// Package hostile tests what a server that uses this library promises against
-// attackers: bounded memory, bounded waits, no leaks, and service for a healthy
-// client meanwhile. SECURITY.md names these tests.
+// Package hostile tests how a server that uses this library withstands attackers: memory
+// and waits must be limited, nothing may leak, and a healthy client must be served
+// meanwhile. SECURITY.md names these tests.
 //
 //	go test -v ./test/hostile
 package hostile

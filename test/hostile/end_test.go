@@ -14,22 +14,22 @@ import (
 // resets are the moments at which a client resets its connection.
 var resets = []struct {
 	name   string
-	served bool // a handler runs then
+	served bool // a handler runs at that moment
 	send   string
 	wait   bool // the client waits for a byte of the server
 }{
 	{name: "before the handshake"},
 	{name: "in the middle of the handshake", send: wstest.Handshake()[:40]},
-	{name: "behind the handshake", served: true},
+	{name: "after the handshake", served: true},
 	{name: "in the middle of a header", served: true, send: string(wstest.Message(wstest.Text, "hello")[:1])},
 	{name: "in the middle of a length", served: true, send: string(wstest.ClientHeader(0x82, 1<<20)[:5])},
 	{name: "in the middle of a frame", served: true, send: string(wstest.Message(wstest.Text, "hello")[:8])},
 	{name: "between fragments", served: true, send: string(wstest.ClientFrame(0x01, "hello"))},
-	{name: "behind a ping", served: true, send: string(wstest.Message(wstest.Ping, "hello"))},
-	{name: "while much is being sent to it", served: true, send: string(wstest.Message(wstest.Text, "send")), wait: true},
+	{name: "after a ping", served: true, send: string(wstest.Message(wstest.Ping, "hello"))},
+	{name: "while the server sends much to it", served: true, send: string(wstest.Message(wstest.Text, "send")), wait: true},
 	{name: "instead of answering a close", served: true, send: string(wstest.Message(wstest.Text, "close")), wait: true},
-	{name: "behind its own close", served: true, send: string(wstest.Message(wstest.Close, wstest.ClosePayload(1000, "")))},
-	{name: "behind a broken rule", served: true, send: "\x81\x00"},
+	{name: "after its own close", served: true, send: string(wstest.Message(wstest.Close, wstest.ClosePayload(1000, "")))},
+	{name: "after a broken rule", served: true, send: "\x81\x00"},
 }
 
 func TestHostile_100_resets_at_every_moment(t *testing.T) {
@@ -64,9 +64,9 @@ func TestHostile_100_resets_at_every_moment(t *testing.T) {
 func TestHostile_200_peers_that_never_answer_a_close(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	for name, flood := range map[string][]byte{
-		"and are silent":       nil,
-		"and send on for ever": bytes.Repeat(wstest.Message(wstest.Binary, strings.Repeat("m", 1000)), 10),
-		"and ping on for ever": bytes.Repeat(wstest.Message(wstest.Ping, "p"), 1000),
+		"and are silent":            nil,
+		"and keep sending messages": bytes.Repeat(wstest.Message(wstest.Binary, strings.Repeat("m", 1000)), 10),
+		"and keep sending pings":    bytes.Repeat(wstest.Message(wstest.Ping, "p"), 1000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			attack(t, sendOrClose, func(l *wstest.Load) {

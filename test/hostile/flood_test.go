@@ -18,24 +18,24 @@ var (
 	messageFlood = bytes.Repeat(wstest.Message(wstest.Binary, strings.Repeat("m", 4096)), 4)
 )
 
-// waitForEnd is a handler that neither receives nor sends.
+// waitForEnd neither receives nor sends. It returns when the connection ends.
 func waitForEnd(c *websocket.Conn) error {
 	<-c.Context().Done()
 	return context.Cause(c.Context())
 }
 
-// floods are what clients that never read send without end, behind one text
-// message. The memory of a connection is measured on both sides.
+// floods are the frames that clients send without end, after one text message. These
+// clients never read. perConn limits the memory of a connection, on both sides together.
 var floods = []struct {
 	name    string
 	handle  handleFunc
 	fn      websocket.HandlerFunc
 	flood   []byte
-	perConn uint64 // memory
+	perConn uint64
 }{
 	{"pings", websocket.Handle, receiveAll, pingFlood, 256 << 10},
 	{"pings beside a busy handler", websocket.HandleConcurrent, waitForEnd, pingFlood, 256 << 10},
-	{"pings behind a sender that is stuck", websocket.HandleConcurrent, sendWhenAsked(large), pingFlood, 256 << 10},
+	{"pings while a sender is stuck", websocket.HandleConcurrent, sendWhenAsked(large), pingFlood, 256 << 10},
 	{"messages to an echo", websocket.Handle, echo, messageFlood, 256 << 10},
 	{"messages to a concurrent echo", websocket.HandleConcurrent, echo, messageFlood, 384 << 10},
 }

@@ -24,14 +24,15 @@ func attack(t *testing.T, fn websocket.HandlerFunc, clients func(l *wstest.Load)
 	attackServer(t, websocket.Handle, nil, fn, clients, opts...)
 }
 
-// attackServer is attack for a server that configure has changed.
+// attackServer is attack with handle in place of Handle. configure, unless nil, changes the
+// server before it starts.
 func attackServer(t *testing.T, handle handleFunc, configure func(*http.Server), fn websocket.HandlerFunc, clients func(l *wstest.Load), opts ...websocket.Option) {
 	t.Helper()
 	l := wstest.NewLoad(t)
 	l.Run(handle(wstest.Track(l, fn), opts...), websocket.Handle(echo), configure, func() { clients(l) })
 }
 
-// echo is the handler of the package's documentation.
+// echo is the echo handler of the package's documentation.
 func echo(c *websocket.Conn) error {
 	for {
 		op, data, err := c.ReceiveMessage()
@@ -44,7 +45,7 @@ func echo(c *websocket.Conn) error {
 	}
 }
 
-// receiveAll is a handler that receives until the end.
+// receiveAll receives messages until the connection ends.
 func receiveAll(c *websocket.Conn) error {
 	for {
 		if _, _, err := c.ReceiveMessage(); err != nil {
@@ -53,7 +54,7 @@ func receiveAll(c *websocket.Conn) error {
 	}
 }
 
-// limitWriteBuffer is fn with little room between the server and the client.
+// limitWriteBuffer returns fn with a small write buffer in the socket of the server.
 func limitWriteBuffer(fn websocket.HandlerFunc) websocket.HandlerFunc {
 	return func(c *websocket.Conn) error {
 		c.NetConn().(*net.TCPConn).SetWriteBuffer(4096)
@@ -61,7 +62,7 @@ func limitWriteBuffer(fn websocket.HandlerFunc) websocket.HandlerFunc {
 	}
 }
 
-// sendWhenAsked is a handler that answers every message with data.
+// sendWhenAsked returns a handler that answers every message with data.
 func sendWhenAsked(data []byte) websocket.HandlerFunc {
 	return limitWriteBuffer(func(c *websocket.Conn) error {
 		for {
@@ -75,8 +76,8 @@ func sendWhenAsked(data []byte) websocket.HandlerFunc {
 	})
 }
 
-// sendOrClose is a handler that sends much for the message "send", and closes for
-// the message "close".
+// sendOrClose sends much after the message "send", and closes the connection after the
+// message "close".
 func sendOrClose(c *websocket.Conn) error {
 	for {
 		_, data, err := c.ReceiveMessage()

@@ -16,7 +16,7 @@ func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testin
 	attack(t, receiveAll, func(l *wstest.Load) {
 		clients := l.ConnectAll(wstest.Scale(t, 2000, 1000))
 		connected := wstest.Measure()
-		// The pong shows that the server has read the frame behind the ping, because
+		// The pong shows that the server has read the frame after the ping, because
 		// both come in one segment.
 		wire := slices.Concat(wstest.Message(wstest.Ping, ""), wstest.ClientHeader(0x82, 1<<20), []byte("ten bytes."))
 		l.Together(clients, func(c *wstest.Client) error {
@@ -62,8 +62,8 @@ func TestHostile_lengths_of_64_bits(t *testing.T) {
 	}
 }
 
-// splitMessage returns a message of n frames with the same payload, the last of
-// them apart.
+// splitMessage returns a message of n frames with the same payload: the last frame
+// separately, because only it ends the message.
 func splitMessage(n int, payload string) (most, last []byte) {
 	first := wstest.ClientFrame(0x02, payload)
 	more := bytes.Repeat(wstest.ClientFrame(0x00, payload), n-2)
@@ -110,7 +110,7 @@ func oneByteFragments(n int) [][]byte {
 	return slices.Collect(slices.Chunk(slices.Concat(most, last), 64<<10))
 }
 
-// defaultMaxFragments is the documented default of MaxFragments.
+// defaultMaxFragments is the default of MaxFragments, as it is documented.
 const defaultMaxFragments = 131072
 
 func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
@@ -154,8 +154,8 @@ func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
 	})
 }
 
-// receiveFragments receives a message of n fragments from memory. It returns the
-// best of three times, and what was allocated.
+// receiveFragments receives a message of n fragments from memory, three times. It returns
+// the shortest time and the bytes that were allocated.
 func receiveFragments(t *testing.T, n int) (best time.Duration, memory uint64) {
 	wire := oneByteFragments(n)
 	best = time.Hour

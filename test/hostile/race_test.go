@@ -15,12 +15,12 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// cause returns what ended the connection, and nil while it is open.
+// cause returns the error that ended the connection, or nil while it is open.
 func cause(c *websocket.Conn) error { return context.Cause(c.Context()) }
 
 // useConcurrently calls methods of every kind from several goroutines until the
-// connection ends. The watchdog, the peer or Close, which is called after d, ends
-// it. The result is what ended the connection.
+// connection ends. The watchdog, the peer or Close, which is called after d, ends it. The
+// result is the error that ended the connection.
 func useConcurrently(c *websocket.Conn, d time.Duration) error {
 	var wg sync.WaitGroup
 	repeat := func(f func() error) {
@@ -70,8 +70,8 @@ func receiveReadAhead(c *websocket.Conn) {
 	}
 }
 
-// methods are the methods that return an error of an ended connection. A
-// HandleConcurrent has no ReadFrame and no ReceiveFragments.
+// methods are the methods that return the error of an ended connection. With
+// HandleConcurrent, ReadFrame and ReceiveFragments cannot be used.
 var methods = map[string]func(c *websocket.Conn) error{
 	"ReceiveMessage":    func(c *websocket.Conn) error { _, _, err := c.ReceiveMessage(); return err },
 	"AppendMessage":     func(c *websocket.Conn) error { _, _, err := c.AppendMessage(nil); return err },
@@ -109,14 +109,14 @@ func wantSticky(t *testing.T, c *websocket.Conn, want error, without ...string) 
 				continue
 			}
 			if got := call(c); got == nil || got != want && errors.Unwrap(got) != want {
-				t.Errorf("%s: got error %v, want the one that ended the connection: %v", name, got, want)
+				t.Errorf("%s: got error %v, want the error that ended the connection: %v", name, got, want)
 			}
 		}
 	}
 }
 
 // Close, Send, Receive and the watchdog race on each connection, in a dozen
-// goroutines. It is left to chance which of them ends the connection.
+// goroutines. Any of them may end the connection.
 func TestHostile_100_races_of_Close_Send_Receive_and_the_watchdog(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -170,7 +170,7 @@ func chat(l *wstest.Load) error {
 	return nil
 }
 
-// countCodes counts what handlers have returned by close code.
+// countCodes counts the errors that handlers have returned, by close code.
 func countCodes(ends []error) map[websocket.StatusCode]int {
 	counts := map[websocket.StatusCode]int{}
 	for _, err := range ends {

@@ -61,7 +61,8 @@ var (
 	errUnsupported = errors.New("the client's API does not support this")
 )
 
-// closedError is a close frame of the server, as far as the client's API tells its content.
+// A closedError holds the code and the reason of the server's close frame, if the client's
+// API returns them.
 type closedError struct {
 	code   int
 	reason string

@@ -27,8 +27,8 @@ const idleTimeout = 3 * time.Second
 // byDefault reports whether the idle tests use the default timeouts.
 func byDefault() bool { return *idleFor >= time.Minute }
 
-// keepalive returns the options of idle connections. Without the defaults they send
-// several pings, and have a timeout that is shorter than -idle.
+// keepalive returns the options of idle connections. If byDefault is false, connections
+// send several pings, and have a timeout that is shorter than -idle.
 func keepalive() []websocket.Option {
 	if byDefault() {
 		return nil

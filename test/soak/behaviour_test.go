@@ -12,8 +12,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// behaviours are what clients do, each as often as the others. A healthy client
-// must succeed; what becomes of the others does not matter.
+// behaviours are the ways in which clients use a connection, each equally often. A healthy
+// client must succeed. The results of the other clients are ignored.
 var behaviours = []struct {
 	name    string
 	healthy bool

@@ -18,7 +18,7 @@ var duration = flag.Duration("soak", 2*time.Second, "how long TestSoak runs; 0 s
 
 func TestMain(m *testing.M) { wstest.Main(m) }
 
-// A soak is a server that is used in every way for a long time.
+// A soak is a server that clients use in every way for a long time.
 type soak struct {
 	*wstest.Load
 	end     time.Time
@@ -28,7 +28,7 @@ type soak struct {
 }
 
 // TestSoak runs hundreds of clients with mixed behaviour for -soak, by default two
-// seconds. Memory and goroutines must neither grow while it runs nor be left over.
+// seconds. Memory and goroutines must neither grow while it runs nor remain afterwards.
 func TestSoak(t *testing.T) {
 	d := *duration
 	if d == 0 {
@@ -108,8 +108,8 @@ func (s *soak) run(clients int, d time.Duration) {
 	wg.Wait()
 }
 
-// sample takes up to 24 samples until the end. It forgets what handlers have
-// returned, because the list would be growth.
+// sample takes up to 24 samples until the end. It drops the errors that handlers have
+// returned, because their list would look like a leak.
 func (s *soak) sample(d time.Duration) {
 	pace := time.NewTicker(d / 24)
 	defer pace.Stop()
@@ -120,7 +120,7 @@ func (s *soak) sample(d time.Duration) {
 	}
 }
 
-// visit is one connection from beginning to end.
+// visit connects a client with the behaviour i and runs it until it has finished.
 func (s *soak) visit(i int) {
 	b := behaviours[i]
 	conn, err := net.Dial("tcp", s.Server.Listener.Addr().String())
@@ -131,7 +131,7 @@ func (s *soak) visit(i int) {
 	defer conn.Close()
 	limit := time.Now().Add(wstest.Patience)
 	if !b.healthy && s.end.Before(limit) {
-		limit = s.end.Add(100 * time.Millisecond) // the test does not wait for the timeouts of the last ones
+		limit = s.end.Add(100 * time.Millisecond) // the test does not wait for the last timeouts
 	}
 	conn.SetDeadline(limit)
 	c := wstest.NewClient(nil, conn)

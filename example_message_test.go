@@ -1,0 +1,167 @@
+package websocket_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+func ExampleConn_ReceiveMessage() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			op, data, err := c.ReceiveMessage()
+			if errors.Is(err, io.EOF) {
+				fmt.Println("the client is done:", err)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Printf("received %v %q\n", op, data)
+		}
+	})
+	talk(h, "hello", "world")
+	// Output:
+	// received text "hello"
+	// received text "world"
+	// the client is done: websocket: closed with 1000 (normal closure)
+	// server closes with 1000 (normal closure) ""
+}
+
+// The handler uses one buffer for all messages of a connection. When the buffer is large
+// enough, AppendMessage allocates nothing.
+func ExampleConn_AppendMessage() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		var buf []byte
+		for {
+			op, data, err := c.AppendMessage(buf[:0])
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(op, data); err != nil {
+				return err
+			}
+			buf = data // AppendMessage may have allocated a larger buffer
+		}
+	})
+	talk(h, "over", "and over")
+	// Output:
+	// server sends text "over"
+	// server sends text "and over"
+	// server closes with 1000 (normal closure) ""
+}
+
+// The handler decodes a message while it arrives.
+func ExampleConn_MessageReader() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		_, r, err := c.MessageReader()
+		if err != nil {
+			return err
+		}
+		for dec := json.NewDecoder(r); dec.More(); {
+			var word string
+			if err := dec.Decode(&word); err != nil {
+				return err
+			}
+			fmt.Println(word)
+		}
+		return nil
+	})
+	talk(h, `"one" "two" "three"`)
+	// Output:
+	// one
+	// two
+	// three
+	// server closes with 1000 (normal closure) ""
+}
+
+// The handler sends a message of unknown length in parts. Close ends the message.
+func ExampleConn_MessageWriter() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		w, err := c.MessageWriter(websocket.Text)
+		if err != nil {
+			return err
+		}
+		for i := range 3 {
+			fmt.Fprintf(w, "line %d; ", i+1)
+		}
+		return w.Close()
+	})
+	talk(h)
+	// Output:
+	// server sends text "line 1; line 2; line 3; "
+	// server closes with 1000 (normal closure) ""
+}
+
+func ExampleConn_Messages() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for msg, err := range c.Messages() {
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(msg.Opcode, []byte(strings.ToUpper(string(msg.Data)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	talk(h, "louder", "please")
+	// Output:
+	// server sends text "LOUDER"
+	// server sends text "PLEASE"
+	// server closes with 1000 (normal closure) ""
+}
+
+func ExampleConn_SendJSON() {
+	type request struct{ A, B int }
+	type response struct {
+		Sum   int    `json:"sum"`
+		Error string `json:"error,omitempty"`
+	}
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			var req request
+			var bad *json.SyntaxError
+			err := c.ReceiveJSON(&req)
+			switch {
+			case errors.As(err, &bad): // the connection can still be used
+				err = c.SendJSON(response{Error: bad.Error()})
+			case err == nil:
+				err = c.SendJSON(response{Sum: req.A + req.B})
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	talk(h, `{"a": 40, "b": 2}`, `40 + 2`)
+	// Output:
+	// server sends text "{\"sum\":42}"
+	// server sends text "{\"sum\":0,\"error\":\"invalid character '+' after top-level value\"}"
+	// server closes with 1000 (normal closure) ""
+}
+
+// The handler asks a silent client whether it is still there. The connection can be used
+// after the deadline.
+func ExampleConn_SetReadDeadline() {
+	websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			op, data, err := c.ReceiveMessage()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = c.SendMessage(websocket.Text, []byte("still there?"))
+			} else if err == nil {
+				err = c.SendMessage(op, data)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
