@@ -280,7 +280,7 @@ func (s delayedPolls) SetReadDeadline(t time.Time) error {
 	return s.Socket.SetReadDeadline(t)
 }
 
-// A ReadFrame that is refused does not change what the keepalive does.
+// A ReadFrame that is refused does not change how the keepalive treats control frames.
 func TestReadFrame_that_is_refused_changes_nothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
