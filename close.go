@@ -10,19 +10,18 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// A connection ends in one of five ways. Each is a goroutine that has moved the life
-// of the connection to a phase (life.go) and does the work of that phase:
+// A connection ends in one of five ways. Each function is called by the one goroutine that
+// has moved the connection to a phase (life.go), and does the work of that phase:
 //
 //	connectionLost  the TCP connection does not work: close the socket
 //	failConnection  close frame, then let it arrive (RFC 6455 section 7.1.7)
 //	peerClosed      answer the close frame, then let it arrive (section 5.5.1)
 //	Close           close frame, wait for the peer's (section 7.1.2)
-//	expire          a limit has passed: close the socket under the other four
+//	expire          a limit has passed: close the socket, so that the other four return
 //
-// None of them waits for a lock that another one holds for long, and the timer
-// limits each.
+// The timer limits each of them.
 
-// drainTime is how long input is dropped behind our last frame. To close a socket
+// drainTime is how long input is dropped after the last frame of this side. To close a socket
 // with unread bytes resets the TCP connection, and the reset would destroy the close
 // frame on its way.
 const drainTime = time.Second
@@ -30,16 +29,16 @@ const drainTime = time.Second
 // failTimeout limits the sending of a last close frame if CloseTimeout does not.
 const failTimeout = 5 * time.Second
 
-// received ends the connection as an error of the reader demands, and returns the
-// error for the caller of a receiving method. in.lock is held.
+// received ends the connection if err, an error of the reader, requires that. It returns
+// the error for the caller of a receiving method. in.lock is held.
 func (c *Conn) received(err error) error {
-	dead, isDead := err.(*deadError)
+	dead, isDead := err.(*connError)
 	switch {
 	case c.life.err() != nil:
 		return c.life.err()
 	case err == errPeerClosed:
-		return c.peerClosed(c.in.closePayload())
-	case c.life.now() == phaseLost && (isDead || err == errReadDeadline):
+		return c.peerClosed(c.in.receivedClose())
+	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
 		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
 	case isDead:
 		return c.connectionLost(dead)
@@ -49,8 +48,8 @@ func (c *Conn) received(err error) error {
 	return c.failConnection(err)
 }
 
-// sent unlocks out.lock at the end of a sending method, and replaces its error.
-func (c *Conn) sent(err *error) {
+// finishSend unlocks out.lock at the end of a sending method, and replaces its error.
+func (c *Conn) finishSend(err *error) {
 	c.out.release()
 	*err = c.sendError(*err)
 }
@@ -58,10 +57,10 @@ func (c *Conn) sent(err *error) {
 // sendError returns the error for the caller of a sending method. If a write has
 // failed, it finds out why the connection has ended. No lock is held.
 func (c *Conn) sendError(err error) error {
-	if err == nil || c.life.now() < phaseLost {
+	if err == nil || c.life.current() < phaseLost {
 		return err
 	}
-	if c.life.now() == phaseLost {
+	if c.life.current() == phaseLost {
 		c.settle()
 	}
 	return c.out.ended()
@@ -96,7 +95,7 @@ func (c *Conn) settle() {
 		c.lastLook(true)
 		return
 	}
-	if c.life.now() == phaseLost {
+	if c.life.current() == phaseLost {
 		c.connectionLost(nil)
 	}
 }
@@ -104,12 +103,12 @@ func (c *Conn) settle() {
 // lastLook is settle with in.lock held. Unless it is final, it leaves the connection open
 // while there is input that the handler can receive.
 func (c *Conn) lastLook(final bool) {
-	if c.life.now() != phaseLost {
+	if c.life.current() != phaseLost {
 		return
 	}
 	switch err := c.in.lastLook(final); {
 	case err == errPeerClosed:
-		c.peerClosed(c.in.closePayload())
+		c.peerClosed(c.in.receivedClose())
 	case final || !c.in.holdsInput():
 		c.connectionLost(nil)
 	}
@@ -143,7 +142,7 @@ func (c *Conn) peerClosed(payload []byte) error {
 		return c.failConnection(err)
 	}
 	var end error = peer
-	if code, sent := c.life.closeSent(); sent && c.life.now() != phaseLost {
+	if code, sent := c.life.closeSent(); sent && c.life.current() != phaseLost {
 		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
 	}
 	if c.beginFailing(end) {
@@ -178,7 +177,7 @@ func failPayload(err error) []byte {
 	return closeBytes(CloseStatus(err), reason)
 }
 
-// sendLastClose sends a close frame behind everything that is being sent, unless one
+// sendLastClose sends a close frame after everything that is being sent, unless one
 // was sent, and begins the draining.
 func (c *Conn) sendLastClose(payload []byte) {
 	c.sendCloseOnce(payload)
@@ -228,19 +227,20 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if err != nil && c.life.err() == nil {
 		return err
 	}
-	defer c.release()
-	if c.life.now() == phaseLost {
+	defer c.waitGoroutines()
+	if c.life.current() == phaseLost {
 		c.settle()
 	}
 	if sent, ok := c.life.closeSent(); ok {
 		code = sent
 	}
 	limit := c.timer.timeouts.closeTimeout
+	_, by := c.life.until()
+	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
 	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
-	_, by := c.life.until()
 	return c.closeHandshake(payload, by)
 }
 
@@ -261,15 +261,15 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	if clock() >= by {
 		return c.noAnswer()
 	}
-	return &deadError{"the peer did not answer the close frame", err}
+	return &connError{"the peer did not answer the close frame", err}
 }
 
 func (c *Conn) noAnswer() error {
 	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
 }
 
-// release waits for the goroutines of a connection whose socket is closed.
-func (c *Conn) release() {
+// waitGoroutines waits for the goroutines of a connection whose socket is closed.
+func (c *Conn) waitGoroutines() {
 	c.timer.waitTicks()
 	c.out.stop()
 	c.socket.stop()
@@ -286,14 +286,14 @@ func (c *Conn) tick() {
 	case phasePassed:
 		c.phasePassed()
 	case writePassed:
-		c.expire(&deadError{fmt.Sprintf("sending: the peer read nothing for WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut})
+		c.expire(&connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut})
 	case silencePassed:
 		c.peerSilent()
 	}
 	if do.ping {
 		c.out.ping()
 	}
-	if do.ping && c.life.now() == phaseLost && c.in.lock.TryLock() { // the ping could not be written
+	if do.ping && c.life.current() == phaseLost && c.in.lock.TryLock() { // the ping could not be written
 		defer c.in.lock.Unlock()
 		c.lastLook(false)
 		return
@@ -307,7 +307,7 @@ func (c *Conn) tick() {
 
 // poll looks for control frames, unless a goroutine is receiving.
 func (c *Conn) poll() {
-	if p := c.life.now(); p != phaseOpen && p != phaseCloseSent || !c.in.lock.TryLock() {
+	if p := c.life.current(); p != phaseOpen && p != phaseCloseSent || !c.in.lock.TryLock() {
 		return
 	}
 	defer c.in.lock.Unlock()
@@ -318,7 +318,7 @@ func (c *Conn) poll() {
 
 // phasePassed ends a phase that took too long.
 func (c *Conn) phasePassed() {
-	switch c.life.now() {
+	switch c.life.current() {
 	case phaseCloseSent:
 		c.expire(c.noAnswer())
 	case phaseLost:
@@ -346,7 +346,7 @@ func (c *Conn) lostPassed() {
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
 func (c *Conn) peerSilent() {
-	switch c.life.now() {
+	switch c.life.current() {
 	case phaseOpen, phaseCloseSent:
 	case phaseLost:
 		c.settle()

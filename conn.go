@@ -15,11 +15,16 @@ import (
 //
 //   - The peer closed it: a [*CloseError], which is also [io.EOF] for 1000, 1001 and
 //     a close without a code.
-//   - It was closed here: [net.ErrClosed].
+//   - It was closed here: [net.ErrClosed], and also the peer's [*CloseError] if the peer
+//     has answered.
+//   - The peer did not answer a close frame of SendMessage or WriteFrame:
+//     [ErrCloseTimeout].
 //   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
 //     [ErrMessageTooLarge].
 //   - The peer was silent for too long: [ErrConnectionTimeout].
-//   - The TCP connection died: the error of the network.
+//   - The TCP connection failed: the wrapped error of the network. A write that took
+//     longer than WriteTimeout is such a failure; for sending methods it is also
+//     [os.ErrDeadlineExceeded].
 //
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
@@ -29,17 +34,17 @@ type Conn struct {
 
 	// The parts of a connection, each of which only its own methods touch.
 	//
-	// Lock order: ahead, in.lock, out.lock, then one of timer.mu, life.mu,
-	// out.urgent.mu, socket.mu. timer.mu comes before life.mu. No goroutine locks
-	// in.lock while it holds out.lock. The timer does no I/O: what a tick asks for is
-	// done after the alarm has been set again.
+	// Lock order: in.lock, out.lock, then one of timer.mu, life.mu, out.urgent.mu,
+	// socket.mu. timer.mu comes before life.mu. No goroutine locks in.lock while it holds
+	// out.lock. The timer does no I/O: a tick sets the alarm again, and then Conn.tick does
+	// the I/O.
 	core
 	out   writer
 	in    reader
 	ahead *readAhead // what HandleConcurrent has read, nil with Handle
 }
 
-// config is what a connection is made with. It is shared by all connections of a
+// A config holds the settings of a connection. It is shared by all connections of a
 // Handler and does not change.
 type config struct {
 	timeouts
@@ -49,7 +54,7 @@ type config struct {
 }
 
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
-// keepalive. buffered is what arrived behind the handshake.
+// keepalive. buffered holds the bytes that arrived after the handshake.
 func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buffered []byte) *Conn {
 	c := &Conn{request: r, subprotocol: subprotocol}
 	c.socket.transport = newTransport(nc, &c.in.buf)
@@ -107,7 +112,8 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 //
 // The connection stays usable, also in the middle of a message: set a later deadline
 // and call the same method again to continue. The deadline does not apply to pongs
-// that are written while receiving; WriteTimeout does.
+// that are written while receiving; WriteTimeout does. SetReadDeadline returns an error if
+// the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -120,9 +126,10 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline sets the time after which sending methods return an error that
-// is [os.ErrDeadlineExceeded]. WriteTimeout applies beside it. The zero time is no
+// is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
 // deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends. Over TLS, every expired write ends it.
+// part of it was, the connection ends. Over TLS, every expired write ends it. The
+// deadline does not apply to pongs, to the pings of the keepalive, and to Close.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err

@@ -176,24 +176,24 @@ func (e *closedError) Unwrap() error {
 	return e.peer
 }
 
-// deadError is the error of a connection whose TCP connection failed before a close
+// connError is the error of a connection whose TCP connection failed before a close
 // frame arrived.
-type deadError struct {
+type connError struct {
 	doing string // the operation that failed, such as "receiving"
 	err   error
 }
 
-func (e *deadError) Error() string {
+func (e *connError) Error() string {
 	return "websocket: " + e.doing + ": " + strings.TrimPrefix(e.err.Error(), "websocket: ")
 }
-func (e *deadError) Unwrap() error { return e.err }
+func (e *connError) Unwrap() error { return e.err }
 
-// errTimedOut is wrapped by the deadError of a connection whose write took too long.
+// errTimedOut is wrapped by the connError of a connection whose write took too long.
 // It must not be os.ErrDeadlineExceeded, because receiving methods return it from then
 // on, and their callers retry after os.ErrDeadlineExceeded.
 var errTimedOut = errors.New("i/o timeout")
 
-// cutOffError wraps a deadError with errTimedOut for the callers of sending methods.
+// cutOffError wraps a connError with errTimedOut for the callers of sending methods.
 // It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
 type cutOffError struct{ error }
 
@@ -215,7 +215,7 @@ func CloseStatus(err error) StatusCode {
 	var (
 		peer *CloseError
 		here *closedError
-		dead *deadError
+		dead *connError
 	)
 	switch {
 	case err == nil:

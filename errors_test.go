@@ -40,8 +40,8 @@ func TestCloseStatus(t *testing.T) {
 		{"ErrMessageTooLarge", tooLarge("frame of %d bytes", 9), 1009},
 		{"ErrConnectionTimeout", fmt.Errorf("%w: there", ErrConnectionTimeout), 1001},
 		{"ErrCloseTimeout", ErrCloseTimeout, 1006},
-		{"a failed TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, 1006},
-		{"a failed TCP connection, wrapped", fmt.Errorf("x: %w", &deadError{"sending", os.ErrDeadlineExceeded}), 1006},
+		{"a failed TCP connection", &connError{"receiving", io.ErrUnexpectedEOF}, 1006},
+		{"a failed TCP connection, wrapped", fmt.Errorf("x: %w", &connError{"sending", os.ErrDeadlineExceeded}), 1006},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestErrorTexts(t *testing.T) {
 		{"CloseError with a private code", &CloseError{Code: 4999}, "websocket: closed with 4999"},
 		{"closed here", &closedError{CloseError: CloseError{Code: 1000}}, "websocket: use of a closed connection: closed here with 1000 (normal closure)"},
 		{"HandshakeError", &HandshakeError{400, "no key"}, "websocket: handshake refused with 400: no key"},
-		{"a failed TCP connection", &deadError{"receiving", io.ErrUnexpectedEOF}, "websocket: receiving: unexpected EOF"},
+		{"a failed TCP connection", &connError{"receiving", io.ErrUnexpectedEOF}, "websocket: receiving: unexpected EOF"},
 		{"a broken rule names its section", protocolError("5.4", "%v frame", Ping), "websocket: protocol error: ping frame (RFC 6455 section 5.4)"},
 	}
 	for _, tt := range tests {
@@ -92,8 +92,8 @@ func TestErrorIs(t *testing.T) {
 		{"1000 is not another error", &CloseError{Code: 1000}, io.ErrUnexpectedEOF, false},
 		{"closed here is net.ErrClosed", &closedError{CloseError: CloseError{Code: 1000}}, net.ErrClosed, true},
 		{"closed here, unanswered, is not io.EOF", &closedError{CloseError: CloseError{Code: 1000}}, io.EOF, false},
-		{"a failed TCP connection is the network's error", &deadError{"x", io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF, true},
-		{"a failed TCP connection is not io.EOF", &deadError{"x", io.ErrUnexpectedEOF}, io.EOF, false},
+		{"a failed TCP connection is the network's error", &connError{"x", io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF, true},
+		{"a failed TCP connection is not io.EOF", &connError{"x", io.ErrUnexpectedEOF}, io.EOF, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

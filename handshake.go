@@ -56,7 +56,7 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) 
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
 		nc.Close()
-		return nil, &deadError{"sending the handshake response", err}
+		return nil, &connError{"sending the handshake response", err}
 	}
 	return newConn(nc, r, subprotocol, &o.config, buffered), nil
 }

@@ -53,8 +53,8 @@ func (b *inbuf) space() []byte {
 	return b.buf[b.w:]
 }
 
-// take makes sure that there is a buffer, of the size that the peer has shown to
-// need, with the unused bytes at its start.
+// take makes sure that there is a buffer, large if the last read filled a
+// small one, with the unused bytes at its start.
 func (b *inbuf) take() {
 	size := readBufferSize
 	if b.large {
@@ -70,12 +70,11 @@ func (b *inbuf) take() {
 	}
 }
 
-// filled adds n bytes that were read into space. again tells whether the next wait
-// for the peer may hold a large buffer, because it takes one only when bytes have
-// arrived.
-func (b *inbuf) filled(n int, again bool) {
+// filled adds n bytes that were read into space. waitsWithoutBuffer
+// is true if the transport takes a buffer only when bytes have arrived.
+func (b *inbuf) filled(n int, waitsWithoutBuffer bool) {
 	b.w += n
-	b.large = n > 0 && (b.w == len(b.buf) || n >= readBufferSize && again)
+	b.large = n > 0 && (b.w == len(b.buf) || n >= readBufferSize && waitsWithoutBuffer)
 	if !b.large && b.w > b.r {
 		b.shrink() // the handler may take long before it receives these few bytes
 	}

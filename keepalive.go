@@ -23,8 +23,8 @@ type timeouts struct {
 // so nothing that the connection then does can hold up the next tick.
 //
 // A handler that only sends receives nothing. So the keepalive asks for a poll of
-// the socket with each ping, and before it takes a limit for passed that a frame of
-// the peer could have extended.
+// the socket with each ping, and before it reports a limit that bytes in the socket could
+// extend.
 type keepalive struct {
 	alarm    wait.Alarm[keepalive]
 	owner    ticker
@@ -33,7 +33,7 @@ type keepalive struct {
 
 	lastRead atomic.Int64 // when the last byte arrived
 	writing  atomic.Int64 // when the write in progress began, noTime if there is none
-	set      atomic.Int64 // when the alarm rings
+	alarmAt  atomic.Int64 // when the alarm rings
 
 	mu       sync.Mutex
 	nextPing time.Duration
@@ -63,7 +63,7 @@ type limitPassed byte
 
 const (
 	phasePassed   limitPassed = 1 + iota // the time of the phase is over
-	writePassed                          // a write has made no progress for WriteTimeout
+	writePassed                          // one write has taken WriteTimeout
 	silencePassed                        // nothing has arrived for ConnectionTimeout
 )
 
@@ -143,7 +143,7 @@ func (k *keepalive) beginWrite() {
 	}
 	now := clock()
 	k.writing.Store(int64(now))
-	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.set.Load() {
+	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
@@ -194,9 +194,9 @@ func (k *keepalive) reschedule() {
 	next = min(next, by)
 	// In this order, either this call sees a write that begins meanwhile, or the
 	// write sees that the alarm is set too late for it.
-	k.set.Store(int64(next))
+	k.alarmAt.Store(int64(next))
 	next = min(next, k.writeBy())
-	k.set.Store(int64(next))
+	k.alarmAt.Store(int64(next))
 	if next == never {
 		k.alarm.Clear()
 		return
@@ -206,8 +206,8 @@ func (k *keepalive) reschedule() {
 
 func (k *keepalive) ring() { k.owner.tick() }
 
-// afterPoll is when a limit has passed that a frame of the peer could have
-// extended: the socket is polled at the time by, and given pingPoll.
+// afterPoll returns the time at which the limit by counts as passed, if bytes in the socket
+// could extend it: after a poll that began at by.
 func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	switch {
 	case by == never || k.lastPoll < by:
@@ -243,8 +243,8 @@ func (k *keepalive) pollEnded(began time.Duration) {
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or
-// too often, because it only looks at the clock. A limit that has passed counts from
-// the beginning then, so the alarm never rings in a loop.
+// too often, because it only looks at the clock. tick resets a
+// limit that has passed, so the alarm cannot ring in a loop.
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -217,7 +217,7 @@ func TestConnectionTimeout_does_not_apply_while_the_connection_fails(t *testing.
 		c, p := newPipeConn(t, ConnectionTimeout(10*time.Second), PingInterval(0))
 		c.timer.enter(phaseFailing, ErrProtocol, 2*time.Hour)
 		time.Sleep(time.Hour)
-		if got := c.life.now(); got != phaseFailing {
+		if got := c.life.current(); got != phaseFailing {
 			t.Errorf("got phase %d, want %d", got, phaseFailing)
 		}
 		p.Conn.Close()

@@ -60,7 +60,7 @@ type life struct {
 	over   wait.Event                  // the connection has ended
 	closed wait.Event                  // its socket is closed
 
-	mu sync.Mutex    // held by enter and bound
+	mu sync.Mutex    // guards by, and serializes enter
 	by time.Duration // when the phase has to be over, see clock; never for no bound
 }
 
@@ -71,12 +71,12 @@ type connContext struct {
 }
 
 // enter moves the connection to phase p, which has to be over at the time by, and
-// reports whether it did. It did not if the connection had come as far already, or
-// had ended for another reason. The goroutine that gets true does the work of the
+// reports whether it did. It returns false if the connection is in phase p or later, or is
+// already ending. The goroutine that gets true does the work of the
 // phase. cause is why the connection ends; nil leaves the cause as it is.
 func (l *life) enter(p phase, cause error, by time.Duration) bool {
 	l.mu.Lock()
-	now := l.now()
+	now := l.current()
 	if p <= now || now >= phaseClosing && p < phaseDraining {
 		l.mu.Unlock()
 		return false
@@ -86,7 +86,7 @@ func (l *life) enter(p phase, cause error, by time.Duration) bool {
 		l.cause.Store(&kept)
 	}
 	if now == phaseCloseSent || now == phaseClosing {
-		by = min(by, l.by) // the peer has no more time because this side closes twice
+		by = min(by, l.by) // a second close does not extend the peer's time
 	}
 	l.by = by
 	l.phase.Store(uint32(p))
@@ -105,32 +105,32 @@ func (l *life) enter(p phase, cause error, by time.Duration) bool {
 func (l *life) bound(p phase, by time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.now() == p {
+	if l.current() == p {
 		l.by = by
 	}
 }
 
-func (l *life) now() phase { return phase(l.phase.Load()) }
+func (l *life) current() phase { return phase(l.phase.Load()) }
 
 // until returns the phase and the time by which it has to be over.
 func (l *life) until() (phase, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.now(), l.by
+	return l.current(), l.by
 }
 
-// err is why the connection ended, nil while it has not.
+// err returns why the connection ended, or nil.
 func (l *life) err() error {
-	if l.now() < phaseClosing {
+	if l.current() < phaseClosing {
 		return nil
 	}
 	return *l.cause.Load()
 }
 
-// sendErr is why nothing can be sent: the cause of the end, or of phaseLost. It is nil
+// sendErr returns why nothing can be sent: the cause of the end, or of phaseLost. It is nil
 // before, also in phaseCloseSent.
 func (l *life) sendErr() error {
-	if l.now() < phaseLost {
+	if l.current() < phaseLost {
 		return nil
 	}
 	return *l.cause.Load()

@@ -45,7 +45,7 @@ func TestLife_moves_only_to_later_phases(t *testing.T) {
 				if want {
 					end = to
 				}
-				if got := l.now(); got != end {
+				if got := l.current(); got != end {
 					t.Errorf("the phase is %d, want %d", got, end)
 				}
 			})

@@ -39,9 +39,8 @@ const (
 	endOfMessage
 )
 
-// incoming is what a client is sending: the rules of RFC 6455 section 5 for it, and
-// the place in the message that the next byte belongs to. It is a function of bytes
-// and does no I/O.
+// incoming checks the frames of a client against RFC 6455 section 5, and knows the place of
+// the next byte in its message. It does no I/O.
 type incoming struct {
 	limits *limits
 
@@ -215,8 +214,8 @@ func (in *incoming) remaining() int64 {
 }
 
 // whole returns the message that b begins with and where in b its payload is, if it
-// is one frame, complete, within the limits, and has nothing to object to but its
-// text. end is 0 otherwise. No message has begun.
+// is one complete frame within the limits that breaks no rule; the text is not
+// checked. end is 0 otherwise. No message has begun.
 func (in *incoming) whole(b []byte) (op Opcode, start, end int) {
 	start, end = parseWhole(b)
 	size := int64(end - start)

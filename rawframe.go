@@ -11,8 +11,8 @@ import (
 // checked. Only an unmasked frame, a malformed header and a payload over MaxFrameSize
 // fail the connection. The caller may keep and change the payload.
 //
-// After the first call of ReadFrame, the keepalive does not answer control frames
-// either. Do not mix ReadFrame with the receiving methods inside a message. ReadFrame
+// The caller has to answer pings and close frames. After the first call of ReadFrame, the
+// keepalive does not answer them either. Do not mix ReadFrame with the receiving methods inside a message. ReadFrame
 // cannot be used with [HandleConcurrent].
 func (c *Conn) ReadFrame() (Frame, error) {
 	if c.ahead != nil {
@@ -56,13 +56,13 @@ func (r *reader) frame() (Frame, error) {
 // WriteFrame sends any frame as it is, also one that breaks the rules: it is for tests
 // and for protocols that extend RFC 6455. Length is set from the payload; see [Frame]
 // for masked frames. WriteFrame does not wait for an open MessageWriter, so a data
-// frame can end up inside its message. After a Close frame, sending methods other than
+// frame can end up inside its message. It neither keeps nor changes the payload. After a Close frame, sending methods other than
 // WriteFrame return an error.
 func (c *Conn) WriteFrame(f Frame) (err error) {
 	if err := c.out.acquire(); err != nil {
 		return c.sendError(err)
 	}
-	defer c.sent(&err)
+	defer c.finishSend(&err)
 	if c.life.err() != nil {
 		return c.out.ended()
 	}
@@ -177,7 +177,7 @@ func ProcessFragments(frames []Frame) (Opcode, []byte, error) {
 	return op, data, nil
 }
 
-// checkFragments holds the frames of a message against RFC 6455 section 5.4.
+// checkFragments checks the frames of a message against RFC 6455 section 5.4.
 func checkFragments(frames []Frame) error {
 	if len(frames) == 0 {
 		return protocolError("5.4", "message of no frames")

@@ -12,8 +12,8 @@ import (
 )
 
 // A reader is the receiving side of a connection: socket, buffer, frames. It handles
-// the control frames between data frames. What ends the connection it returns as an
-// error: Conn.received acts on it.
+// the control frames between data frames. It returns an error if the connection must end,
+// and Conn.received ends it.
 type reader struct {
 	*core
 	out  *writer
@@ -98,7 +98,7 @@ func (r *reader) resume(by receiveMethod) error {
 }
 
 // skipMessage reads the rest of the message that a MessageReader has begun, and drops
-// it. That reader is of no use from now on.
+// it. Its Read returns errMessageDropped from now on.
 func (r *reader) skipMessage() error {
 	r.begun = &unfinished{by: byMessageReader}
 	scratch := make([]byte, 512)
@@ -114,8 +114,8 @@ func (r *reader) skipMessage() error {
 	}
 }
 
-// next goes on to the next data frame and opens it, unless one is open. It handles
-// the control frames on the way (RFC 6455 section 5.4: they may come between the
+// next opens the next data frame. It does nothing if a frame is open. It handles the
+// control frames on the way (RFC 6455 section 5.4: they may come between the
 // fragments of a message). A frame without payload ends at once.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
 	for r.incoming.left == 0 {
@@ -223,7 +223,7 @@ func (r *reader) afterMessage() {
 // the processor when it is unmasked and checked.
 const maxRead = 64 << 10
 
-// take reads the next bytes, still masked, into p. What the buffer has comes first.
+// take reads the next bytes, still masked, into p. It first takes bytes from the buffer.
 // Then large pieces come directly from the socket, and small ones through the
 // buffer, together with what follows them.
 func (r *reader) take(p []byte) (int, error) {
@@ -282,7 +282,7 @@ func (r *reader) beforeRead() error {
 		return err
 	}
 	r.out.beforeWait()
-	if r.life.now() == phaseLost && !r.polling {
+	if r.life.current() == phaseLost && !r.polling {
 		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
 			return errReadDeadline // without deadlines, the read could wait for ever
 		}
@@ -290,7 +290,7 @@ func (r *reader) beforeRead() error {
 	return nil
 }
 
-// failed returns what a failed read means.
+// failed converts the error of a failed read.
 func (r *reader) failed(err error) error {
 	switch discard := r.mode == modeDiscard; {
 	case r.life.err() != nil && !discard:
@@ -301,9 +301,9 @@ func (r *reader) failed(err error) error {
 		return errReadDeadline // the call that receives these bytes finds the end again
 	case err == io.EOF:
 		// io.EOF itself stands for a close frame with a normal code.
-		return &deadError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
+		return &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
 	}
-	return &deadError{"receiving", err}
+	return &connError{"receiving", err}
 }
 
 // control waits for the whole of a control frame, whose header is the next n bytes
@@ -329,17 +329,17 @@ func (r *reader) control(n int) error {
 	return nil
 }
 
-// errPeerClosed says that the peer has sent a close frame. closePayload has its
+// errPeerClosed says that the peer has sent a close frame. receivedClose has its
 // payload.
 var errPeerClosed = errors.New("websocket: the peer has sent a close frame")
 
-// closePayload returns the payload of the close frame that control has handled
+// receivedClose returns the payload of the close frame that control has handled
 // last. It is valid until the next read.
-func (r *reader) closePayload() []byte {
+func (r *reader) receivedClose() []byte {
 	return r.buf.buf[r.buf.r-int(r.incoming.header.Length) : r.buf.r]
 }
 
-// poll looks at the socket for pingPoll and handles the control frames that have
+// poll reads from the socket for at most pingPoll and handles the control frames that have
 // arrived ahead of the next data frame, which stays for the handler. The lock is
 // held.
 func (r *reader) poll() error {
@@ -393,7 +393,7 @@ func (r *reader) leadingControls() error {
 
 // lastLook reads what has arrived, after a write has failed, and returns errPeerClosed if
 // the peer's close frame is there. It drops the messages before the close frame only if
-// final is set. Without a close frame it returns what ended the look, if anything did.
+// final is set. Without a close frame it returns the error of the reads, or nil.
 func (r *reader) lastLook(final bool) error {
 	var err error
 	if r.socket.limitReads(time.Now().Add(pingPoll)) == nil {
@@ -410,7 +410,7 @@ func (r *reader) lastLook(final bool) error {
 	}
 	r.incoming.header, r.incoming.left = h, 0
 	r.buf.discard(skip + end)
-	mask.XOR(r.closePayload(), h.MaskKey, 0)
+	mask.XOR(r.receivedClose(), h.MaskKey, 0)
 	r.life.received.Store(true)
 	return errPeerClosed
 }

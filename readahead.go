@@ -13,10 +13,9 @@ import (
 // does not receive: those in the channel and the one that the goroutine holds.
 const readAheadLimit = 16
 
-// A readAhead is the goroutine of HandleConcurrent that receives messages before the
-// handler asks for them. The messages keep their order, which the threads of the egg
-// do not promise: unmasking and checking happen as bytes arrive, so nothing is left
-// to do in parallel.
+// A readAhead owns the goroutine of HandleConcurrent, which receives messages before the
+// handler asks for them. Messages keep their order, which the threads of the egg do not
+// keep: unmasking and checking happen as bytes arrive, so nothing is left to do in parallel.
 type readAhead struct {
 	life     *life
 	messages chan Message  // closed when no more messages come

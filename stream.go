@@ -11,7 +11,7 @@ import (
 
 // MessageReader waits for the next message and returns its type and a reader of its
 // payload, which ends with io.EOF. It does not wait for the whole message and does not
-// buffer it. Text is checked as far as it was read, and fails the connection at its
+// buffer it, except with [HandleConcurrent], which has received the whole message. Text is checked as far as it was read, and fails the connection at its
 // first invalid byte. MaxMessageSize applies.
 //
 // The next call of a receiving method drops the rest of the message. The reader is of
@@ -145,7 +145,7 @@ func (w *messageWriter) Write(p []byte) (n int, err error) {
 	if err := w.c.out.acquire(); err != nil {
 		return 0, w.c.sendError(err)
 	}
-	defer w.c.sent(&err)
+	defer w.c.finishSend(&err)
 	if err := w.checkOpen(); err != nil {
 		return 0, err
 	}
@@ -236,7 +236,7 @@ func (w *messageWriter) finish() (broken bool, err error) {
 	}
 	w.closed = true
 	w.buf = nil
-	if err != nil && begun && w.c.life.now() != phaseLost {
+	if err != nil && begun && w.c.life.current() != phaseLost {
 		broken = w.c.beginFailing(&closedError{CloseError: CloseError{Code: StatusInternalError}})
 	}
 	out.closeStream(w.ended)

@@ -201,21 +201,21 @@ func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
 // themselves now and then, so the socket has these rules:
 //
 //   - The read deadline is that of the closing connection, if there is one; else
-//     that of a poll; else the user's. After a write has failed, it is a moment
-//     from now, if the user's is not earlier.
+//     that of a poll; else the user's. After a failed write, it is pingPoll from
+//     now, or the user's if that is earlier.
 //   - The write deadline is none while the library writes frames that the user's
 //     deadline is not for; else the user's.
 type socket struct {
 	transport
 
-	mu       sync.Mutex     // guards the fields below, and setting a deadline of the transport
-	user     *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
-	waiting  int32          // goroutines that wait to receive and interrupt a poll
-	hasWrite atomic.Bool    // the user has set a write deadline
-	polling  bool           // a poll has the read deadline
-	ending   bool           // the closing connection has it, until the end
-	limited  bool           // a write has failed
-	ownWrite bool           // the library writes
+	mu               sync.Mutex     // guards the fields below, and setting a deadline of the transport
+	user             *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
+	waiting          int32          // goroutines that wait to receive and interrupt a poll
+	hasWriteDeadline atomic.Bool    // the user has set a write deadline
+	polling          bool           // a poll has the read deadline
+	ending           bool           // the closing connection has it, until the end
+	limited          bool           // a write has failed
+	ownWrite         bool           // the library writes
 }
 
 // userDeadlines are allocated on demand, because most connections have none.
@@ -265,7 +265,7 @@ func (s *socket) setUserRead(t time.Time) error {
 	defer s.mu.Unlock()
 	s.userOf().read = t
 	if s.polling || s.ending {
-		return nil // it is applied when the poll ends
+		return nil // endPoll applies it
 	}
 	return s.applyRead(time.Now().Add(pingPoll))
 }
@@ -288,7 +288,7 @@ func (s *socket) setUserWrite(t time.Time) error {
 	defer s.mu.Unlock()
 	s.userOf().write = t
 	s.user.writeExpired.Set(t)
-	s.hasWrite.Store(!t.IsZero())
+	s.hasWriteDeadline.Store(!t.IsZero())
 	if s.ownWrite {
 		return nil
 	}
@@ -303,13 +303,14 @@ func (s *socket) userWriteExpired() <-chan struct{} {
 	return s.userOf().writeExpired.Done()
 }
 
-// writeOwn begins and ends a write that the user's deadline is not for. Often that
-// deadline has passed with the user's last message. It returns what was set before.
+// writeOwn(true) removes the user's write deadline for a frame of the library, because the
+// deadline may have passed with the user's last message. It returns the argument that
+// restores the state before.
 func (s *socket) writeOwn(own bool) (before bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, s.ownWrite = s.ownWrite, own
-	if before != own && s.hasWrite.Load() {
+	if before != own && s.hasWriteDeadline.Load() {
 		s.applyWrite()
 	}
 	return before
@@ -355,7 +356,7 @@ func (s *socket) endInterrupt() {
 	s.waiting--
 }
 
-// endReads takes the read deadline away from the user for good, and sets it.
+// endReads sets the read deadline to t. Later deadlines of the user have no effect.
 func (s *socket) endReads(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -65,7 +65,8 @@ import (
 // its result decides how the connection is closed.
 //
 //   - nil closes with 1000.
-//   - A [*CloseError] that it has made closes with that code and reason.
+//   - A [*CloseError] that it has made closes with that code and reason. If they must not
+//     be sent, it closes with 1011 and OnError gets the error.
 //   - The error of a Conn method after the connection has ended does not change how the
 //     connection was closed.
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
@@ -98,7 +99,7 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 // HandleConcurrent is Handle with a second goroutine that reads from the connection all
 // the time, so that pings are answered and the peer's close is noticed immediately, even
 // while fn is busy. It reads at most 16 messages ahead, and then waits until fn receives
-// one. ReadFrame and ReceiveFragments cannot be used with it.
+// one: that is up to 16 times MaxMessageSize of memory for each connection. ReadFrame and ReceiveFragments cannot be used with it.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
 	h.concurrent = true
@@ -106,7 +107,7 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 }
 
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
-// connection is closed or, with [Detached], when the request is answered.
+// connection is closed or, with [Detached], when the handshake response is sent.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts)
 	if err != nil {
@@ -122,8 +123,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.serve(c)
 }
 
-// serve runs fn and closes the connection when it ends. Nothing of the connection is
-// left when serve returns.
+// serve runs fn and closes the connection when fn ends. When serve returns, the socket is
+// closed and all goroutines of the connection have ended.
 func (h *Handler) serve(c *Conn) {
 	if h.opts.detached {
 		defer logPanic(c) // after the next defer, because OnError may panic too
@@ -150,7 +151,8 @@ func (h *Handler) serve(c *Conn) {
 	}
 }
 
-// closeAs closes c as the result of fn demands, and returns what to report of it.
+// closeAs closes c according to err, the result of fn, and returns the error to report, or
+// nil.
 func (h *Handler) closeAs(c *Conn, err error) error {
 	_, closeSent := c.life.closeSent()
 	if ended := c.life.err(); ended != nil || closeSent && err != nil {

@@ -33,7 +33,7 @@ var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }
 type writer struct {
 	*core
 	lock        wait.Lock     // held for one frame at a time; guards what is not atomic
-	openMessage chan struct{} // of the MessageWriter that is open, nil without one
+	openMessage chan struct{} // closed when the open MessageWriter ends; nil without one
 	pending     *pending      // frames that wait to be written together, nil before the first
 
 	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
@@ -51,7 +51,7 @@ type pending struct {
 }
 
 // urgent is what other goroutines want the holder of the writer's lock to send
-// before it unlocks. It is at most one ping and one pong: RFC 6455 section 5.5.3
+// before it unlocks. It is at most a ping, a pong and a flush: RFC 6455 section 5.5.3
 // lets an endpoint answer only the latest ping, so a flood of pings takes no memory.
 type urgent struct {
 	mu    sync.Mutex
@@ -147,9 +147,9 @@ func (w *writer) release() {
 	}
 }
 
-// check returns why nothing can be sent, nil if it can.
+// check returns the reason if no message can be sent, or nil.
 func (w *writer) check() error {
-	switch p := w.life.now(); {
+	switch p := w.life.current(); {
 	case p == phaseOpen:
 		return nil
 	case p == phaseCloseSent:
@@ -168,8 +168,8 @@ func (w *writer) ended() error {
 	return err
 }
 
-// control sends a control frame that the library sends on its own account, so the
-// user's write deadline is not for it. The lock is held.
+// control sends a control frame of the library, to which the user's write deadline does not
+// apply. The lock is held.
 func (w *writer) control(op Opcode, payload []byte) error {
 	before := w.socket.writeOwn(true)
 	err := w.send(&Header{Fin: true, Opcode: op}, payload)
@@ -177,8 +177,8 @@ func (w *writer) control(op Opcode, payload []byte) error {
 	return err
 }
 
-// close sends a close frame, the last frame of this side, behind everything else.
-// The lock is held.
+// close sends a close frame, the last frame of this side, after all urgent and pending
+// frames. // The lock is held.
 func (w *writer) close(payload []byte) error {
 	if w.urgent.any.Load() {
 		w.sendUrgent()
@@ -203,7 +203,7 @@ func (w *writer) noteClose(payload []byte) {
 	}
 	limit := w.timer.timeouts.closeTimeout
 	if w.life.received.Load() {
-		limit = 0 // the peer owes no answer
+		limit = 0 // the peer has sent its close frame already
 	}
 	w.timer.enter(phaseCloseSent, nil, limit)
 }
@@ -305,7 +305,7 @@ func (w *writer) beforeWait() {
 // mayWait reports whether a frame may wait for the next one.
 func (w *writer) mayWait(h *Header) bool {
 	return w.frameBuffered.Load() && w.coalescing && h.Opcode != Close &&
-		!w.socket.hasWrite.Load() && w.life.err() == nil
+		!w.socket.hasWriteDeadline.Load() && w.life.err() == nil
 }
 
 // send sends one frame: it writes the frame with those that are pending, or makes
@@ -331,7 +331,7 @@ func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
 	fits := size <= pendingSize-len(b)
-	if len(b) > 0 && (!fits && len(payload) <= maxCopied || w.socket.hasWrite.Load()) {
+	if len(b) > 0 && (!fits && len(payload) <= maxCopied || w.socket.hasWriteDeadline.Load()) {
 		if err := w.flush(b, nil, true); err != nil {
 			return err
 		}
@@ -427,12 +427,12 @@ func (w *writer) failed(err error, partial bool) error {
 	case expired && !partial:
 		return errWriteDeadline
 	case expired:
-		err = &deadError{"sending: the deadline cut a frame off", errTimedOut}
+		err = &connError{"sending: the deadline cut a frame off", errTimedOut}
 	default:
-		err = &deadError{"sending", err}
+		err = &connError{"sending", err}
 	}
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.timer.noteRead()                            // Conn.lostPassed asks how quiet the peer has been since
+		w.timer.noteRead()                            // quietFor in Conn.lostPassed counts from here
 		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()
