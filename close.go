@@ -32,6 +32,9 @@ const failTimeout = 5 * time.Second
 // received ends the connection if err, an error of the reader, requires that. It returns
 // the error for the caller of a receiving method. in.lock is held.
 func (c *Conn) received(err error) error {
+	if err == errReadDeadline && c.life.current() < phaseLost {
+		return err // first, because a handler may poll with short deadlines
+	}
 	dead, isDead := err.(*connError)
 	switch {
 	case c.life.err() != nil:
@@ -84,20 +87,25 @@ func (c *Conn) expire(err error) {
 }
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
-// arrived, else with the error of the write. A goroutine that is receiving does that
-// by itself within pingPoll. No lock is held.
+// arrived, else with the error of the write. A goroutine that is receiving is left to do
+// that, because the messages before the close frame are for it. No lock is held.
 func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(2 * pingPoll))
 	defer patience.Set(time.Time{})
-	if c.in.lock.LockUnless(c.life.over.Done(), patience.Done()) {
-		defer c.in.lock.Unlock()
-		c.lastLook(true)
-		return
+	if !c.in.lock.TryLock() {
+		select {
+		case <-c.life.over.Done():
+			return
+		case <-patience.Done():
+		}
+		if !c.in.lock.TryLock() {
+			c.connectionLost(nil)
+			return
+		}
 	}
-	if c.life.current() == phaseLost {
-		c.connectionLost(nil)
-	}
+	defer c.in.lock.Unlock()
+	c.lastLook(true)
 }
 
 // lastLook is settle with in.lock held. Unless it is final, it leaves the connection open
@@ -118,17 +126,29 @@ func (c *Conn) lastLook(final bool) {
 // in.lock is held.
 func (c *Conn) failConnection(err error) error {
 	if c.beginFailing(err) {
-		c.sendLastClose(failPayload(err))
-		c.drain()
+		c.finishFailing(failPayload(err))
 	}
 	return c.life.err()
+}
+
+// finishFailing sends a close frame, unless one was sent, and closes the socket. in.lock is
+// held.
+func (c *Conn) finishFailing(payload []byte) {
+	if c.sendLastClose(payload) {
+		c.drain()
+	} else {
+		c.expire(nil)
+	}
 }
 
 // failAsync is failConnection for a goroutine that does not hold in.lock, after
 // beginFailing.
 func (c *Conn) failAsync(payload []byte) {
 	c.socket.endReads(longAgo)
-	c.sendLastClose(payload)
+	if !c.sendLastClose(payload) {
+		c.expire(nil)
+		return
+	}
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
 	c.drain()
@@ -146,8 +166,7 @@ func (c *Conn) peerClosed(payload []byte) error {
 		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
 	}
 	if c.beginFailing(end) {
-		c.sendLastClose(payload[:min(len(payload), 2)])
-		c.drain()
+		c.finishFailing(payload[:min(len(payload), 2)])
 	}
 	return c.life.err()
 }
@@ -178,18 +197,22 @@ func failPayload(err error) []byte {
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
-// was sent, and begins the draining.
-func (c *Conn) sendLastClose(payload []byte) {
-	c.sendCloseOnce(payload)
+// was sent, and begins the draining. It reports false if nothing can be sent any more.
+func (c *Conn) sendLastClose(payload []byte) bool {
+	if !c.sendCloseOnce(payload) {
+		return false
+	}
 	c.timer.enter(phaseDraining, nil, drainTime)
+	return true
 }
 
-func (c *Conn) sendCloseOnce(payload []byte) {
+func (c *Conn) sendCloseOnce(payload []byte) bool {
 	c.out.lock.Lock()
 	defer c.out.release()
 	if _, sent := c.life.closeSent(); !sent {
 		c.out.close(payload)
 	}
+	return !c.out.broken
 }
 
 // drain shuts down the write side, drops what still arrives for drainTime at most,
@@ -286,7 +309,7 @@ func (c *Conn) tick() {
 	case phasePassed:
 		c.phasePassed()
 	case writePassed:
-		c.expire(&connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut})
+		c.writePassed()
 	case silencePassed:
 		c.peerSilent()
 	}
@@ -342,6 +365,21 @@ func (c *Conn) lostPassed() {
 	default:
 		c.timer.bound(phaseLost, pingPoll) // the goroutine that is receiving ends it
 	}
+}
+
+// writePassed ends a connection whose peer does not read. If the peer has closed it before,
+// that is why it ended.
+func (c *Conn) writePassed() {
+	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
+	if c.in.lock.TryLock() {
+		defer c.in.lock.Unlock()
+		if c.in.lastLook(true) == errPeerClosed {
+			if peer, err := parseClosePayload(c.in.receivedClose()); err == nil {
+				end = peer
+			}
+		}
+	}
+	c.expire(end)
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.

@@ -161,32 +161,6 @@ func TestIncoming_whole_leaves_the_rest_to_next(t *testing.T) {
 	}
 }
 
-func TestFindClose(t *testing.T) {
-	text, bye := clientFrame(true, Text, strings.Repeat("x", 300)), clientFrame(true, Close, closeBody(1000, "bye"))
-	for _, tt := range []struct {
-		name string
-		wire []byte
-		want int
-	}{
-		{"at the front", bye, len(bye)},
-		{"after messages", slices.Concat(text, text, bye), 2*len(text) + len(bye)},
-		{"after a ping, before more", slices.Concat(clientFrame(true, Ping, ""), bye, text), 6 + len(bye)},
-		{"none", text, 0},
-		{"nothing", nil, 0},
-		{"incomplete", bye[:len(bye)-1], 0},
-		{"after an incomplete frame", append(clientHeader(true, Binary, 1<<20), bye...), 0},
-		{"after a length that is not allowed", append([]byte("\x82\xfe\x00\x05"), bye...), 0},
-		{"unmasked", []byte("\x88\x00"), 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			h, end := findClose(tt.wire)
-			if end != tt.want || end > 0 && h.Opcode != Close {
-				t.Errorf("got a %v frame that ends at %d, want a close frame that ends at %d", h.Opcode, end, tt.want)
-			}
-		})
-	}
-}
-
 func TestIncoming_text_ends_inside_a_character(t *testing.T) {
 	in := incoming{limits: testLimits()}
 	wire := clientFrame(true, Text, "\xe2\x82")

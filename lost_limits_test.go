@@ -299,3 +299,63 @@ func TestLost_close_frame_is_not_why_the_connection_ended(t *testing.T) {
 		c.Close(1000, "")
 	})
 }
+
+// More than a read buffer of messages is before the close frame.
+func TestLost_finds_a_close_frame_after_many_messages(t *testing.T) {
+	wire := slices.Concat(clientFrame(true, Ping, ""), messageBurst(20, string(make([]byte, 1000))), clientFrame(true, Ping, ""), clientFrame(true, Close, closeBody(1000, "bye")))
+	for name, send := range map[string]func(c *Conn) error{
+		"SendMessage": func(c *Conn) error { return c.SendMessage(Binary, nil) },
+		"WriteFrame": func(c *Conn) error {
+			if _, err := c.ReadFrame(); err != nil {
+				return err
+			}
+			return c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Pong}})
+		},
+		"Close":         func(c *Conn) error { c.out.ping(); return c.Close(4000, "") },
+		"MessageWriter": func(c *Conn) error { w, _ := c.MessageWriter(Text); return w.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := wstest.NewSocket(slices.Collect(slices.Chunk(wire, 1500))...)
+				s.FailWrites(syscall.EPIPE)
+				c := newTestConn(s, nil)
+				wantBye(t, send(c))
+				wantBye(t, endOf(c))
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+// A peer that has closed and does not read is not taken for one that is only slow.
+func TestWriteTimeout_does_not_hide_a_close_frame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, WriteTimeout(7*time.Second))
+		go func() {
+			time.Sleep(time.Second)
+			p.send(Close, closeBody(1000, "bye"))
+		}()
+		wantBye(t, c.SendMessage(Text, []byte("the peer does not read")))
+		c.Close(StatusNormalClosure, "")
+	})
+}
+
+// After a frame was cut off, no close frame can be sent, so there is nothing to wait for.
+func TestLost_does_not_drain_after_a_frame_that_was_cut_off(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		go func() {
+			p.Conn.Read(make([]byte, 1))
+			time.Sleep(time.Second)
+			p.send(Close, closeBody(1000, "bye"))
+		}()
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		start := time.Now()
+		wantBye(t, c.SendMessage(Binary, make([]byte, 100)))
+		if took := time.Since(start); took > time.Second+3*pingPoll {
+			t.Errorf("SendMessage took %v with a write deadline of 1s", took)
+		}
+		p.Conn.Close()
+		c.Close(StatusNormalClosure, "")
+	})
+}

@@ -192,7 +192,7 @@ func (in *incoming) end(mode frameMode) (frameEnd, error) {
 	case mode != modeMessages || !in.header.Fin:
 		return endOfFrame, nil
 	case in.op == Text && !in.text.Complete():
-		return notEnd, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
+		return endOfFrame, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	in.size, in.frames = 0, 0
 	return endOfMessage, nil
@@ -229,20 +229,4 @@ func (in *incoming) whole(b []byte) (op Opcode, start, end int) {
 		return Binary, start, end
 	}
 	return 0, 0, 0
-}
-
-// findClose finds the first close frame among the complete frames that b begins
-// with, and returns its header and where in b it ends, 0 if there is none. Nothing
-// is checked but where frames end.
-func findClose(b []byte) (h Header, end int) {
-	for {
-		n, err := h.parse(b[end:])
-		if n == 0 || err != nil || h.Length > int64(len(b)-end-n) {
-			return Header{}, 0
-		}
-		end += n + int(h.Length)
-		if h.Opcode == Close && h.Masked && h.Length <= maxControlPayload {
-			return h, end
-		}
-	}
 }

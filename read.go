@@ -25,6 +25,7 @@ type reader struct {
 	polling    bool        // a poll is reading, not a receiving call
 	dropPings  bool        // see DropIncomingPings
 	lastChance bool        // in phaseLost, the handler has had time to receive
+	bufferOnly bool        // a read of the socket could wait for ever
 	begun      *unfinished // the message that a method has begun, nil for none
 }
 
@@ -196,10 +197,11 @@ func (r *reader) payload(p []byte, mode frameMode) (n int, end frameEnd, err err
 	if n, err = r.take(p); err != nil {
 		return 0, notEnd, err
 	}
-	if end, err = r.incoming.unmask(p[:n], mode); err != nil {
-		return 0, notEnd, err
+	end, err = r.incoming.unmask(p[:n], mode)
+	if err != nil && end == notEnd {
+		n = 0 // the piece has an invalid byte
 	}
-	return n, r.passOn(end), nil
+	return n, r.passOn(end), err
 }
 
 // passOn returns end, and calls afterMessage at the end of a message.
@@ -275,6 +277,9 @@ func (r *reader) fill() error {
 // beforeRead runs before each read of the socket, because the read may have to wait:
 // no reply to a buffered frame can be expected, and pending frames are written.
 func (r *reader) beforeRead() error {
+	if r.bufferOnly {
+		return errReadDeadline
+	}
 	if r.mode == modeDiscard {
 		return nil
 	}
@@ -383,6 +388,8 @@ func (r *reader) leadingControls() error {
 			return err
 		case n == 0 || !r.incoming.isControl(modeMessages), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
 			return nil
+		case r.mode == 0 && !r.validClose(n):
+			return nil
 		}
 		if err := r.control(n); err != nil {
 			return err
@@ -391,28 +398,32 @@ func (r *reader) leadingControls() error {
 	return nil
 }
 
-// lastLook reads what has arrived, after a write has failed, and returns errPeerClosed if
-// the peer's close frame is there. It drops the messages before the close frame only if
-// final is set. Without a close frame it returns the error of the reads, or nil.
+// validClose reports whether the control frame whose header is the next n bytes of the
+// buffer is anything but an invalid close frame. It changes nothing.
+func (r *reader) validClose(n int) bool {
+	h := &r.incoming.header
+	if h.Opcode != Close {
+		return true
+	}
+	var payload [maxControlPayload]byte
+	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
+	mask.XOR(payload[:size], h.MaskKey, 0)
+	_, err := parseClosePayload(payload[:size])
+	return err == nil
+}
+
+// lastLook reads what has arrived, after a write has failed, for at most pingPoll. It
+// returns errPeerClosed if the peer's close frame is there, else the error of the reads, or
+// nil. Unless it is final, it leaves input that the handler can receive in the buffer.
+// Otherwise it drops everything up to the close frame.
 func (r *reader) lastLook(final bool) error {
-	var err error
-	if r.socket.limitReads(time.Now().Add(pingPoll)) == nil {
-		err = r.look()
+	r.bufferOnly = r.socket.limitReads(time.Now().Add(pingPoll)) != nil
+	if !final {
+		if err := r.look(); err != nil || r.holdsInput() {
+			return err
+		}
 	}
-	b := r.buf.bytes()
-	if err == errPeerClosed || r.mode == modeFrames || r.incoming.left > int64(len(b)) || !final && r.holdsInput() {
-		return err
-	}
-	skip := int(r.incoming.left)
-	h, end := findClose(b[skip:])
-	if end == 0 {
-		return err
-	}
-	r.incoming.header, r.incoming.left = h, 0
-	r.buf.discard(skip + end)
-	mask.XOR(r.receivedClose(), h.MaskKey, 0)
-	r.life.received.Store(true)
-	return errPeerClosed
+	return r.discard()
 }
 
 // holdsInput reports whether the buffer has something for the next receiving call: a

@@ -129,7 +129,7 @@ func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 		{"WriteTimeout", func(p *peer) {}, func(c *Conn) error {
 			time.Sleep(time.Second)
 			return c.SendMessage(Text, []byte("x"))
-		}, 8 * time.Second, errTimedOut},
+		}, 8*time.Second + pingPoll, errTimedOut},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -53,13 +53,15 @@ func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
 	freed := l.enter()
 	weight := int32(1)
 	defer func() { l.leave(weight) }()
-	for start := time.Now(); !l.TryLock() && !l.state.CompareAndSwap(handed, held); {
+	woken := false // only a goroutine that was woken takes a lock that is handed over
+	for start := time.Now(); !l.TryLock() && !(woken && l.state.CompareAndSwap(handed, held)); {
 		if weight == 1 && time.Since(start) > starvingAfter {
 			weight += starving
 			l.waiting.Add(starving)
 		}
 		select {
 		case <-freed:
+			woken = true
 		case <-a:
 			return false
 		case <-b:
