@@ -91,9 +91,9 @@ func (c *Conn) expire(err error) {
 // that, because the messages before the close frame are for it. No lock is held.
 func (c *Conn) settle() {
 	var patience wait.Deadline
-	patience.Set(time.Now().Add(2 * pingPoll))
+	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
-	if !c.in.lock.TryLock() {
+	if c.ahead != nil || !c.in.lock.TryLock() {
 		select {
 		case <-c.life.over.Done():
 			return
@@ -360,10 +360,10 @@ func (c *Conn) lostPassed() {
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
 		c.timer.bound(phaseLost, c.endLimit())
-	case c.timer.quietFor(2 * pingPoll):
-		c.connectionLost(nil) // the read of a socket without deadlines does not return
-	default:
-		c.timer.bound(phaseLost, pingPoll) // the goroutine that is receiving ends it
+	case c.timer.quietFor(maxPoll): // the read of a socket without deadlines does not return
+		c.connectionLost(nil)
+	case !c.timer.extendLost(): // the goroutine that is receiving has not ended it
+		c.connectionLost(nil)
 	}
 }
 

@@ -39,6 +39,7 @@ type keepalive struct {
 	nextPing time.Duration
 	lastPoll time.Duration // when a poll for a limit was asked for
 	polled   bool          // a poll has ended since
+	extended uint8         // how often extendLost has extended phaseLost
 }
 
 // A core is what both directions of a connection share.
@@ -124,6 +125,19 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 func (k *keepalive) bound(p phase, d time.Duration) {
 	k.life.bound(p, deadlineAfter(clock(), d))
 	k.schedule()
+}
+
+// extendLost gives phaseLost pingPoll more, for drainTime in total. It reports whether it
+// did.
+func (k *keepalive) extendLost() bool {
+	k.mu.Lock()
+	k.extended++
+	more := k.extended < uint8(drainTime/pingPoll)
+	k.mu.Unlock()
+	if more {
+		k.bound(phaseLost, pingPoll)
+	}
+	return more
 }
 
 // quietFor reports whether nothing has arrived for d.

@@ -359,3 +359,81 @@ func TestLost_does_not_drain_after_a_frame_that_was_cut_off(t *testing.T) {
 		c.Close(StatusNormalClosure, "")
 	})
 }
+
+// ReadFrame has returned the close frame, so its bytes are not in the buffer any more.
+func TestLost_after_ReadFrame_has_returned_the_close_frame(t *testing.T) {
+	c, p := newTCPConn(t, PingInterval(0))
+	p.send(Close, closeBody(4000, "bye"))
+	if f, err := c.ReadFrame(); err != nil || f.Opcode != Close {
+		t.Fatal(f, err)
+	}
+	c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if _, err := c.ReadFrame(); !isTimeout(err) {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Time{})
+	p.Reset()
+	var err error
+	for range 1000 {
+		if err = c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Text}, Payload: make([]byte, 1000)}); err != nil {
+			break
+		}
+	}
+	if got := CloseStatus(err); got != StatusAbnormalClosure {
+		t.Errorf("got error %v, want that of the network", err)
+	}
+}
+
+// A read deadline of the user that has passed does not keep the close frame from being found.
+func TestLost_looks_in_spite_of_a_read_deadline_that_has_passed(t *testing.T) {
+	c, p := newTCPConn(t, PingInterval(0))
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+		t.Fatal(err)
+	}
+	p.send(Close, closeBody(4000, "bye"))
+	p.Conn.Close()
+	time.Sleep(10 * time.Millisecond)
+	var err error
+	for err == nil {
+		err = c.SendMessage(Text, []byte("x"))
+	}
+	if CloseStatus(err) != 4000 {
+		t.Errorf("got error %v, want the peer's close", err)
+	}
+}
+
+// A peer that sends all the time does not keep a receiving goroutine for ever.
+func TestLost_ends_for_a_goroutine_that_receives(t *testing.T) {
+	for _, concurrent := range []bool{false, true} {
+		t.Run(fmt.Sprint("concurrent=", concurrent), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p, broken := newBrokenConn(t, false)
+				broken.Store(true)
+				go func() {
+					for {
+						if _, err := p.Conn.Write(clientFrame(true, Ping, "")); err != nil {
+							return
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
+				run := runHandler
+				if concurrent {
+					run = runConcurrent
+				}
+				done := run(c, receiveAll)
+				select {
+				case err := <-done:
+					t.Log(err)
+				case <-time.After(time.Minute):
+					t.Errorf("a minute after the failed write, the connection has not ended")
+					c.expire(errCause)
+					<-done
+				}
+				p.Conn.Close()
+				time.Sleep(time.Second)
+			})
+		})
+	}
+}

@@ -417,7 +417,11 @@ func (r *reader) validClose(n int) bool {
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
 // Otherwise it drops everything up to the close frame.
 func (r *reader) lastLook(final bool) error {
-	r.bufferOnly = r.socket.limitReads(time.Now().Add(pingPoll)) != nil
+	if r.life.received.Load() {
+		return nil // ReadFrame has returned the close frame, and its bytes are gone
+	}
+	r.bufferOnly = r.socket.beginLastLook(time.Now().Add(pingPoll)) != nil
+	defer r.socket.endPoll()
 	if !final {
 		if err := r.look(); err != nil || r.holdsInput() {
 			return err

@@ -11,8 +11,9 @@ import (
 
 // MessageReader waits for the next message and returns its type and a reader of its
 // payload, which ends with io.EOF. It does not wait for the whole message and does not
-// buffer it, except with [HandleConcurrent], which has received the whole message. Text is checked as far as it was read, and fails the connection at its
-// first invalid byte. MaxMessageSize applies.
+// buffer it, except with [HandleConcurrent], which has received the whole message. Text
+// is checked as far as it was read, and fails the connection at its first invalid byte.
+// MaxMessageSize applies.
 //
 // The next call of a receiving method drops the rest of the message. The reader is of
 // no use from then on. It may be used by any goroutine, one Read at a time.

@@ -330,6 +330,15 @@ func (s *socket) beginPoll(until time.Time) bool {
 	return s.polling
 }
 
+// beginLastLook is beginPoll after a write has failed. It does not give way to a goroutine
+// that waits to receive. It fails if the transport has no deadlines.
+func (s *socket) beginLastLook(until time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limited, s.polling = true, true
+	return s.applyRead(until)
+}
+
 func (s *socket) endPoll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -345,7 +354,7 @@ func (s *socket) interruptPoll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting++
-	if s.polling && !s.ending {
+	if s.polling && !s.ending && !s.limited {
 		s.applyRead(longAgo)
 	}
 }

@@ -178,7 +178,7 @@ func (w *writer) control(op Opcode, payload []byte) error {
 }
 
 // close sends a close frame, the last frame of this side, after all urgent and pending
-// frames. // The lock is held.
+// frames. The lock is held.
 func (w *writer) close(payload []byte) error {
 	if w.urgent.any.Load() {
 		w.sendUrgent()
@@ -304,7 +304,7 @@ func (w *writer) beforeWait() {
 
 // mayWait reports whether a frame may wait for the next one.
 func (w *writer) mayWait(h *Header) bool {
-	return w.frameBuffered.Load() && w.coalescing && h.Opcode != Close &&
+	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close &&
 		!w.socket.hasWriteDeadline.Load() && w.life.err() == nil
 }
 
