@@ -81,8 +81,10 @@ func (c *Conn) receiveAhead() (Message, error) {
 
 // message appends the next message to dst. On an error it returns dst as it was.
 func (r *reader) message(dst []byte) (Opcode, []byte, error) {
-	if err := r.begin(byReceiveMessage); err != nil {
-		return 0, dst, err
+	if r.begun != nil || r.mode == 0 || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+		if err := r.begin(byReceiveMessage); err != nil {
+			return 0, dst, err
+		}
 	}
 	if !r.incoming.midMessage() {
 		if r.buf.empty() {
@@ -131,24 +133,17 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	if r.begun != nil {
 		msg, start = r.begun.data, 0
 	}
-	for {
-		var (
-			end frameEnd
-			err error
-		)
-		msg, end, err = r.appendFrame(msg, start, modeMessages, true)
-		switch {
-		case err == errReadDeadline && r.begun == nil:
-			// A copy, because the capacity behind dst is the caller's.
-			return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
-		case err == errReadDeadline:
-			return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
-		case err != nil:
-			return 0, dst, err
-		case end == endOfMessage:
-			return r.incoming.op, r.finish(dst, msg), nil
-		}
+	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
+	switch {
+	case err == errReadDeadline && r.begun == nil:
+		// A copy, because the capacity after dst is the caller's.
+		return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
+	case err == errReadDeadline:
+		return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
+	case err != nil:
+		return 0, dst, err
 	}
+	return r.incoming.op, r.finish(dst, msg), nil
 }
 
 // finish returns dst with a complete message behind it. msg is dst's array already,

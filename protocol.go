@@ -167,6 +167,9 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 		in.size += in.header.Length
 		in.frames++
 	}
+	if in.left > 0 {
+		return notEnd, nil
+	}
 	return in.end(mode)
 }
 
@@ -178,17 +181,18 @@ func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	if mode == modeMessages && in.op == Text && !in.text.Check(p) {
 		return notEnd, fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
+	if in.left > 0 {
+		return notEnd, nil
+	}
 	return in.end(mode)
 }
 
 // drop is unmask for the next n bytes of a frame that is dropped.
 func (in *incoming) drop(n int64) { in.left -= n }
 
-// end says what has ended with the bytes so far.
+// end says what has ended with the frame, of which nothing is left.
 func (in *incoming) end(mode frameMode) (frameEnd, error) {
 	switch {
-	case in.left > 0:
-		return notEnd, nil
 	case mode != modeMessages || !in.header.Fin:
 		return endOfFrame, nil
 	case in.op == Text && !in.text.Complete():

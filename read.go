@@ -120,7 +120,10 @@ func (r *reader) skipMessage() error {
 // fragments of a message). A frame without payload ends at once.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
 	for r.incoming.left == 0 {
-		n, err := r.header(mode)
+		n, err := r.incoming.next(r.buf.bytes(), mode)
+		if n == 0 && err == nil {
+			n, err = r.header(mode)
+		}
 		if err != nil {
 			return notEnd, err
 		}
@@ -139,24 +142,28 @@ func (r *reader) next(mode frameMode) (frameEnd, error) {
 }
 
 // appendFrame appends the payload of the next frame to msg, or what is left of the open
-// frame. The first start bytes of msg belong to the caller. joined says whether the
-// whole message is appended to msg: then room for it is made along with the frame's,
-// because to grow by one fragment at a time would copy the message once for each. On an
-// error, msg holds what has arrived.
+// frame. The first start bytes of msg belong to the caller. If joined is set, it appends
+// all frames up to the end of the message, and makes room for them along with the first,
+// because growing for each fragment would copy the message each time. On an error, msg
+// holds what has arrived.
 func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool) ([]byte, frameEnd, error) {
-	end, err := r.next(mode)
-	for end == notEnd && err == nil {
-		in := &r.incoming
-		more := in.left
-		if joined {
-			more += in.remaining()
+	in := &r.incoming
+	for {
+		end, err := r.next(mode)
+		for end == notEnd && err == nil {
+			more := in.left
+			if joined {
+				more += in.remaining()
+			}
+			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
+			var n int
+			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
+			msg = msg[:len(msg)+n]
 		}
-		msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
-		var n int
-		n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
-		msg = msg[:len(msg)+n]
+		if !joined || end == endOfMessage || err != nil {
+			return msg, end, err
+		}
 	}
-	return msg, end, err
 }
 
 // interrupt keeps what has arrived of a message for the next call of the method, and
@@ -171,16 +178,15 @@ func (r *reader) interrupt(by receiveMethod, data []byte, frames []Frame) error 
 	return errReadDeadline
 }
 
-// header waits for a complete header and returns its size, but leaves it in the
-// buffer.
+// header waits for the rest of a header and returns its size, but leaves it in the buffer.
 func (r *reader) header(mode frameMode) (int, error) {
 	for {
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
 		n, err := r.incoming.next(r.buf.bytes(), mode)
 		if n > 0 || err != nil {
 			return n, err
-		}
-		if err := r.fill(); err != nil {
-			return 0, err
 		}
 	}
 }
@@ -188,8 +194,10 @@ func (r *reader) header(mode frameMode) (int, error) {
 // payload reads the next piece of payload into p, which is not empty, and unmasks
 // it. It is the one function that reads payload.
 func (r *reader) payload(p []byte, mode frameMode) (n int, end frameEnd, err error) {
-	if end, err = r.next(mode); end != notEnd || err != nil {
-		return 0, end, err
+	if r.incoming.left == 0 {
+		if end, err = r.next(mode); end != notEnd || err != nil {
+			return 0, end, err
+		}
 	}
 	if int64(len(p)) > r.incoming.left {
 		p = p[:r.incoming.left]
@@ -267,7 +275,8 @@ func (r *reader) fill() error {
 		r.buf.large = false // between messages the wait can be long
 	}
 	if err := r.socket.fill(); err != nil {
-		r.buf.filled(0, false)
+		r.buf.large = false
+		r.buf.shrink() // the next call may come late
 		return r.failed(err)
 	}
 	r.timer.noteRead()
@@ -283,11 +292,12 @@ func (r *reader) beforeRead() error {
 	if r.mode == modeDiscard {
 		return nil
 	}
-	if err := r.life.err(); err != nil {
-		return err
+	p := r.life.current()
+	if p >= phaseClosing {
+		return r.life.err()
 	}
 	r.out.beforeWait()
-	if r.life.current() == phaseLost && !r.polling {
+	if p == phaseLost && !r.polling {
 		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
 			return errReadDeadline // without deadlines, the read could wait for ever
 		}

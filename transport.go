@@ -153,8 +153,12 @@ func (t *netTransport) Read(p []byte) (int, error) {
 }
 
 func (t *netTransport) fill() error {
-	n, err := t.Read(t.buf.space())
-	if err != nil {
+	p := t.buf.space()
+	n, err := t.Conn.Read(p)
+	if n == 0 && err == nil {
+		n, err = t.Read(p)
+	}
+	if n == 0 {
 		return err
 	}
 	t.buf.filled(n, false)

@@ -160,7 +160,11 @@ func (h *Handler) closeAs(c *Conn, err error) error {
 		return h.reportable(err, isCommon(err, ended))
 	}
 	if err == nil {
-		return h.reportable(c.Close(StatusNormalClosure, ""), true)
+		err := c.Close(StatusNormalClosure, "")
+		if err == c.life.err() {
+			return nil // another goroutine has ended the connection meanwhile
+		}
+		return h.reportable(err, true)
 	}
 	var own *CloseError
 	if !errors.As(err, &own) || own == nil {

@@ -330,6 +330,10 @@ func (w *writer) send(h *Header, payload []byte) error {
 func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
+	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
+		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
+		return nil
+	}
 	fits := size <= pendingSize-len(b)
 	if len(b) > 0 && (!fits && len(payload) <= maxCopied || w.socket.hasWriteDeadline.Load()) {
 		if err := w.flush(b, nil, true); err != nil {
