@@ -437,3 +437,17 @@ func TestLost_ends_for_a_goroutine_that_receives(t *testing.T) {
 		})
 	}
 }
+
+// A socket without deadlines is not read for a close frame when WriteTimeout passes.
+func TestWriteTimeout_on_a_socket_without_deadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+			s := wstest.Wrap(conn)
+			s.NoDeadlines = true
+			return s
+		}, WriteTimeout(7*time.Second), ConnectionTimeout(0))
+		err := within(t, "SendMessage", 8*time.Second, p, func() error { return c.SendMessage(Text, []byte("unread")) })
+		wantError(t, err, errTimedOut)
+		c.Close(StatusNormalClosure, "")
+	})
+}

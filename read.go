@@ -286,13 +286,17 @@ func (r *reader) fill() error {
 // beforeRead runs before each read of the socket, because the read may have to wait:
 // no reply to a buffered frame can be expected, and pending frames are written.
 func (r *reader) beforeRead() error {
+	p := r.life.current()
+	if p == phaseOpen && !r.bufferOnly {
+		r.out.beforeWait()
+		return nil
+	}
 	if r.bufferOnly {
 		return errReadDeadline
 	}
 	if r.mode == modeDiscard {
 		return nil
 	}
-	p := r.life.current()
 	if p >= phaseClosing {
 		return r.life.err()
 	}

@@ -167,7 +167,13 @@ func (t *netTransport) fill() error {
 
 func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
-func (t *netTransport) Write(p []byte) (int, error) { return writeWhole(t.Conn, p) }
+func (t *netTransport) Write(p []byte) (int, error) {
+	n, err := t.Conn.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
 
 func (t *netTransport) writeBoth(head, payload []byte) (int, error) {
 	return writeBoth(t.Conn, head, payload)
