@@ -21,11 +21,6 @@ import (
 //
 // The timer limits each of them.
 
-// drainTime is how long input is dropped after the last frame of this side. To close a socket
-// with unread bytes resets the TCP connection, and the reset would destroy the close
-// frame on its way.
-const drainTime = time.Second
-
 // failTimeout limits the sending of a last close frame if CloseTimeout does not.
 const failTimeout = 5 * time.Second
 

@@ -68,13 +68,9 @@ const (
 	silencePassed                        // nothing has arrived for ConnectionTimeout
 )
 
-// pingPoll is how long a poll waits. It is not 0, because a read with a deadline that has
-// passed does not look at the socket. A limit waits for the end of the poll, for maxPoll
-// at most: the poll may be held up, because the process was, or because it writes.
-const (
-	pingPoll = 10 * time.Millisecond
-	maxPoll  = 100 * time.Millisecond
-)
+// maxPoll is how long a limit waits for the end of its poll. The poll may be held up, because
+// the process was, or because it writes.
+const maxPoll = 100 * time.Millisecond
 
 // never is a time that does not come, and noTime stands for no time.
 const (

@@ -48,6 +48,11 @@ const (
 	phaseClosed
 )
 
+// drainTime is how long input is dropped after the last frame of this side. To close a socket
+// with unread bytes resets the TCP connection, and the reset would destroy the close
+// frame on its way.
+const drainTime = time.Second
+
 // life is the state of a connection from its handshake to its end. enter is the
 // only function that changes the phase; all other code only asks for it.
 type life struct {
