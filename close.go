@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,15 +32,16 @@ func (c *Conn) received(err error) error {
 		return err // first, because a handler may poll with short deadlines
 	}
 	dead, isDead := err.(*connError)
+	peer, isClose := err.(*peerClose)
 	switch {
 	case c.life.err() != nil:
 		return c.life.err()
-	case err == errPeerClosed:
-		return c.peerClosed(c.in.receivedClose())
+	case isClose:
+		return c.peerClosed(peer.payload)
 	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
 		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
 	case isDead:
-		return c.connectionLost(dead)
+		return c.streamEnded(dead)
 	case CloseStatus(err) == 0:
 		return err // a deadline has passed, or another method has begun the message
 	}
@@ -62,6 +64,21 @@ func (c *Conn) sendError(err error) error {
 		c.settle()
 	}
 	return c.out.ended()
+}
+
+// streamEnded ends a connection that nothing more can be read from. What was accepted for
+// sending is written first, because the peer may have shut down only its own direction.
+func (c *Conn) streamEnded(err error) error {
+	if !c.out.hasPending.Load() {
+		return c.connectionLost(err)
+	}
+	if c.beginFailing(err) {
+		c.out.lock.Lock()
+		c.out.writePending()
+		c.out.release()
+		c.expire(nil)
+	}
+	return c.life.err()
 }
 
 // connectionLost ends a connection whose socket does not work any more.
@@ -88,6 +105,9 @@ func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
+	if c.ahead != nil {
+		c.ahead.endNow()
+	}
 	if c.ahead != nil || !c.in.lock.TryLock() {
 		select {
 		case <-c.life.over.Done():
@@ -109,9 +129,10 @@ func (c *Conn) lastLook(final bool) {
 	if c.life.current() != phaseLost {
 		return
 	}
-	switch err := c.in.lastLook(final); {
-	case err == errPeerClosed:
-		c.peerClosed(c.in.receivedClose())
+	peer, isClose := c.in.lastLook(final).(*peerClose)
+	switch {
+	case isClose:
+		c.peerClosed(peer.payload)
 	case final || !c.in.holdsInput():
 		c.connectionLost(nil)
 	}
@@ -270,7 +291,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	defer c.in.lock.Unlock()
 	c.socket.endReads(time.Time{})
 	err := c.in.discard()
-	if err == errPeerClosed {
+	if _, ok := err.(*peerClose); ok {
 		c.timer.enter(phaseDraining, nil, drainTime)
 		c.drain()
 		return nil
@@ -318,18 +339,24 @@ func (c *Conn) tick() {
 	}
 	if do.poll {
 		began := clock()
-		c.poll()
-		c.timer.pollEnded(began)
+		receiving := !c.in.lock.TryLock()
+		if !receiving {
+			c.poll(int(do.quiet))
+		}
+		c.timer.pollEnded(began, receiving)
 	}
 }
 
-// poll looks for control frames, unless a goroutine is receiving.
-func (c *Conn) poll() {
-	if p := c.life.current(); p != phaseOpen && p != phaseCloseSent || !c.in.lock.TryLock() {
+// poll looks for control frames while no method is receiving, and ends the connection if it
+// finds the end. quiet is how many polls there were since a method has received. in.lock is
+// held; poll unlocks it.
+func (c *Conn) poll(quiet int) {
+	defer c.in.lock.Unlock()
+	if c.life.current() > phaseCloseSent {
 		return
 	}
-	defer c.in.lock.Unlock()
-	if err := c.in.poll(); err != nil {
+	patience := min(c.endLimit()/pollInterval, math.MaxUint8)
+	if err := c.in.poll(quiet, int(patience)); err != nil {
 		c.received(err)
 	}
 }
@@ -368,8 +395,8 @@ func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
 	if c.in.lock.TryLock() {
 		defer c.in.lock.Unlock()
-		if c.in.lastLook(true) == errPeerClosed {
-			if peer, err := parseClosePayload(c.in.receivedClose()); err == nil {
+		if found, ok := c.in.lastLook(true).(*peerClose); ok {
+			if peer, err := parseClosePayload(found.payload); err == nil {
 				end = peer
 			}
 		}

@@ -377,7 +377,7 @@ func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 }
 
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
-func beginReadAhead(c *Conn) { c.ahead = startReadAhead(&c.life, c.receiveAhead) }
+func beginReadAhead(c *Conn) { c.ahead = startReadAhead(&c.life, c) }
 
 // readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.
 func readsAhead(c *Conn) bool { return c.ahead != nil }
@@ -404,10 +404,7 @@ func skipIfBuffered(t testing.TB, c *Conn) {
 // pollOnce polls the socket as the keepalive does.
 func pollOnce(c *Conn) {
 	c.in.lock.Lock()
-	defer c.in.lock.Unlock()
-	if err := c.in.poll(); err != nil {
-		c.received(err)
-	}
+	c.poll(1)
 }
 
 // failConn fails the connection with err, as if the peer had broken a rule.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
@@ -16,9 +17,9 @@ import (
 //
 // If the peer closed the connection, the error is a [*CloseError]; for a normal
 // closure, errors.Is(err, io.EOF) is also true. See [Conn] for other errors. If
-// several goroutines receive, each gets complete messages. With [Handle], the
-// connection is read only while a method is receiving, except for the polls of the
-// keepalive.
+// several goroutines receive, each gets complete messages. While no method is receiving,
+// the connection is read once a second: pings and the peer's close frame are answered, and
+// messages wait for the next call, even if the connection ends meanwhile.
 func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if c.ahead != nil {
 		return nonNil(c.ahead.appendNext(nil))
@@ -26,7 +27,7 @@ func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	// This is not a call of AppendMessage, because that takes stack (TestConn_stack_stays_small).
 	op, data, err := c.in.message(nil)
 	if err != nil {
@@ -55,7 +56,7 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, dst, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	op, data, err := c.in.message(dst)
 	if err != nil {
 		return 0, dst, c.received(err)
@@ -63,20 +64,40 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	return op, data, nil
 }
 
-// receiveAhead receives a message for HandleConcurrent. An error ends the connection.
+// receiveAhead receives a message for HandleConcurrent. An error is what endAhead ends the
+// connection with; until then, nothing else is read.
 func (c *Conn) receiveAhead() (Message, error) {
 	if err := c.in.acquire(); err != nil {
 		return Message{}, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	op, data, err := c.in.message(nil)
-	if err == nil {
-		return Message{op, data}, nil
+	if err != nil {
+		c.in.finished = true
+		c.out.noteBuffered(false)
 	}
-	if err = c.received(err); c.life.err() == nil {
-		err = c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	return Message{op, data}, err
+}
+
+// endPatience is a second if the peer waits for the answer to its close frame, and none if
+// nothing can be sent.
+func (c *Conn) endPatience(end error) time.Duration {
+	if _, ok := end.(*peerClose); ok {
+		return pollInterval
 	}
-	return Message{}, err
+	if dead, ok := end.(*connError); ok && dead != errStreamEnd {
+		return 0
+	}
+	return c.endLimit()
+}
+
+// endAhead ends the connection after receiveAhead has returned an error.
+func (c *Conn) endAhead(end error) {
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	if err := c.received(end); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	}
 }
 
 // message appends the next message to dst. On an error it returns dst as it was.

@@ -85,6 +85,20 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 // check applies all rules to a header, and the limits before any of its payload is
 // waited for.
 func (in *incoming) check(h *Header) error {
+	if err := in.checkAlone(h); err != nil || h.Opcode.IsControl() {
+		return err
+	}
+	switch {
+	case h.Opcode == Continuation && !in.midMessage():
+		return protocolError("5.4", "continuation frame with no message to continue")
+	case h.Opcode != Continuation && in.midMessage():
+		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
+	}
+	return in.checkLimits(h)
+}
+
+// checkAlone applies the rules that do not depend on the frames before.
+func (in *incoming) checkAlone(h *Header) error {
 	switch {
 	case h.RSV1 || h.RSV2 || h.RSV3:
 		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
@@ -94,12 +108,8 @@ func (in *incoming) check(h *Header) error {
 		return unmaskedError(h)
 	case h.Opcode.IsControl():
 		return checkControl(h)
-	case h.Opcode == Continuation && !in.midMessage():
-		return protocolError("5.4", "continuation frame with no message to continue")
-	case h.Opcode != Continuation && in.midMessage():
-		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
 	}
-	return in.checkLimits(h)
+	return nil
 }
 
 // checkRaw applies the rules that hold for ReadFrame, too.

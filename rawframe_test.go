@@ -178,8 +178,8 @@ func TestConn_ReadFrame_and_the_keepalive(t *testing.T) {
 					p.Write(clientFrame(false, Text, strings.Repeat("κ", 5000)))
 					p.Write(clientFrame(true, Continuation, "end"))
 				}()
-				p.expect(Ping, "")
 				p.expect(Pong, "answered")
+				p.expect(Ping, "")
 				time.Sleep(time.Second)
 				var expired int
 				op, data, err := r.receive(c, &expired)

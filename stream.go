@@ -28,7 +28,7 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	m := &messageReader{c: c, unfinished: unfinished{by: byMessageReader}}
 	op, err := c.in.beginStream(m)
 	if err != nil {
@@ -67,11 +67,11 @@ func (m *messageReader) Read(p []byte) (int, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	if m.done {
 		return 0, io.EOF
 	}
-	if err := c.life.err(); err != nil {
+	if err := c.life.receiveErr(); err != nil {
 		return 0, err
 	}
 	n, err := c.in.readStream(m, p)

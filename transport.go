@@ -24,6 +24,14 @@ type transport interface {
 	// fill reads once into the buffer that the transport was made with.
 	fill() error
 
+	// poll is fill for a caller that has set a read deadline of pingPoll. It may return
+	// os.ErrDeadlineExceeded at once if nothing has arrived.
+	poll() error
+
+	// behind returns how many bytes wait in the kernel, and whether the peer has ended the
+	// TCP connection behind them. It returns false if the system does not tell.
+	behind() (unread int32, ended, ok bool)
+
 	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
 	// arrived.
 	waitsWithoutBuffer() bool
@@ -108,6 +116,22 @@ func (t *tcpTransport) fill() error {
 	if err := t.raw.Read(t.read); err != nil {
 		return err
 	}
+	return t.result()
+}
+
+// poll does not wait, because there may be one for each connection and second.
+func (t *tcpTransport) poll() error {
+	if err := t.raw.Read(func(fd uintptr) bool { t.read(fd); return true }); err != nil {
+		return err
+	}
+	if sock.WouldWait(t.err) {
+		return os.ErrDeadlineExceeded
+	}
+	return t.result()
+}
+
+// result handles the result of t.read.
+func (t *tcpTransport) result() error {
 	if t.err != nil {
 		return os.NewSyscallError("read", t.err)
 	}
@@ -117,6 +141,8 @@ func (t *tcpTransport) fill() error {
 	t.buf.filled(t.n, true)
 	return nil
 }
+
+func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }
 
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
@@ -165,6 +191,10 @@ func (t *netTransport) fill() error {
 	return nil
 }
 
+func (t *netTransport) poll() error { return t.fill() }
+
+func (t *netTransport) behind() (unread int32, ended, ok bool) { return behind(t.Conn) }
+
 func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
 func (t *netTransport) Write(p []byte) (int, error) {
@@ -198,6 +228,9 @@ type tlsTransport struct {
 	tls *tls.Conn
 }
 
+// behind counts encrypted bytes, of which those count that have not arrived yet.
+func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls.NetConn()) }
+
 // partial is true for every failed write, because a TLS connection may have sent a
 // part of a record and returns 0 nevertheless.
 func (t *tlsTransport) partial(int) bool { return true }
@@ -205,6 +238,22 @@ func (t *tlsTransport) partial(int) bool { return true }
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends
 // an alert, and would wait for a peer that does not read.
 func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
+
+// behind implements transport.behind for a net.Conn with a file descriptor.
+func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	sc, hasFile := conn.(syscall.Conn)
+	if !hasFile {
+		return 0, false, false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, false, false
+	}
+	if raw.Control(func(fd uintptr) { unread, ended, ok = sock.Behind(fd) }) != nil {
+		return 0, false, false
+	}
+	return unread, ended, ok
+}
 
 // A socket is the transport of a connection and its deadlines. The user sets
 // deadlines, but the keepalive and the closing of the connection need them for

@@ -97,9 +97,15 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 }
 
 // HandleConcurrent is Handle with a second goroutine that reads from the connection all
-// the time, so that pings are answered and the peer's close is noticed immediately, even
-// while fn is busy. It reads at most 16 messages ahead, and then waits until fn receives
-// one: that is up to 16 times MaxMessageSize of memory for each connection. ReadFrame and ReceiveFragments cannot be used with it.
+// the time, so that pings are answered immediately, even while fn is busy. It reads at most
+// 16 messages ahead, and then waits until fn receives one: that is up to 16 times
+// MaxMessageSize of memory for each connection. ReadFrame and ReceiveFragments cannot be
+// used with it.
+//
+// What ends the connection takes effect when fn has received all messages in front of it and
+// asks for another, so that their answers are still sent. It waits for fn for a second if it
+// is the peer's close frame, and else for CloseTimeout. Messages that fn has not received by
+// then are still returned.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
 	h.concurrent = true
@@ -114,7 +120,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the refusal is answered
 	}
 	if h.concurrent {
-		c.ahead = startReadAhead(&c.life, c.receiveAhead)
+		c.ahead = startReadAhead(&c.life, c)
 	}
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do

@@ -273,8 +273,8 @@ func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 // cannot be sent any more is dropped. The lock is held.
 func (w *writer) sendUrgent() {
 	ping, pong, flush := w.urgent.take()
-	if flush && w.hasPending.Load() {
-		w.flush(w.pending.frames, nil, true)
+	if flush {
+		w.writePending()
 	}
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
 		w.control(Pong, pong.payload[:pong.size])
@@ -290,6 +290,13 @@ func (w *writer) sendUrgent() {
 func (w *writer) noteBuffered(frame bool) {
 	if frame != w.frameBuffered.Load() {
 		w.frameBuffered.Store(frame)
+	}
+}
+
+// writePending writes what is pending. The lock is held.
+func (w *writer) writePending() {
+	if w.hasPending.Load() && !w.broken {
+		w.flush(w.pending.frames, nil, true)
 	}
 }
 

@@ -233,10 +233,10 @@ func TestSendMessage_write_timeout(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
 			defer c.NetConn().Close()
 			go func() {
-				time.Sleep(1000 * time.Hour)
-				p.expect(Text, "after 1000 hours")
+				time.Sleep(10 * time.Hour)
+				p.expect(Text, "after 10 hours")
 			}()
-			if err := c.SendMessage(Text, []byte("after 1000 hours")); err != nil {
+			if err := c.SendMessage(Text, []byte("after 10 hours")); err != nil {
 				t.Error(err)
 			}
 		})
