@@ -56,7 +56,24 @@ type browser struct {
 	r    *bufio.Reader
 }
 
+// unpaced returns limits with which remarks do not wait.
+func unpaced() limits {
+	l := defaultLimits()
+	l.perMember.pace, l.byAddress.pace, l.wholeRoom.pace = 0, 0, 0
+	return l
+}
+
 func dial(t *testing.T, addr string) *browser {
+	t.Helper()
+	b := connect(t, addr)
+	if res := b.handshake(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake response is %s, want 101", res.Status)
+	}
+	return b
+}
+
+// connect connects a browser that has not sent its handshake.
+func connect(t *testing.T, addr string) *browser {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -64,19 +81,15 @@ func dial(t *testing.T, addr string) *browser {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(testTimeout))
-	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
-	if res := b.handshake(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("the handshake response is %s, want 101", res.Status)
-	}
-	return b
+	return &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 }
 
-// handshake sends a handshake and returns the response.
-func (b *browser) handshake(host, origin string) *http.Response {
+// handshake sends a handshake with these header lines and returns the response.
+func (b *browser) handshake(host, origin string, lines ...string) *http.Response {
 	b.t.Helper()
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	fmt.Fprintf(b.conn, "GET /chat HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n", host, origin, key)
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n", host, origin, key, strings.Join(append(lines, ""), "\r\n"))
 	res, err := http.ReadResponse(b.r, nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -189,7 +202,7 @@ func status(code websocket.StatusCode) string {
 
 func TestShutdown(t *testing.T) {
 	t.Run("closes all connections with 1001, also before their hello", func(t *testing.T) {
-		addr, stop := start(t, newHub())
+		addr, stop := start(t, newHub(defaultLimits()))
 		ada, _ := join(t, addr, "Ada")
 		bob, _ := join(t, addr, "Bob")
 		silent := dial(t, addr)
@@ -212,7 +225,7 @@ func TestShutdown(t *testing.T) {
 	})
 
 	t.Run("stops waiting when the context is done", func(t *testing.T) {
-		h := newHub()
+		h := newHub(defaultLimits())
 		h.running.Add(1) // a connection that does not end
 		defer h.running.Done()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -224,7 +237,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	addr, _ := start(t, newHub())
+	addr, _ := start(t, newHub(defaultLimits()))
 	files, err := os.ReadDir("page")
 	if err != nil {
 		t.Fatal(err)
@@ -250,14 +263,8 @@ func TestPage(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
-	addr, _ := start(t, newHub())
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(testTimeout))
-	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	addr, _ := start(t, newHub(defaultLimits()))
+	b := connect(t, addr)
 	if res := b.handshake(addr, "http://elsewhere.example"); res.StatusCode != http.StatusForbidden {
 		t.Errorf("the response to a page of another origin is %s, want 403", res.Status)
 	}
