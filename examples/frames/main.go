@@ -63,6 +63,9 @@ func serve(addr, dir string, limit int64) error {
 		Addr:              addr,
 		Handler:           routes(dir, limit),
 		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+		// These two are for other requests. A WebSocket has timeouts of its own.
+		ReadTimeout:  10 * time.Second, // also the time in which a client must send its next request
+		WriteTimeout: 10 * time.Second,
 	}
 	return server.ListenAndServe()
 }
