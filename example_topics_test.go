@@ -144,6 +144,7 @@ func connect(addr string, header http.Header) (conn io.ReadWriteCloser, status s
 	for name, values := range header {
 		req.Header[name] = values
 	}
+	req.Host = req.Header.Get("Host") // if it is empty, Host is the host of the URL
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Sec-WebSocket-Version", "13")
