@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // many returns limits for a test with many addresses: X-Forwarded-For has them.
@@ -20,67 +21,107 @@ func many() limits {
 	return l
 }
 
-// from connects a browser of the network address ip and returns the response.
-func from(t *testing.T, addr, ip string) (*browser, *http.Response) {
+// A tcpClient is a client of the chat over TCP.
+type tcpClient struct {
+	*wstest.Client
+	t *testing.T
+}
+
+// from connects a client of the network address ip and returns the response.
+func from(t *testing.T, addr, ip string) (*tcpClient, *http.Response) {
 	t.Helper()
-	b := connect(t, addr)
-	return b, b.handshake(addr, "http://"+addr, "X-Forwarded-For: "+ip)
+	c := &tcpClient{wstest.Dial(t, addr), t}
+	request := wstest.Request("X-Forwarded-For: " + ip)
+	c.Write([]byte(strings.Replace(request, "GET / ", "GET /chat ", 1)))
+	c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+	res, err := http.ReadResponse(c.Buffer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, res
 }
 
 // expectRoom connects until the server accepts a connection of ip, because it counts a
 // connection until it is closed.
 func expectRoom(t *testing.T, addr, ip string) {
 	t.Helper()
-	for begin := time.Now(); ; {
+	if !wstest.Eventually(func() bool {
 		_, res := from(t, addr, ip)
-		if res.StatusCode == http.StatusSwitchingProtocols {
-			return
-		}
-		if time.Since(begin) > testTimeout {
-			t.Fatalf("the response after %v is %s, want 101", testTimeout, res.Status)
-		}
+		return res.StatusCode == http.StatusSwitchingProtocols
+	}) {
+		t.Fatalf("%s is still refused", ip)
 	}
 }
 
-// joinFrom does the same as join, from the network address ip.
-func joinFrom(t *testing.T, addr, ip, name string) *browser {
+// joinFrom connects a client of the network address ip, which joins the room.
+func joinFrom(t *testing.T, addr, ip, name string) *tcpClient {
 	t.Helper()
-	b, res := from(t, addr, ip)
+	c, res := from(t, addr, ip)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("the response to %s is %s, want 101", ip, res.Status)
 	}
-	b.send(hello{Name: name, Key: "key of " + name})
-	b.until("welcome")
-	return b
+	c.hello(name)
+	for c.receive().Type != "welcome" {
+	}
+	return c
 }
 
-// until returns the next event of the type kind, and drops the events before it.
-func (b *browser) until(kind string) event {
-	b.t.Helper()
-	for {
-		if e := b.receive(); e.Type == kind {
-			return e
-		}
+func (c *tcpClient) hello(name string) {
+	c.t.Helper()
+	c.Send(wstest.Text, fmt.Sprintf(`{"name":%q,"key":"key of %s"}`, name, name))
+}
+
+// receive returns the next event.
+func (c *tcpClient) receive() (e event) {
+	c.t.Helper()
+	c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+	f, err := c.ReadFrame()
+	if err != nil {
+		c.t.Fatal(err)
 	}
+	if f.Opcode() == wstest.Ping {
+		return c.receive()
+	}
+	if f.Opcode() != wstest.Text || json.Unmarshal(f.Payload, &e) != nil {
+		c.t.Fatalf("got %v, want an event", f)
+	}
+	return e
+}
+
+// wantClose reads up to the close frame, which must have this code, closes the connection
+// and returns the reason.
+func (c *tcpClient) wantClose(code uint16) (reason string) {
+	c.t.Helper()
+	for {
+		f, err := c.ReadFrame()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if f.Opcode() != wstest.Close {
+			continue
+		}
+		c.Conn.Close()
+		got, reason, err := f.CloseCode()
+		if err != nil || got != code {
+			c.t.Fatalf("closed with %d, %q and error %v, want %d", got, reason, err, code)
+		}
+		return reason
+	}
+}
+
+// flood sends n remarks in one write.
+func (c *tcpClient) flood(n int) {
+	c.t.Helper()
+	var data []byte
+	for i := range n {
+		data = append(data, wstest.Message(wstest.Text, fmt.Sprintf(`{"id":"%p %d","text":"flood"}`, c, i))...)
+	}
+	c.Write(data)
 }
 
 // span returns the time that n steps behind the burst take, less one for rounding.
 func (r rate) span(n int) time.Duration {
 	return time.Duration(n-1) * r.pace
-}
-
-// flood sends n remarks in one write.
-func (b *browser) flood(n int) {
-	b.t.Helper()
-	var data []byte
-	for i := range n {
-		payload := fmt.Appendf(nil, `{"id":"%p %d","text":"flood"}`, b, i)
-		h := websocket.Header{Fin: true, Opcode: websocket.Text, Masked: true} // with the key 0
-		data = websocket.AppendFrame(data, websocket.Frame{Header: h, Payload: payload})
-	}
-	if _, err := b.conn.Write(data); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // Members of many addresses send as much as each of them may. The events come at the rate
@@ -91,7 +132,7 @@ func TestAttack_flood_from_many_addresses(t *testing.T) {
 	l.wholeRoom = rate{2 * time.Millisecond, 20}
 	l.queue = 120
 	addr, _ := start(t, newHub(l))
-	var flooders []*browser
+	var flooders []*tcpClient
 	for i := range senders {
 		flooders = append(flooders, joinFrom(t, addr, fmt.Sprintf("192.0.2.%d", i), fmt.Sprint("Flooder ", i)))
 	}
@@ -109,9 +150,9 @@ func TestAttack_flood_from_many_addresses(t *testing.T) {
 	if got, least := time.Since(begin), l.wholeRoom.span(senders*remarks-l.wholeRoom.burst); got < least {
 		t.Errorf("%d remarks came within %v, want at least %v", senders*remarks, got, least)
 	}
-	ada.say("1", "still here")
-	if said := ada.expect("said").Message; said.Name != "Ada" {
-		t.Errorf("got a remark of %q, want Ada's", said.Name)
+	ada.flood(1)
+	if e := ada.receive(); e.Type != "said" || e.Message.Name != "Ada" {
+		t.Errorf("got the event %+v, want Ada's remark", e)
 	}
 }
 
@@ -122,7 +163,7 @@ func TestAttack_flood_from_one_address(t *testing.T) {
 	l.perMember.pace, l.wholeRoom.pace = 0, 0
 	l.byAddress = rate{5 * time.Millisecond, 20}
 	addr, _ := start(t, newHub(l))
-	var flooders []*browser
+	var flooders []*tcpClient
 	for i := range l.perAddress {
 		flooders = append(flooders, joinFrom(t, addr, "192.0.2.1", fmt.Sprint("Flooder ", i)))
 	}
@@ -133,11 +174,13 @@ func TestAttack_flood_from_one_address(t *testing.T) {
 	for _, b := range flooders {
 		b.flood(remarks)
 	}
-	ada.say("1", "Hello")
+	ada.flood(1)
 	all := l.perAddress * remarks
 	position := all
 	for i := range all + 1 {
-		if said := ada.expect("said").Message; said.Name == "Ada" {
+		if e := ada.receive(); e.Type != "said" {
+			t.Fatalf("got the event %+v, want a remark", e)
+		} else if e.Message.Name == "Ada" {
 			position = i
 		}
 	}
@@ -155,22 +198,23 @@ func TestAttack_silent_connections(t *testing.T) {
 		l := many()
 		l.waiting = 5
 		addr, _ := start(t, newHub(l))
-		closed := make(chan string, 3*l.waiting)
+		closed := make(chan uint16, 3*l.waiting)
 		for i := range 3 * l.waiting {
-			b, _ := from(t, addr, fmt.Sprintf("192.0.2.%d", i))
+			c, _ := from(t, addr, fmt.Sprintf("192.0.2.%d", i))
 			go func() {
-				if f, err := websocket.ReadFrame(b.r, 125); err == nil {
-					closed <- string(f.Payload)
+				if f, err := c.ReadFrame(); err == nil {
+					code, _, _ := f.CloseCode()
+					closed <- code
 				}
-				b.conn.Close()
+				c.Conn.Close()
 			}()
 		}
 		joinFrom(t, addr, "198.51.100.1", "Ada")
 		for range 2 * l.waiting {
 			select {
-			case payload := <-closed:
-				if !strings.HasPrefix(payload, status(websocket.StatusTryAgainLater)) {
-					t.Errorf("got a frame with %q, want a close frame with 1013", payload)
+			case code := <-closed:
+				if code != 1013 {
+					t.Errorf("closed with %d, want 1013", code)
 				}
 			case <-time.After(l.hello / 2):
 				t.Fatal("silent connections are still open, want all but the newest closed")
@@ -183,21 +227,17 @@ func TestAttack_silent_connections(t *testing.T) {
 		l.hello = 50 * time.Millisecond
 		l.open = 5
 		addr, _ := start(t, newHub(l))
-		var silent []*browser
+		var silent []*tcpClient
 		for i := range l.open {
-			b, _ := from(t, addr, fmt.Sprintf("192.0.2.%d", i))
-			silent = append(silent, b)
+			c, _ := from(t, addr, fmt.Sprintf("192.0.2.%d", i))
+			silent = append(silent, c)
 		}
 		if _, res := from(t, addr, "198.51.100.1"); res.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("the response to one connection too many is %s, want 503", res.Status)
 		}
-		io.WriteString(silent[0].conn, "\x81") // the beginning of a frame
-		if f := silent[0].read(); f.Opcode != websocket.Close || !strings.HasPrefix(string(f.Payload), status(websocket.StatusPolicyViolation)) {
-			t.Errorf("got a %v frame with %q, want a close frame with 1008", f.Opcode, f.Payload)
-		}
-		silent[0].conn.Close()
-		for _, b := range silent[1:] {
-			b.expectClose(websocket.StatusPolicyViolation)
+		silent[0].Write([]byte{0x81}) // the beginning of a frame
+		for _, c := range silent {
+			c.wantClose(1008)
 		}
 		expectRoom(t, addr, "198.51.100.1")
 	})
@@ -207,21 +247,21 @@ func TestAttack_connections_of_one_address(t *testing.T) {
 	l := many()
 	l.perAddress = 3
 	addr, _ := start(t, newHub(l))
-	var own []*browser
+	var own []*tcpClient
 	for i := range l.perAddress {
 		own = append(own, joinFrom(t, addr, "2001:db8::"+fmt.Sprint(i), "Mallory "+strings.Repeat("x", i)))
 	}
-	b, res := from(t, addr, "2001:db8::ffff")
+	c, res := from(t, addr, "2001:db8::ffff")
 	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || !res.Close {
 		t.Errorf("the response is %s with the header %v, want 503 with Retry-After and Connection: close", res.Status, res.Header)
 	}
 	io.Copy(io.Discard, res.Body)
-	if _, err := b.r.ReadByte(); err != io.EOF {
+	if _, err := c.Buffer.ReadByte(); err != io.EOF {
 		t.Errorf("reading behind the refusal returned %v, want EOF", err)
 	}
 	joinFrom(t, addr, "2001:db8:0:1::", "Ada") // another network
 
-	own[0].conn.Close()
+	own[0].Conn.Close()
 	expectRoom(t, addr, "2001:db8::ffff")
 }
 
@@ -232,12 +272,12 @@ func TestAttack_full_room(t *testing.T) {
 	joinFrom(t, addr, "192.0.2.1", "Ada")
 	bob := joinFrom(t, addr, "192.0.2.2", "Bob")
 	eve, _ := from(t, addr, "192.0.2.3")
-	eve.send(hello{Name: "Eve", Key: "k"})
-	if reason := eve.expectClose(websocket.StatusTryAgainLater); reason != "the room is full" {
+	eve.hello("Eve")
+	if reason := eve.wantClose(1013); reason != "the room is full" {
 		t.Errorf("closed with the reason %q, want that the room is full", reason)
 	}
 	joinFrom(t, addr, "192.0.2.2", "Bob") // replaces the old connection
-	bob.expectClose(websocket.StatusPolicyViolation)
+	bob.wantClose(1008)
 }
 
 // The queue holds the events of the time in which a client may be slow.
@@ -343,7 +383,7 @@ func TestAttack_joins_in_a_loop(t *testing.T) {
 	begin := time.Now()
 	const joins = 20
 	for i := range joins {
-		joinFrom(t, addr, "192.0.2.1", fmt.Sprint("Mallory ", i)).conn.Close()
+		joinFrom(t, addr, "192.0.2.1", fmt.Sprint("Mallory ", i)).Conn.Close()
 	}
 	if least := l.byAddress.span(joins - l.byAddress.burst); time.Since(begin) < least {
 		t.Errorf("%d joins took %v, want at least %v", joins, time.Since(begin), least)

@@ -49,13 +49,6 @@ func start(t *testing.T, h *hub) (addr string, stop func() error) {
 	return l.Addr().String(), stop
 }
 
-// A browser is a client of the chat that reads and writes frames.
-type browser struct {
-	t    *testing.T
-	conn *net.TCPConn
-	r    *bufio.Reader
-}
-
 // unpaced returns limits with which remarks do not wait.
 func unpaced() limits {
 	l := defaultLimits()
@@ -63,17 +56,14 @@ func unpaced() limits {
 	return l
 }
 
-func dial(t *testing.T, addr string) *browser {
-	t.Helper()
-	b := connect(t, addr)
-	if res := b.handshake(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("the handshake response is %s, want 101", res.Status)
-	}
-	return b
+// A browser is a client of the chat that reads and writes frames.
+type browser struct {
+	t    *testing.T
+	conn *net.TCPConn
+	r    *bufio.Reader
 }
 
-// connect connects a browser that has not sent its handshake.
-func connect(t *testing.T, addr string) *browser {
+func dial(t *testing.T, addr string) *browser {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -81,15 +71,19 @@ func connect(t *testing.T, addr string) *browser {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(testTimeout))
-	return &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	if res := b.handshake(addr, "http://"+addr); res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake response is %s, want 101", res.Status)
+	}
+	return b
 }
 
-// handshake sends a handshake with these header lines and returns the response.
-func (b *browser) handshake(host, origin string, lines ...string) *http.Response {
+// handshake sends a handshake and returns the response.
+func (b *browser) handshake(host, origin string) *http.Response {
 	b.t.Helper()
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	fmt.Fprintf(b.conn, "GET /chat HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n", host, origin, key, strings.Join(append(lines, ""), "\r\n"))
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n", host, origin, key)
 	res, err := http.ReadResponse(b.r, nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -264,7 +258,13 @@ func TestPage(t *testing.T) {
 
 func TestOrigin(t *testing.T) {
 	addr, _ := start(t, newHub(defaultLimits()))
-	b := connect(t, addr)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	b := &browser{t, conn.(*net.TCPConn), bufio.NewReader(conn)}
 	if res := b.handshake(addr, "http://elsewhere.example"); res.StatusCode != http.StatusForbidden {
 		t.Errorf("the response to a page of another origin is %s, want 403", res.Status)
 	}
