@@ -64,6 +64,7 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 	var open sync.WaitGroup
 	srv := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			open.Add(1)
 			defer open.Done()
