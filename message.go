@@ -116,7 +116,12 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	if end == 0 {
 		return 0, dst, false
 	}
-	msg = append(dst, b[start:end]...)
+	if dst == nil {
+		msg = make([]byte, end-start) // append would make it a little larger
+		copy(msg, b[start:end])
+	} else {
+		msg = append(dst, b[start:end]...)
+	}
 	mask.XOR(msg[len(dst):], [4]byte(b[start-4:]), 0)
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false
@@ -149,14 +154,60 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 // finish returns dst with a complete message behind it. msg is dst's array already,
 // unless a deadline has interrupted the message.
 func (r *reader) finish(dst, msg []byte) []byte {
-	if r.begun == nil {
-		return msg
+	if r.begun != nil {
+		r.begun = nil
+		if dst != nil {
+			return append(dst, msg...)
+		}
 	}
-	r.begun = nil
-	if dst == nil {
-		return msg
+	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes: see growMessage
+		return append(make([]byte, 0, len(msg)), msg...)
 	}
-	return append(dst, msg...)
+	return msg
+}
+
+// growMessage is grow for a message that further frames may continue. The caller of
+// ReceiveMessage may keep the message, so its capacity is at most twice its length, except
+// for a few bytes, which finish copies. Room for more than has arrived is made only for the
+// bytes that a header has declared. If the read buffer holds the rest of the message, the
+// room is exact.
+func (r *reader) growMessage(msg []byte, arrived int) []byte {
+	in := &r.incoming
+	if in.header.Fin || len(msg) < cap(msg) {
+		return grow(msg, arrived, in.left)
+	}
+	buffered, complete := r.continuation()
+	declared := in.left + int64(buffered)
+	if complete {
+		return extend(msg, int(declared))
+	}
+	arrived += buffered
+	room := max(min(int64(pieceSize(arrived)), declared), minPiece, int64(arrived))
+	return extend(msg, int(min(room, in.left+in.remaining())))
+}
+
+// continuation returns how many bytes of the message are in the read buffer behind the open
+// frame, and whether they are the rest of the message.
+func (r *reader) continuation() (size int, complete bool) {
+	b := r.buf.bytes()
+	if int64(len(b)) <= r.incoming.left {
+		return 0, false
+	}
+	for b = b[r.incoming.left:]; ; {
+		start, end := parseWhole(b)
+		switch {
+		case end == 0:
+			return size, false
+		case b[0]&^finBit == byte(Continuation):
+			size += end - start
+			if b[0]&finBit != 0 {
+				return size, true
+			}
+		case !Opcode(b[0] & opcodeBits).IsControl():
+			return size, false // it is not the next frame of this message: the peer breaks a rule
+		}
+		b = b[end:]
+	}
 }
 
 // Messages yields the messages of the peer as ReceiveMessage returns them, until the

@@ -151,11 +151,11 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
-			more := in.left
-			if joined {
-				more += in.remaining()
+			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
+				msg = r.growMessage(msg, arrived)
+			} else {
+				msg = grow(msg, arrived, in.left)
 			}
-			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
 			msg = msg[:len(msg)+n]
