@@ -283,7 +283,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 }
 
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.
@@ -390,7 +390,7 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	if c.beginFailing(err) {
 		c.failAsync(failPayload(err))
 	}

@@ -28,6 +28,10 @@ import (
 //
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
+//
+// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
+// for a type assertion and [os.IsTimeout]. Its Temporary method returns true if only a
+// deadline of the user has passed, so that the connection is still usable.
 type Conn struct {
 	request     *http.Request
 	subprotocol string

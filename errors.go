@@ -34,12 +34,14 @@ var (
 	ErrMessageTooLarge = errors.New("websocket: message too large")
 
 	// ErrConnectionTimeout means that the peer was silent for ConnectionTimeout.
-	// The connection was closed with 1001.
-	ErrConnectionTimeout = errors.New("websocket: connection timeout")
+	// The connection was closed with 1001. The error is a [net.Error] whose Timeout
+	// method returns true.
+	ErrConnectionTimeout error = &timeoutError{text: "websocket: connection timeout", ended: true}
 
 	// ErrCloseTimeout means that the peer did not answer a close frame within
-	// CloseTimeout. The socket was closed without the peer's close frame.
-	ErrCloseTimeout = errors.New("websocket: close timeout")
+	// CloseTimeout. The socket was closed without the peer's close frame. The error is a
+	// [net.Error] whose Timeout method returns true.
+	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 
 	// ErrInvalidOpcode means that a call got an opcode that no message can be sent
 	// with: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
@@ -177,7 +179,7 @@ func (e *closedError) Unwrap() error {
 }
 
 // connError is the error of a connection whose TCP connection failed before a close
-// frame arrived.
+// frame arrived. It is a net.Error, as the errors of package net are.
 type connError struct {
 	doing string // the operation that failed, such as "receiving"
 	err   error
@@ -186,12 +188,59 @@ type connError struct {
 func (e *connError) Error() string {
 	return "websocket: " + e.doing + ": " + strings.TrimPrefix(e.err.Error(), "websocket: ")
 }
+
 func (e *connError) Unwrap() error { return e.err }
+
+// Timeout reports whether a timeout was the cause: WriteTimeout, a deadline, or a timeout
+// of TCP.
+func (e *connError) Timeout() bool {
+	var cause interface{ Timeout() bool }
+	return errors.As(e.err, &cause) && cause.Timeout()
+}
+
+// Temporary returns false, because the connection has ended.
+func (e *connError) Temporary() bool { return false }
+
+// A timeoutError is an error that a timeout caused. It is a [net.Error] itself, because
+// many programs look for one with a type assertion, and os.IsTimeout does not unwrap.
+type timeoutError struct {
+	text  string
+	err   error // the error that it wraps, nil for none
+	ended bool  // the connection has ended with it
+}
+
+func (e *timeoutError) Error() string { return e.text }
+func (e *timeoutError) Unwrap() error { return e.err }
+func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary reports whether a later call can succeed. A program that retries as long as it
+// gets a temporary error must not retry on a connection that has ended.
+func (e *timeoutError) Temporary() bool { return !e.ended }
+
+// endedByTimeout returns the error of a connection that was ended by a timeout: the
+// sentinel err with the details.
+func endedByTimeout(err error, format string, args ...any) error {
+	return &timeoutError{text: err.Error() + ": " + fmt.Sprintf(format, args...), err: err, ended: true}
+}
+
+// The errors of a call whose deadline has passed. The connection is still usable.
+var (
+	errReadDeadline  error = &timeoutError{text: "websocket: receiving: i/o timeout", err: os.ErrDeadlineExceeded}
+	errWriteDeadline error = &timeoutError{text: "websocket: sending: i/o timeout", err: os.ErrDeadlineExceeded}
+)
+
+// errMessageCutOff is the error of a MessageWriter whose last frame could not be sent
+// before the write deadline. The message cannot be completed, so the connection has ended.
+var errMessageCutOff error = &timeoutError{
+	text:  "websocket: sending the last frame of a message: i/o timeout",
+	err:   os.ErrDeadlineExceeded,
+	ended: true,
+}
 
 // errTimedOut is wrapped by the connError of a connection whose write took too long.
 // It must not be os.ErrDeadlineExceeded, because receiving methods return it from then
 // on, and their callers retry after os.ErrDeadlineExceeded.
-var errTimedOut = errors.New("i/o timeout")
+var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.
 // It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
@@ -199,6 +248,8 @@ type cutOffError struct{ error }
 
 func (e cutOffError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 func (e cutOffError) Unwrap() error        { return e.error }
+func (e cutOffError) Timeout() bool        { return true }
+func (e cutOffError) Temporary() bool      { return false }
 
 // CloseStatus returns the close code that err contains or stands for:
 //

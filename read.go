@@ -51,8 +51,6 @@ type unfinished struct {
 	frames []Frame // what has arrived for ReceiveFragments
 }
 
-var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
-
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
 func (r *reader) acquire() error {

@@ -214,6 +214,9 @@ func (w *messageWriter) Close() error {
 	broken, err := w.finish()
 	if broken {
 		w.c.failAsync(closeBytes(StatusInternalError, ""))
+		if err == errWriteDeadline {
+			return errMessageCutOff
+		}
 		return err
 	}
 	return w.c.sendError(err)
