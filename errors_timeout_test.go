@@ -193,11 +193,12 @@ func TestTimeout_errors_alone(t *testing.T) {
 
 func TestErrors_that_no_timeout_caused(t *testing.T) {
 	tests := []error{
-		ErrProtocol, ErrInvalidUTF8, ErrMessageTooLarge, ErrInvalidOpcode,
+		ErrProtocol, ErrInvalidUTF8, ErrMessageTooLarge, ErrInvalidOpcode, ErrInvalidJSON,
 		&CloseError{Code: 1001}, &closedError{CloseError: CloseError{Code: 1000}}, &HandshakeError{Status: 408},
 		&connError{"receiving", io.ErrUnexpectedEOF},
 		&connError{"sending", os.NewSyscallError("write", syscall.ECONNRESET)},
 		&connError{"sending", &net.OpError{Op: "write", Err: net.ErrClosed}},
+		invalidJSON(1, new(int), io.ErrUnexpectedEOF),
 		errMessageClosed, errMessageDropped,
 	}
 	for _, err := range tests {

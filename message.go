@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
@@ -224,16 +225,26 @@ func (c *Conn) Messages() iter.Seq2[Message, error] {
 	}
 }
 
-// ReceiveJSON waits for the next message, text or binary, and decodes it into v with
-// encoding/json. If the message is not JSON for v, that is an error and the connection
-// stays usable.
+// ReceiveJSON waits for the next message, text or binary, and decodes it into v, a pointer,
+// with encoding/json.
+//
+// If the message is not JSON for v, the error is [ErrInvalidJSON], and also the error of
+// encoding/json, such as a [*json.SyntaxError]. The connection stays usable. A
+// [HandlerFunc] that returns the error closes it with 1007. If v is not a pointer, or nil,
+// ReceiveJSON receives nothing and returns a [*json.InvalidUnmarshalError].
 func (c *Conn) ReceiveJSON(v any) error {
+	if p := reflect.ValueOf(v); p.Kind() != reflect.Pointer || p.IsNil() {
+		if err := c.life.err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("websocket: ReceiveJSON needs a pointer: %w", &json.InvalidUnmarshalError{Type: reflect.TypeOf(v)})
+	}
 	_, data, err := c.ReceiveMessage()
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("websocket: message of %d bytes is not JSON for %T: %w", len(data), v, err)
+		return invalidJSON(len(data), v, err)
 	}
 	return nil
 }
@@ -317,7 +328,7 @@ func checkMessage(op Opcode, data []byte) error {
 // checkClosePayload returns ErrProtocol for a payload that the peer would have to fail
 // the connection for.
 func checkClosePayload(data []byte) error {
-	_, err := parseClosePayload(data)
+	_, err := ParseClose(data)
 	if err != nil && !errors.Is(err, ErrProtocol) {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

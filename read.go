@@ -420,7 +420,7 @@ func (r *reader) validClose(n int) bool {
 	var payload [maxControlPayload]byte
 	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
 	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := parseClosePayload(payload[:size])
+	_, err := ParseClose(payload[:size])
 	return err == nil
 }
 

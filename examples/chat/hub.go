@@ -134,11 +134,11 @@ func (h *hub) listen(m *member) error {
 }
 
 // receive receives a message and decodes it into v. If the message is not JSON for v, or
-// the read deadline has passed, it returns the error of refuse: the browser has broken
-// a rule, and the server has not failed.
+// the read deadline has passed, the connection is still open, and receive returns the
+// error of refuse: the browser has broken a rule, and the server has not failed.
 func receive(c *websocket.Conn, v any) error {
 	err := c.ReceiveJSON(v)
-	if err != nil && websocket.CloseStatus(err) == 0 {
+	if err != nil && c.Context().Err() == nil {
 		return refuse("want a JSON message of this chat")
 	}
 	return err
