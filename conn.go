@@ -30,8 +30,8 @@ import (
 // error.
 //
 // An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
-// for a type assertion and [os.IsTimeout]. Its Temporary method returns true if only a
-// deadline of the user has passed, so that the connection is still usable.
+// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
 	subprotocol string

@@ -222,8 +222,9 @@ func (e *timeoutError) Error() string { return e.text }
 func (e *timeoutError) Unwrap() error { return e.err }
 func (e *timeoutError) Timeout() bool { return true }
 
-// Temporary reports whether a later call can succeed. A program that retries as long as it
-// gets a temporary error must not retry on a connection that has ended.
+// Temporary reports whether a later call can succeed. The errors of package net have this
+// deprecated method too. A program that retries after temporary errors would never stop if
+// those of an ended connection were temporary.
 func (e *timeoutError) Temporary() bool { return !e.ended }
 
 // endedByTimeout returns the error of a connection that was ended by a timeout: the
