@@ -361,8 +361,8 @@ func ParseClose(payload []byte) (*CloseError, error) {
 		return &CloseError{Code: StatusNoStatusReceived}, nil
 	case len(payload) == 1:
 		return nil, protocolError("5.5.1", "close payload of 1 byte, which is too short for a code")
-	case len(payload) > maxControlPayload:
-		return nil, protocolError("5.5", "close payload of %d bytes exceeds %d", len(payload), maxControlPayload)
+	case len(payload) > 2+maxReason:
+		return nil, protocolError("5.5", "close payload of %d bytes exceeds %d", len(payload), 2+maxReason)
 	}
 	code := StatusCode(payload[0])<<8 | StatusCode(payload[1])
 	if !code.sendable() {

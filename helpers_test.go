@@ -406,7 +406,8 @@ func roomForFirstFrame(t testing.TB, c *Conn) int {
 	if _, err := c.in.next(modeMessages); err != nil {
 		t.Fatal(err)
 	}
-	return cap(c.in.growMessage(nil, min(len(c.in.buf.bytes()), int(c.in.incoming.left))))
+	b := c.in.buf.bytes()
+	return cap(c.in.incoming.growMessage(nil, min(len(b), int(c.in.incoming.left)), b))
 }
 
 // skipIfBuffered skips the test if c cannot wait without a read buffer on this platform.

@@ -161,54 +161,10 @@ func (r *reader) finish(dst, msg []byte) []byte {
 			return append(dst, msg...)
 		}
 	}
-	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes: see growMessage
+	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes, see incoming.growMessage
 		return append(make([]byte, 0, len(msg)), msg...)
 	}
 	return msg
-}
-
-// growMessage is grow for a message that further frames may continue. The caller of
-// ReceiveMessage may keep the message, so its capacity is at most twice its length, except
-// for a few bytes, which finish copies. Room for more than has arrived is made only for the
-// bytes that a header has declared. If the read buffer holds the rest of the message, the
-// room is exact.
-func (r *reader) growMessage(msg []byte, arrived int) []byte {
-	in := &r.incoming
-	if in.header.Fin || len(msg) < cap(msg) {
-		return grow(msg, arrived, in.left)
-	}
-	buffered, complete := r.continuation()
-	declared := in.left + int64(buffered)
-	if complete {
-		return extend(msg, int(declared))
-	}
-	arrived += buffered
-	room := max(min(int64(pieceSize(arrived)), declared), minPiece, int64(arrived))
-	return extend(msg, int(min(room, in.left+in.remaining())))
-}
-
-// continuation returns how many bytes of the message are in the read buffer behind the open
-// frame, and whether they are the rest of the message.
-func (r *reader) continuation() (size int, complete bool) {
-	b := r.buf.bytes()
-	if int64(len(b)) <= r.incoming.left {
-		return 0, false
-	}
-	for b = b[r.incoming.left:]; ; {
-		start, end := parseWhole(b)
-		switch {
-		case end == 0:
-			return size, false
-		case b[0]&^finBit == byte(Continuation):
-			size += end - start
-			if b[0]&finBit != 0 {
-				return size, true
-			}
-		case !Opcode(b[0] & opcodeBits).IsControl():
-			return size, false // it is not the next frame of this message: the peer breaks a rule
-		}
-		b = b[end:]
-	}
 }
 
 // Messages yields the messages of the peer as ReceiveMessage returns them, until the

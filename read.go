@@ -150,7 +150,7 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
 			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
-				msg = r.growMessage(msg, arrived)
+				msg = in.growMessage(msg, arrived, r.buf.bytes())
 			} else {
 				msg = grow(msg, arrived, in.left)
 			}
