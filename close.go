@@ -6,7 +6,6 @@ import (
 	"math"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
@@ -173,7 +172,7 @@ func (c *Conn) failAsync(payload []byte) {
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := parseClosePayload(payload)
+	peer, err := ParseClose(payload)
 	if err != nil {
 		return c.failConnection(err)
 	}
@@ -202,14 +201,7 @@ func (c *Conn) endLimit() time.Duration {
 // failPayload returns the payload of a close frame that tells the peer which rule it
 // broke, as far as there is room.
 func failPayload(err error) []byte {
-	reason := strings.TrimPrefix(err.Error(), "websocket: ")
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
-	}
-	return closeBytes(CloseStatus(err), reason)
+	return AppendClose(nil, CloseStatus(err), strings.TrimPrefix(err.Error(), "websocket: "))
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
@@ -252,10 +244,11 @@ func (c *Conn) drain() {
 // Messages of the peer are dropped. Every other method that is waiting returns an
 // error that is [net.ErrClosed], and so does every later call.
 //
-// StatusNoStatusReceived with no reason sends a close frame without a code. A code
-// that must not be sent (RFC 6455 section 7.4) and a reason of more than 123 bytes
-// are [ErrProtocol], and a reason that is not UTF-8 is [ErrInvalidUTF8]; then the
-// connection is not closed.
+// A reason never prevents the close: of a reason of more than 123 bytes, only the first
+// characters are sent, and bytes that are not UTF-8 become U+FFFD. StatusNoStatusReceived
+// with no reason sends a close frame without a code. A code that must not be sent (RFC
+// 6455 section 7.4) is a programming error: Close returns [ErrProtocol] and does nothing,
+// and the connection stays open.
 //
 // If the peer does not answer in time, the error is [ErrCloseTimeout] and the socket
 // is closed nevertheless. If the connection has ended already, Close waits until its
@@ -276,7 +269,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	limit := c.timer.timeouts.closeTimeout
 	_, by := c.life.until()
 	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
-	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
+	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit) {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
@@ -304,7 +297,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 }
 
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.
@@ -396,7 +389,7 @@ func (c *Conn) writePassed() {
 	if c.in.lock.TryLock() {
 		defer c.in.lock.Unlock()
 		if found, ok := c.in.lastLook(true).(*peerClose); ok {
-			if peer, err := parseClosePayload(found.payload); err == nil {
+			if peer, err := ParseClose(found.payload); err == nil {
 				end = peer
 			}
 		}
@@ -417,7 +410,7 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	if c.beginFailing(err) {
 		c.failAsync(failPayload(err))
 	}

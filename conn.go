@@ -28,6 +28,10 @@ import (
 //
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
+//
+// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
+// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
 	subprotocol string
@@ -102,8 +106,12 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }
 // that is the proxy.
 func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 
-// NetConn returns the socket, for its options, its addresses and its TLS state. To
-// read from it, write to it, set its deadlines or close it corrupts the connection.
+// NetConn returns the socket, for its options, its addresses and its TLS state. To read
+// from it, to write to it or to close it corrupts the connection.
+//
+// Deadlines that are set on the socket do not last, and may end the connection: the
+// keepalive, the closing of the connection and [Conn.SetReadDeadline] set their own and
+// remove yours. Use SetReadDeadline and [Conn.SetWriteDeadline], which the keepalive respects.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
 // SetReadDeadline sets the time after which receiving methods return an error that

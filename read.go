@@ -57,8 +57,6 @@ type unfinished struct {
 // code.
 var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
 
-var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
-
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
 func (r *reader) acquire() error {
@@ -167,11 +165,11 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
-			more := in.left
-			if joined {
-				more += in.remaining()
+			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
+				msg = in.growMessage(msg, arrived, r.buf.bytes())
+			} else {
+				msg = grow(msg, arrived, in.left)
 			}
-			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
 			msg = msg[:len(msg)+n]
@@ -505,7 +503,7 @@ func (r *reader) controlsBehind(closing bool) error {
 		payload := append(make([]byte, 0, maxControlPayload), b[n:end]...) // a copy, because the close frame may stay
 		mask.XOR(payload, h.MaskKey, 0)
 		if h.Opcode == Close {
-			if _, err := parseClosePayload(payload); err != nil || !closing {
+			if _, err := ParseClose(payload); err != nil || !closing {
 				return nil
 			}
 			end = int64(len(b)) // nothing counts behind it
@@ -527,7 +525,7 @@ func (r *reader) validClose(n int) bool {
 	var payload [maxControlPayload]byte
 	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
 	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := parseClosePayload(payload[:size])
+	_, err := ParseClose(payload[:size])
 	return err == nil
 }
 

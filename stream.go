@@ -213,7 +213,10 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 func (w *messageWriter) Close() error {
 	broken, err := w.finish()
 	if broken {
-		w.c.failAsync(closeBytes(StatusInternalError, ""))
+		w.c.failAsync(AppendClose(nil, StatusInternalError, ""))
+		if err == errWriteDeadline {
+			return errMessageCutOff
+		}
 		return err
 	}
 	return w.c.sendError(err)

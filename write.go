@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -66,8 +65,6 @@ type pongPayload struct {
 	payload [maxControlPayload]byte
 	size    byte
 }
-
-var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
 
 // acquire locks the writer, unless the connection ends or the user's write deadline
 // passes before it is free.
