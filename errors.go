@@ -145,10 +145,14 @@ func (e *CloseError) Is(target error) bool {
 }
 
 // A HandshakeError tells why [Upgrade] refused a request. The request has been
-// answered over HTTP, and no connection was made.
+// answered over HTTP, and no connection was made. [OnRefused] gets it too.
+//
+// Reason is the fault of the request, and the default response has the same text. If an
+// [Option] of Upgrade is invalid, Status is 500 and Reason is the fault of that option,
+// which the response does not contain.
 type HandshakeError struct {
-	Status int    // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
-	Reason string // the fault of the request; the default response says the same
+	Status int // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
+	Reason string
 }
 
 // Error returns a text with the status and the reason.
@@ -303,12 +307,20 @@ func headerText(name string, values []string) string {
 	return name + " " + quoted(strings.Join(values, ", "))
 }
 
-// quoted returns text of the peer as a quoted string on one line. Of a text of more than
-// 100 bytes it keeps the first 100.
+// quoted returns text of the peer as a quoted string on one line. Of a longer text it keeps
+// the first 100 bytes or, if most of them must be escaped, less: the result has at most 205
+// bytes.
 func quoted(s string) string {
-	const limit = 100
-	if len(s) > limit {
-		s = s[:limit] + "..."
+	const limit, quotedLimit = 100, 205
+	short := s[:min(len(s), limit)]
+	for {
+		text := short
+		if len(short) < len(s) {
+			text += "..."
+		}
+		if q := strconv.Quote(text); len(q) <= quotedLimit {
+			return q
+		}
+		short = short[:len(short)*9/10]
 	}
-	return strconv.Quote(s)
 }

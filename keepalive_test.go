@@ -328,7 +328,6 @@ func TestPong_of_the_last_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 14 * time.Second, errTimedOut},
 		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
 		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
-		{"is ended if the next ping is later", []Option{PingInterval(time.Hour)}, 20*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
