@@ -117,10 +117,8 @@ func checkRequest(r *http.Request) *HandshakeError {
 			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
 			headerText("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
 
-	// Items 8 and 9. A header that is not a list as section 4.3 defines it makes
-	// the handshake invalid, even though this package supports no extensions. An empty
-	// list is not valid there, but it is treated as an absent header, because clients
-	// send one if they have no subprotocols or extensions.
+	// Items 8 and 9: lists as section 4.3 defines them. An empty list is not valid there,
+	// but is treated as an absent header, because clients send it if they have no elements.
 	case !validList(h["Sec-Websocket-Protocol"], isToken):
 		return refusal(http.StatusBadRequest,
 			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; this request has %s",
