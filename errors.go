@@ -156,10 +156,14 @@ func (e *CloseError) Is(target error) bool {
 }
 
 // A HandshakeError tells why [Upgrade] refused a request. The request has been
-// answered over HTTP, and no connection was made.
+// answered over HTTP, and no connection was made. [OnRefused] gets it too.
+//
+// Reason is the fault of the request, and the default response has the same text. If an
+// [Option] of Upgrade is invalid, Status is 500 and Reason is the fault of that option,
+// which the response does not contain.
 type HandshakeError struct {
-	Status int    // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
-	Reason string // the fault of the request; the default response says the same
+	Status int // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
+	Reason string
 }
 
 // Error returns a text with the status and the reason.

@@ -313,7 +313,6 @@ func TestPong_of_a_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 5 * time.Second, errTimedOut},
 		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
 		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
-		{"is ended if the next ping is later", []Option{PingInterval(time.Hour)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

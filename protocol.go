@@ -148,11 +148,17 @@ func (in *incoming) checkLimits(h *Header) error {
 	return nil
 }
 
+// checkFrameSize names both options if they have the same value, because MaxFrameSize
+// follows MaxMessageSize unless it is given.
 func (in *incoming) checkFrameSize(h *Header) error {
-	if limit := in.limits.maxFrameSize; h.Length > limit {
-		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
+	limit := in.limits.maxFrameSize
+	switch {
+	case h.Length <= limit:
+		return nil
+	case limit == in.limits.maxMessageSize:
+		return tooLarge("message of %d bytes exceeds MaxMessageSize %d and MaxFrameSize %d", uint64(in.size)+uint64(h.Length), limit, limit)
 	}
-	return nil
+	return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
 }
 
 func tooLarge(format string, args ...any) error {

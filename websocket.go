@@ -23,7 +23,8 @@
 // # Safe by default
 //
 // By default, browser pages must have the same origin; clients other than browsers are
-// accepted. See [SameOrigin], and [AcceptConnection] to change it.
+// accepted. See [SameOrigin], and [AcceptConnection] to change it. After a refused
+// handshake, the HTTP connection is closed.
 //
 // [MaxFrameSize], [MaxMessageSize] and [MaxFragments] limit the memory that a peer can
 // make the server use; memory is allocated as data arrives, not for declared lengths.
@@ -94,7 +95,10 @@ type Handler struct {
 // refuses, get an HTTP response.
 //
 // When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
-// is closed. Handle panics if fn is nil.
+// is closed. Handle panics if fn is nil or an [Option] is invalid.
+//
+// If a request has more than 256 header lines, its header is empty while fn runs, to save
+// memory; [Conn.Request] has all of them.
 func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	if fn == nil {
 		panic("websocket: Handle(nil): want a HandlerFunc")

@@ -58,6 +58,7 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		// The suite compares all frames with the frames that it expects. It does
 		// not expect pings of the server.
 		websocket.PingInterval(0),
+		websocket.ConnectionTimeout(time.Minute), // which would be off without pings
 	)
 	// open counts the connections, because Shutdown does not wait for connections that
 	// were upgraded.
