@@ -7,7 +7,7 @@
 //	func TestGreet(t *testing.T) {
 //		c := websockettest.Dial(t, websocket.Handle(greet))
 //		c.Send(websocket.Text, []byte("Ada"))
-//		if _, data := c.Receive(); string(data) != "Hello, Ada!" {
+//		if _, data := c.Receive(); string(data) != "Hello, Ada" {
 //			t.Errorf("got %q, want a greeting", data)
 //		}
 //		c.Close(websocket.StatusNormalClosure, "")

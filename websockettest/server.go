@@ -152,13 +152,12 @@ func isDone(done <-chan struct{}, by *wait.Deadline) bool {
 // libraryCode begins the names of the functions of package websocket.
 var libraryCode = reflect.TypeFor[websocket.Conn]().PkgPath() + "."
 
-// waitDetached waits until no goroutine of the handler runs code of package websocket, or
-// code that it has called. The function of a detached connection is such code, and no other
+// waitDetached waits until the goroutines that package websocket has started for the handler
+// have ended. The function of a detached connection runs on such a goroutine, and no other
 // event tells that it has returned.
 func (s *server) waitDetached(by *wait.Deadline) bool {
 	pause := time.Millisecond // grows, because an hour of a bubble's clock would be many pauses
-	isLibrary := func(stack string) bool { return strings.Contains(stack, libraryCode) }
-	for slices.ContainsFunc(s.goroutines(), isLibrary) {
+	for slices.ContainsFunc(s.goroutines(), isLibraryGoroutine) {
 		select {
 		case <-by.Done():
 			return false
@@ -167,6 +166,13 @@ func (s *server) waitDetached(by *wait.Deadline) bool {
 		}
 	}
 	return true
+}
+
+// isLibraryGoroutine reports whether the outermost function of a stack is one of package
+// websocket.
+func isLibraryGoroutine(stack string) bool {
+	lines := strings.Split(stack, "\n")
+	return strings.HasPrefix(lines[max(0, len(lines)-2)], libraryCode)
 }
 
 // stacks returns the stacks of the handler's goroutines as a text.
