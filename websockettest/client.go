@@ -38,7 +38,7 @@ type Client struct {
 }
 
 // Response returns the response to the handshake: the 101, or the refusal of the handler.
-// The body of a refusal can be read. It may be called by any goroutine.
+// The body of a refusal can be read. Response may be called by any goroutine.
 func (c *Client) Response() *http.Response { return c.response }
 
 // Send sends a message of one frame, or a ping, pong or close frame. It does not check data,
@@ -213,25 +213,26 @@ func (c *Client) Close(code websocket.StatusCode, reason string) {
 }
 
 // Abort breaks the network: the reads and writes of the server fail with
-// [syscall.ECONNRESET] from now on, and what was on its way is lost. It may be called by any
-// goroutine, and it succeeds always. Methods that send or receive fail the test afterwards.
+// [syscall.ECONNRESET] from now on, and what was on its way is lost. Abort never fails the
+// test, but methods that send or receive fail it afterwards. Abort may be called by any
+// goroutine.
 func (c *Client) Abort() {
 	c.aborted.Store(true)
 	c.conn.Reset()
 }
 
-// StopReading makes the client stop to read from the network. The server can then send 64
-// KiB, which are in the buffers of a network. Then its writes block until StartReading is
-// called. Methods that receive fail the test meanwhile. Sending is possible. It may be called
-// by any goroutine.
+// StopReading makes the client stop reading from the network. The server can then send 64
+// KiB more, which wait in the buffers of the network. Then its writes block until
+// StartReading is called. Methods that receive fail the test meanwhile; those that send do
+// not. StopReading may be called by any goroutine.
 func (c *Client) StopReading() {
 	if !c.stopped.Swap(true) {
 		c.conn.SetReadBuffer(c.conn.Unread() + stoppedBuffer)
 	}
 }
 
-// StartReading makes the client read again after StopReading. Nothing is lost. It may be
-// called by any goroutine.
+// StartReading makes the client read again after StopReading. Nothing is lost. StartReading
+// may be called by any goroutine.
 func (c *Client) StartReading() {
 	c.stopped.Store(false)
 	c.conn.SetReadBuffer(readBuffer)

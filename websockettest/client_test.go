@@ -376,21 +376,27 @@ func TestStopReading_reaches_WriteTimeout(t *testing.T) {
 // What had arrived before StopReading does not take the room of the network's buffers.
 func TestStopReading_after_unread_messages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		handler, _ := capture(func(c *websocket.Conn) error {
+		sent := make(chan error, 1)
+		c := websockettest.Dial(t, websocket.Handle(func(c *websocket.Conn) error {
 			c.SendMessage(websocket.Binary, make([]byte, 1<<20))
 			c.ReceiveMessage()
-			c.SendMessage(websocket.Binary, make([]byte, 60<<10))
+			sent <- c.SendMessage(websocket.Binary, make([]byte, 60<<10))
 			return nil
-		})
-		returned := make(chan struct{})
-		c := websockettest.Dial(t, wrap(handler, func() { close(returned) }))
+		}))
 		synctest.Wait()
 		c.StopReading()
 		c.Send(websocket.Text, nil)
 		synctest.Wait()
+		select {
+		case err := <-sent:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("sending 60 KiB waits for the client, want that 64 KiB fit the network")
+		}
 		c.StartReading()
 		c.WantClose(websocket.StatusNormalClosure)
-		<-returned
 	})
 }
 

@@ -39,6 +39,7 @@ func TestCompression_receives_the_examples_of_the_RFC(t *testing.T) {
 		{"a block without compression", "", "c1 0b 00 05 00 fa ff 48 65 6c 6c 6f 00", []string{"Hello"}},
 		{"a block with BFINAL", "", "c1 08 f3 48 cd c9 c9 07 00 00", []string{"Hello"}},
 		{"a block with BFINAL, and takeover", "", "c1 08 f3 48 cd c9 c9 07 00 00 c1 05 f2 00 11 00 00", []string{"Hello", "Hello"}},
+		{"a block behind one with BFINAL", "", "c1 0e f3 48 cd c9 c9 07 00 f2 48 cd c9 c9 07 00", []string{"HelloHello"}},
 		{"two blocks", "", "c1 0d f2 48 05 00 00 00 ff ff ca c9 c9 07 00", []string{"Hello"}},
 		{"an empty message", "", "c1 01 00", []string{""}},
 	}

@@ -25,8 +25,8 @@
 // passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble.
 //
 // Every wait has an end. A method fails the test if it has waited for 10 seconds or, inside
-// a bubble, for 48 hours of the fake clock. These take less than a second, but they leave
-// time for every timeout that a handler can reasonably have.
+// a bubble, for 48 hours of the fake clock. These take about a second, but they leave time
+// for every timeout that a handler can reasonably have.
 //
 // # The client
 //
@@ -139,7 +139,8 @@ func Compression() DialOption {
 // When the test ends, the client closes its side of the connection without a close frame, as
 // a browser that is closed does. The test then waits until the handler has returned and has
 // closed the connection. If that takes 20 seconds, or 48 hours of the clock of a bubble, the
-// test fails with the stacks of the handler's goroutines.
+// test fails with the stacks of the handler's goroutines. If the handler waits for something
+// that the test does, do it before the test function returns, for example with defer.
 func Dial(t testing.TB, h http.Handler, opts ...DialOption) *Client {
 	t.Helper()
 	if h == nil {
@@ -319,9 +320,9 @@ func (c *Client) accept(d *dialer, req *http.Request, h http.Header) error {
 	protocol := h.Values("Sec-WebSocket-Protocol")
 	switch {
 	case !strings.EqualFold(h.Get("Upgrade"), "websocket"):
-		return fmt.Errorf("Upgrade is %q, want websocket", h.Get("Upgrade"))
+		return fmt.Errorf("the header Upgrade is %q, want websocket", h.Get("Upgrade"))
 	case !slices.ContainsFunc(strings.Split(h.Get("Connection"), ","), isUpgrade):
-		return fmt.Errorf("Connection is %q, want Upgrade", h.Get("Connection"))
+		return fmt.Errorf("the header Connection is %q, want Upgrade", h.Get("Connection"))
 	case h.Get("Sec-WebSocket-Accept") != websocket.AcceptKey(key):
 		return fmt.Errorf("Sec-WebSocket-Accept is %q, want %q for the key %q", h.Get("Sec-WebSocket-Accept"), websocket.AcceptKey(key), key)
 	case len(protocol) > 1:

@@ -124,6 +124,9 @@ func TestClient_failures(t *testing.T) {
 		{"nothing, not a frame", silent, receiveFrame, `ReceiveFrame: got nothing in 48h0m0s, want a frame`},
 		{"the end after a close frame", sends(closing(1000, "")), func(c *websockettest.Client) { c.ReceiveFrame(); c.ReceiveFrame() },
 			`ReceiveFrame: got the end of the connection, which was closed with a close frame 1000 (normal closure), want a frame`},
+		{"a continuation behind a message of ReceiveFrame", sends(frame(0x01, "a"), frame(0x80, "b"), frame(0x80, "c")),
+			func(c *websockettest.Client) { c.ReceiveFrame(); c.Receive() },
+			`Receive: got a continuation frame with "c", which is in the wrong place: inside a message is false (RFC 6455 section 5.4), want a message`},
 
 		{"another code", raw(frame(0x81, "a"), frame(0x89, ""), closing(1011, "oops")), wantClose(policy),
 			`WantClose: got a close frame 1011 (internal error) "oops" after 1 message and 1 ping, want a close frame 1008 (policy violation)`},
@@ -139,6 +142,8 @@ func TestClient_failures(t *testing.T) {
 			`Send: the connection is closed: got a close frame 1008 (policy violation) before`},
 		{"a close frame, not the end", raw(closing(1008, "")), wantClose(websocket.StatusAbnormalClosure),
 			`WantClose: got a close frame 1008 (policy violation), want the end of the connection without a close frame`},
+		{"the end after a close frame, not without", sends(closing(1008, "")), func(c *websockettest.Client) { c.ReceiveFrame(); c.WantClose(1006) },
+			`WantClose: got the end of the connection, which was closed with a close frame 1008 (policy violation), want the end of the connection without a close frame`},
 		{"nothing, not the end", silent, wantClose(websocket.StatusAbnormalClosure),
 			`WantClose: got nothing in 48h0m0s, want the end of the connection without a close frame`},
 

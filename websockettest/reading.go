@@ -232,6 +232,9 @@ func (r *reading) cutOff() {
 	r.t.Helper()
 	for {
 		f, err := r.next()
+		if err != nil && r.closed != "" {
+			r.fail(r.describeEnd(err))
+		}
 		if err != nil {
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,12 +32,12 @@ func TestConn_ends(t *testing.T) {
 		ownWrite   error
 		closeWrite error // what b.CloseWrite returns
 	}{
-		{"CloseWrite", func(a, b *Conn) { a.CloseWrite() }, unread, io.EOF, nil, nil, syscall.EPIPE, nil},
-		{"Close", func(a, b *Conn) { a.Close() }, unread, io.EOF, syscall.EPIPE, net.ErrClosed, net.ErrClosed, syscall.EPIPE},
-		{"CloseWrite and Close", func(a, b *Conn) { a.CloseWrite(); a.Close() }, unread, io.EOF, syscall.EPIPE, net.ErrClosed, net.ErrClosed, syscall.EPIPE},
-		{"Close twice", func(a, b *Conn) { a.Close(); a.Close() }, unread, io.EOF, syscall.EPIPE, net.ErrClosed, net.ErrClosed, syscall.EPIPE},
-		{"Reset", func(a, b *Conn) { a.Reset() }, "", syscall.ECONNRESET, syscall.ECONNRESET, net.ErrClosed, net.ErrClosed, syscall.ECONNRESET},
-		{"Reset after CloseWrite", func(a, b *Conn) { a.CloseWrite(); a.Reset() }, "", syscall.ECONNRESET, syscall.ECONNRESET, net.ErrClosed, net.ErrClosed, syscall.ECONNRESET},
+		{"CloseWrite", func(a, b *Conn) { a.CloseWrite() }, unread, io.EOF, nil, nil, errBrokenPipe, nil},
+		{"Close", func(a, b *Conn) { a.Close() }, unread, io.EOF, errBrokenPipe, net.ErrClosed, net.ErrClosed, errBrokenPipe},
+		{"CloseWrite and Close", func(a, b *Conn) { a.CloseWrite(); a.Close() }, unread, io.EOF, errBrokenPipe, net.ErrClosed, net.ErrClosed, errBrokenPipe},
+		{"Close twice", func(a, b *Conn) { a.Close(); a.Close() }, unread, io.EOF, errBrokenPipe, net.ErrClosed, net.ErrClosed, errBrokenPipe},
+		{"Reset", func(a, b *Conn) { a.Reset() }, "", errReset, errReset, net.ErrClosed, net.ErrClosed, errReset},
+		{"Reset after CloseWrite", func(a, b *Conn) { a.CloseWrite(); a.Reset() }, "", errReset, errReset, net.ErrClosed, net.ErrClosed, errReset},
 		{"Close of both", func(a, b *Conn) { a.Close(); b.Close() }, "", net.ErrClosed, net.ErrClosed, net.ErrClosed, net.ErrClosed, net.ErrClosed},
 		{"Close after Reset of the peer", func(a, b *Conn) { b.Reset(); a.Close() }, "", net.ErrClosed, net.ErrClosed, net.ErrClosed, net.ErrClosed, net.ErrClosed},
 	}
@@ -87,8 +86,8 @@ func TestConn_ends_wake_waiting_goroutines(t *testing.T) {
 		read, write error // of a
 	}{
 		{"Close", func(a, b *Conn) { a.Close() }, net.ErrClosed, net.ErrClosed},
-		{"Close of the peer", func(a, b *Conn) { b.Close() }, io.EOF, syscall.EPIPE},
-		{"Reset of the peer", func(a, b *Conn) { b.Reset() }, syscall.ECONNRESET, syscall.ECONNRESET},
+		{"Close of the peer", func(a, b *Conn) { b.Close() }, io.EOF, errBrokenPipe},
+		{"Reset of the peer", func(a, b *Conn) { b.Reset() }, errReset, errReset},
 		{"deadline", func(a, b *Conn) { a.SetDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded},
 	}
 	for _, tt := range tests {
