@@ -167,8 +167,11 @@ func (r *reading) message() (first websocket.Frame, data []byte, closed bool) {
 			r.midMessage = !f.Fin // the rest of a message of ReceiveFrame
 			continue
 		}
-		if (f.Opcode == websocket.Continuation) != begun {
-			r.fail(fmt.Sprintf("%s, which is in the wrong place: inside a message is %t (RFC 6455 section 5.4)", describe(f), begun))
+		switch continues := f.Opcode == websocket.Continuation; {
+		case continues && !begun:
+			r.fail(describe(f) + ", which continues no message (RFC 6455 section 5.4)")
+		case !continues && begun:
+			r.fail(describe(f) + ", which is in the middle of another message (RFC 6455 section 5.4)")
 		}
 		if !begun {
 			first, begun, r.midMessage = f, true, false
