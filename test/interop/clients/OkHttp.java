@@ -21,7 +21,7 @@ import okio.ByteString;
 class OkHttp {
   static final String TEXT = "Grüße, 世界 🌍";
   static final int MEBIBYTE = 1 << 20;
-  static final int HEARTBEAT = 2, HOLD = 7; // in seconds
+  static final int HEARTBEAT = 3, HOLD = 7; // in seconds
 
   record Closed(int code, String reason) {}
 

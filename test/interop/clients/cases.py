@@ -9,7 +9,7 @@ MEBIBYTE = 1 << 20
 PING = b"are you there?"
 CLIENT_CLOSE = 4001, "closed by the client: ✓"
 SERVER_CLOSE = 4002, "closed by the server: ✓"
-HEARTBEAT, HOLD = 2, 7  # in seconds
+HEARTBEAT, HOLD = 3, 7  # in seconds
 
 
 class Closed(Exception):
