@@ -3,9 +3,9 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
@@ -31,15 +31,16 @@ func (c *Conn) received(err error) error {
 		return err // first, because a handler may poll with short deadlines
 	}
 	dead, isDead := err.(*connError)
+	peer, isClose := err.(*peerClose)
 	switch {
 	case c.life.err() != nil:
 		return c.life.err()
-	case err == errPeerClosed:
-		return c.peerClosed(c.in.receivedClose())
+	case isClose:
+		return c.peerClosed(peer.payload)
 	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
 		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
 	case isDead:
-		return c.connectionLost(dead)
+		return c.streamEnded(dead)
 	case CloseStatus(err) == 0:
 		return err // a deadline has passed, or another method has begun the message
 	}
@@ -62,6 +63,21 @@ func (c *Conn) sendError(err error) error {
 		c.settle()
 	}
 	return c.out.ended()
+}
+
+// streamEnded ends a connection that nothing more can be read from. What was accepted for
+// sending is written first, because the peer may have shut down only its own direction.
+func (c *Conn) streamEnded(err error) error {
+	if !c.out.hasPending.Load() {
+		return c.connectionLost(err)
+	}
+	if c.beginFailing(err) {
+		c.out.lock.Lock()
+		c.out.flushPending(byLibrary)
+		c.out.release(byLibrary)
+		c.expire(nil)
+	}
+	return c.life.err()
 }
 
 // connectionLost ends a connection whose socket does not work any more.
@@ -88,6 +104,9 @@ func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
+	if c.ahead != nil {
+		c.ahead.endNow()
+	}
 	if c.ahead != nil || !c.in.lock.TryLock() {
 		select {
 		case <-c.life.over.Done():
@@ -109,9 +128,10 @@ func (c *Conn) lastLook(final bool) {
 	if c.life.current() != phaseLost {
 		return
 	}
-	switch err := c.in.lastLook(final); {
-	case err == errPeerClosed:
-		c.peerClosed(c.in.receivedClose())
+	peer, isClose := c.in.lastLook(final).(*peerClose)
+	switch {
+	case isClose:
+		c.peerClosed(peer.payload)
 	case final || !c.in.holdsInput():
 		c.connectionLost(nil)
 	}
@@ -152,7 +172,7 @@ func (c *Conn) failAsync(payload []byte) {
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := parseClosePayload(payload)
+	peer, err := ParseClose(payload)
 	if err != nil {
 		return c.failConnection(err)
 	}
@@ -186,14 +206,7 @@ func (c *Conn) endLimit() time.Duration {
 // failPayload returns the payload of a close frame that tells the peer which rule it
 // broke, as far as there is room.
 func failPayload(err error) []byte {
-	reason := strings.TrimPrefix(err.Error(), "websocket: ")
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
-	}
-	return closeBytes(CloseStatus(err), reason)
+	return AppendClose(nil, CloseStatus(err), strings.TrimPrefix(err.Error(), "websocket: "))
 }
 
 // close sends a close frame, the last frame of this side, after all urgent and pending
@@ -267,10 +280,11 @@ func (c *Conn) drain() {
 // Messages of the peer are dropped. Every other method that is waiting returns an
 // error that is [net.ErrClosed], and so does every later call.
 //
-// StatusNoStatusReceived with no reason sends a close frame without a code. A code
-// that must not be sent (RFC 6455 section 7.4) and a reason of more than 123 bytes
-// are [ErrProtocol], and a reason that is not UTF-8 is [ErrInvalidUTF8]; then the
-// connection is not closed.
+// A reason never prevents the close: of a reason of more than 123 bytes, only the first
+// characters are sent, and bytes that are not UTF-8 become U+FFFD. StatusNoStatusReceived
+// with no reason sends a close frame without a code. A code that must not be sent (RFC
+// 6455 section 7.4) is a programming error: Close returns [ErrProtocol] and does nothing,
+// and the connection stays open.
 //
 // If the peer does not answer in time, the error is [ErrCloseTimeout] and the socket
 // is closed nevertheless. If the connection has ended already, Close waits until its
@@ -291,7 +305,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	limit := c.timer.timeouts.closeTimeout
 	_, by := c.life.until()
 	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
-	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
+	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit) {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
@@ -306,7 +320,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	defer c.in.lock.Unlock()
 	c.socket.endReads(time.Time{})
 	err := c.in.discard()
-	if err == errPeerClosed {
+	if _, ok := err.(*peerClose); ok {
 		c.timer.enter(phaseDraining, nil, drainTime)
 		c.drain()
 		return nil
@@ -319,7 +333,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 }
 
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.
@@ -354,18 +368,24 @@ func (c *Conn) tick() {
 	}
 	if do.poll {
 		began := clock()
-		c.poll()
-		c.timer.pollEnded(began)
+		receiving := !c.in.lock.TryLock()
+		if !receiving {
+			c.poll(int(do.quiet))
+		}
+		c.timer.pollEnded(began, receiving)
 	}
 }
 
-// poll looks for control frames, unless a goroutine is receiving.
-func (c *Conn) poll() {
-	if p := c.life.current(); p != phaseOpen && p != phaseCloseSent || !c.in.lock.TryLock() {
+// poll looks for control frames while no method is receiving, and ends the connection if it
+// finds the end. quiet is how many polls there were since a method has received. in.lock is
+// held; poll unlocks it.
+func (c *Conn) poll(quiet int) {
+	defer c.in.lock.Unlock()
+	if c.life.current() > phaseCloseSent {
 		return
 	}
-	defer c.in.lock.Unlock()
-	if err := c.in.poll(); err != nil {
+	patience := min(c.endLimit()/pollInterval, math.MaxUint8)
+	if err := c.in.poll(quiet, int(patience)); err != nil {
 		c.received(err)
 	}
 }
@@ -404,8 +424,8 @@ func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
 	if c.in.lock.TryLock() {
 		defer c.in.lock.Unlock()
-		if c.in.lastLook(true) == errPeerClosed {
-			if peer, err := parseClosePayload(c.in.receivedClose()); err == nil {
+		if found, ok := c.in.lastLook(true).(*peerClose); ok {
+			if peer, err := ParseClose(found.payload); err == nil {
 				end = peer
 			}
 		}
@@ -426,7 +446,7 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
 	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))

@@ -2,9 +2,12 @@ package websocket
 
 import (
 	"context"
+	"encoding/binary"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+	"weak"
 )
 
 // A Conn is a WebSocket connection to one client. Every method may be called from
@@ -28,6 +31,10 @@ import (
 //
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
+//
+// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
+// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
 	subprotocol string
@@ -90,7 +97,11 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 // Request returns the handshake request. Its body must not be used. Its context may
 // be done before the connection has ended, and with [Detached] it always is: use
 // [Conn.Context].
-func (c *Conn) Request() *http.Request { return c.request }
+//
+// If the request has more than 256 header lines, the Conn keeps only their text, and
+// Request makes the header of it. The result is then the same as that of the call before
+// only as long as the caller keeps that one.
+func (c *Conn) Request() *http.Request { return unpackRequest(c.request) }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
@@ -102,8 +113,12 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }
 // that is the proxy.
 func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 
-// NetConn returns the socket, for its options, its addresses and its TLS state. To
-// read from it, write to it, set its deadlines or close it corrupts the connection.
+// NetConn returns the socket, for its options, its addresses and its TLS state. To read
+// from it, to write to it or to close it corrupts the connection.
+//
+// Deadlines that are set on the socket do not last, and may end the connection: the
+// keepalive, the closing of the connection and [Conn.SetReadDeadline] set their own and
+// remove yours. Use SetReadDeadline and [Conn.SetWriteDeadline], which the keepalive respects.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
 // SetReadDeadline sets the time after which receiving methods return an error that
@@ -145,4 +160,106 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 		return err
 	}
 	return c.socket.setUserWrite(t)
+}
+
+// manyLines is the number of header lines above which a Conn packs the header of its
+// request. Real requests have fewer.
+const manyLines = 256
+
+// A packedHeader is the header of a request with many lines. net/http needs about a hundred
+// bytes for each line beside its text, so a header of short lines would take fifteen times
+// its own size for as long as the connection.
+type packedHeader struct {
+	text         string // see appendText
+	names, lines int
+
+	mu       sync.Mutex // guards unpacked
+	unpacked weak.Pointer[http.Request]
+}
+
+// packedKey is the key of a packedHeader in the context of its request. There it costs the
+// Conns of other requests nothing.
+type packedKey struct{}
+
+// packRequest returns the request that a Conn keeps: r itself or, if r has many header
+// lines, a copy whose Header is nil. It then empties the header of r too, because net/http
+// keeps r as long as its handler runs.
+func packRequest(r *http.Request) *http.Request {
+	lines := 0
+	for _, values := range r.Header {
+		lines += len(values)
+	}
+	if lines <= manyLines {
+		return r
+	}
+	p := &packedHeader{names: len(r.Header), lines: lines}
+	var text []byte
+	for name, values := range r.Header {
+		text = binary.AppendUvarint(appendText(text, name), uint64(len(values)))
+		for _, value := range values {
+			text = appendText(text, value)
+		}
+	}
+	p.text = string(text)
+	packed := r.WithContext(context.WithValue(r.Context(), packedKey{}, p))
+	packed.Header = nil
+	r.Header = http.Header{} // not cleared, because middleware may read the map at the same time
+	return packed
+}
+
+// unpackRequest returns the request that packRequest got.
+func unpackRequest(r *http.Request) *http.Request {
+	if r.Header != nil {
+		return r
+	}
+	p, ok := r.Context().Value(packedKey{}).(*packedHeader)
+	if !ok {
+		return r
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unpacked := p.unpacked.Value()
+	if unpacked == nil {
+		unpacked = r.WithContext(r.Context())
+		unpacked.Header = p.header()
+		p.unpacked = weak.Make(unpacked)
+	}
+	return unpacked
+}
+
+// header returns the packed header. Its strings are parts of p.text.
+func (p *packedHeader) header() http.Header {
+	h := make(http.Header, p.names)
+	all := make([]string, 0, p.lines)
+	for text := p.text; text != ""; {
+		var name, value string
+		var values int
+		name, text = cutText(text)
+		values, text = cutLength(text)
+		first := len(all)
+		for range values {
+			value, text = cutText(text)
+			all = append(all, value)
+		}
+		h[name] = all[first:len(all):len(all)]
+	}
+	return h
+}
+
+// appendText appends s with its length, because middleware may have put any bytes into a
+// header.
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// cutText returns the string that appendText has appended, and the rest of text.
+func cutText(text string) (s, rest string) {
+	n, text := cutLength(text)
+	return text[:n], text[n:]
+}
+
+// cutLength returns the length that text begins with, and the rest of text.
+func cutLength(text string) (n int, rest string) {
+	length, size := binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
+	return int(length), text[size:]
 }

@@ -136,10 +136,15 @@ func TestSetWriteDeadline_ends_the_connection(t *testing.T) {
 			t.Run(tt.name+", "+by.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, p := newPendingConn(t, tt.wrap, WriteTimeout(0))
+					c.ReceiveMessage() // the second of the burst: no input is left for the handler
 					go p.Conn.Read(make([]byte, tt.read))
 					by.set(c.SetWriteDeadline)
-					err := timedCall(t, "SendMessage", by.want+pingPoll, func() error { return c.SendMessage(Text, []byte("late")) })
+					start := time.Now()
+					err := c.SendMessage(Text, []byte("late"))
 					wantError(t, err, os.ErrDeadlineExceeded)
+					if took := time.Since(start); took > by.want+maxPoll { // the sender looks for a close frame
+						t.Errorf("SendMessage took %v, want %v and at most maxPoll", took, by.want)
+					}
 					if CloseStatus(endOf(c)) != StatusAbnormalClosure {
 						t.Errorf("got end %v, want the error of a failed write", endOf(c))
 					}

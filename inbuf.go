@@ -20,9 +20,10 @@ var (
 // An inbuf holds the bytes that were read from the socket and not yet used. It
 // knows nothing about frames. The zero value is empty and holds no memory.
 type inbuf struct {
-	buf   []byte
-	r, w  int  // buf[r:w] was not yet used
-	large bool // the next buffer is a large one, because the last read filled a small one
+	buf    []byte
+	r, w   int   // buf[r:w] was not yet used
+	large  bool  // the next buffer is a large one, because the last read filled a small one
+	behind int32 // bytes that a poll has seen in the socket, when the buffer was full
 }
 
 // load puts bytes that were read before the connection existed into the buffer,
@@ -43,6 +44,11 @@ func (b *inbuf) empty() bool { return b.r == b.w }
 
 // full reports whether no byte more fits into the buffer.
 func (b *inbuf) full() bool { return b.buf != nil && b.w-b.r == len(b.buf) }
+
+// cut removes the unused bytes from i to j.
+func (b *inbuf) cut(i, j int) {
+	b.w = b.r + i + copy(b.buf[b.r+i:], b.buf[b.r+j:b.w])
+}
 
 // discard marks the first n of the unused bytes as used.
 func (b *inbuf) discard(n int) { b.r += n }

@@ -22,9 +22,10 @@ type timeouts struct {
 // connection. It does no I/O: a tick reschedules the timer and returns what is due,
 // so nothing that the connection then does can hold up the next tick.
 //
-// A handler that only sends receives nothing. So the keepalive asks for a poll of
-// the socket with each ping, and before it reports a limit that bytes in the socket could
-// extend.
+// A handler that only sends, or is busy, receives nothing. While no method is receiving, the
+// keepalive asks for a poll of the socket each second, so that pings and the peer's close
+// frame are answered. It also asks for one before it reports a limit that bytes in the
+// socket could extend.
 type keepalive struct {
 	alarm    wait.Alarm[keepalive]
 	owner    ticker
@@ -37,10 +38,20 @@ type keepalive struct {
 
 	mu       sync.Mutex
 	nextPing time.Duration
-	lastPoll time.Duration // when a poll for a limit was asked for
+	lastPoll time.Duration // when a poll was asked for, or a method has received
 	polled   bool          // a poll has ended since
 	extended uint8         // how often extendLost has extended phaseLost
+	pollIn   uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
+	quiet    uint8         // polls since a method has received
+	watching atomic.Bool   // the next end of a receiving call has to set the alarm
 }
+
+// While no method is receiving, the socket is polled each pollInterval, and for the first
+// time a pollUnit after a method has received.
+const (
+	pollInterval = time.Second
+	pollUnit     = pollInterval / 2
+)
 
 // A core is what both directions of a connection share.
 type core struct {
@@ -57,6 +68,7 @@ type due struct {
 	ping  bool
 	poll  bool
 	limit limitPassed
+	quiet uint8 // polls before this one since a method has received
 }
 
 // A limitPassed is a limit that has passed, 0 if none has.
@@ -103,7 +115,8 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	k.owner, k.life, k.timeouts = owner, life, t
 	k.lastRead.Store(int64(now))
 	k.writing.Store(int64(noTime))
-	k.lastPoll = noTime
+	k.lastPoll, k.pollIn, k.quiet = now, 2, 1
+	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, t.pingInterval)
 	k.schedule()
 }
@@ -226,6 +239,9 @@ func (k *keepalive) reschedule() {
 	if p == phaseOpen {
 		next = k.nextPing
 	}
+	if p <= phaseCloseSent {
+		next = min(next, k.nextPoll())
+	}
 	next = min(next, k.afterPoll(k.silentBy(p, by)))
 	if p == phaseCloseSent {
 		by = k.afterPoll(by)
@@ -257,6 +273,42 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	return k.lastPoll + maxPoll
 }
 
+// nextPoll is when the socket has to be polled. While a method is receiving, that is never.
+func (k *keepalive) nextPoll() time.Duration {
+	if k.pollIn == 0 {
+		return never
+	}
+	return k.lastPoll + time.Duration(k.pollIn)*pollUnit
+}
+
+// noteReceived runs after each receiving call: from now on, no method is receiving. It
+// costs one load, because the alarm is set only for the first call after a poll.
+func (k *keepalive) noteReceived() {
+	if k.watching.Load() {
+		k.awaitPoll()
+	}
+}
+
+// awaitPoll sets the alarm to the next poll.
+func (k *keepalive) awaitPoll() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.watching.Swap(false) {
+		k.lastPoll, k.pollIn = clock(), 1
+		k.reschedule()
+	}
+}
+
+// beginPoll notes that a poll is due.
+func (k *keepalive) beginPoll(now time.Duration, do *due) {
+	k.lastPoll, k.polled, k.pollIn = now, false, 0
+	do.poll = true
+	if !k.watching.Swap(true) {
+		k.quiet = 0
+	}
+	do.quiet = k.quiet
+}
+
 // passedAfterPoll reports whether such a limit has passed, and notes that the
 // socket has to be polled first.
 func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
@@ -264,21 +316,30 @@ func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	case now < by:
 		return false
 	case k.lastPoll < by:
-		k.lastPoll, k.polled = now, false
-		do.poll = true
+		k.beginPoll(now, do)
 		return false
 	}
 	return now >= k.afterPoll(by)
 }
 
-// pollEnded notes that a poll that began at a time has ended.
-func (k *keepalive) pollEnded(began time.Duration) {
+// pollEnded notes that a poll that began at a time has ended. receiving says that there was
+// none, because a method is receiving, which does the same. That method then asks for the
+// next poll, see noteReceived.
+func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if began >= k.lastPoll && !k.polled {
-		k.polled = true
-		k.reschedule()
+	if began < k.lastPoll || k.polled {
+		return
 	}
+	k.polled = true
+	if !receiving && k.pollIn == 0 {
+		k.pollIn = 2
+		if k.quiet == 0 {
+			k.pollIn = 1
+		}
+		k.quiet = min(k.quiet, math.MaxUint8-1) + 1
+	}
+	k.reschedule()
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or
@@ -300,8 +361,11 @@ func (k *keepalive) tick() (do due) {
 		do.limit = silencePassed
 		k.lastRead.Store(int64(now))
 	}
+	if p <= phaseCloseSent && now >= k.nextPoll() {
+		k.beginPoll(now, &do)
+	}
 	if p == phaseOpen && now >= k.nextPing {
-		do.ping, do.poll = true, true
+		do.ping = true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
 	}
 	k.reschedule()

@@ -16,29 +16,36 @@ type tickRecorder struct {
 	start time.Time
 	times []time.Duration
 	dues  []due
+	ticks int
 	stuck bool // polls do not end
+	busy  bool // no method is receiving
 }
 
+// newTickRecorder returns the keepalive of a connection on which a method is receiving.
 func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	r := &tickRecorder{life: life{by: never}, start: time.Now(), stuck: stuck}
 	r.timer.start(r, &r.life, &t)
+	r.timer.pollIn = 0
+	r.timer.schedule()
 	return r
 }
 
 func (r *tickRecorder) tick() {
+	r.ticks++
 	do := r.timer.tick()
+	do.quiet = 0
 	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
 		r.dues = append(r.dues, do)
 	}
 	if do.poll && !r.stuck {
-		r.timer.pollEnded(clock())
+		r.timer.pollEnded(clock(), !r.busy)
 	}
 }
 
 func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
-	ping, poll := due{ping: true, poll: true}, due{poll: true}
+	ping, poll := due{ping: true}, due{poll: true}
 	tests := []struct {
 		name  string
 		t     timeouts
@@ -154,10 +161,8 @@ func TestKeepalive_limits_its_own_writes(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second - 50*time.Microsecond) // the poll comes before the flush timer
-				if err := c.SendMessage(Text, []byte("pending")); err != nil {
-					t.Fatal(err)
-				}
-				<-c.Context().Done() // because the peer reads nothing
+				c.SendMessage(Text, []byte("pending"))        // fails if the pong is in its way
+				<-c.Context().Done()                          // because the peer reads nothing
 				if took := time.Since(start); took > 2*time.Second+2*pingPoll {
 					t.Errorf("the end took %v, want WriteTimeout", took)
 				}
@@ -166,6 +171,46 @@ func TestKeepalive_limits_its_own_writes(t *testing.T) {
 				}
 				p.Conn.Close()
 				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+// While a method is receiving, nothing wakes the process between two pings. Otherwise one
+// poll a second does.
+func TestKeepalive_polls_once_a_second(t *testing.T) {
+	tests := []struct {
+		name     string
+		busy     bool
+		receives time.Duration // how often a receiving call returns
+		most     int           // ticks in an hour
+	}{
+		{"not while a method is receiving", false, 0, 0},
+		{"while none is", true, 0, 3600},
+		{"once after a message", false, time.Minute, 60},
+		{"twice in a second with messages", true, 100 * time.Millisecond, 7200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newTickRecorder(timeouts{}, false)
+				r.busy = tt.busy
+				if tt.busy {
+					r.timer.noteReceived()
+				}
+				for start := time.Now(); time.Since(start) < time.Hour; {
+					if tt.receives == 0 {
+						time.Sleep(time.Hour)
+						break
+					}
+					time.Sleep(tt.receives)
+					r.timer.noteReceived()
+				}
+				if r.ticks > tt.most+1 || r.ticks < tt.most*9/10 {
+					t.Errorf("got %d ticks in an hour, want %d", r.ticks, tt.most)
+				}
+				r.timer.stop()
+				r.timer.waitTicks()
 			})
 		})
 	}

@@ -59,6 +59,7 @@ type life struct {
 	phase    atomic.Uint32
 	sent     atomic.Uint32 // see noteCloseSent; 0 while no close frame was sent
 	received atomic.Bool   // the peer's close frame has arrived
+	unread   atomic.Bool   // messages that arrived before the end can still be received
 
 	cause  atomic.Pointer[error]       // why the connection ended, or cannot send any more
 	ctx    atomic.Pointer[connContext] // made by the first call of Conn.Context
@@ -130,6 +131,14 @@ func (l *life) err() error {
 		return nil
 	}
 	return *l.cause.Load()
+}
+
+// receiveErr is err, but nil while there is something left to receive from before the end.
+func (l *life) receiveErr() error {
+	if l.unread.Load() {
+		return nil
+	}
+	return l.err()
 }
 
 // sendErr returns why nothing can be sent: the cause of the end, or of phaseLost. It is nil

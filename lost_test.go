@@ -174,11 +174,11 @@ func TestLost_ends_after_CloseTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, _ := newLostConn(t, slices.Concat(clientFrame(true, Text, "first"), clientFrame(true, Text, "never received"), wire),
-					ConnectionTimeout(0), CloseTimeout(7*time.Second))
+					PingInterval(5*time.Second), ConnectionTimeout(0), CloseTimeout(7*time.Second))
 				c.ReceiveMessage()
 				start := time.Now()
 				<-c.Context().Done()
-				if took := time.Since(start); took > 22*time.Second+4*pingPoll {
+				if took := time.Since(start); took > 12*time.Second+4*pingPoll {
 					t.Errorf("the end took %v, want PingInterval and CloseTimeout", took)
 				}
 				if wire == nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
+	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
@@ -16,9 +18,9 @@ import (
 //
 // If the peer closed the connection, the error is a [*CloseError]; for a normal
 // closure, errors.Is(err, io.EOF) is also true. See [Conn] for other errors. If
-// several goroutines receive, each gets complete messages. With [Handle], the
-// connection is read only while a method is receiving, except for the polls of the
-// keepalive.
+// several goroutines receive, each gets complete messages. While no method is receiving,
+// the connection is read once a second: pings and the peer's close frame are answered, and
+// messages wait for the next call, even if the connection ends meanwhile.
 func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if c.ahead != nil {
 		return nonNil(c.ahead.appendNext(nil))
@@ -26,7 +28,7 @@ func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	// This is not a call of AppendMessage, because that takes stack (TestConn_stack_stays_small).
 	op, data, err := c.in.message(nil)
 	if err != nil {
@@ -55,7 +57,7 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, dst, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	op, data, err := c.in.message(dst)
 	if err != nil {
 		return 0, dst, c.received(err)
@@ -63,20 +65,40 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	return op, data, nil
 }
 
-// receiveAhead receives a message for HandleConcurrent. An error ends the connection.
+// receiveAhead receives a message for HandleConcurrent. An error is what endAhead ends the
+// connection with; until then, nothing else is read.
 func (c *Conn) receiveAhead() (Message, error) {
 	if err := c.in.acquire(); err != nil {
 		return Message{}, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	op, data, err := c.in.message(nil)
-	if err == nil {
-		return Message{op, data}, nil
+	if err != nil {
+		c.in.finished = true
+		c.out.noteBuffered(false)
 	}
-	if err = c.received(err); c.life.err() == nil {
-		err = c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	return Message{op, data}, err
+}
+
+// endPatience is a second if the peer waits for the answer to its close frame, and none if
+// nothing can be sent.
+func (c *Conn) endPatience(end error) time.Duration {
+	if _, ok := end.(*peerClose); ok {
+		return pollInterval
 	}
-	return Message{}, err
+	if dead, ok := end.(*connError); ok && dead != errStreamEnd {
+		return 0
+	}
+	return c.endLimit()
+}
+
+// endAhead ends the connection after receiveAhead has returned an error.
+func (c *Conn) endAhead(end error) {
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	if err := c.received(end); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	}
 }
 
 // message appends the next message to dst. On an error it returns dst as it was.
@@ -116,7 +138,12 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	if end == 0 {
 		return 0, dst, false
 	}
-	msg = append(dst, b[start:end]...)
+	if dst == nil {
+		msg = make([]byte, end-start) // append would make it a little larger
+		copy(msg, b[start:end])
+	} else {
+		msg = append(dst, b[start:end]...)
+	}
 	mask.XOR(msg[len(dst):], [4]byte(b[start-4:]), 0)
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false
@@ -149,14 +176,16 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 // finish returns dst with a complete message behind it. msg is dst's array already,
 // unless a deadline has interrupted the message.
 func (r *reader) finish(dst, msg []byte) []byte {
-	if r.begun == nil {
-		return msg
+	if r.begun != nil {
+		r.begun = nil
+		if dst != nil {
+			return append(dst, msg...)
+		}
 	}
-	r.begun = nil
-	if dst == nil {
-		return msg
+	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes, see incoming.growMessage
+		return append(make([]byte, 0, len(msg)), msg...)
 	}
-	return append(dst, msg...)
+	return msg
 }
 
 // Messages yields the messages of the peer as ReceiveMessage returns them, until the
@@ -173,16 +202,26 @@ func (c *Conn) Messages() iter.Seq2[Message, error] {
 	}
 }
 
-// ReceiveJSON waits for the next message, text or binary, and decodes it into v with
-// encoding/json. If the message is not JSON for v, that is an error and the connection
-// stays usable.
+// ReceiveJSON waits for the next message, text or binary, and decodes it into v, a pointer,
+// with encoding/json.
+//
+// If the message is not JSON for v, the error is [ErrInvalidJSON], and also the error of
+// encoding/json, such as a [*json.SyntaxError]. The connection stays usable. A
+// [HandlerFunc] that returns the error closes it with 1007. If v is not a pointer, or nil,
+// ReceiveJSON receives nothing and returns a [*json.InvalidUnmarshalError].
 func (c *Conn) ReceiveJSON(v any) error {
+	if p := reflect.ValueOf(v); p.Kind() != reflect.Pointer || p.IsNil() {
+		if err := c.life.err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("websocket: ReceiveJSON needs a pointer: %w", &json.InvalidUnmarshalError{Type: reflect.TypeOf(v)})
+	}
 	_, data, err := c.ReceiveMessage()
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("websocket: message of %d bytes is not JSON for %T: %w", len(data), v, err)
+		return invalidJSON(len(data), v, err)
 	}
 	return nil
 }
@@ -266,7 +305,7 @@ func checkMessage(op Opcode, data []byte) error {
 // checkClosePayload returns ErrProtocol for a payload that the peer would have to fail
 // the connection for.
 func checkClosePayload(data []byte) error {
-	_, err := parseClosePayload(data)
+	_, err := ParseClose(data)
 	if err != nil && !errors.Is(err, ErrProtocol) {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

@@ -21,7 +21,7 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	if err := c.in.acquire(); err != nil {
 		return Frame{}, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	f, err := c.in.frame()
 	if err != nil {
 		return Frame{}, c.received(err)
@@ -101,7 +101,7 @@ func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if err := c.in.acquire(); err != nil {
 		return nil, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	frames, err := c.in.frames()
 	if err != nil {
 		return nil, c.received(err)

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type reader struct {
 	dropPings  bool        // see DropIncomingPings
 	lastChance bool        // in phaseLost, the handler has had time to receive
 	bufferOnly bool        // a read of the socket could wait for ever
+	finished   bool        // HandleConcurrent has met the end, see Conn.endAhead
 	begun      *unfinished // the message that a method has begun, nil for none
 }
 
@@ -51,7 +53,9 @@ type unfinished struct {
 	frames []Frame // what has arrived for ReceiveFragments
 }
 
-var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
+// errStreamEnd is the end of the stream. io.EOF itself stands for a close frame with a normal
+// code.
+var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
 
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
@@ -61,15 +65,25 @@ func (r *reader) acquire() error {
 	}
 	r.socket.interruptPoll()
 	defer r.socket.endInterrupt()
-	if !r.lock.LockUnless(r.life.over.Done(), nil) {
+	if r.lock.LockUnless(r.life.over.Done(), nil) {
+		return nil
+	}
+	if !r.life.unread.Load() {
 		return r.life.err()
 	}
+	r.lock.Lock() // its holder ends the connection, and has a limit
 	return nil
+}
+
+// release unlocks the reader after a receiving call.
+func (r *reader) release() {
+	r.lock.Unlock()
+	r.timer.noteReceived() // in this order: either the poll finds the lock free, or this call sets the alarm
 }
 
 // begin begins a receiving call. It fails if another method has begun a message.
 func (r *reader) begin(by receiveMethod) error {
-	if err := r.life.err(); err != nil {
+	if err := r.life.receiveErr(); err != nil {
 		return err
 	}
 	if r.begun != nil {
@@ -152,11 +166,11 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
-			more := in.left
-			if joined {
-				more += in.remaining()
+			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
+				msg = in.growMessage(msg, arrived, r.buf.bytes())
+			} else {
+				msg = grow(msg, arrived, in.left)
 			}
-			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
 			msg = msg[:len(msg)+n]
@@ -317,17 +331,14 @@ func (r *reader) failed(err error) error {
 		return r.life.err()
 	case errors.Is(err, os.ErrDeadlineExceeded) && !discard:
 		return errReadDeadline
-	case err == io.EOF && r.polling && (r.incoming.left > 0 || !r.buf.empty()):
-		return errReadDeadline // the call that receives these bytes finds the end again
 	case err == io.EOF:
-		// io.EOF itself stands for a close frame with a normal code.
-		return &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
+		return errStreamEnd
 	}
 	return &connError{"receiving", err}
 }
 
 // control waits for the whole of a control frame, whose header is the next n bytes
-// of the buffer, and answers it. It returns errPeerClosed for a close frame.
+// of the buffer, and answers it. It returns a *peerClose for a close frame.
 func (r *reader) control(n int) error {
 	h := &r.incoming.header
 	end := n + int(h.Length)
@@ -339,11 +350,16 @@ func (r *reader) control(n int) error {
 	payload := r.buf.bytes()[n:end]
 	r.buf.discard(end)
 	mask.XOR(payload, h.MaskKey, 0)
+	return r.answer(h.Opcode, payload)
+}
+
+// answer handles a control frame, whose payload is unmasked.
+func (r *reader) answer(op Opcode, payload []byte) error {
 	switch {
-	case h.Opcode == Close:
+	case op == Close:
 		r.life.received.Store(true)
-		return errPeerClosed
-	case h.Opcode == Ping && !r.dropPings && r.mode != modeDiscard:
+		return &peerClose{bytes.Clone(payload)}
+	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		if !r.polling {
 			_, next := parseWhole(r.buf.bytes())
 			r.out.noteBuffered(next > 0) // pings that come together are answered together
@@ -361,47 +377,99 @@ func (r *reader) caller() caller {
 	return byReceiver
 }
 
-// errPeerClosed says that the peer has sent a close frame. receivedClose has its
-// payload.
-var errPeerClosed = errors.New("websocket: the peer has sent a close frame")
+// peerClose is the error of a reader that has read the peer's close frame.
+type peerClose struct{ payload []byte }
 
-// receivedClose returns the payload of the close frame that control has handled
-// last. It is valid until the next read.
-func (r *reader) receivedClose() []byte {
-	return r.buf.buf[r.buf.r-int(r.incoming.header.Length) : r.buf.r]
-}
+func (*peerClose) Error() string { return "websocket: the peer has sent a close frame" }
 
-// poll reads from the socket for at most pingPoll and handles the control frames that have
-// arrived ahead of the next data frame, which stays for the handler. The lock is
-// held.
-func (r *reader) poll() error {
-	if !r.socket.beginPoll(time.Now().Add(pingPoll)) {
+// poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
+// the control frames among the unread messages, which stay for the handler. It returns an
+// error if the connection has to end. quiet is how many polls there were since a method has
+// received, and patience how many there have to be before the end of the stream counts.
+// The lock is held.
+func (r *reader) poll(quiet, patience int) error {
+	if r.finished || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
 		return nil
 	}
 	defer r.socket.endPoll()
-	return r.look()
-}
-
-// look reads what arrives until the read deadline, and handles the leading control
-// frames.
-func (r *reader) look() error {
 	r.polling = true
 	defer func() { r.polling = false }()
 	for {
 		if err := r.leadingControls(); err != nil {
 			return err
 		}
-		if r.buf.full() {
-			r.timer.noteRead() // the handler is slow, but the peer is not silent
-			return nil
+		if err := r.controlsBehind(quiet > 0); err != nil {
+			return r.endBehind(err)
 		}
-		r.buf.large = false // no handler waits for these bytes
-		if err := r.fill(); err == errReadDeadline {
+		if r.buf.full() && !r.growForPoll() {
+			return r.pollBehind(quiet >= patience)
+		}
+		switch err := r.fillInPoll(); {
+		case err == errReadDeadline:
 			return nil
-		} else if err != nil {
-			return err
+		case err == errStreamEnd && quiet < patience && !(r.incoming.left == 0 && r.buf.empty()):
+			return nil // the handler has time to receive what came before
+		case err != nil:
+			return r.endBehind(err)
 		}
 	}
+}
+
+// endBehind returns err, the end of the connection, and notes whether there are messages in
+// front of it that the handler can still receive.
+func (r *reader) endBehind(err error) error {
+	r.life.unread.Store(r.holdsInput())
+	return err
+}
+
+// growForPoll makes a full buffer larger if the system does not tell what waits behind it.
+// Otherwise the answers to pings could not be seen there.
+func (r *reader) growForPoll() bool {
+	if _, _, ok := r.socket.behind(); ok || len(r.buf.buf) >= largeReadBufferSize {
+		return false
+	}
+	r.buf.large = true
+	return true
+}
+
+// pollBehind looks at what waits in the kernel behind a full buffer. New bytes there are a
+// sign of life.
+func (r *reader) pollBehind(ending bool) error {
+	unread, ended, ok := r.socket.behind()
+	if !ok {
+		return nil
+	}
+	if unread > r.buf.behind {
+		r.timer.noteRead()
+	}
+	r.buf.behind = unread
+	if !ended || !ending {
+		return nil
+	}
+	r.socket.beginLastLook(time.Now().Add(maxPoll)) // all is there, so it does not wait
+	err := r.discard()
+	if _, ok := err.(*peerClose); ok {
+		return err
+	}
+	return errStreamEnd
+}
+
+// fillInPoll is fill for a poll.
+func (r *reader) fillInPoll() error {
+	if r.buf.full() {
+		r.buf.exchange(largeReadBufferSize)
+	} else {
+		r.buf.large = false // no handler waits for these bytes
+	}
+	if err := r.life.err(); err != nil {
+		return err
+	}
+	if err := r.socket.poll(); err != nil {
+		r.buf.shrink()
+		return r.failed(err)
+	}
+	r.timer.noteRead()
+	return nil
 }
 
 // leadingControls handles the complete control frames that the buffer begins with.
@@ -425,6 +493,41 @@ func (r *reader) leadingControls() error {
 	return nil
 }
 
+// controlsBehind handles the complete control frames behind the data frames that the buffer
+// begins with, as far as no frame breaks a rule: that is left to a receiving method. It
+// leaves a close frame in the buffer, unless closing is set.
+func (r *reader) controlsBehind(closing bool) error {
+	if r.mode == modeFrames {
+		return nil
+	}
+	at := min(r.incoming.left, int64(len(r.buf.bytes())))
+	for {
+		b := r.buf.bytes()[at:]
+		var h Header
+		n, err := h.parse(b)
+		if n == 0 || err != nil || r.incoming.checkAlone(&h) != nil || h.Length > int64(len(b)-n) {
+			return nil
+		}
+		end := int64(n) + h.Length
+		if !h.Opcode.IsControl() {
+			at += end
+			continue
+		}
+		payload := append(make([]byte, 0, maxControlPayload), b[n:end]...) // a copy, because the close frame may stay
+		mask.XOR(payload, h.MaskKey, 0)
+		if h.Opcode == Close {
+			if _, err := ParseClose(payload); err != nil || !closing {
+				return nil
+			}
+			end = int64(len(b)) // nothing counts behind it
+		}
+		r.buf.cut(int(at), int(at+end))
+		if err := r.answer(h.Opcode, payload); err != nil {
+			return err
+		}
+	}
+}
+
 // validClose reports whether the control frame whose header is the next n bytes of the
 // buffer is anything but an invalid close frame. It changes nothing.
 func (r *reader) validClose(n int) bool {
@@ -435,24 +538,44 @@ func (r *reader) validClose(n int) bool {
 	var payload [maxControlPayload]byte
 	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
 	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := parseClosePayload(payload[:size])
+	_, err := ParseClose(payload[:size])
 	return err == nil
 }
 
+// look reads what arrives until the read deadline, and handles the leading control
+// frames.
+func (r *reader) look() error {
+	r.polling = true
+	defer func() { r.polling = false }()
+	for {
+		if err := r.leadingControls(); err != nil || r.buf.full() {
+			return err
+		}
+		r.buf.large = false // no handler waits for these bytes
+		if err := r.fill(); err == errReadDeadline {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
 // lastLook reads what has arrived, after a write has failed, for at most pingPoll. It
-// returns errPeerClosed if the peer's close frame is there, else the error of the reads, or
+// returns a *peerClose if the peer's close frame is there, else the error of the reads, or
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
-// Otherwise it drops everything up to the close frame.
+// Otherwise it drops everything up to a close frame that is not in the buffer.
 func (r *reader) lastLook(final bool) error {
 	if r.life.received.Load() {
 		return nil // ReadFrame has returned the close frame, and its bytes are gone
 	}
 	r.bufferOnly = r.socket.beginLastLook(time.Now().Add(pingPoll)) != nil
 	defer r.socket.endPoll()
-	if !final {
-		if err := r.look(); err != nil || r.holdsInput() {
-			return err
-		}
+	err := r.look()
+	if _, isClose := err.(*peerClose); isClose || !final && (err != nil || r.holdsInput()) {
+		return err
+	}
+	if err := r.controlsBehind(true); err != nil {
+		return r.endBehind(err)
 	}
 	return r.discard()
 }
@@ -467,11 +590,11 @@ func (r *reader) holdsInput() bool {
 	return end > 0
 }
 
-// discard drops everything up to the peer's close frame and returns errPeerClosed
+// discard drops everything up to the peer's close frame and returns a *peerClose
 // then. The rules do not apply to what is dropped, because the connection is over.
 func (r *reader) discard() error {
 	if r.life.received.Load() {
-		return errPeerClosed
+		return &peerClose{}
 	}
 	r.mode = modeDiscard
 	for {
@@ -493,12 +616,13 @@ func (r *reader) discard() error {
 
 // drain drops what arrives until a read fails.
 func (r *reader) drain() {
-	r.buf.release()
-	r.buf.large = false
-	p := r.buf.space()
-	defer r.buf.release()
+	if !r.life.unread.Load() {
+		r.buf.release()
+	}
+	p := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(p)
 	for {
-		if _, err := r.socket.Read(p); err != nil {
+		if _, err := r.socket.Read(p[:]); err != nil {
 			return
 		}
 	}

@@ -16,39 +16,69 @@ const readAheadLimit = 16
 // A readAhead owns the goroutine of HandleConcurrent, which receives messages before the
 // handler asks for them. Messages keep their order, which the threads of the egg do not
 // keep: unmasking and checking happen as bytes arrive, so nothing is left to do in parallel.
+//
+// What ends the connection behind messages takes effect when the handler asks for a message
+// after the last one, because only then has it answered them all. It has limited time.
 type readAhead struct {
 	life     *life
-	messages chan Message  // closed when no more messages come
+	messages chan Message  // closed behind the last message
 	stopping chan struct{} // closed when the handler has ended
+	reached  chan struct{} // closed when the handler asks for a message after the last one
+	hurried  chan struct{} // closed when the end must not wait for the handler
 	finished chan struct{} // closed when the goroutine has ended
-	once     sync.Once     // closes stopping
+	stopOnce sync.Once     // closes stopping
+	reach    sync.Once     // closes reached
+	hurry    sync.Once     // closes hurried
 	deadline wait.Deadline // the user's read deadline
 	over     atomic.Bool   // the end was returned: no message comes after it
 }
 
-// startReadAhead starts the goroutine, which calls receive until it fails. stop
-// waits for it.
-func startReadAhead(life *life, receive func() (Message, error)) *readAhead {
+// A source is where a readAhead gets its messages.
+type source interface {
+	// receiveAhead returns the next message, or what ends the connection.
+	receiveAhead() (Message, error)
+
+	// endPatience is how long that end waits for the handler.
+	endPatience(end error) time.Duration
+
+	// endAhead ends the connection.
+	endAhead(end error)
+}
+
+// startReadAhead starts the goroutine, which receives from src until the end. stop waits
+// for it.
+func startReadAhead(life *life, src source) *readAhead {
 	a := &readAhead{
 		life:     life,
 		messages: make(chan Message, readAheadLimit-1),
 		stopping: make(chan struct{}),
+		reached:  make(chan struct{}),
+		hurried:  make(chan struct{}),
 		finished: make(chan struct{}),
 	}
-	go func() {
-		defer close(a.finished)
-		defer close(a.messages)
-		for a.keep(receive()) {
-		}
-	}()
+	go a.run(src)
 	return a
 }
 
-// keep keeps one message for the handler.
-func (a *readAhead) keep(m Message, err error) bool {
-	if err != nil {
-		return false
+func (a *readAhead) run(src source) {
+	defer close(a.finished)
+	m, err := src.receiveAhead()
+	received := err == nil
+	for err == nil && a.keep(m) {
+		m, err = src.receiveAhead()
 	}
+	close(a.messages)
+	if err == nil {
+		return // the handler has ended
+	}
+	if received {
+		a.awaitHandler(src.endPatience(err))
+	}
+	src.endAhead(err)
+}
+
+// keep keeps one message for the handler. It returns false if the handler has ended.
+func (a *readAhead) keep(m Message) bool {
 	select {
 	case a.messages <- m:
 		return true
@@ -56,6 +86,22 @@ func (a *readAhead) keep(m Message, err error) bool {
 		return false
 	}
 }
+
+// awaitHandler waits until the handler has taken all messages and asks for another.
+func (a *readAhead) awaitHandler(limit time.Duration) {
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	select {
+	case <-a.reached:
+	case <-a.hurried:
+	case <-a.stopping:
+	case <-a.life.over.Done():
+	case <-timeout.C:
+	}
+}
+
+// endNow makes what ends the connection take effect now.
+func (a *readAhead) endNow() { a.hurry.Do(func() { close(a.hurried) }) }
 
 // next takes the next message. The messages that arrived before the peer ended the
 // connection are still returned. After Close they are not.
@@ -66,33 +112,42 @@ func (a *readAhead) next() (Message, error) {
 	}
 	select {
 	case m, ok := <-a.messages:
-		return m, a.endError(ok)
+		return a.took(m, ok)
 	default: // a deadline that has passed does not hide a message
 	}
+	ended := a.life.over.Done()
+	if a.life.unread.Load() {
+		ended = nil // the goroutine is about to pass on what it has read
+	}
 	select {
 	case m, ok := <-a.messages:
-		return m, a.endError(ok)
+		return a.took(m, ok)
 	case <-a.deadline.Done():
-	case <-a.life.over.Done(): // the goroutine may still be draining the socket
-	}
-	if a.life.err() == nil {
 		return Message{}, errReadDeadline
+	case <-ended: // the goroutine may be in a write
 	}
 	select {
 	case m, ok := <-a.messages:
-		return m, a.endError(ok)
+		return a.took(m, ok)
 	default:
 		a.over.Store(true)
 		return Message{}, a.life.err()
 	}
 }
 
-// endError is the error of a receive from messages: the connection's, unless ok.
-func (a *readAhead) endError(ok bool) error {
+// took returns what came from the channel of messages. Behind the last message it waits
+// until the connection has ended.
+func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	if ok {
-		return nil
+		return m, nil
 	}
-	return a.life.err()
+	a.reach.Do(func() { close(a.reached) })
+	select {
+	case <-a.life.over.Done():
+		return Message{}, a.life.err()
+	case <-a.deadline.Done():
+		return Message{}, errReadDeadline
+	}
 }
 
 // appendNext is next with the payload appended to dst.
@@ -106,7 +161,7 @@ func (a *readAhead) appendNext(dst []byte) (Opcode, []byte, error) {
 
 // stop ends the goroutine, whose socket is closed, and waits for it.
 func (a *readAhead) stop() {
-	a.once.Do(func() { close(a.stopping) })
+	a.stopOnce.Do(func() { close(a.stopping) })
 	a.deadline.Set(time.Time{})
 	<-a.finished
 }

@@ -54,21 +54,101 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 		w.Send(clientFrame(true, Ping, "2"))
 		w.Send(clientFrame(true, Close, closeBody(4001, "")))
 		<-c.Context().Done()
-		wantDuration(t, "the end of the context", w.Start, 2*time.Second)
+		wantDuration(t, "the end of the context", w.Start, 3*time.Second) // fn has a second to receive
 		<-done
-		w.expect("1s pong 1", "2s pong 2", "2s close 4001", "2s end")
+		w.expect("1s pong 1", "2s pong 2", "3s close 4001", "3s end")
 	})
 }
 
+// What ends the connection takes effect when fn has answered the messages in front of it.
+func TestHandleConcurrent_answers_what_came_before_the_end(t *testing.T) {
+	ends := map[string]struct {
+		wire []byte
+		want string
+	}{
+		"a close frame": {clientFrame(true, Close, closeBody(4001, "")), "close 4001"},
+		"a broken rule": {clientFrame(true, 3, ""), "close 1002"},
+		"invalid text":  {clientFrame(true, Text, "\xff"), "close 1007"},
+		"a large frame": {clientHeader(true, Binary, 1<<40), "close 1009"},
+	}
+	for name, tt := range ends {
+		for _, busy := range []time.Duration{0, 200 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%s/%v for a message", name, busy), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := newPipeConn(t, PingInterval(0))
+					w := record(p, false)
+					done := runConcurrent(c, func(c *Conn) error {
+						for {
+							op, data, err := c.ReceiveMessage()
+							if err != nil {
+								return err
+							}
+							time.Sleep(busy)
+							if err := c.SendMessage(op, data); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+					w.Send(slices.Concat(clientFrame(true, Text, "1"), clientFrame(true, Text, "2"), clientFrame(true, Text, "3"), tt.wire))
+					<-done
+					synctest.Wait()
+					at := func(n time.Duration, event string) string { return fmt.Sprintf("%v %s", n*busy, event) }
+					w.Expect(t, append([]string{at(1, "text 1"), at(2, "text 2"), at(3, "text 3"), at(3, tt.want)}, w.Events()[4:]...)...)
+				})
+			})
+		}
+	}
+}
+
+// The end does not wait for ever for an fn that is busy, or has ended.
+func TestHandleConcurrent_ends_without_the_handler(t *testing.T) {
+	ends := map[string]struct {
+		wire []byte
+		busy time.Duration // the end for an fn that is busy
+	}{
+		"a close frame": {clientFrame(true, Close, closeBody(4001, "")), time.Second},
+		"a broken rule": {clientFrame(true, 3, ""), 5 * time.Second}, // CloseTimeout
+	}
+	handlers := map[string]struct {
+		fn   HandlerFunc
+		busy bool
+	}{
+		"is busy":           {func(c *Conn) error { c.ReceiveMessage(); return waitForEnd(c) }, true},
+		"does not receive":  {waitForEnd, true},
+		"returns":           {func(c *Conn) error { c.ReceiveMessage(); return nil }, false},
+		"calls Close":       {func(c *Conn) error { c.ReceiveMessage(); return c.Close(1000, "") }, false},
+		"sets a deadline":   {func(c *Conn) error { c.SetReadDeadline(time.Now().Add(time.Minute)); return receiveAll(c) }, false},
+		"receives from two": {func(c *Conn) error { go receiveAll(c); return receiveAll(c) }, false},
+	}
+	for name, tt := range ends {
+		for how, h := range handlers {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := newPipeConn(t, PingInterval(0))
+					w := record(p, false)
+					done := runConcurrent(c, h.fn)
+					w.Send(slices.Concat(clientFrame(true, Text, "1"), clientFrame(true, Text, "2"), tt.wire))
+					want := time.Duration(0)
+					if h.busy {
+						want = tt.busy
+					}
+					timedCall(t, "the end", want, func() error { <-c.Context().Done(); return nil })
+					<-done
+				})
+			})
+		}
+	}
+}
+
 // countWritten makes the peer write messages, and counts those that the server has read.
-// Each message is larger than the read buffer, so that a write returns only when the server
+// Each message is larger than any read buffer, so that a write returns only when the server
 // receives the message.
 func countWritten(p *peer, messages int) *atomic.Int32 {
 	var n atomic.Int32
 	p.Conn.SetDeadline(time.Time{})
 	go func() {
 		for i := range messages {
-			message := fmt.Sprintf("%-*d", 2*readBufferSize, i)
+			message := fmt.Sprintf("%-*d", 2*largeReadBufferSize, i)
 			if _, err := p.Conn.Write(clientFrame(true, Text, message)); err != nil {
 				return
 			}

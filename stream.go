@@ -28,7 +28,7 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	op, m, err := c.in.beginStream(c)
 	if err != nil {
 		return 0, nil, c.received(err)
@@ -68,11 +68,11 @@ func (m *messageReader) Read(p []byte) (int, error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, err
 	}
-	defer c.in.lock.Unlock()
+	defer c.in.release()
 	if m.done {
 		return 0, io.EOF
 	}
-	if err := c.life.err(); err != nil {
+	if err := c.life.receiveErr(); err != nil {
 		return 0, err
 	}
 	n, err := c.in.readStream(m, p)
@@ -259,7 +259,10 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 func (w *messageWriter) Close() error {
 	broken, err := w.finish()
 	if broken {
-		w.c.failAsync(closeBytes(StatusInternalError, ""))
+		w.c.failAsync(AppendClose(nil, StatusInternalError, ""))
+		if err == errWriteDeadline {
+			return errMessageCutOff
+		}
 		return err
 	}
 	return w.c.sendError(err)

@@ -25,6 +25,14 @@ type transport interface {
 	// fill reads once into the buffer that the transport was made with.
 	fill() error
 
+	// poll is fill for a caller that has set a read deadline of pingPoll. It may return
+	// os.ErrDeadlineExceeded at once if nothing has arrived.
+	poll() error
+
+	// behind returns how many bytes wait in the kernel, and whether the peer has ended the
+	// TCP connection behind them. It returns false if the system does not tell.
+	behind() (unread int32, ended, ok bool)
+
 	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
 	// arrived.
 	waitsWithoutBuffer() bool
@@ -83,9 +91,9 @@ var pipeType = func() reflect.Type {
 	return reflect.TypeOf(conn)
 }()
 
-// pieceSize is how much of a large payload counts as progress of its write. Each piece has
+// progressSize is how much of a large payload counts as progress of its write. Each piece has
 // WriteTimeout for itself, so this is also the least rate at which a peer has to read.
-const pieceSize = 64 << 10
+const progressSize = 64 << 10
 
 // writePieces writes head and then payload, in pieces of size bytes. Only the first piece
 // shares a write with head.
@@ -145,6 +153,22 @@ func (t *tcpTransport) fill() error {
 	if err := t.raw.Read(t.read); err != nil {
 		return err
 	}
+	return t.result()
+}
+
+// poll does not wait, because there may be one for each connection and second.
+func (t *tcpTransport) poll() error {
+	if err := t.raw.Read(func(fd uintptr) bool { t.read(fd); return true }); err != nil {
+		return err
+	}
+	if sock.WouldWait(t.err) {
+		return os.ErrDeadlineExceeded
+	}
+	return t.result()
+}
+
+// result handles the result of t.read.
+func (t *tcpTransport) result() error {
 	if t.err != nil {
 		return os.NewSyscallError("read", t.err)
 	}
@@ -155,6 +179,8 @@ func (t *tcpTransport) fill() error {
 	return nil
 }
 
+func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }
+
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
 // writeLarge passes everything to each system call, because the kernel says how much of it
@@ -162,7 +188,7 @@ func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 // much CPU again for a message of 1 MiB on a fast line.
 func (t *tcpTransport) writeLarge(head, payload []byte, p progress) (int, error) {
 	if !sock.WritevSupported {
-		return writePieces(t.TCPConn, head, payload, 4*pieceSize, p)
+		return writePieces(t.TCPConn, head, payload, 4*progressSize, p)
 	}
 	w := largeWrites.Get().(*largeWrite)
 	w.head, w.payload, w.progress, w.n, w.reported, w.err = head, payload, p, 0, 0, nil
@@ -210,7 +236,7 @@ func (w *largeWrite) write(fd uintptr) bool {
 		w.n += n
 		fromHead := min(n, len(w.head))
 		w.head, w.payload = w.head[fromHead:], w.payload[n-fromHead:]
-		if w.n-w.reported >= pieceSize {
+		if w.n-w.reported >= progressSize {
 			w.reported = w.n
 			w.progress.report()
 		}
@@ -260,6 +286,10 @@ func (t *netTransport) fill() error {
 	return nil
 }
 
+func (t *netTransport) poll() error { return t.fill() }
+
+func (t *netTransport) behind() (unread int32, ended, ok bool) { return behind(t.Conn) }
+
 func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
 func (t *netTransport) Write(p []byte) (int, error) {
@@ -271,7 +301,7 @@ func (t *netTransport) Write(p []byte) (int, error) {
 }
 
 func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error) {
-	return writePieces(t.Conn, head, payload, pieceSize, p)
+	return writePieces(t.Conn, head, payload, progressSize, p)
 }
 
 func (t *netTransport) exact() bool { return t.known }
@@ -293,9 +323,28 @@ type tlsTransport struct {
 	tls *tls.Conn
 }
 
+// behind counts encrypted bytes, of which those count that have not arrived yet.
+func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls.NetConn()) }
+
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends
 // an alert, and would wait for a peer that does not read.
 func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
+
+// behind implements transport.behind for a net.Conn with a file descriptor.
+func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	sc, hasFile := conn.(syscall.Conn)
+	if !hasFile {
+		return 0, false, false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, false, false
+	}
+	if raw.Control(func(fd uintptr) { unread, ended, ok = sock.Behind(fd) }) != nil {
+		return 0, false, false
+	}
+	return unread, ended, ok
+}
 
 // A socket is the transport of a connection and its deadlines. The user sets
 // deadlines, but the keepalive and the closing of the connection need them for

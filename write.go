@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -68,8 +67,6 @@ type pongPayload struct {
 	payload [maxControlPayload]byte
 	size    byte
 }
-
-var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
 
 // acquire locks the writer, unless the connection ends or the user's write deadline
 // passes before it is free.
@@ -193,7 +190,7 @@ func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 // cannot be sent any more is dropped. The lock is held.
 func (w *writer) sendUrgent(by caller) {
 	ping, pong, flush := w.urgent.take()
-	if flush && w.hasPending.Load() {
+	if flush {
 		w.flushPending(by)
 	}
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
@@ -207,9 +204,11 @@ func (w *writer) sendUrgent(by caller) {
 // flushPending writes what is pending, or leaves that to the flush timer if a deadline
 // must not wait for it. The lock is held.
 func (w *writer) flushPending(by caller) {
-	if w.leavesToTimer(by) {
+	switch {
+	case !w.hasPending.Load() || w.broken:
+	case w.leavesToTimer(by):
 		w.flushIn(0)
-	} else {
+	default:
 		w.flush(by, w.pending.frames, nil, len(w.pending.frames))
 	}
 }

@@ -37,7 +37,7 @@ func (pacedConn) SetReadDeadline(time.Time) error { return nil }
 
 // readAll reads until conn is closed.
 func readAll(conn net.Conn) {
-	b := make([]byte, pieceSize)
+	b := make([]byte, progressSize)
 	for err := error(nil); err == nil; {
 		_, err = conn.Read(b)
 	}
@@ -160,16 +160,16 @@ func TestWrite_least_rate(t *testing.T) {
 		paced pacedConn
 		want  time.Duration // when the connection ends; 0 for never
 	}{
-		{"a peer at the least rate gets everything", pacedConn{rate: pieceSize / 8}, 0},
-		{"a peer below the least rate is disconnected", pacedConn{rate: pieceSize / 12}, timeout},
+		{"a peer at the least rate gets everything", pacedConn{rate: progressSize / 8}, 0},
+		{"a peer below the least rate is disconnected", pacedConn{rate: progressSize / 12}, timeout},
 		{"a peer that reads a byte at a time is disconnected", pacedConn{rate: 1}, timeout},
 		{"a peer that reads one byte and then nothing is disconnected", pacedConn{rate: 1, most: 1}, timeout},
-		{"a peer that stops in the middle is disconnected", pacedConn{rate: pieceSize, most: 5 * pieceSize / 2}, 2*time.Second + timeout},
+		{"a peer that stops in the middle is disconnected", pacedConn{rate: progressSize, most: 5 * progressSize / 2}, 2*time.Second + timeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			eachConn(t, tt.paced, func(t *testing.T, c *Conn, p *peer) {
-				data := make([]byte, 10*pieceSize)
+				data := make([]byte, 10*progressSize)
 				go readAll(p.Conn)
 				start := time.Now()
 				err := c.SendMessage(Binary, data)
@@ -200,7 +200,7 @@ func TestWrite_for_which_there_is_room_is_not_a_sign_of_life(t *testing.T) {
 		}
 		start := time.Now()
 		for endOf(c) == nil {
-			c.SendMessage(Binary, make([]byte, 4*pieceSize))
+			c.SendMessage(Binary, make([]byte, 4*progressSize))
 			time.Sleep(time.Second / 4)
 		}
 		wantError(t, endOf(c), ErrConnectionTimeout)
@@ -212,11 +212,11 @@ func TestWrite_for_which_there_is_room_is_not_a_sign_of_life(t *testing.T) {
 
 // The user's deadline applies to all pieces together.
 func TestWrite_deadline_between_pieces(t *testing.T) {
-	eachConn(t, pacedConn{rate: pieceSize}, func(t *testing.T, c *Conn, p *peer) {
+	eachConn(t, pacedConn{rate: progressSize}, func(t *testing.T, c *Conn, p *peer) {
 		go readAll(p.Conn)
 		c.SetWriteDeadline(time.Now().Add(3500 * time.Millisecond))
 		err := timedCall(t, "SendMessage", 3500*time.Millisecond+pingPoll, func() error {
-			return c.SendMessage(Binary, make([]byte, 10*pieceSize))
+			return c.SendMessage(Binary, make([]byte, 10*progressSize))
 		})
 		wantError(t, err, errTimedOut)
 		if CloseStatus(endOf(c)) != StatusAbnormalClosure {
@@ -228,7 +228,7 @@ func TestWrite_deadline_between_pieces(t *testing.T) {
 // Over TCP, the kernel says how much it has taken: a large frame is written with as few
 // system calls as possible, and each piece is progress nevertheless.
 func TestWrite_progress_over_TCP(t *testing.T) {
-	for name, length := range map[string]int{"several pieces": 50 * pieceSize, "one piece": maxCopied + 1} {
+	for name, length := range map[string]int{"several pieces": 50 * progressSize, "one piece": maxCopied + 1} {
 		t.Run(name, func(t *testing.T) {
 			client, server := tcpPair(t)
 			server.(*net.TCPConn).SetWriteBuffer(4096)
@@ -248,8 +248,8 @@ func TestWrite_progress_over_TCP(t *testing.T) {
 			if !bytes.Equal(<-got, append(head, payload...)) {
 				t.Error("the peer got other bytes")
 			}
-			if reported := time.Duration(c.timer.writing.Load()) != noTime; reported != (length > pieceSize) {
-				t.Errorf("progress was reported: %t, want %t", reported, length > pieceSize)
+			if reported := time.Duration(c.timer.writing.Load()) != noTime; reported != (length > progressSize) {
+				t.Errorf("progress was reported: %t, want %t", reported, length > progressSize)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ func TestWrite_progress_over_TCP(t *testing.T) {
 		p.Reset()
 		var err error
 		for err == nil { // the reset may arrive late
-			_, err = c.socket.writeLarge([]byte("head"), make([]byte, 10*pieceSize), progress{&c.timer, clock()})
+			_, err = c.socket.writeLarge([]byte("head"), make([]byte, 10*progressSize), progress{&c.timer, clock()})
 		}
 		if errors.Is(err, io.EOF) || isTimeout(err) {
 			t.Errorf("got error %v, want that of the system call", err)

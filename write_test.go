@@ -92,7 +92,7 @@ func TestSendMessage(t *testing.T) {
 			// A large payload is not copied. Without writev, its first piece then takes two writes.
 			writes := 1
 			if tt.length > maxCopied {
-				writes = 1 + (tt.length+pieceSize-1)/pieceSize
+				writes = 1 + (tt.length+progressSize-1)/progressSize
 			}
 			if len(s.Writes()) != writes || len(s.Writes()[0]) < min(len(want), maxCopied) {
 				t.Errorf("got %d writes, the first of %d bytes; want %d", len(s.Writes()), len(s.Writes()[0]), writes)
@@ -233,10 +233,10 @@ func TestSendMessage_write_timeout(t *testing.T) {
 			c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))
 			defer c.NetConn().Close()
 			go func() {
-				time.Sleep(1000 * time.Hour)
-				p.expect(Text, "after 1000 hours")
+				time.Sleep(10 * time.Hour)
+				p.expect(Text, "after 10 hours")
 			}()
-			if err := c.SendMessage(Text, []byte("after 1000 hours")); err != nil {
+			if err := c.SendMessage(Text, []byte("after 10 hours")); err != nil {
 				t.Error(err)
 			}
 		})

@@ -49,6 +49,13 @@ func start(t *testing.T, h *hub) (addr string, stop func() error) {
 	return l.Addr().String(), stop
 }
 
+// unpaced returns limits with which remarks do not wait.
+func unpaced() limits {
+	l := defaultLimits()
+	l.perMember.pace, l.byAddress.pace, l.wholeRoom.pace = 0, 0, 0
+	return l
+}
+
 // A browser is a client of the chat that reads and writes frames.
 type browser struct {
 	t    *testing.T
@@ -189,7 +196,7 @@ func status(code websocket.StatusCode) string {
 
 func TestShutdown(t *testing.T) {
 	t.Run("closes all connections with 1001, also before their hello", func(t *testing.T) {
-		addr, stop := start(t, newHub())
+		addr, stop := start(t, newHub(defaultLimits()))
 		ada, _ := join(t, addr, "Ada")
 		bob, _ := join(t, addr, "Bob")
 		silent := dial(t, addr)
@@ -212,7 +219,7 @@ func TestShutdown(t *testing.T) {
 	})
 
 	t.Run("stops waiting when the context is done", func(t *testing.T) {
-		h := newHub()
+		h := newHub(defaultLimits())
 		h.running.Add(1) // a connection that does not end
 		defer h.running.Done()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -224,7 +231,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	addr, _ := start(t, newHub())
+	addr, _ := start(t, newHub(defaultLimits()))
 	files, err := os.ReadDir("page")
 	if err != nil {
 		t.Fatal(err)
@@ -250,7 +257,7 @@ func TestPage(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
-	addr, _ := start(t, newHub())
+	addr, _ := start(t, newHub(defaultLimits()))
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

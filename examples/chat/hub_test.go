@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -14,7 +13,7 @@ import (
 )
 
 func TestRoom(t *testing.T) {
-	addr, _ := start(t, newHub())
+	addr, _ := start(t, newHub(defaultLimits()))
 	ada, welcome := join(t, addr, " Ada  Lovelace ")
 	if welcome.Name != "Ada Lovelace" || !slices.Equal(welcome.People, []string{"Ada Lovelace"}) || welcome.History != nil {
 		t.Errorf("Ada got the welcome %+v, want her name, herself as the only member and no history", welcome)
@@ -43,9 +42,7 @@ func TestRoom(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
-	h := newHub()
-	h.pace = 0
-	addr, _ := start(t, h)
+	addr, _ := start(t, newHub(unpaced()))
 	ada, _ := join(t, addr, "Ada")
 	for i := range maxHistory + 3 {
 		ada.say(fmt.Sprint(i), "text")
@@ -67,13 +64,21 @@ func TestHistory(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	addr, _ := start(t, newHub())
+	addr, _ := start(t, newHub(defaultLimits()))
 	ada, _ := join(t, addr, "Ada")
 
 	t.Run("refuses the name of another member", func(t *testing.T) {
 		b := dial(t, addr)
 		b.send(hello{Name: "ADA", Key: "another"})
 		if reason := b.expectClose(websocket.StatusPolicyViolation); reason != "the name ADA is taken" {
+			t.Errorf("the second Ada was closed with the reason %q, want that the name is taken", reason)
+		}
+	})
+
+	t.Run("refuses a name that looks like that of another member", func(t *testing.T) {
+		b := dial(t, addr)
+		b.send(hello{Name: "Ａ d a", Key: "another"})
+		if reason := b.expectClose(websocket.StatusPolicyViolation); reason != "the name Ａ d a is taken" {
 			t.Errorf("the second Ada was closed with the reason %q, want that the name is taken", reason)
 		}
 	})
@@ -89,24 +94,45 @@ func TestNames(t *testing.T) {
 	})
 }
 
+// A browser that joins again with another spelling of its name gets the new name.
+func TestNames_spelled_anew(t *testing.T) {
+	addr, _ := start(t, newHub(defaultLimits()))
+	bob, _ := join(t, addr, "Bob")
+	join(t, addr, "Ada")
+	bob.expect("joined")
+	again := dial(t, addr)
+	again.send(hello{Name: "ADA", Key: "key of Ada"})
+	if welcome := again.expect("welcome"); !slices.Equal(welcome.People, []string{"ADA", "Bob"}) {
+		t.Errorf("the members are %q, want ADA and Bob", welcome.People)
+	}
+	if left, joined := bob.expect("left"), bob.expect("joined"); left.Name != "Ada" || joined.Name != "ADA" {
+		t.Errorf("%q left and %q joined, want Ada and ADA", left.Name, joined.Name)
+	}
+}
+
 func TestRefusals(t *testing.T) {
-	h := newHub()
-	h.pace = 0
-	addr, _ := start(t, h)
+	addr, _ := start(t, newHub(unpaced()))
 	long := strings.Repeat("ä", maxText)
 	for _, test := range []struct {
 		name, hello, remark, reason string
 	}{
 		{"hello that is not JSON", "hello", "", "want a JSON message of this chat"},
 		{"hello that is not an object", `["Ada"]`, "", "want a JSON message of this chat"},
-		{"no name", `{"name":" \t","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
-		{"long name", `{"name":"` + strings.Repeat("ä", 25) + `","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
-		{"name with a direction override", `{"name":"Ada\u202e","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
+		{"no name", `{"name":" \t","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"long name", `{"name":"` + strings.Repeat("ä", 25) + `","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"name with a direction override", `{"name":"Ada\u202e","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"blank name", `{"name":"\u3164\u2800","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"name of two scripts", `{"name":"Аda","key":"k"}`, "", "want a name in one script, with composed letters"},
+		{"huge name", `{"name":"` + strings.Repeat("a", 7000) + `","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"the page's own word", `{"name":"you","key":"k"}`, "", "the name you is taken"},
+		{"huge key", `{"name":"Ada","key":"` + strings.Repeat("k", 65) + `"}`, "", "want a key of 1 to 64 bytes"},
 		{"no key", `{"name":"Ada"}`, "", "want a key of 1 to 64 bytes"},
 		{"remark that is not JSON", `{"name":"Ada","key":"k"}`, "[", "want a JSON message of this chat"},
 		{"no id", `{"name":"Ada","key":"k"}`, `{"text":"Hello"}`, "want an id of 1 to 64 bytes"},
-		{"no text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\n "}`, "want a text of 1 to 1000 characters"},
-		{"long text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"` + long + `ä"}`, "want a text of 1 to 1000 characters"},
+		{"no text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\n "}`, "want a visible text of 1 to 1000 characters"},
+		{"huge id", `{"name":"Ada","key":"k"}`, `{"id":"` + strings.Repeat("1", 65) + `","text":"Hello"}`, "want an id of 1 to 64 bytes"},
+		{"blank text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\u3164"}`, "want a visible text of 1 to 1000 characters"},
+		{"long text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"` + long + `ä"}`, "want a visible text of 1 to 1000 characters"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := dial(t, addr)
@@ -139,8 +165,9 @@ func TestRefusals(t *testing.T) {
 // TestSlowBrowser checks that the hub removes a browser that stops reading, and that the
 // other browsers get all messages meanwhile.
 func TestSlowBrowser(t *testing.T) {
-	h := newHub()
-	h.pace = 0
+	l := unpaced()
+	l.queue = 64
+	h := newHub(l)
 	addr, _ := start(t, h)
 	ada, _ := join(t, addr, "Ada")
 	bob, _ := join(t, addr, "Bob")
@@ -156,7 +183,7 @@ func TestSlowBrowser(t *testing.T) {
 	// after it reads again. Ada and Bob get all messages in order.
 	text := strings.Repeat("🐌", maxText)
 	sawLeft := map[*browser]bool{}
-	for i := range 2 * maxQueue {
+	for i := range 2 * l.queue {
 		id := fmt.Sprint(i)
 		ada.say(id, text)
 		for _, b := range []*browser{ada, bob} {
@@ -182,7 +209,7 @@ func TestSlowBrowser(t *testing.T) {
 		}
 	}
 	_, welcome := join(t, addr, "Slow")
-	if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(2*maxQueue-1); got != want {
+	if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(2*l.queue-1); got != want {
 		t.Errorf("after the slow browser reconnected, the history ends with message %s, want %s", got, want)
 	}
 }
@@ -192,23 +219,12 @@ func TestSlowBrowser(t *testing.T) {
 func (h *hub) shrinkWriteBuffer(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.find(name).conn.NetConn().(*net.TCPConn).SetWriteBuffer(4 << 10)
-}
-
-func TestFullRoom(t *testing.T) {
-	h := newHub()
-	for range maxPeople {
-		h.members[&member{}] = true
-	}
-	var refusal *websocket.CloseError
-	if _, err := h.enter(nil); !errors.As(err, &refusal) || refusal.Code != websocket.StatusTryAgainLater {
-		t.Errorf("enter returned %v for a full room, want a CloseError with 1013", err)
-	}
+	h.find(name)[0].conn.NetConn().(*net.TCPConn).SetWriteBuffer(4 << 10)
 }
 
 func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := throttle{pace: time.Second}
+		limit := throttle{rate: rate{time.Second, 10}}
 		begin := time.Now()
 		for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3} {
 			limit.wait(t.Context())

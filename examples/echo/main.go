@@ -27,6 +27,9 @@ func main() {
 	server := &http.Server{
 		Addr:              ":8080",
 		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+		// These two are for other requests. A WebSocket has timeouts of its own.
+		ReadTimeout:  10 * time.Second, // also the time in which a client must send its next request
+		WriteTimeout: 10 * time.Second,
 	}
 	log.Fatal(server.ListenAndServe())
 }

@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -111,24 +113,56 @@ func (tc wireCase) cuts() map[string][][]byte {
 	return cuts
 }
 
-func (tc wireCase) run(t *testing.T, dial func(testing.TB) *wstest.Client) {
+func (tc wireCase) run(t *testing.T, dial func(testing.TB) *wstest.Client, expect expectFunc) {
 	for name, writes := range tc.cuts() {
-		t.Run(name, func(t *testing.T) { tc.exchange(t, dial(t), writes) })
+		t.Run(name, func(t *testing.T) { tc.exchange(t, dial(t), writes, expect) })
 	}
+}
+
+// An expectFunc checks that the server sends want.
+type expectFunc func(p *wstest.Client, t *testing.T, want []byte)
+
+func expectBytes(p *wstest.Client, t *testing.T, want []byte) {
+	t.Helper()
+	p.ExpectBytes(want)
 }
 
 // exchange sends and receives at the same time, because a server may stop reading while
 // the client does not read its answers.
-func (tc wireCase) exchange(t *testing.T, p *wstest.Client, writes [][]byte) {
+func (tc wireCase) exchange(t *testing.T, p *wstest.Client, writes [][]byte, expect expectFunc) {
 	t.Helper()
 	sent := make(chan error, 1)
 	p.Conn.SetWriteDeadline(time.Now().Add(wstest.Patience))
 	go func() { sent <- writeAll(p.Conn, writes) }()
-	p.ExpectBytes(tc.want)
+	expect(p, t, tc.want)
 	if err := <-sent; err != nil {
 		t.Fatalf("the server has not read all frames: %v", err)
 	}
 	tc.end.check(p)
+}
+
+// expectEarlyPongs is expectBytes for HandleConcurrent, which answers a ping before the
+// messages that fn has not received yet.
+func expectEarlyPongs(p *wstest.Client, t *testing.T, want []byte) {
+	t.Helper()
+	var got, wanted [2][]string
+	for decoder, left := wstest.NewDecoder(bytes.NewReader(want)), len(want); left > 0; {
+		f, err := decoder.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		left -= len(wstest.ServerFrame(f.First, string(f.Payload)))
+		for kind, f := range map[*[2][]string]wstest.Frame{&wanted: f, &got: p.Read()} {
+			pong := 0
+			if f.Opcode() == wstest.Pong {
+				pong = 1
+			}
+			kind[pong] = append(kind[pong], f.String())
+		}
+	}
+	if !reflect.DeepEqual(got, wanted) {
+		t.Fatalf("got frames, and pongs, %v, want %v", got, wanted)
+	}
 }
 
 func writeAll(w io.Writer, writes [][]byte) error {
@@ -216,8 +250,14 @@ func dialer(srv *httptest.Server) func(testing.TB) *wstest.Client {
 	return func(t testing.TB) *wstest.Client { t.Helper(); return dial(t, srv) }
 }
 
-// conform runs the cases with every way to receive.
+// conform runs the cases with every way to receive, and with HandleConcurrent.
 func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
+	t.Run("HandleConcurrent", func(t *testing.T) {
+		dial := dialer(wstest.Serve(t, websocket.HandleConcurrent(echo, append(opts, noPings)...)))
+		for _, tc := range cases {
+			t.Run(tc.name, func(t *testing.T) { tc.run(t, dial, expectEarlyPongs) })
+		}
+	})
 	for _, r := range receivers {
 		t.Run(r.name, func(t *testing.T) {
 			conformOn(t, dialer(serve(t, echoWith(r.receive), opts...)), cases)
@@ -227,7 +267,7 @@ func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 
 func conformOn(t *testing.T, dial func(testing.TB) *wstest.Client, cases []wireCase) {
 	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) { tc.run(t, dial) })
+		t.Run(tc.name, func(t *testing.T) { tc.run(t, dial, expectBytes) })
 	}
 }
 

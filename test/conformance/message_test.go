@@ -44,7 +44,7 @@ func TestConformance_5_4_large_messages(t *testing.T) {
 	srv := serve(t, echo, websocket.MaxFrameSize(limit), websocket.MaxMessageSize(limit))
 	check := func(name string, b0 int, payload string, writes [][]byte) {
 		t.Run(name, func(t *testing.T) {
-			wireCase{want: fromServer(b0, payload), end: stillOpen}.exchange(t, dial(t, srv), writes)
+			wireCase{want: fromServer(b0, payload), end: stillOpen}.exchange(t, dial(t, srv), writes, expectBytes)
 		})
 	}
 	inFragments := func(name string, b0 int, payload string, size int) {
@@ -86,7 +86,7 @@ func TestConformance_6_2_many_messages(t *testing.T) {
 					want: bytes.Repeat(fromServer(b0, s), n),
 					end:  stillOpen,
 				}
-				tc.exchange(t, dial(t, srv), tc.sent)
+				tc.exchange(t, dial(t, srv), tc.sent, expectBytes)
 			})
 		}
 	}

@@ -5,9 +5,6 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/f44ffc3b/websocket"
-	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // stressTexts returns the sequences of Markus Kuhn's UTF-8 decoder stress test, made from
@@ -154,11 +151,6 @@ func TestConformance_8_1_UTF_8(t *testing.T) {
 	add(invalid, false)
 	conform(t, some)
 	conformOn(t, dialer(serve(t, echo)), all)
-	// With HandleConcurrent, the order of echoes and of the close frame is not fixed, so
-	// only these cases can be checked: nothing comes before their text.
-	t.Run("HandleConcurrent", func(t *testing.T) {
-		conformOn(t, dialer(wstest.Serve(t, websocket.HandleConcurrent(echo, noPings))), some)
-	})
 }
 
 // The tables above say which texts are valid. This test compares them with the standard

@@ -55,8 +55,8 @@ var faults = []fault{
 		return n, f.breakOff(io.EOF)
 	}},
 	{name: "a closed socket", do: func(f *faultSocket, op *wstest.Op) (int, error) { return 0, f.breakOff(net.ErrClosed) }},
-	{name: "a delay of a second", harmlessRead: true, harmlessWrite: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
-		return late(op, op.P, time.Second)
+	{name: "a delay of 400 ms", harmlessRead: true, harmlessWrite: true, do: func(f *faultSocket, op *wstest.Op) (int, error) {
+		return late(op, op.P, 400*time.Millisecond)
 	}},
 	{name: "a delay of an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) { return late(op, op.P, time.Hour) }},
 	{name: "half and a delay of an hour", do: func(f *faultSocket, op *wstest.Op) (int, error) {
