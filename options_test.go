@@ -6,13 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func noop(*Conn) error { return nil }
@@ -253,44 +250,5 @@ func TestOptions_keep_no_slice_of_the_caller(t *testing.T) {
 	names[0] = "evil"
 	if o.subprotocols[0] != "a" {
 		t.Errorf("got subprotocols %q after the caller changed its slice", o.subprotocols)
-	}
-}
-
-func TestDropIncomingPings(t *testing.T) {
-	tests := []struct {
-		name string
-		opt  Option
-		want bool
-	}{
-		{"default", DropIncomingPings(false), true},
-		{"dropped", DropIncomingPings(true), false},
-		{"EggDefaults", EggDefaults(), false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			p := dialServer(t, startServer(t, echoAll, tt.opt))
-			p.Write(slices.Concat(clientFrame(true, Ping, "there?"), clientFrame(true, Text, "after it")))
-			if tt.want {
-				p.expect(Pong, "there?")
-			}
-			p.expect(Text, "after it")
-			p.Close()
-		})
-	}
-}
-
-func TestEggDefaults_accept_every_origin(t *testing.T) {
-	const foreign = "Origin: https://evil.example\r\n"
-	p := dialServer(t, startServer(t, echoAll, EggDefaults()), foreign)
-	p.Close()
-
-	p = dialTCP(t, startServer(t, echoAll))
-	p.Write([]byte(wstest.Handshake(foreign)))
-	resp, err := http.ReadResponse(p.Buffer, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.StatusCode != http.StatusForbidden {
-		t.Errorf("without EggDefaults: got %s, want 403", resp.Status)
 	}
 }

@@ -13,17 +13,7 @@ import (
 )
 
 func main() {
-	http.Handle("/echo", websocket.Handle(func(c *websocket.Conn) error {
-		for {
-			op, data, err := c.ReceiveMessage()
-			if err != nil {
-				return err // Handle does not report the error of a normal close
-			}
-			if err := c.SendMessage(op, data); err != nil {
-				return err
-			}
-		}
-	}))
+	http.Handle("/echo", websocket.Handle(echo))
 	server := &http.Server{
 		Addr:              ":8080",
 		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
@@ -32,4 +22,17 @@ func main() {
 		WriteTimeout: 10 * time.Second,
 	}
 	log.Fatal(server.ListenAndServe())
+}
+
+// echo sends every message back until the connection ends.
+func echo(c *websocket.Conn) error {
+	for {
+		op, data, err := c.ReceiveMessage()
+		if err != nil {
+			return err // Handle does not report the error of a normal close
+		}
+		if err := c.SendMessage(op, data); err != nil {
+			return err
+		}
+	}
 }
