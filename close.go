@@ -49,7 +49,7 @@ func (c *Conn) received(err error) error {
 
 // finishSend unlocks out.lock at the end of a sending method, and replaces its error.
 func (c *Conn) finishSend(err *error) {
-	c.out.release()
+	c.out.release(bySender)
 	*err = c.sendError(*err)
 }
 
@@ -73,8 +73,8 @@ func (c *Conn) streamEnded(err error) error {
 	}
 	if c.beginFailing(err) {
 		c.out.lock.Lock()
-		c.out.writePending()
-		c.out.release()
+		c.out.flushPending(byLibrary)
+		c.out.release(byLibrary)
 		c.expire(nil)
 	}
 	return c.life.err()
@@ -190,18 +190,54 @@ func (c *Conn) beginFailing(err error) bool {
 	return c.timer.enter(phaseFailing, err, c.endLimit())
 }
 
-// endLimit is CloseTimeout, or failTimeout if that is 0.
+// endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than
+// ConnectionTimeout, because these phases do not wait for bytes of the peer.
 func (c *Conn) endLimit() time.Duration {
-	if limit := c.timer.timeouts.closeTimeout; limit > 0 {
+	limit, silence := c.timer.timeouts.closeTimeout, c.timer.timeouts.connectionTimeout
+	switch {
+	case limit == 0:
+		return failTimeout
+	case silence == 0:
 		return limit
 	}
-	return failTimeout
+	return min(limit, max(silence, failTimeout))
 }
 
 // failPayload returns the payload of a close frame that tells the peer which rule it
 // broke, as far as there is room.
 func failPayload(err error) []byte {
 	return AppendClose(nil, CloseStatus(err), strings.TrimPrefix(err.Error(), "websocket: "))
+}
+
+// close sends a close frame, the last frame of this side, after all urgent and pending
+// frames. The lock is held.
+func (w *writer) close(by caller, payload []byte) error {
+	if w.urgent.any.Load() {
+		w.sendUrgent(by)
+	}
+	w.noteClose(payload)
+	return w.sendOwn(by, &Header{Fin: true, Opcode: Close}, payload)
+}
+
+// noteClose notes that a close frame is about to be sent. It comes before the frame
+// is written, because its answer may be read before the write returns. The lock is
+// held.
+func (w *writer) noteClose(payload []byte) {
+	code := StatusNoStatusReceived
+	if len(payload) >= 2 {
+		code = StatusCode(payload[0])<<8 | StatusCode(payload[1])
+	}
+	if !w.life.noteCloseSent(code) {
+		return
+	}
+	if w.openMessage != nil {
+		w.closeStream(w.openMessage) // its message cannot be finished any more
+	}
+	limit := w.timer.timeouts.closeTimeout
+	if w.life.received.Load() {
+		limit = 0 // the peer has sent its close frame already
+	}
+	w.timer.enter(phaseCloseSent, nil, limit)
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
@@ -216,9 +252,9 @@ func (c *Conn) sendLastClose(payload []byte) bool {
 
 func (c *Conn) sendCloseOnce(payload []byte) bool {
 	c.out.lock.Lock()
-	defer c.out.release()
+	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
-		c.out.close(payload)
+		c.out.close(byLibrary, payload)
 	}
 	return !c.out.broken
 }
@@ -411,7 +447,8 @@ func (c *Conn) peerSilent() {
 		return // these phases have a limit
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
-	if c.beginFailing(err) {
+	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
+	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}
 }

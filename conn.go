@@ -126,9 +126,12 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 // no deadline. Messages that have arrived by then may still be returned.
 //
 // The connection stays usable, also in the middle of a message: set a later deadline
-// and call the same method again to continue. The deadline does not apply to pongs
-// that are written while receiving; WriteTimeout does. SetReadDeadline returns an error if
-// the net.Conn has no deadlines.
+// and call the same method again to continue. Before a receiving method waits, it writes
+// pongs and the messages that wait to be written together. With a deadline, it does not
+// wait for that write, which then continues in the background. If the deadline is set
+// while the method is in such a write, and passes in it, the connection ends over TLS and
+// over a net.Conn of an unknown type, see SetWriteDeadline. SetReadDeadline returns an
+// error if the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -143,8 +146,15 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline sets the time after which sending methods return an error that
 // is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
 // deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends. Over TLS, every expired write ends it. The
-// deadline does not apply to pongs, to the pings of the keepalive, and to Close.
+// part of it was, the connection ends.
+//
+// Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
+// written. Over TLS, and over a net.Conn of any other type, every expired write ends the
+// connection, because a part of the frame may have been sent.
+//
+// The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
+// messages that were accepted earlier are not lost: a sending method waits for their
+// write until the deadline at most, and the write continues in the background.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err

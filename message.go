@@ -162,8 +162,8 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	}
 	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
 	switch {
-	case err == errReadDeadline && r.begun == nil:
-		// A copy, because the capacity after dst is the caller's.
+	case err == errReadDeadline && r.begun == nil && dst != nil:
+		// A copy, because the array is the caller's.
 		return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
 	case err == errReadDeadline:
 		return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
@@ -282,7 +282,7 @@ func (c *Conn) sendControl(op Opcode, data []byte) (err error) {
 		return err
 	}
 	if op == Close {
-		return c.out.close(data)
+		return c.out.close(bySender, data)
 	}
 	return c.out.send(&Header{Fin: true, Opcode: op}, data)
 }

@@ -163,8 +163,8 @@ func CloseTimeout(d time.Duration) Option {
 }
 
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
-// the peer for d, the connection is closed with 1001 and [ErrConnectionTimeout]. 0
-// means no limit. The default is 60 s, or four times [PingInterval] if that is longer,
+// the peer for d, and it reads nothing that a write waits for, the connection is closed
+// with 1001 and [ErrConnectionTimeout]. 0 means no limit. The default is 60 s, or four times [PingInterval] if that is longer,
 // because an idle peer sends nothing but the answers to pings. With PingInterval(0) the
 // default is no limit.
 //
@@ -176,11 +176,16 @@ func ConnectionTimeout(d time.Duration) Option {
 	return duration("ConnectionTimeout", d, func(o *options) { o.connectionTimeout = d })
 }
 
-// WriteTimeout sets how long one write to the socket may take. The default is 60 s.
-// A write takes long if the peer does not read. If it takes longer than d, the
-// connection ends without a close frame, and sending methods return an error that is
-// [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading can then
-// block the goroutines that send to it for ever.
+// WriteTimeout sets how long a write to the socket may take without progress. The
+// default is 60 s. A write takes long if the peer does not read. If it takes longer
+// than d, the connection ends without a close frame, and sending methods return an
+// error that is [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading
+// can then block the goroutines that send to it for ever.
+//
+// Each 64 KiB of a large frame that the socket takes are progress (256 KiB over TCP on
+// systems other than Linux): the time starts again, and the peer counts as alive for
+// ConnectionTimeout. So a peer that reads steadily gets a frame of any size, if it
+// reads at least that much in d and in ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
 	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
 }
@@ -278,7 +283,7 @@ func MaxFragments(n int) Option {
 //
 // A frame waits until a receiving method has to wait for the peer, until 64 KiB of
 // frames are waiting, or until the connection is closed, but not longer than 100 µs.
-// No frame waits while a write deadline is set.
+// Only pongs wait while a write deadline is set.
 func WriteCoalescing(coalesce bool) Option {
 	return func(o *options) { o.writeCoalescing = coalesce }
 }

@@ -115,10 +115,11 @@ func (r *reader) resume(by receiveMethod) error {
 // skipMessage reads the rest of the message that a MessageReader has begun, and drops
 // it. Its Read returns errMessageDropped from now on.
 func (r *reader) skipMessage() error {
-	r.begun = &unfinished{by: byMessageReader}
-	scratch := make([]byte, 512)
+	if r.begun.data == nil { // else a deadline has interrupted an earlier call
+		r.begun = &unfinished{by: byMessageReader, data: make([]byte, 512)}
+	}
 	for {
-		_, end, err := r.payload(scratch, modeMessages)
+		_, end, err := r.payload(r.begun.data, modeMessages)
 		if err != nil {
 			return err
 		}
@@ -302,7 +303,7 @@ func (r *reader) fill() error {
 func (r *reader) beforeRead() error {
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
-		r.out.beforeWait()
+		r.out.beforeWait(r.caller())
 		return nil
 	}
 	if r.bufferOnly {
@@ -314,7 +315,7 @@ func (r *reader) beforeRead() error {
 	if p >= phaseClosing {
 		return r.life.err()
 	}
-	r.out.beforeWait()
+	r.out.beforeWait(r.caller())
 	if p == phaseLost && !r.polling {
 		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
 			return errReadDeadline // without deadlines, the read could wait for ever
@@ -359,9 +360,21 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 		r.life.received.Store(true)
 		return &peerClose{bytes.Clone(payload)}
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
-		r.out.pong(payload)
+		if !r.polling {
+			_, next := parseWhole(r.buf.bytes())
+			r.out.noteBuffered(next > 0) // pings that come together are answered together
+		}
+		r.out.pong(r.caller(), payload)
 	}
 	return nil
+}
+
+// caller returns which kind of call reads.
+func (r *reader) caller() caller {
+	if r.polling {
+		return byPoll
+	}
+	return byReceiver
 }
 
 // peerClose is the error of a reader that has read the peer's close frame.
