@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ type tickRecorder struct {
 	life  life
 	timer keepalive
 	start time.Time
+	mu    sync.Mutex // guards the following: ticks may overlap
 	times []time.Duration
 	dues  []due
 	ticks int
@@ -31,9 +33,11 @@ func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 }
 
 func (r *tickRecorder) tick() {
-	r.ticks++
 	do := r.timer.tick()
 	do.quiet = 0
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ticks++
 	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
 		r.dues = append(r.dues, do)
