@@ -120,6 +120,9 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
+// run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
+func (k *keepalive) run(f func()) { k.alarm.Go(f) }
+
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.
 func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {

@@ -30,6 +30,7 @@ var allMethods = map[string]func(c *Conn) error{
 	"SetReadDeadline":   func(c *Conn) error { return c.SetReadDeadline(time.Time{}) },
 	"SetWriteDeadline":  func(c *Conn) error { return c.SetWriteDeadline(time.Time{}) },
 	"Close":             func(c *Conn) error { return c.Close(StatusNormalClosure, "") },
+	"StartClose":        func(c *Conn) error { return c.StartClose(StatusNormalClosure, "") },
 	"Context":           func(c *Conn) error { return context.Cause(c.Context()) },
 }
 
