@@ -142,6 +142,7 @@ func TestStartClose_sends_what_was_sent_before(t *testing.T) {
 	}
 	p.send(Close, closeBody(StatusNormalClosure, ""))
 	p.ExpectEOF()
+	hangUp(p)
 	c.life.closed.Wait()
 }
 
@@ -261,6 +262,7 @@ func TestCloseNow_sends_nothing(t *testing.T) {
 func TestCloseNow_keeps_the_error_that_ended_the_connection(t *testing.T) {
 	c, p := newTCPConn(t)
 	p.send(Close, closeBody(4000, ""))
+	hangUp(p)
 	wantCloseError(t, receiveAll(c), 4000)
 	wantCloseError(t, c.CloseNow(), 4000)
 	wantCloseError(t, endOf(c), 4000)
