@@ -113,6 +113,7 @@ func (r *reader) message(dst []byte) (Opcode, []byte, error) {
 				return 0, dst, err
 			}
 		}
+		r.adoptLimits()
 		if op, msg, ok := r.buffered(dst); ok {
 			return op, msg, nil
 		}

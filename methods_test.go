@@ -30,6 +30,7 @@ var allMethods = map[string]func(c *Conn) error{
 	"WriteFrame":        func(c *Conn) error { return c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Text}}) },
 	"SetReadDeadline":   func(c *Conn) error { return c.SetReadDeadline(time.Time{}) },
 	"SetWriteDeadline":  func(c *Conn) error { return c.SetWriteDeadline(time.Time{}) },
+	"SetMaxMessageSize": func(c *Conn) error { return c.SetMaxMessageSize(1) },
 	"Close":             func(c *Conn) error { return c.Close(StatusNormalClosure, "") },
 	"StartClose":        func(c *Conn) error { return c.StartClose(StatusNormalClosure, "") },
 	"Context":           func(c *Conn) error { return context.Cause(c.Context()) },

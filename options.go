@@ -31,9 +31,9 @@ type options struct {
 	detached              bool
 }
 
-// sizeLimit is the largest value of MaxFrameSize and MaxMessageSize, in bytes. It
-// fits an int on every platform.
-const sizeLimit = 1 << 30
+// MaxSize is the largest value of [MaxFrameSize] and [MaxMessageSize], in bytes: 1 GiB.
+// It fits an int on every platform.
+const MaxSize = 1 << 30
 
 // defaultOptions returns the default of every option.
 func defaultOptions() *options {
@@ -155,8 +155,8 @@ func PropagateCommonErrors(propagate bool) Option {
 // [ErrMessageTooLarge] as soon as its header has arrived; the library does not wait
 // for its payload.
 func MaxFrameSize(n int64) Option {
-	checkRange("MaxFrameSize", n, 1, sizeLimit)
-	return func(o *options) { o.maxFrameSize = n }
+	checkRange("MaxFrameSize", n, 1, MaxSize)
+	return func(o *options) { o.maxFrameSize, o.frameSizeGiven = n, true }
 }
 
 // MaxMessageSize sets the largest message from the peer, as the sum of the payloads
@@ -164,7 +164,7 @@ func MaxFrameSize(n int64) Option {
 // make a message larger, the connection fails with 1009 and [ErrMessageTooLarge] as
 // soon as the header of that frame has arrived.
 func MaxMessageSize(n int64) Option {
-	checkRange("MaxMessageSize", n, 1, sizeLimit)
+	checkRange("MaxMessageSize", n, 1, MaxSize)
 	return func(o *options) { o.maxMessageSize = n }
 }
 

@@ -13,6 +13,7 @@ type limits struct {
 	maxFrameSize   int64
 	maxMessageSize int64
 	maxFragments   int
+	frameSizeGiven bool // MaxFrameSize was given, so it does not follow SetMaxMessageSize
 }
 
 // A frameMode decides which rules the frames of the peer are checked against.

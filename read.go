@@ -183,7 +183,7 @@ func (r *reader) dropFrame(mode frameMode) (frameEnd, error) {
 // fragments of a message). A frame without payload ends at once.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
 	for r.incoming.left == 0 {
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n == 0 && err == nil {
 			n, err = r.header(mode)
 		}
@@ -247,10 +247,28 @@ func (r *reader) header(mode frameMode) (int, error) {
 		if err := r.fill(); err != nil {
 			return 0, err
 		}
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n > 0 || err != nil {
 			return n, err
 		}
+	}
+}
+
+// examine examines the frame that the buffer begins with.
+func (r *reader) examine(mode frameMode) (int, error) {
+	r.adoptLimits()
+	return r.incoming.next(r.buf.bytes(), mode)
+}
+
+// adoptLimits applies the limits of SetMaxMessageSize to what arrives next. It changes
+// nothing in the middle of a message.
+func (r *reader) adoptLimits() {
+	s := r.seldom.Load()
+	if s == nil || r.incoming.midMessage() {
+		return
+	}
+	if l := s.limits.Load(); l != nil {
+		r.incoming.limits = l
 	}
 }
 
@@ -517,7 +535,7 @@ func (r *reader) leadingControls() error {
 		mode = modeSkip // the next call is likely to be Discard again, which has no limits
 	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		switch {
 		case err != nil && r.mode != 0:
 			return err
