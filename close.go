@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strings"
 	"time"
 
@@ -16,8 +17,9 @@ import (
 //	connectionLost  the TCP connection does not work: close the socket
 //	failConnection  close frame, then let it arrive (RFC 6455 section 7.1.7)
 //	peerClosed      answer the close frame, then let it arrive (section 5.5.1)
-//	Close           close frame, wait for the peer's (section 7.1.2)
-//	expire          a limit has passed: close the socket, so that the other four return
+//	closeHandshake  close frame, wait for the peer's (section 7.1.2)
+//	expire          a limit has passed, or CloseNow: close the socket, so that the other
+//	                four return
 //
 // The timer limits each of them.
 
@@ -86,15 +88,17 @@ func (c *Conn) connectionLost(err error) error {
 	return c.life.err()
 }
 
-// expire closes the socket now. Goroutines that still work on the end of the
-// connection return, because their reads and writes fail.
-func (c *Conn) expire(err error) {
+// expire closes the socket now, and reports whether it was open. Goroutines that still
+// work on the end of the connection return, because their reads and writes fail.
+func (c *Conn) expire(err error) bool {
 	if !c.timer.enter(phaseClosed, err, 0) {
-		return
+		return false
 	}
 	c.socket.cut()
 	c.timer.stop()
+	c.socket.stop()
 	c.life.closed.Set()
+	return true
 }
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
@@ -299,17 +303,68 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.life.current() == phaseLost {
 		c.settle()
 	}
-	if sent, ok := c.life.closeSent(); ok {
-		code = sent
-	}
-	limit := c.timer.timeouts.closeTimeout
-	_, by := c.life.until()
-	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
-	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit) {
+	by, ok := c.beginClose(code, reason)
+	if !ok {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
 	return c.closeHandshake(payload, by)
+}
+
+// StartClose is [Conn.Close] without the waiting: the connection has ended when it returns,
+// and the close handshake continues in the background, within CloseTimeout. Messages sent
+// before are still written. The connection needs no further call, but a later Close waits
+// until its socket is closed. A server can so close many connections at the same time.
+//
+// If the connection has ended already, StartClose returns the error that it ended with.
+func (c *Conn) StartClose(code StatusCode, reason string) error {
+	payload, err := closePayload(code, reason)
+	if err != nil && c.life.err() == nil {
+		return err
+	}
+	if c.life.current() == phaseLost {
+		c.timer.run(c.settle) // on a goroutine, because it waits for a goroutine that is receiving
+		return c.out.ended()
+	}
+	by, ok := c.beginClose(code, reason)
+	if !ok {
+		return c.life.err()
+	}
+	// On a goroutine, because a sender may be writing to a peer that does not read.
+	c.timer.run(func() { c.closeHandshake(payload, by) })
+	return nil
+}
+
+// CloseNow closes the socket without a close handshake, and waits for nothing: frames that
+// are not in the kernel yet are lost. The peer sees that the TCP connection has ended, which
+// is 1006 (RFC 6455 section 7.1.5). Every method that is waiting, and every later call,
+// returns an error that is [net.ErrClosed].
+//
+// CloseNow also cuts a close handshake off, that of Close for example, and Close returns an
+// error then. If the socket is closed already, CloseNow returns the error that the
+// connection ended with. It is no substitute for Close, unless the peer must not or cannot
+// answer, because the peer does not learn why the connection has ended.
+func (c *Conn) CloseNow() error {
+	var end error
+	if c.life.current() != phaseLost { // whose cause is the error of a write
+		end = &closedError{CloseError: CloseError{Code: StatusAbnormalClosure}}
+	}
+	if !c.expire(end) {
+		return c.life.err()
+	}
+	return nil
+}
+
+// beginClose ends the connection for closeHandshake, which has to end at the time by. It
+// returns false if the connection has ended already.
+func (c *Conn) beginClose(code StatusCode, reason string) (by time.Duration, ok bool) {
+	if sent, ok := c.life.closeSent(); ok {
+		code = sent
+	}
+	limit := c.timer.timeouts.closeTimeout
+	_, by = c.life.until()
+	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
+	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit)
 }
 
 // closeHandshake sends the close frame and waits for the peer's until the time by.
@@ -325,7 +380,9 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 		c.drain()
 		return nil
 	}
-	c.expire(nil)
+	if !c.expire(nil) {
+		err = net.ErrClosed // it is the cause that the read has failed
+	}
 	if clock() >= by {
 		return c.noAnswer()
 	}

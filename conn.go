@@ -3,6 +3,7 @@ package websocket
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -160,6 +161,34 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 		return err
 	}
 	return c.socket.setUserWrite(t)
+}
+
+// SetMaxMessageSize sets [MaxMessageSize] of this connection to n bytes, from 1 to [MaxSize]:
+// for example, a larger one when the client has logged in. It sets [MaxFrameSize] too, unless
+// that was given as an option. It applies to the messages that begin from now on, also if a
+// method is waiting for one already, and not to those that HandleConcurrent has received.
+// It returns an error if n is out of range.
+func (c *Conn) SetMaxMessageSize(n int64) error {
+	if err := c.life.err(); err != nil {
+		return err
+	}
+	if n < 1 || n > MaxSize {
+		return fmt.Errorf("websocket: SetMaxMessageSize(%d): want 1 to %d", n, MaxSize)
+	}
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.limits.Load()
+	if before == nil {
+		before = c.in.incoming.limits // which does not change before s.limits is set
+	}
+	after := *before // a copy, because all connections of a Handler share those of the options
+	after.maxMessageSize = n
+	if !after.frameSizeGiven {
+		after.maxFrameSize = n
+	}
+	s.limits.Store(&after)
+	return nil
 }
 
 // manyLines is the number of header lines above which a Conn packs the header of its

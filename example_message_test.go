@@ -164,3 +164,27 @@ func ExampleConn_SetReadDeadline() {
 		}
 	})
 }
+
+// The handler sends the time and wants no messages. Discard tells it when the client has
+// gone.
+func ExampleConn_Discard() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		gone := make(chan error, 1)
+		go func() { gone <- c.Discard() }()
+		ticks := time.NewTicker(time.Second)
+		defer ticks.Stop()
+		for {
+			select {
+			case err := <-gone:
+				return err
+			case now := <-ticks.C:
+				if err := c.SendMessage(websocket.Text, []byte(now.Format(time.TimeOnly))); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	talk(h, "a message that the handler does not want")
+	// Output:
+	// server closes with 1000 (normal closure) ""
+}

@@ -58,6 +58,23 @@ type core struct {
 	socket socket    // the only part that touches the network
 	life   life      // from the handshake to the end
 	timer  keepalive // pings and limits
+
+	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
+}
+
+// A seldom is the state of methods that most connections never call.
+type seldom struct {
+	mu     sync.Mutex             // serializes SetMaxMessageSize
+	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+}
+
+// seldomUsed returns the state of methods that are seldom called. It allocates it if this is
+// the first of them.
+func (c *core) seldomUsed() *seldom {
+	if c.seldom.Load() == nil {
+		c.seldom.CompareAndSwap(nil, new(seldom))
+	}
+	return c.seldom.Load()
 }
 
 // A ticker does what is due.
@@ -124,6 +141,9 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 // stop ends the timer for good. waitTicks waits for ticks that are running.
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
+
+// run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
+func (k *keepalive) run(f func()) { k.alarm.Go(f) }
 
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.

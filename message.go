@@ -103,7 +103,7 @@ func (c *Conn) endAhead(end error) {
 
 // message appends the next message to dst. On an error it returns dst as it was.
 func (r *reader) message(dst []byte) (Opcode, []byte, error) {
-	if r.begun != nil || r.mode == 0 || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+	if r.begun != nil || r.mode != modeMessages || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
 		if err := r.begin(byReceiveMessage); err != nil {
 			return 0, dst, err
 		}
@@ -114,6 +114,7 @@ func (r *reader) message(dst []byte) (Opcode, []byte, error) {
 				return 0, dst, err
 			}
 		}
+		r.adoptLimits()
 		if op, msg, ok := r.buffered(dst); ok {
 			return op, msg, nil
 		}
@@ -186,6 +187,40 @@ func (r *reader) finish(dst, msg []byte) []byte {
 		return append(make([]byte, 0, len(msg)), msg...)
 	}
 	return msg
+}
+
+// Discard answers control frames and drops the messages of the peer until the connection
+// ends, and returns the error that it ended with. It is for a handler that only sends, from
+// another goroutine, and wants to know the end of the connection and no messages.
+//
+// Frames that break a rule of RFC 6455 fail the connection. Nothing is kept, so MaxFrameSize,
+// MaxMessageSize and MaxFragments do not apply and text is not checked, except with
+// [HandleConcurrent], whose goroutine receives messages as usual. After a read deadline,
+// Discard returns an error that is [os.ErrDeadlineExceeded], and the next receiving call
+// gets the next whole message.
+func (c *Conn) Discard() error {
+	if c.ahead != nil {
+		return c.ahead.discard()
+	}
+	if err := c.in.acquire(); err != nil {
+		return err
+	}
+	defer c.in.release()
+	return c.received(c.in.dropMessages())
+}
+
+// dropMessages drops messages until an error.
+func (r *reader) dropMessages() error {
+	if err := r.begin(byDiscard); err != nil {
+		return err
+	}
+	for {
+		if _, err := r.skip(); err == errReadDeadline {
+			return r.interrupt(byDiscard, nil, nil)
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // Messages yields the messages of the peer as ReceiveMessage returns them, until the

@@ -112,7 +112,8 @@ func (o *options) fail(err error) {
 // settle sets the options that were not given and depend on others, and checks those that
 // must fit together.
 func (o *options) settle() {
-	if o.maxFrameSize == notGiven {
+	o.frameSizeGiven = o.maxFrameSize != notGiven
+	if !o.frameSizeGiven {
 		o.maxFrameSize = o.maxMessageSize
 	}
 	pingGiven := o.pingInterval != notGiven

@@ -22,7 +22,7 @@ type reader struct {
 
 	buf        inbuf
 	incoming   incoming
-	mode       frameMode   // of the receiving calls so far, 0 before the first
+	mode       frameMode   // of the last receiving call, 0 before the first; modeFrames stays
 	polling    bool        // a poll is reading, not a receiving call
 	dropPings  bool        // see DropIncomingPings
 	lastChance bool        // in phaseLost, the handler has had time to receive
@@ -39,10 +39,11 @@ const (
 	byMessageReader
 	byReceiveFragments
 	byReadFrame
+	byDiscard
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -91,9 +92,13 @@ func (r *reader) begin(by receiveMethod) error {
 			return err
 		}
 	}
-	if by == byReadFrame {
+	switch {
+	case by == byReadFrame:
 		r.mode = modeFrames
-	} else if r.mode == 0 {
+	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
+	case by == byDiscard:
+		r.mode = modeSkip
+	default:
 		r.mode = modeMessages
 	}
 	return nil
@@ -102,6 +107,10 @@ func (r *reader) begin(by receiveMethod) error {
 // resume begins a receiving call in the middle of a message.
 func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
+	case by == byDiscard && begun != byReadFrame:
+		r.begun = nil // what has arrived is dropped too
+	case begun == byDiscard:
+		return r.skipDiscarded()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
 	case begun == byMessageReader:
@@ -130,12 +139,50 @@ func (r *reader) skipMessage() error {
 	}
 }
 
+// skipDiscarded drops the rest of the message in which a deadline has interrupted Discard.
+func (r *reader) skipDiscarded() error {
+	for {
+		end, err := r.skip()
+		if err != nil {
+			return err
+		}
+		if end == endOfMessage {
+			r.begun = nil
+			return nil
+		}
+	}
+}
+
+// skip drops the next frame, or what is left of the open frame.
+func (r *reader) skip() (frameEnd, error) {
+	if end, err := r.next(modeSkip); end != notEnd || err != nil {
+		return end, err
+	}
+	return r.dropFrame(modeSkip)
+}
+
+// dropFrame drops what is left of the open frame.
+func (r *reader) dropFrame(mode frameMode) (frameEnd, error) {
+	for {
+		if r.buf.empty() {
+			if err := r.fill(); err != nil {
+				return notEnd, err
+			}
+		}
+		n := min(int64(len(r.buf.bytes())), r.incoming.left)
+		r.buf.discard(int(n))
+		if end, err := r.incoming.drop(n, mode); end != notEnd || err != nil {
+			return r.passOn(end), err
+		}
+	}
+}
+
 // next opens the next data frame. It does nothing if a frame is open. It handles the
 // control frames on the way (RFC 6455 section 5.4: they may come between the
 // fragments of a message). A frame without payload ends at once.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
 	for r.incoming.left == 0 {
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n == 0 && err == nil {
 			n, err = r.header(mode)
 		}
@@ -199,10 +246,28 @@ func (r *reader) header(mode frameMode) (int, error) {
 		if err := r.fill(); err != nil {
 			return 0, err
 		}
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n > 0 || err != nil {
 			return n, err
 		}
+	}
+}
+
+// examine examines the frame that the buffer begins with.
+func (r *reader) examine(mode frameMode) (int, error) {
+	r.adoptLimits()
+	return r.incoming.next(r.buf.bytes(), mode)
+}
+
+// adoptLimits applies the limits of SetMaxMessageSize to what arrives next. It changes
+// nothing in the middle of a message.
+func (r *reader) adoptLimits() {
+	s := r.seldom.Load()
+	if s == nil || r.incoming.midMessage() {
+		return
+	}
+	if l := s.limits.Load(); l != nil {
+		r.incoming.limits = l
 	}
 }
 
@@ -476,12 +541,16 @@ func (r *reader) fillInPoll() error {
 // Before the first receiving call it is not known whether the handler wants messages
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
+	mode := modeMessages
+	if r.mode == modeSkip {
+		mode = modeSkip // the next call is likely to be Discard again, which has no limits
+	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
-		n, err := r.incoming.next(r.buf.bytes(), modeMessages)
+		n, err := r.examine(mode)
 		switch {
 		case err != nil && r.mode != 0:
 			return err
-		case n == 0 || !r.incoming.isControl(modeMessages), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
+		case n == 0 || !r.incoming.isControl(mode), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
 			return nil
 		case r.mode == 0 && !r.validClose(n):
 			return nil
@@ -598,15 +667,10 @@ func (r *reader) discard() error {
 	}
 	r.mode = modeDiscard
 	for {
-		for r.incoming.left > 0 {
-			if r.buf.empty() {
-				if err := r.fill(); err != nil {
-					return err
-				}
+		if r.incoming.left > 0 {
+			if _, err := r.dropFrame(modeDiscard); err != nil {
+				return err
 			}
-			n := min(int64(len(r.buf.bytes())), r.incoming.left)
-			r.buf.discard(int(n))
-			r.incoming.drop(n)
 		}
 		if _, err := r.next(modeDiscard); err != nil {
 			return err

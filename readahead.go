@@ -163,6 +163,21 @@ func (a *readAhead) appendNext(dst []byte) (Opcode, []byte, error) {
 	return m.Opcode, append(dst, m.Data...), err
 }
 
+// discard drops messages until the connection has ended or the deadline has passed, however
+// fast messages arrive.
+func (a *readAhead) discard() error {
+	for {
+		if _, err := a.next(); err != nil {
+			return err
+		}
+		select {
+		case <-a.deadline.Done():
+			return errReadDeadline
+		default:
+		}
+	}
+}
+
 // stop ends the goroutine, whose socket is closed, and waits for it.
 func (a *readAhead) stop() {
 	a.stopOnce.Do(func() { close(a.stopping) })
