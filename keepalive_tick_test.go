@@ -32,6 +32,8 @@ func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	return r
 }
 
+func (r *tickRecorder) ended() {}
+
 func (r *tickRecorder) tick() {
 	do := r.timer.tick()
 	do.quiet = 0
