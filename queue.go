@@ -120,16 +120,18 @@ func (w *writer) enqueue(q *sendQueue, frame []byte, shared bool) error {
 	return nil
 }
 
-// noPending notes that no frame is pending, unless the queue holds frames.
-func (w *writer) noPending() {
+// noPending notes that no frame is pending, unless the queue holds frames. It reports
+// whether there is none at all.
+func (w *writer) noPending() bool {
 	q := w.queueOf()
 	if q == nil {
 		w.hasPending.Store(false)
-		return
+		return true
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w.hasPending.Store(len(q.frames) > 0)
+	return len(q.frames) == 0
 }
 
 // dropQueue drops the frames of the queue. The lock is held.
@@ -208,13 +210,12 @@ func (w *writer) flushSoon() {
 // timer, because the caller must not wait.
 func (w *writer) releaseNow() {
 	for {
-		left := w.urgent.any.Load()
-		if left {
+		if w.urgent.any.Swap(false) {
 			w.pendingFrames()
-			w.flushIn(0)
+			w.flushIn(0) // which asks again, so nothing is lost if it finds the lock taken
 		}
 		w.lock.Unlock()
-		if left || !w.urgent.any.Load() || !w.lock.TryLock() {
+		if !w.urgent.any.Load() || !w.lock.TryLock() {
 			return
 		}
 	}

@@ -170,13 +170,18 @@ func (w *writer) flushUrgent(by caller) {
 func (u *urgent) request() { u.any.Store(true) }
 
 func (u *urgent) setPong(payload []byte) {
+	u.keepPong(payload)
+	u.request()
+}
+
+// keepPong is setPong, but does not ask the holder of the lock.
+func (u *urgent) keepPong(payload []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pong == nil {
 		u.pong = new(pongPayload)
 	}
 	u.pong.size = byte(copy(u.pong.payload[:], payload))
-	u.any.Store(true)
 }
 
 func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
@@ -322,8 +327,7 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 		w.queueOf().add(AppendFrame(nil, Frame{*h, payload}))
 		return true
 	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
-		w.urgent.setPong(payload)
-		w.urgent.any.Store(false) // the timer looks without being asked, and this goroutine would ask itself
+		w.urgent.keepPong(payload) // the timer looks for it without being asked
 		return true
 	}
 	return false
@@ -334,7 +338,8 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
-	if !wait && w.openMessage == nil && w.queued() > 0 { // this frame comes behind the queue
+	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
+	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
 		if err := w.writeQueue(by); err != nil {
 			return err
 		}
@@ -370,11 +375,14 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 }
 
 // pendingFrames returns the frames that are pending.
-func (w *writer) pendingFrames() []byte {
+func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
+
+// pendingOf allocates w.pending if this is the first frame that waits.
+func (w *writer) pendingOf() *pending {
 	if w.pending == nil {
 		w.pending = new(pending)
 	}
-	return w.pending.frames
+	return w.pending
 }
 
 // withRoom returns the pending frames b with capacity for size bytes more. If that is more
@@ -442,11 +450,12 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 // takePending makes nothing pending, and returns how much of the pending frames was
 // written before.
 func (w *writer) takePending() (written int) {
-	p := w.pending
-	p.flushTimer.Clear()
+	p := w.pendingOf()
 	written = p.written
 	p.frames, p.written = nil, 0
-	w.noPending()
+	if w.noPending() {
+		p.flushTimer.Clear()
+	}
 	return written
 }
 
