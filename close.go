@@ -427,7 +427,9 @@ func (c *Conn) tick() {
 	if do.poll {
 		began := clock()
 		receiving := !c.in.lock.TryLock()
-		if !receiving {
+		if receiving {
+			c.timer.noteUnread(c.socket.behind())
+		} else {
 			c.poll(int(do.quiet))
 		}
 		c.timer.pollEnded(began, receiving)
@@ -442,17 +444,32 @@ func (c *Conn) poll(quiet int) {
 	if c.life.current() > phaseCloseSent {
 		return
 	}
-	patience := min(c.endLimit()/pollInterval, math.MaxUint8)
-	if err := c.in.poll(quiet, int(patience)); err != nil {
+	if err := c.in.poll(c.patience(quiet)); err != nil {
 		c.received(err)
 	}
+}
+
+// patience returns what a poll may do after so many polls since a method has received.
+func (c *Conn) patience(quiet int) patience {
+	const dropTime = 60 * time.Second // ConnectionTimeout by default
+	ending := c.endLimit()
+	gone := dropTime
+	if limit := c.timer.timeouts.connectionTimeout; limit > 0 {
+		gone = min(limit, dropTime)
+	}
+	over := func(limit time.Duration) bool {
+		return quiet >= int(min(limit/pollInterval, math.MaxUint8))
+	}
+	return patience{closing: quiet > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
 }
 
 // phasePassed ends a phase that took too long.
 func (c *Conn) phasePassed() {
 	switch c.life.current() {
 	case phaseCloseSent:
-		c.expire(c.noAnswer())
+		if !c.endKnown() {
+			c.expire(c.noAnswer())
+		}
 	case phaseLost:
 		c.lostPassed()
 	case phaseClosing, phaseFailing, phaseDraining:
@@ -480,15 +497,37 @@ func (c *Conn) lostPassed() {
 // that is why it ended.
 func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
-	if c.in.lock.TryLock() {
-		defer c.in.lock.Unlock()
-		if found, ok := c.in.lastLook(true).(*peerClose); ok {
-			if peer, err := ParseClose(found.payload); err == nil {
-				end = peer
-			}
+	if !c.in.lock.TryLock() { // the goroutine that is receiving looks for a close frame
+		if c.timer.enter(phaseLost, end, pingPoll) {
+			c.socket.limitReads(time.Now().Add(pingPoll))
+			c.socket.endWrites() // that goroutine may be in the write of a pong
+		}
+		return
+	}
+	defer c.in.lock.Unlock()
+	if found, ok := c.in.lastLook(true).(*peerClose); ok {
+		if peer, err := ParseClose(found.payload); err == nil {
+			end = peer
 		}
 	}
 	c.expire(end)
+}
+
+// endKnown ends a connection with what the peer has ended it with, if that is known and only
+// waits for the handler, which is not receiving. It reports whether it did.
+func (c *Conn) endKnown() bool {
+	if !c.in.lock.TryLock() {
+		return false
+	}
+	defer c.in.lock.Unlock()
+	end := c.in.end
+	if _, ended, _ := c.socket.behind(); end == nil && ended {
+		end = c.in.poll(patience{closing: true, ending: true, gone: true})
+	}
+	if end != nil {
+		c.received(end)
+	}
+	return c.life.err() != nil
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
@@ -503,6 +542,9 @@ func (c *Conn) peerSilent() {
 		return
 	default:
 		return // these phases have a limit
+	}
+	if c.endKnown() {
+		return
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.

@@ -216,6 +216,29 @@ func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
+// replay checks b, the rest of the open frame and then data frames, without changing b. It is
+// for a copy of the incoming of a connection. Afterwards that knows its place behind b.
+func (in *incoming) replay(b []byte, mode frameMode) error {
+	var scratch [512]byte
+	for len(b) > 0 {
+		var err error
+		n := 0
+		if in.left == 0 {
+			if n, err = in.next(b, mode); n > 0 {
+				_, err = in.begin(mode)
+			}
+		} else {
+			n = copy(scratch[:min(in.left, int64(len(scratch)))], b)
+			_, err = in.unmask(scratch[:n], mode)
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
 // drop is unmask for the next n bytes of a frame whose payload is dropped.
 func (in *incoming) drop(n int64, mode frameMode) (frameEnd, error) {
 	in.left -= n

@@ -394,6 +394,7 @@ type socket struct {
 	polling          bool           // a poll has the read deadline
 	ending           bool           // the closing connection has it, until the end
 	limited          bool           // a write has failed
+	writesEnded      bool           // a write has taken WriteTimeout
 	writer           caller         // whose call writes; bySender when none does
 }
 
@@ -453,6 +454,8 @@ func (s *socket) applyWrite() error {
 // deadlineOf returns the write deadline of a call. s.mu is held.
 func (s *socket) deadlineOf(c caller) time.Time {
 	switch {
+	case s.writesEnded:
+		return longAgo
 	case s.user == nil:
 	case c == bySender:
 		return s.user.write
@@ -589,6 +592,14 @@ func (s *socket) endReads(t time.Time) {
 	defer s.mu.Unlock()
 	s.ending = true
 	s.applyRead(t)
+}
+
+// endWrites makes the write in progress fail, and all later ones.
+func (s *socket) endWrites() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writesEnded = true
+	s.applyWrite()
 }
 
 // stop ends the timers of the deadlines.

@@ -462,7 +462,7 @@ func (w *writer) takePending() (written int) {
 // mayContinue reports whether the connection works after a write that returned err: the
 // deadline of the call has cut it off in front of a frame, or in an accepted one.
 func (w *writer) mayContinue(by caller, err error, n, accepted int) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !w.socket.exact() {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !w.socket.exact() || w.life.current() >= phaseLost {
 		return false
 	}
 	return n == accepted || n < accepted && (by == bySender || by == byReceiver)
