@@ -70,13 +70,21 @@ func (c *Conn) sendError(err error) error {
 // streamEnded ends a connection that nothing more can be read from. What was accepted for
 // sending is written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
-	if !c.out.hasPending.Load() {
+	idle := c.out.lock.TryLock() // otherwise a write is in progress, and may be of such frames
+	if idle && !c.out.hasPending.Load() {
+		c.out.release(byLibrary)
 		return c.connectionLost(err)
 	}
-	if c.beginFailing(err) {
+	began := c.beginFailing(err)
+	if !idle && !began {
+		return c.life.err()
+	}
+	if !idle {
 		c.out.lock.Lock()
-		c.out.flushPending(byLibrary)
-		c.out.release(byLibrary)
+	}
+	c.out.writeQueue(byLibrary)
+	c.out.release(byLibrary)
+	if began {
 		c.expire(nil)
 	}
 	return c.life.err()
@@ -260,6 +268,8 @@ func (c *Conn) sendCloseOnce(payload []byte) bool {
 	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
 		c.out.close(byLibrary, payload)
+	} else {
+		c.out.writeQueue(byLibrary) // the close frame may be among the pending frames
 	}
 	return !c.out.broken
 }

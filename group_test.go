@@ -246,7 +246,7 @@ func TestTrySend_is_in_front_of_the_close_frame(t *testing.T) {
 		"SendMessage": func(c *Conn) { go c.SendMessage(Close, []byte(closeBody(4001, ""))) },
 		"SendMessage with a deadline": func(c *Conn) {
 			c.SetWriteDeadline(time.Now().Add(time.Hour))
-			c.SendMessage(Close, []byte(closeBody(4001, "")))
+			go c.SendMessage(Close, []byte(closeBody(4001, "")))
 		},
 		"Group.Close": func(c *Conn) {
 			var g Group

@@ -323,8 +323,9 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 // is written. It reports whether it did. The lock is held.
 func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	switch b := w.pendingFrames(); {
-	case h.Opcode&opcodeBits == Close && w.queued() > 0:
-		w.queueOf().add(AppendFrame(nil, Frame{*h, payload}))
+	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
+		w.seldomUsed().queue.add(AppendFrame(nil, Frame{*h, payload}))
+		w.hasPending.Store(true)
 		return true
 	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
 		w.urgent.keepPong(payload) // the timer looks for it without being asked
