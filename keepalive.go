@@ -66,6 +66,7 @@ type core struct {
 type seldom struct {
 	mu     sync.Mutex             // serializes SetMaxMessageSize
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+	pings  pings
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -331,6 +332,17 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 		k.quiet = min(k.quiet, math.MaxUint8-1) + 1
 	}
 	k.reschedule()
+}
+
+// resumePolls runs when Ping has read and stops: from now on, polls have to look for control
+// frames. The handler has received nothing, so quiet does not change.
+func (k *keepalive) resumePolls() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pollIn == 0 { // a tick has found the lock of the reader held
+		k.pollIn = 2
+		k.reschedule()
+	}
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or

@@ -82,6 +82,7 @@ func (r *reader) acquire() error {
 func (r *reader) release() {
 	r.lock.Unlock()
 	r.timer.noteReceived() // in this order: either the poll finds the lock free, or this call sets the alarm
+	r.passTurn()
 }
 
 // begin begins a receiving call. It fails if another method has begun a message.
@@ -427,6 +428,8 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 		return &peerClose{bytes.Clone(payload)}
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		r.out.pong(payload)
+	case op == Pong:
+		r.pong(payload)
 	}
 	return nil
 }
@@ -452,13 +455,13 @@ func (r *reader) poll(quiet, patience int) error {
 		if err := r.leadingControls(); err != nil {
 			return err
 		}
-		if err := r.controlsBehind(quiet > 0); err != nil {
+		if _, err := r.controlsBehind(quiet > 0); err != nil {
 			return r.endBehind(err)
 		}
 		if r.buf.full() && !r.growForPoll() {
 			return r.pollBehind(quiet >= patience)
 		}
-		switch err := r.fillInPoll(); {
+		switch err := r.fillInPoll(false); {
 		case err == errReadDeadline:
 			return nil
 		case err == errStreamEnd && quiet < patience && !(r.incoming.left == 0 && r.buf.empty()):
@@ -508,8 +511,8 @@ func (r *reader) pollBehind(ending bool) error {
 	return errStreamEnd
 }
 
-// fillInPoll is fill for a poll.
-func (r *reader) fillInPoll() error {
+// fillInPoll is fill for a poll, or for Ping if wait is set.
+func (r *reader) fillInPoll(wait bool) (err error) {
 	if r.buf.full() {
 		r.buf.exchange(largeReadBufferSize)
 	} else {
@@ -518,7 +521,12 @@ func (r *reader) fillInPoll() error {
 	if err := r.life.err(); err != nil {
 		return err
 	}
-	if err := r.socket.poll(); err != nil {
+	if wait {
+		err = r.socket.fill()
+	} else {
+		err = r.socket.poll()
+	}
+	if err != nil {
 		r.buf.shrink()
 		return r.failed(err)
 	}
@@ -553,10 +561,10 @@ func (r *reader) leadingControls() error {
 
 // controlsBehind handles the complete control frames behind the data frames that the buffer
 // begins with, as far as no frame breaks a rule: that is left to a receiving method. It
-// leaves a close frame in the buffer, unless closing is set.
-func (r *reader) controlsBehind(closing bool) error {
+// leaves a close frame in the buffer, unless closing is set, and reports whether it has.
+func (r *reader) controlsBehind(closing bool) (closed bool, err error) {
 	if r.mode == modeFrames {
-		return nil
+		return false, nil
 	}
 	at := min(r.incoming.left, int64(len(r.buf.bytes())))
 	for {
@@ -564,7 +572,7 @@ func (r *reader) controlsBehind(closing bool) error {
 		var h Header
 		n, err := h.parse(b)
 		if n == 0 || err != nil || r.incoming.checkAlone(&h) != nil || h.Length > int64(len(b)-n) {
-			return nil
+			return false, nil
 		}
 		end := int64(n) + h.Length
 		if !h.Opcode.IsControl() {
@@ -575,13 +583,13 @@ func (r *reader) controlsBehind(closing bool) error {
 		mask.XOR(payload, h.MaskKey, 0)
 		if h.Opcode == Close {
 			if _, err := parseClosePayload(payload); err != nil || !closing {
-				return nil
+				return true, nil
 			}
 			end = int64(len(b)) // nothing counts behind it
 		}
 		r.buf.cut(int(at), int(at+end))
 		if err := r.answer(h.Opcode, payload); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -632,7 +640,7 @@ func (r *reader) lastLook(final bool) error {
 	if _, isClose := err.(*peerClose); isClose || !final && (err != nil || r.holdsInput()) {
 		return err
 	}
-	if err := r.controlsBehind(true); err != nil {
+	if _, err := r.controlsBehind(true); err != nil {
 		return r.endBehind(err)
 	}
 	return r.discard()

@@ -339,10 +339,10 @@ func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limited = true
-	if s.ending || s.polling {
+	if s.ending {
 		return nil
 	}
-	return s.applyRead(t)
+	return s.applyRead(t) // also during a poll, because that of Ping has no limit
 }
 
 // setUserWrite sets the user's write deadline.
@@ -391,6 +391,28 @@ func (s *socket) beginPoll(until time.Time) bool {
 	s.polling = true
 	s.polling = s.applyRead(until) == nil
 	return s.polling
+}
+
+// beginWait is beginPoll for Ping, which waits until it is interrupted. It is called again
+// to wait again. It reports false after a failed write, too.
+func (s *socket) beginWait() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || s.limited || s.waiting > 0 {
+		return false
+	}
+	s.polling = true
+	s.polling = s.applyRead(time.Time{}) == nil
+	return s.polling
+}
+
+// interruptWait ends the wait of a Ping, but does not prevent the next.
+func (s *socket) interruptWait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polling && !s.ending && !s.limited {
+		s.applyRead(longAgo)
+	}
 }
 
 // beginLastLook is beginPoll after a write has failed. It does not give way to a goroutine

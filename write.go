@@ -282,6 +282,7 @@ func (w *writer) sendUrgent() {
 	if ping && w.check() == nil {
 		w.control(Ping, nil)
 	}
+	w.sendRequestedPings()
 }
 
 // noteBuffered notes whether the read buffer holds a complete frame, which the
