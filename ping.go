@@ -26,7 +26,11 @@ import (
 // that. It can be called by several goroutines.
 func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	if err := c.out.check(); err != nil {
-		return 0, c.sendError(err)
+		err = c.sendError(err)
+		if c.life.current() >= phaseLost {
+			err = c.life.sendErr() // which is no expired deadline: ctx is the deadline of Ping
+		}
+		return 0, err
 	}
 	start := clock()
 	if err := ctx.Err(); err != nil {
@@ -55,7 +59,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 		case call.isAnswered():
 			return call.rtt, nil
 		case c.life.err() != nil:
-			return 0, c.out.ended()
+			return 0, c.life.err()
 		}
 		return 0, &pingError{ctx.Err(), clock() - start}
 	}
