@@ -40,10 +40,11 @@ const (
 	byReceiveFragments
 	byReadFrame
 	byDiscard
+	byStream
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -101,6 +102,8 @@ func (r *reader) begin(by receiveMethod) error {
 	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
 	case by == byDiscard:
 		r.mode = modeSkip
+	case by == byStream:
+		r.mode = modeStream
 	default:
 		r.mode = modeMessages
 	}
@@ -112,8 +115,9 @@ func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
 	case by == byDiscard && begun != byReadFrame:
 		r.begun = nil // what has arrived is dropped too
-	case begun == byDiscard:
-		return r.skipDiscarded()
+	case begun == byStream && by == byStream: // it may be another Stream of this Conn
+	case begun == byDiscard || begun == byStream:
+		return r.skipRest()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
 	case begun == byMessageReader:
@@ -141,8 +145,9 @@ func (r *reader) skipMessage() error {
 	}
 }
 
-// skipDiscarded drops the rest of the message in which a deadline has interrupted Discard.
-func (r *reader) skipDiscarded() error {
+// skipRest drops the rest of a message that Stream has begun, or in which a deadline has
+// interrupted Discard. MaxMessageSize does not apply to it.
+func (r *reader) skipRest() error {
 	for {
 		end, err := r.skip()
 		if err != nil {
@@ -539,8 +544,8 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
 	mode := modeMessages
-	if r.mode == modeSkip {
-		mode = modeSkip // the next call is likely to be Discard again, which has no limits
+	if r.mode == modeSkip || r.mode == modeStream {
+		mode = r.mode // the next call is likely to be the same, which has fewer limits
 	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
 		n, err := r.examine(mode)

@@ -333,6 +333,13 @@ func (s *socket) setUserRead(t time.Time) error {
 	return s.applyRead(time.Now().Add(pingPoll))
 }
 
+// readExpired reports whether the user's read deadline has passed.
+func (s *socket) readExpired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user != nil && !s.user.read.IsZero() && !time.Now().Before(s.user.read)
+}
+
 // limitReads limits the reads of a connection that cannot be written to: they wait until
 // t at most. It fails if the transport has no deadlines.
 func (s *socket) limitReads(t time.Time) error {
