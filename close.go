@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
@@ -52,7 +51,7 @@ func (c *Conn) received(err error) error {
 
 // finishSend unlocks out.lock at the end of a sending method, and replaces its error.
 func (c *Conn) finishSend(err *error) {
-	c.out.release()
+	c.out.release(bySender)
 	*err = c.sendError(*err)
 }
 
@@ -76,8 +75,8 @@ func (c *Conn) streamEnded(err error) error {
 	}
 	if c.beginFailing(err) {
 		c.out.lock.Lock()
-		c.out.writePending()
-		c.out.release()
+		c.out.flushPending(byLibrary)
+		c.out.release(byLibrary)
 		c.expire(nil)
 	}
 	return c.life.err()
@@ -177,7 +176,7 @@ func (c *Conn) failAsync(payload []byte) {
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := parseClosePayload(payload)
+	peer, err := ParseClose(payload)
 	if err != nil {
 		return c.failConnection(err)
 	}
@@ -195,25 +194,54 @@ func (c *Conn) beginFailing(err error) bool {
 	return c.timer.enter(phaseFailing, err, c.endLimit())
 }
 
-// endLimit is CloseTimeout, or failTimeout if that is 0.
+// endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than
+// ConnectionTimeout, because these phases do not wait for bytes of the peer.
 func (c *Conn) endLimit() time.Duration {
-	if limit := c.timer.timeouts.closeTimeout; limit > 0 {
+	limit, silence := c.timer.timeouts.closeTimeout, c.timer.timeouts.connectionTimeout
+	switch {
+	case limit == 0:
+		return failTimeout
+	case silence == 0:
 		return limit
 	}
-	return failTimeout
+	return min(limit, max(silence, failTimeout))
 }
 
 // failPayload returns the payload of a close frame that tells the peer which rule it
 // broke, as far as there is room.
 func failPayload(err error) []byte {
-	reason := strings.TrimPrefix(err.Error(), "websocket: ")
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
+	return AppendClose(nil, CloseStatus(err), strings.TrimPrefix(err.Error(), "websocket: "))
+}
+
+// close sends a close frame, the last frame of this side, after all urgent and pending
+// frames. The lock is held.
+func (w *writer) close(by caller, payload []byte) error {
+	if w.urgent.any.Load() {
+		w.sendUrgent(by)
 	}
-	return closeBytes(CloseStatus(err), reason)
+	w.noteClose(payload)
+	return w.sendOwn(by, &Header{Fin: true, Opcode: Close}, payload)
+}
+
+// noteClose notes that a close frame is about to be sent. It comes before the frame
+// is written, because its answer may be read before the write returns. The lock is
+// held.
+func (w *writer) noteClose(payload []byte) {
+	code := StatusNoStatusReceived
+	if len(payload) >= 2 {
+		code = StatusCode(payload[0])<<8 | StatusCode(payload[1])
+	}
+	if !w.life.noteCloseSent(code) {
+		return
+	}
+	if w.openMessage != nil {
+		w.closeStream(w.openMessage) // its message cannot be finished any more
+	}
+	limit := w.timer.timeouts.closeTimeout
+	if w.life.received.Load() {
+		limit = 0 // the peer has sent its close frame already
+	}
+	w.timer.enter(phaseCloseSent, nil, limit)
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
@@ -228,9 +256,9 @@ func (c *Conn) sendLastClose(payload []byte) bool {
 
 func (c *Conn) sendCloseOnce(payload []byte) bool {
 	c.out.lock.Lock()
-	defer c.out.release()
+	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
-		c.out.close(payload)
+		c.out.close(byLibrary, payload)
 	}
 	return !c.out.broken
 }
@@ -256,10 +284,11 @@ func (c *Conn) drain() {
 // Messages of the peer are dropped. Every other method that is waiting returns an
 // error that is [net.ErrClosed], and so does every later call.
 //
-// StatusNoStatusReceived with no reason sends a close frame without a code. A code
-// that must not be sent (RFC 6455 section 7.4) and a reason of more than 123 bytes
-// are [ErrProtocol], and a reason that is not UTF-8 is [ErrInvalidUTF8]; then the
-// connection is not closed.
+// A reason never prevents the close: of a reason of more than 123 bytes, only the first
+// characters are sent, and bytes that are not UTF-8 become U+FFFD. StatusNoStatusReceived
+// with no reason sends a close frame without a code. A code that must not be sent (RFC
+// 6455 section 7.4) is a programming error: Close returns [ErrProtocol] and does nothing,
+// and the connection stays open.
 //
 // If the peer does not answer in time, the error is [ErrCloseTimeout] and the socket
 // is closed nevertheless. If the connection has ended already, Close waits until its
@@ -335,7 +364,7 @@ func (c *Conn) beginClose(code StatusCode, reason string) (by time.Duration, ok 
 	limit := c.timer.timeouts.closeTimeout
 	_, by = c.life.until()
 	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
-	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit)
+	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit)
 }
 
 // closeHandshake sends the close frame and waits for the peer's until the time by.
@@ -361,7 +390,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 }
 
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.
@@ -454,7 +483,7 @@ func (c *Conn) writePassed() {
 	if c.in.lock.TryLock() {
 		defer c.in.lock.Unlock()
 		if found, ok := c.in.lastLook(true).(*peerClose); ok {
-			if peer, err := parseClosePayload(found.payload); err == nil {
+			if peer, err := ParseClose(found.payload); err == nil {
 				end = peer
 			}
 		}
@@ -475,8 +504,9 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
-	if c.beginFailing(err) {
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
+	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
+	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}
 }

@@ -129,11 +129,10 @@ func ExampleConn_SendJSON() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {
 			var req request
-			var bad *json.SyntaxError
 			err := c.ReceiveJSON(&req)
 			switch {
-			case errors.As(err, &bad): // the connection can still be used
-				err = c.SendJSON(response{Error: bad.Error()})
+			case errors.Is(err, websocket.ErrInvalidJSON): // the connection can still be used
+				err = c.SendJSON(response{Error: "want a and b"})
 			case err == nil:
 				err = c.SendJSON(response{Sum: req.A + req.B})
 			}
@@ -145,7 +144,7 @@ func ExampleConn_SendJSON() {
 	talk(h, `{"a": 40, "b": 2}`, `40 + 2`)
 	// Output:
 	// server sends text "{\"sum\":42}"
-	// server sends text "{\"sum\":0,\"error\":\"invalid character '+' after top-level value\"}"
+	// server sends text "{\"sum\":0,\"error\":\"want a and b\"}"
 	// server closes with 1000 (normal closure) ""
 }
 

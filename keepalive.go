@@ -32,8 +32,8 @@ type keepalive struct {
 	life     *life
 	timeouts *timeouts
 
-	lastRead atomic.Int64 // when the last byte arrived
-	writing  atomic.Int64 // when the write in progress began, noTime if there is none
+	lastRead atomic.Int64 // the last sign of life: a byte arrived, or the peer made room for one
+	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none
 	alarmAt  atomic.Int64 // when the alarm rings
 
 	mu       sync.Mutex
@@ -102,6 +102,10 @@ const (
 // the process was, or because it writes.
 const maxPoll = 100 * time.Millisecond
 
+// blockedTime is how long a write takes at least if the socket had no room. A write for
+// which there is room takes microseconds.
+const blockedTime = 10 * time.Millisecond
+
 // never is a time that does not come, and noTime stands for no time.
 const (
 	never  time.Duration = math.MaxInt64
@@ -115,9 +119,10 @@ var epoch = time.Now()
 // clock is the time since epoch.
 func clock() time.Duration { return time.Since(epoch) }
 
-// deadlineAfter returns t+d, or never if d is 0 or the sum is too large.
+// deadlineAfter returns t+d, or never if d is 0 or longer than a century.
 func deadlineAfter(t, d time.Duration) time.Duration {
-	if d == 0 || d > 0 && t > never-d {
+	const century = 100 * 365 * 24 * time.Hour
+	if d == 0 || d > century {
 		return never
 	}
 	return t + d
@@ -181,20 +186,44 @@ func (k *keepalive) noteRead() { k.lastRead.Store(int64(clock())) }
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
 // write can be late, because a ping comes sooner.
-func (k *keepalive) beginWrite() {
-	if k.timeouts.writeTimeout == 0 {
-		return
-	}
-	now := clock()
+func (k *keepalive) beginWrite() { k.writes(clock()) }
+
+// writes notes that the write in progress, or its next piece, begins now.
+func (k *keepalive) writes(now time.Duration) {
 	k.writing.Store(int64(now))
 	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
 
-func (k *keepalive) endWrite() {
-	if k.timeouts.writeTimeout != 0 {
-		k.writing.Store(int64(noTime))
+// A progress reports the progress of the write of a large frame that began at a time.
+type progress struct {
+	timer *keepalive
+	began time.Duration
+}
+
+// report notes that the socket has taken a piece. The next piece has WriteTimeout again.
+func (p progress) report() {
+	now := clock()
+	p.timer.noteTaken(p.began, now)
+	p.timer.writes(now)
+}
+
+// endWrite notes that the write has ended. ok is false if it failed.
+func (k *keepalive) endWrite(ok bool) {
+	began := time.Duration(k.writing.Load())
+	k.writing.Store(int64(noTime))
+	if ok && began != noTime {
+		k.noteTaken(began, clock())
+	}
+}
+
+// noteTaken notes that the socket has taken bytes. If it has let the writer wait, it made
+// room because the peer has read: that is a sign of life. The peer may have no other one
+// to give, because no ping fits into a frame, and a ping behind it arrives late.
+func (k *keepalive) noteTaken(began, now time.Duration) {
+	if now-began >= blockedTime {
+		k.lastRead.Store(int64(now))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
@@ -138,7 +139,12 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	if end == 0 {
 		return 0, dst, false
 	}
-	msg = append(dst, b[start:end]...)
+	if dst == nil {
+		msg = make([]byte, end-start) // append would make it a little larger
+		copy(msg, b[start:end])
+	} else {
+		msg = append(dst, b[start:end]...)
+	}
 	mask.XOR(msg[len(dst):], [4]byte(b[start-4:]), 0)
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false
@@ -157,8 +163,8 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	}
 	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
 	switch {
-	case err == errReadDeadline && r.begun == nil:
-		// A copy, because the capacity after dst is the caller's.
+	case err == errReadDeadline && r.begun == nil && dst != nil:
+		// A copy, because the array is the caller's.
 		return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
 	case err == errReadDeadline:
 		return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
@@ -171,14 +177,16 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 // finish returns dst with a complete message behind it. msg is dst's array already,
 // unless a deadline has interrupted the message.
 func (r *reader) finish(dst, msg []byte) []byte {
-	if r.begun == nil {
-		return msg
+	if r.begun != nil {
+		r.begun = nil
+		if dst != nil {
+			return append(dst, msg...)
+		}
 	}
-	r.begun = nil
-	if dst == nil {
-		return msg
+	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes, see incoming.growMessage
+		return append(make([]byte, 0, len(msg)), msg...)
 	}
-	return append(dst, msg...)
+	return msg
 }
 
 // Discard answers control frames and drops the messages of the peer until the connection
@@ -229,16 +237,26 @@ func (c *Conn) Messages() iter.Seq2[Message, error] {
 	}
 }
 
-// ReceiveJSON waits for the next message, text or binary, and decodes it into v with
-// encoding/json. If the message is not JSON for v, that is an error and the connection
-// stays usable.
+// ReceiveJSON waits for the next message, text or binary, and decodes it into v, a pointer,
+// with encoding/json.
+//
+// If the message is not JSON for v, the error is [ErrInvalidJSON], and also the error of
+// encoding/json, such as a [*json.SyntaxError]. The connection stays usable. A
+// [HandlerFunc] that returns the error closes it with 1007. If v is not a pointer, or nil,
+// ReceiveJSON receives nothing and returns a [*json.InvalidUnmarshalError].
 func (c *Conn) ReceiveJSON(v any) error {
+	if p := reflect.ValueOf(v); p.Kind() != reflect.Pointer || p.IsNil() {
+		if err := c.life.err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("websocket: ReceiveJSON needs a pointer: %w", &json.InvalidUnmarshalError{Type: reflect.TypeOf(v)})
+	}
 	_, data, err := c.ReceiveMessage()
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("websocket: message of %d bytes is not JSON for %T: %w", len(data), v, err)
+		return invalidJSON(len(data), v, err)
 	}
 	return nil
 }
@@ -299,7 +317,7 @@ func (c *Conn) sendControl(op Opcode, data []byte) (err error) {
 		return err
 	}
 	if op == Close {
-		return c.out.close(data)
+		return c.out.close(bySender, data)
 	}
 	return c.out.send(&Header{Fin: true, Opcode: op}, data)
 }
@@ -322,7 +340,7 @@ func checkMessage(op Opcode, data []byte) error {
 // checkClosePayload returns ErrProtocol for a payload that the peer would have to fail
 // the connection for.
 func checkClosePayload(data []byte) error {
-	_, err := parseClosePayload(data)
+	_, err := ParseClose(data)
 	if err != nil && !errors.Is(err, ErrProtocol) {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

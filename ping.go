@@ -143,17 +143,17 @@ func (w *writer) requestPings() {
 	w.urgent.mu.Lock()
 	w.urgent.any.Store(true)
 	w.urgent.mu.Unlock()
-	w.flushUrgent()
+	w.flushUrgent(byLibrary)
 }
 
 // sendRequestedPings sends the ping of each call that waits. The lock is held.
-func (w *writer) sendRequestedPings() {
+func (w *writer) sendRequestedPings(by caller) {
 	s := w.seldom.Load()
 	if s == nil || s.pings.count.Load() == 0 || w.check() != nil {
 		return
 	}
 	for payload := s.pings.next(); payload != nil; payload = s.pings.next() {
-		w.control(Ping, payload)
+		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, payload)
 	}
 }
 

@@ -168,11 +168,17 @@ func (in *incoming) checkLimits(h *Header) error {
 	return nil
 }
 
+// checkFrameSize names both options if they have the same value, because MaxFrameSize
+// follows MaxMessageSize unless it is given.
 func (in *incoming) checkFrameSize(h *Header) error {
-	if limit := in.limits.maxFrameSize; h.Length > limit {
-		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
+	limit := in.limits.maxFrameSize
+	switch {
+	case h.Length <= limit:
+		return nil
+	case limit == in.limits.maxMessageSize:
+		return tooLarge("message of %d bytes exceeds MaxMessageSize %d and MaxFrameSize %d", uint64(in.size)+uint64(h.Length), limit, limit)
 	}
-	return nil
+	return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
 }
 
 func tooLarge(format string, args ...any) error {
@@ -253,6 +259,48 @@ func (in *incoming) remaining() int64 {
 		return 0
 	}
 	return in.limits.maxMessageSize - in.size
+}
+
+// growMessage is grow for a message that further frames may continue. The caller of
+// ReceiveMessage may keep the message, so its capacity is at most twice its length, except
+// for a few bytes, which reader.finish copies. The room is as large as what has arrived, or
+// larger if the headers have declared so many bytes, see pieceSize. If buffered, the read buffer, holds the rest of
+// the message, the room is exact.
+func (in *incoming) growMessage(msg []byte, arrived int, buffered []byte) []byte {
+	if in.header.Fin || len(msg) < cap(msg) {
+		return grow(msg, arrived, in.left)
+	}
+	more, complete := in.continuation(buffered)
+	declared := in.left + int64(more)
+	if complete {
+		return extend(msg, int(declared))
+	}
+	arrived += more
+	room := max(min(int64(pieceSize(arrived)), declared), minPiece, int64(arrived))
+	return extend(msg, int(min(room, in.left+in.remaining())))
+}
+
+// continuation returns how many bytes of the message follow the open frame in b, and
+// whether they are the rest of the message.
+func (in *incoming) continuation(b []byte) (size int, complete bool) {
+	if int64(len(b)) <= in.left {
+		return 0, false
+	}
+	for b = b[in.left:]; ; {
+		start, end := parseWhole(b)
+		switch {
+		case end == 0:
+			return size, false
+		case b[0]&^finBit == byte(Continuation):
+			size += end - start
+			if b[0]&finBit != 0 {
+				return size, true
+			}
+		case !Opcode(b[0] & opcodeBits).IsControl():
+			return size, false // it is not the next frame of this message: the peer breaks a rule
+		}
+		b = b[end:]
+	}
 }
 
 // whole returns the message that b begins with and where in b its payload is, if it

@@ -59,8 +59,6 @@ type unfinished struct {
 // code.
 var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
 
-var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
-
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
 func (r *reader) acquire() error {
@@ -131,10 +129,11 @@ func (r *reader) resume(by receiveMethod) error {
 // skipMessage reads the rest of the message that a MessageReader has begun, and drops
 // it. Its Read returns errMessageDropped from now on.
 func (r *reader) skipMessage() error {
-	r.begun = &unfinished{by: byMessageReader}
-	scratch := make([]byte, 512)
+	if r.begun.data == nil { // else a deadline has interrupted an earlier call
+		r.begun = &unfinished{by: byMessageReader, data: make([]byte, 512)}
+	}
 	for {
-		_, end, err := r.payload(scratch, modeMessages)
+		_, end, err := r.payload(r.begun.data, modeMessages)
 		if err != nil {
 			return err
 		}
@@ -220,11 +219,11 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
-			more := in.left
-			if joined {
-				more += in.remaining()
+			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
+				msg = in.growMessage(msg, arrived, r.buf.bytes())
+			} else {
+				msg = grow(msg, arrived, in.left)
 			}
-			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
 			msg = msg[:len(msg)+n]
@@ -375,7 +374,7 @@ func (r *reader) fill() error {
 func (r *reader) beforeRead() error {
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
-		r.out.beforeWait()
+		r.out.beforeWait(r.caller())
 		return nil
 	}
 	if r.bufferOnly {
@@ -387,7 +386,7 @@ func (r *reader) beforeRead() error {
 	if p >= phaseClosing {
 		return r.life.err()
 	}
-	r.out.beforeWait()
+	r.out.beforeWait(r.caller())
 	if p == phaseLost && !r.polling {
 		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
 			return errReadDeadline // without deadlines, the read could wait for ever
@@ -432,11 +431,23 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 		r.life.received.Store(true)
 		return &peerClose{bytes.Clone(payload)}
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
-		r.out.pong(payload)
+		if !r.polling {
+			_, next := parseWhole(r.buf.bytes())
+			r.out.noteBuffered(next > 0) // pings that come together are answered together
+		}
+		r.out.pong(r.caller(), payload)
 	case op == Pong:
 		r.pong(payload)
 	}
 	return nil
+}
+
+// caller returns which kind of call reads.
+func (r *reader) caller() caller {
+	if r.polling {
+		return byPoll
+	}
+	return byReceiver
 }
 
 // peerClose is the error of a reader that has read the peer's close frame.
@@ -587,7 +598,7 @@ func (r *reader) controlsBehind(closing bool) (closed bool, err error) {
 		payload := append(make([]byte, 0, maxControlPayload), b[n:end]...) // a copy, because the close frame may stay
 		mask.XOR(payload, h.MaskKey, 0)
 		if h.Opcode == Close {
-			if _, err := parseClosePayload(payload); err != nil || !closing {
+			if _, err := ParseClose(payload); err != nil || !closing {
 				return true, nil
 			}
 			end = int64(len(b)) // nothing counts behind it
@@ -609,7 +620,7 @@ func (r *reader) validClose(n int) bool {
 	var payload [maxControlPayload]byte
 	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
 	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := parseClosePayload(payload[:size])
+	_, err := ParseClose(payload[:size])
 	return err == nil
 }
 

@@ -123,7 +123,9 @@ func (a *readAhead) next() (Message, error) {
 	case m, ok := <-a.messages:
 		return a.took(m, ok)
 	case <-a.deadline.Done():
-		return Message{}, errReadDeadline
+		if a.life.receiveErr() == nil {
+			return Message{}, errReadDeadline
+		}
 	case <-ended: // the goroutine may be in a write
 	}
 	select {
@@ -144,10 +146,12 @@ func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	a.reach.Do(func() { close(a.reached) })
 	select {
 	case <-a.life.over.Done():
-		return Message{}, a.life.err()
 	case <-a.deadline.Done():
-		return Message{}, errReadDeadline
+		if a.life.err() == nil {
+			return Message{}, errReadDeadline
+		}
 	}
+	return Message{}, a.life.err()
 }
 
 // appendNext is next with the payload appended to dst.

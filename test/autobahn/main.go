@@ -58,12 +58,14 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		// The suite compares all frames with the frames that it expects. It does
 		// not expect pings of the server.
 		websocket.PingInterval(0),
+		websocket.ConnectionTimeout(time.Minute), // which would be off without pings
 	)
 	// open counts the connections, because Shutdown does not wait for connections that
 	// were upgraded.
 	var open sync.WaitGroup
 	srv := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			open.Add(1)
 			defer open.Done()
