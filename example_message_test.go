@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -207,4 +208,24 @@ func ExampleConn_Ping() {
 		return c.SendMessage(websocket.Text, fmt.Appendf(nil, "the round trip takes %v", rtt.Round(time.Millisecond)))
 	})
 	http.Handle("/ping", h)
+}
+
+// The handler sends an HTTP request through the WebSocket.
+func ExampleConn_Stream() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		client := http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return c.Stream(websocket.Binary), nil
+			},
+		}}
+		// The client runs a server of HTTP that a firewall hides, and has connected to this one.
+		resp, err := client.Get("http://behind-the-firewall/status")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(os.Stdout, resp.Body)
+		return err
+	})
+	http.Handle("/agent", h)
 }

@@ -21,7 +21,10 @@ import (
 // 1003. Read returns [io.EOF] itself when the peer has closed with 1000, 1001 or without a
 // code. For other errors, see [Conn].
 //
-// Write sends each call as one message. A Text stream keeps the bytes of an incomplete
+// Write sends each call as one message. If the write deadline cuts its frame off, it returns
+// len(p) with the error: the rest is sent before anything else, and the stream continues.
+// Over TLS, that ends the connection instead. If nothing of the frame was written, it returns
+// 0. A Text stream keeps the bytes of an incomplete
 // character for the next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
 //
 // Close closes with 1000 and does not wait, as [Conn.StartClose]. The methods return
@@ -46,6 +49,7 @@ type byteStream struct {
 	queue wait.Lock // guards rest, with HandleConcurrent
 	rest  []byte    // of the message that Read has begun
 
+	writing atomic.Bool // a Write has out.lock
 	partial atomic.Bool // char is not empty
 	char    []byte      // the beginning of a character for the next Write; out.lock guards it
 }
@@ -174,40 +178,46 @@ func (s *byteStream) Write(p []byte) (n int, err error) {
 		return 0, s.c.sendError(err)
 	}
 	defer s.c.finishSend(&err)
+	s.writing.Store(true)
+	defer s.writing.Store(false)
+	var sent bool
 	if s.op == Text {
-		return s.writeText(p)
+		sent, err = s.writeText(p)
+	} else {
+		sent, err = s.send(p)
 	}
-	return s.send(p, p)
+	if sent {
+		n = len(p)
+	}
+	return n, err
 }
 
-// send sends data as one message. It returns the length of p, whose bytes are in data or are
-// kept. out.lock is held.
-func (s *byteStream) send(data, p []byte) (int, error) {
-	if err := s.c.out.send(&Header{Fin: true, Opcode: s.op}, data); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+// send sends data as one message, and reports whether all of it is sent or will be, although
+// a deadline has passed. out.lock is held.
+func (s *byteStream) send(data []byte) (sent bool, err error) {
+	begun, err := s.c.out.sendWhole(&Header{Fin: true, Opcode: s.op}, data)
+	return begun || err == nil, err
 }
 
 // writeText sends p up to the last complete character, behind what the last Write has left.
 // out.lock is held.
-func (s *byteStream) writeText(p []byte) (int, error) {
+func (s *byteStream) writeText(p []byte) (sent bool, err error) {
 	data := p
 	if len(s.char) > 0 {
 		data = append(s.char[:len(s.char):len(s.char)], p...) // a copy, because it has to be one frame
 	}
 	end := len(data) - incompleteBytes(data)
 	if !ValidUTF8(data[:end]) {
-		return 0, fmt.Errorf("%w: in text to be sent by a stream; use Stream(Binary) for bytes (RFC 6455 section 8.1)", ErrInvalidUTF8)
+		return false, fmt.Errorf("%w: in text to be sent by a stream; use Stream(Binary) for bytes (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	if end > 0 {
-		if n, err := s.send(data[:end], p); err != nil {
-			return n, err
+		if sent, err = s.send(data[:end]); !sent {
+			return false, err
 		}
 	}
 	s.char = append([]byte(nil), data[end:]...)
 	s.partial.Store(len(s.char) > 0)
-	return len(p), nil
+	return true, err
 }
 
 // incompleteBytes returns how many bytes at the end of b are the beginning of a character.
@@ -229,12 +239,16 @@ func (s *byteStream) Close() error {
 	if s.closed.Swap(true) {
 		return errStreamClosed
 	}
+	code, err := StatusNormalClosure, error(nil)
 	if s.partial.Load() {
-		s.c.StartClose(StatusInternalError, "")
-		return fmt.Errorf("%w: the text of a stream ends inside a character, whose first bytes were not sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
+		code = StatusInternalError // the peer must not take it for all of the text
+		err = fmt.Errorf("%w: the text of a stream ends inside a character, whose first bytes were not sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
-	s.c.StartClose(StatusNormalClosure, "")
-	return nil
+	s.c.StartClose(code, "")
+	if s.writing.Load() && s.c.socket.exact() {
+		s.c.socket.setUserWrite(longAgo) // the rest of its frame is sent before the close frame
+	}
+	return err
 }
 
 func (s *byteStream) LocalAddr() net.Addr  { return s.c.LocalAddr() }
