@@ -23,7 +23,6 @@ type clientConn struct {
 
 	reading sync.Mutex // guards in and the fields below
 	left    int64      // bytes of the open frame
-	key     [4]byte
 
 	writing sync.Mutex
 	closed  bool // a close frame was sent
