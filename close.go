@@ -236,6 +236,7 @@ func (w *writer) noteClose(payload []byte) {
 	}
 	if w.openMessage != nil {
 		w.closeStream(w.openMessage) // its message cannot be finished any more
+		w.dropQueue()                // and no message can begin inside it
 	}
 	limit := w.timer.timeouts.closeTimeout
 	if w.life.received.Load() {

@@ -295,6 +295,7 @@ func invalidJSON(size int, v any, err error) error {
 //   - [ErrInvalidUTF8] and [ErrInvalidJSON]: 1007
 //   - [ErrMessageTooLarge]: 1009
 //   - [ErrConnectionTimeout]: 1001
+//   - [ErrSendQueueFull]: 1013
 //   - [ErrCloseTimeout], and the error of a TCP connection that failed: 1006
 //
 // For nil and for every other error it returns 0.
@@ -321,6 +322,8 @@ func CloseStatus(err error) StatusCode {
 		return StatusGoingAway
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrInvalidOpcode):
 		return StatusProtocolError
+	case errors.Is(err, ErrSendQueueFull):
+		return StatusTryAgainLater
 	}
 	return 0
 }

@@ -9,8 +9,10 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// timeouts are how long a connection waits for its peer. 0 is no limit.
+// timeouts are how long a connection waits for its peer, 0 for no limit, and how many bytes
+// wait with it.
 type timeouts struct {
+	sendQueue         int
 	pingInterval      time.Duration
 	closeTimeout      time.Duration
 	connectionTimeout time.Duration
@@ -64,9 +66,11 @@ type core struct {
 
 // A seldom is the state of methods that most connections never call.
 type seldom struct {
-	mu     sync.Mutex             // serializes SetMaxMessageSize
+	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
-	pings  pings
+	pings  pings                  // the calls of Ping that wait
+	groups []*Group               // of which the connection is a member
+	queue  sendQueue              // what TrySend and Broadcast have accepted
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -79,7 +83,10 @@ func (c *core) seldomUsed() *seldom {
 }
 
 // A ticker does what is due.
-type ticker interface{ tick() }
+type ticker interface {
+	tick()
+	ended() // the connection has ended; more than one call is possible
+}
 
 // due is what a tick asks for.
 type due struct {
@@ -153,6 +160,9 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 		return false
 	}
 	k.schedule()
+	if p >= phaseClosing {
+		k.owner.ended()
+	}
 	return true
 }
 

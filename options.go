@@ -60,6 +60,7 @@ func defaultOptions() *options {
 				closeTimeout:      5 * time.Second,
 				connectionTimeout: notGiven,
 				writeTimeout:      60 * time.Second,
+				sendQueue:         1 << 20,
 			},
 			limits: limits{
 				maxFrameSize:   notGiven,
@@ -274,6 +275,15 @@ func MaxMessageSize(n int64) Option {
 // fails with 1009 and [ErrMessageTooLarge].
 func MaxFragments(n int) Option {
 	return inRange("MaxFragments", int64(n), 1<<31-1, func(o *options) { o.maxFragments = n })
+}
+
+// SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
+// [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
+// The default is 1 MiB. Each message counts with its frame and 32 bytes. If a message does not
+// fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
+// methods that wait for the peer do not use the queue.
+func SendQueue(n int) Option {
+	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }
 
 // WriteCoalescing sets whether several sent frames may be written together. The

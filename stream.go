@@ -162,6 +162,11 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 		return nil, err
 	}
 	defer w.release(bySender)
+	if w.queued() > 0 { // its messages were sent before this one
+		if err := w.writeQueue(bySender); err != nil {
+			return nil, err
+		}
+	}
 	w.openMessage = make(chan struct{})
 	return w.openMessage, nil
 }
@@ -170,6 +175,9 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 func (w *writer) closeStream(ended chan struct{}) {
 	if w.openMessage == ended {
 		w.openMessage = nil
+		if w.queued() > 0 {
+			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
+		}
 		close(ended)
 	}
 }

@@ -43,6 +43,10 @@ type transport interface {
 	// for each piece. It may use the free capacity of head.
 	writeLarge(head, payload []byte, p progress) (int, error)
 
+	// writeNow writes as much of p as the kernel takes without waiting. It returns
+	// errors.ErrUnsupported if the transport cannot do that.
+	writeNow(p []byte) (int, error)
+
 	// exact reports whether a write that fails returns exactly how many bytes it has
 	// sent. If it does not, the rest cannot be sent later.
 	exact() bool
@@ -244,6 +248,27 @@ func (w *largeWrite) write(fd uintptr) bool {
 	return true
 }
 
+func (t *tcpTransport) writeNow(p []byte) (n int, err error) {
+	if !sock.Supported {
+		return 0, errors.ErrUnsupported
+	}
+	if rawErr := t.raw.Write(func(fd uintptr) bool {
+		for n, err = sock.Write(fd, p); sock.Interrupted(err); {
+			n, err = sock.Write(fd, p)
+		}
+		return true
+	}); rawErr != nil {
+		return 0, errors.ErrUnsupported // the user's deadline has passed, and does not apply here
+	}
+	if sock.WouldWait(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("write", err)
+	}
+	return n, nil
+}
+
 func (t *tcpTransport) exact() bool       { return true }
 func (t *tcpTransport) closeWrite() error { return t.TCPConn.CloseWrite() }
 func (t *tcpTransport) cut()              { t.TCPConn.Close() }
@@ -303,6 +328,8 @@ func (t *netTransport) Write(p []byte) (int, error) {
 func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error) {
 	return writePieces(t.Conn, head, payload, progressSize, p)
 }
+
+func (t *netTransport) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 func (t *netTransport) exact() bool { return t.known }
 

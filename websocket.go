@@ -193,6 +193,9 @@ func (h *Handler) closeAs(c *Conn, err error) error {
 	case errors.Is(err, ErrInvalidJSON):
 		c.Close(StatusInvalidPayload, "invalid JSON")
 		return h.reportable(err, true)
+	case errors.Is(err, ErrSendQueueFull):
+		c.Close(StatusTryAgainLater, "the client reads too slowly")
+		return h.reportable(err, true)
 	}
 	c.Close(StatusInternalError, "")
 	return err

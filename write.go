@@ -168,14 +168,22 @@ func (w *writer) flushUrgent(by caller) {
 	}
 }
 
+// request asks the holder of the lock to look for what is urgent, and for the queue.
+func (u *urgent) request() { u.any.Store(true) }
+
 func (u *urgent) setPong(payload []byte) {
+	u.keepPong(payload)
+	u.request()
+}
+
+// keepPong is setPong, but does not ask the holder of the lock.
+func (u *urgent) keepPong(payload []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pong == nil {
 		u.pong = new(pongPayload)
 	}
 	u.pong.size = byte(copy(u.pong.payload[:], payload))
-	u.any.Store(true)
 }
 
 func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
@@ -195,6 +203,7 @@ func (w *writer) sendUrgent(by caller) {
 	if flush {
 		w.flushPending(by)
 	}
+	w.sendQueued(by)
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])
 	}
@@ -208,11 +217,24 @@ func (w *writer) sendUrgent(by caller) {
 // must not wait for it. The lock is held.
 func (w *writer) flushPending(by caller) {
 	switch {
-	case !w.hasPending.Load() || w.broken:
+	case w.broken || len(w.pendingFrames()) == 0:
 	case w.leavesToTimer(by):
 		w.flushIn(0)
 	default:
 		w.flush(by, w.pending.frames, nil, len(w.pending.frames))
+	}
+}
+
+// sendQueued writes the queue, if this is a goroutine of the library. Other calls leave it
+// to the flush timer, because they must not wait for messages that are not theirs. The lock
+// is held.
+func (w *writer) sendQueued(by caller) {
+	switch {
+	case w.openMessage != nil || w.queued() == 0:
+	case by == byLibrary:
+		w.writeQueue(by)
+	default:
+		w.flushSoon()
 	}
 }
 
@@ -261,7 +283,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 		return w.ended()
 	}
 	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
-	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load()
+	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
@@ -279,6 +301,10 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 		return w.ended()
 	}
 	toTimer := w.leavesToTimer(by)
+	if toTimer && w.leaveToTimer(h, payload) {
+		w.flushIn(0)
+		return nil
+	}
 	wait := toTimer || w.mayWait(h)
 	if wait || w.hasPending.Load() {
 		err := w.sendPending(by, h, payload, wait, true)
@@ -295,11 +321,33 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 	return w.flush(by, b, nil, len(b))
 }
 
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
+// frame comes behind the queue, and a pong must not wait for a large frame of which a part
+// is written. It reports whether it did. The lock is held.
+func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
+	switch b := w.pendingFrames(); {
+	case h.Opcode&opcodeBits == Close && w.queued() > 0:
+		w.queueOf().add(AppendFrame(nil, Frame{*h, payload}))
+		return true
+	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
+		w.urgent.keepPong(payload) // the timer looks for it without being asked
+		return true
+	}
+	return false
+}
+
 // sendPending is send for a frame that may wait, or that others wait for. own is true for
 // sendOwn.
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
+	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
+	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
+		if err := w.writeQueue(by); err != nil {
+			return err
+		}
+		b = w.pendingFrames()
+	}
 	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
 		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
 		return nil
@@ -330,11 +378,14 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 }
 
 // pendingFrames returns the frames that are pending.
-func (w *writer) pendingFrames() []byte {
+func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
+
+// pendingOf allocates w.pending if this is the first frame that waits.
+func (w *writer) pendingOf() *pending {
 	if w.pending == nil {
 		w.pending = new(pending)
 	}
-	return w.pending.frames
+	return w.pending
 }
 
 // withRoom returns the pending frames b with capacity for size bytes more. If that is more
@@ -345,7 +396,9 @@ func withRoom(b []byte, size int) []byte {
 	case need <= cap(b):
 		return b
 	case need <= frameBufferSize:
-		return frameBuffers.Get().(*[frameBufferSize]byte)[:0]
+		small := append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], b...)
+		releaseFrames(b)
+		return small
 	}
 	larger := append(pendingBuffers.Get().(*[pendingSize]byte)[:0], b...)
 	releaseFrames(b)
@@ -375,8 +428,10 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 		w.socket.writeAs(by)
 	}
 	w.timer.beginWrite()
-	if payload == nil {
+	if payload == nil && len(b) <= pendingSize {
 		m, err = w.socket.Write(b[n:])
+	} else if payload == nil {
+		m, err = w.socket.writeLarge(nil, b[n:], progress{&w.timer, clock()})
 	} else {
 		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, clock()})
 	}
@@ -402,11 +457,12 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 // takePending makes nothing pending, and returns how much of the pending frames was
 // written before.
 func (w *writer) takePending() (written int) {
-	p := w.pending
-	p.flushTimer.Clear()
+	p := w.pendingOf()
 	written = p.written
 	p.frames, p.written = nil, 0
-	w.hasPending.Store(false)
+	if w.noPending() {
+		p.flushTimer.Clear()
+	}
 	return written
 }
 
@@ -492,6 +548,7 @@ func (w *writer) stop() {
 	w.lock.Lock()
 	w.stopped = true
 	p := w.pending
+	w.dropQueue()
 	w.release(byLibrary)
 	if p != nil {
 		p.flushTimer.Stop()
