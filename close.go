@@ -450,6 +450,7 @@ func (c *Conn) tick() {
 // finds the end. quiet is how many polls there were since a method has received. in.lock is
 // held; poll unlocks it.
 func (c *Conn) poll(quiet int) {
+	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()
 	if c.life.current() > phaseCloseSent {
 		return

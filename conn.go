@@ -143,7 +143,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline sets the time after which sending methods return an error that
 // is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
 // deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends.
+// part of it was, the connection ends; a [Conn.Stream] continues.
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
 // written. Over TLS, and over a net.Conn of any other type, every expired write ends the

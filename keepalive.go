@@ -69,6 +69,7 @@ type core struct {
 type seldom struct {
 	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+	pings  pings                  // the calls of Ping that wait
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 }
@@ -377,6 +378,17 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	}
 	k.polled = k.polled || began >= k.lastPoll
 	k.reschedule()
+}
+
+// resumePolls runs when Ping has read and stops: from now on, polls have to look for control
+// frames. The handler has received nothing, so quiet does not change.
+func (k *keepalive) resumePolls() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pollAt == never { // a tick has found the lock of the reader held
+		k.pollAt = clock() + pollInterval
+		k.reschedule()
+	}
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or

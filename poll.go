@@ -32,7 +32,7 @@ func (r *reader) poll(may patience) error {
 		if r.buf.full() && !r.growForPoll() {
 			return r.pollBehind(may)
 		}
-		switch err := r.fillInPoll(); {
+		switch err := r.fillInPoll(false); {
 		case err == errReadDeadline:
 			return nil
 		case err == errStreamEnd && !may.ending && !(r.incoming.left == 0 && r.buf.empty()):
@@ -88,8 +88,8 @@ func (r *reader) pollBehind(may patience) error {
 	return r.endBehind(err)
 }
 
-// fillInPoll is fill for a poll.
-func (r *reader) fillInPoll() error {
+// fillInPoll is fill for a poll, or for Ping if wait is set.
+func (r *reader) fillInPoll(wait bool) (err error) {
 	if r.buf.full() {
 		r.buf.exchange(largeReadBufferSize)
 	} else {
@@ -98,7 +98,12 @@ func (r *reader) fillInPoll() error {
 	if err := r.life.err(); err != nil {
 		return err
 	}
-	if err := r.socket.poll(); err != nil {
+	if wait {
+		err = r.socket.fill()
+	} else {
+		err = r.socket.poll()
+	}
+	if err != nil {
 		r.buf.shrink()
 		return r.failed(err)
 	}
@@ -110,6 +115,8 @@ func (r *reader) fillInPoll() error {
 type controlScan struct {
 	may patience
 	at  int // the frames before this place of the unused bytes are data frames
+
+	closed bool // the next frame is a close frame, which stays
 }
 
 // scan handles the complete control frames in the buffer, also those behind data frames, and
@@ -147,6 +154,7 @@ func (r *reader) scan(s *controlScan) error {
 		mask.XOR(payload, h.MaskKey, 0)
 		if h.Opcode == Close {
 			if ok, err := r.mayClose(b[:to], payload, s.may); !ok {
+				s.closed = true
 				return err
 			}
 			end = len(b) // nothing counts behind it

@@ -47,8 +47,11 @@ func (r *reader) frame() (Frame, error) {
 	}
 	r.begun = nil
 	f := Frame{Header: r.incoming.unmaskedHeader(), Payload: data}
-	if f.Opcode == Close {
+	switch f.Opcode {
+	case Close:
 		r.life.received.Store(true)
+	case Pong:
+		r.pong(f.Payload)
 	}
 	return f, nil
 }

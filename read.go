@@ -40,10 +40,11 @@ const (
 	byReceiveFragments
 	byReadFrame
 	byDiscard
+	byStream
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -80,6 +81,7 @@ func (r *reader) acquire() error {
 func (r *reader) release() {
 	r.lock.Unlock()
 	r.timer.noteReceived() // in this order: either the poll finds the lock free, or this call sets the alarm
+	r.passTurn()
 }
 
 // begin begins a receiving call. It fails if another method has begun a message.
@@ -98,6 +100,8 @@ func (r *reader) begin(by receiveMethod) error {
 	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
 	case by == byDiscard:
 		r.mode = modeSkip
+	case by == byStream:
+		r.mode = modeStream
 	default:
 		r.mode = modeMessages
 	}
@@ -109,8 +113,9 @@ func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
 	case by == byDiscard && begun != byReadFrame:
 		r.begun = nil // what has arrived is dropped too
-	case begun == byDiscard:
-		return r.skipDiscarded()
+	case begun == byStream && by == byStream: // it may be another Stream of this Conn
+	case begun == byDiscard || begun == byStream:
+		return r.skipRest()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
 	case begun == byMessageReader:
@@ -139,8 +144,9 @@ func (r *reader) skipMessage() error {
 	}
 }
 
-// skipDiscarded drops the rest of the message in which a deadline has interrupted Discard.
-func (r *reader) skipDiscarded() error {
+// skipRest drops the rest of a message that Stream has begun, or in which a deadline has
+// interrupted Discard. MaxMessageSize does not apply to it.
+func (r *reader) skipRest() error {
 	for {
 		end, err := r.skip()
 		if err != nil {
@@ -430,6 +436,8 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 			r.out.noteBuffered(next > 0) // pings that come together are answered together
 		}
 		r.out.pong(r.caller(), payload)
+	case op == Pong:
+		r.pong(payload)
 	}
 	return nil
 }
@@ -452,8 +460,8 @@ func (*peerClose) Error() string { return "websocket: the peer has sent a close 
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
 	mode := modeMessages
-	if r.mode == modeSkip {
-		mode = modeSkip // the next call is likely to be Discard again, which has no limits
+	if r.mode == modeSkip || r.mode == modeStream {
+		mode = r.mode // the next call is likely to be the same, which has fewer limits
 	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
 		n, err := r.examine(mode)

@@ -480,16 +480,26 @@ func (s *socket) setUserRead(t time.Time) error {
 	return s.applyRead(time.Now().Add(pingPoll))
 }
 
+// readExpired reports whether the user's read deadline has passed.
+func (s *socket) readExpired() bool {
+	if !s.hasReadDeadline.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.user.read.IsZero() && !time.Now().Before(s.user.read)
+}
+
 // limitReads limits the reads of a connection that cannot be written to: they wait until
 // t at most. It fails if the transport has no deadlines.
 func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limited = true
-	if s.ending || s.polling {
+	if s.ending {
 		return nil
 	}
-	return s.applyRead(t)
+	return s.applyRead(t) // also during a poll, because that of Ping has no limit
 }
 
 // setUserWrite sets the user's write deadline.
@@ -551,6 +561,28 @@ func (s *socket) beginPoll(until time.Time) bool {
 	return s.polling
 }
 
+// beginWait is beginPoll for Ping, which waits until it is interrupted. It is called again
+// to wait again. It reports false after a failed write, too.
+func (s *socket) beginWait() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || s.limited || s.waiting > 0 {
+		return false
+	}
+	s.polling = true
+	s.polling = s.applyRead(time.Time{}) == nil
+	return s.polling
+}
+
+// interruptWait ends the wait of a Ping, but does not prevent the next.
+func (s *socket) interruptWait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polling && !s.ending && !s.limited {
+		s.applyRead(longAgo)
+	}
+}
+
 // beginLastLook is beginPoll after a write has failed. It does not give way to a goroutine
 // that waits to receive. It fails if the transport has no deadlines.
 func (s *socket) beginLastLook(until time.Time) error {
@@ -600,6 +632,13 @@ func (s *socket) endWrites() {
 	defer s.mu.Unlock()
 	s.writesEnded = true
 	s.applyWrite()
+}
+
+// writesOver reports whether endWrites was called.
+func (s *socket) writesOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writesEnded
 }
 
 // stop ends the timers of the deadlines.

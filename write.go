@@ -40,6 +40,8 @@ type writer struct {
 	coalescing    bool        // see WriteCoalescing
 	broken        bool        // a write has failed
 	stopped       bool        // see stop
+	keepsRest     bool        // the frame in send is one of sendWhole
+	begun         bool        // a part of that frame was written
 
 	urgent urgent
 }
@@ -208,6 +210,7 @@ func (w *writer) sendUrgent(by caller) {
 	if ping && w.check() == nil {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, nil)
 	}
+	w.sendRequestedPings(by)
 }
 
 // flushPending writes what is pending, or leaves that to the flush timer if a deadline
@@ -441,6 +444,10 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 		w.keep(b[:accepted], n)
 		return w.cutOff()
 	}
+	if err != nil && w.keepsRest && n > accepted && w.expiredExactly(err) {
+		w.keepRest(b, payload, n)
+		return w.cutOff()
+	}
 	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
 	if err != nil {
 		return w.failed(err)
@@ -463,10 +470,36 @@ func (w *writer) takePending() (written int) {
 // mayContinue reports whether the connection works after a write that returned err: the
 // deadline of the call has cut it off in front of a frame, or in an accepted one.
 func (w *writer) mayContinue(by caller, err error, n, accepted int) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !w.socket.exact() || w.life.current() >= phaseLost {
+	if !w.expiredExactly(err) {
 		return false
 	}
 	return n == accepted || n < accepted && (by == bySender || by == byReceiver)
+}
+
+// expiredExactly reports whether err is an expired deadline after which it is known how much
+// was written.
+func (w *writer) expiredExactly(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && w.socket.exact() && !w.socket.writesOver()
+}
+
+// sendWhole is send for a Stream. If a deadline cuts its frame off, the rest is sent later,
+// before anything else, and begun is true together with the error. The lock is held.
+func (w *writer) sendWhole(h *Header, payload []byte) (begun bool, err error) {
+	w.keepsRest = true
+	err = w.send(h, payload)
+	begun, w.keepsRest, w.begun = w.begun, false, false
+	return begun, err
+}
+
+// keepRest is keep for the frame of sendWhole, which b ends with, or payload. It makes a copy,
+// because payload is the caller's.
+func (w *writer) keepRest(b, payload []byte, n int) {
+	fromPayload := max(n-len(b), 0)
+	rest := withRoom(nil, len(b)-min(n, len(b))+len(payload)-fromPayload)
+	rest = append(append(rest, b[min(n, len(b)):]...), payload[fromPayload:]...)
+	releaseFrames(b)
+	w.begun = true
+	w.keep(rest, 0)
 }
 
 // keep keeps the accepted frames b pending, of which n bytes are written. The flush timer
