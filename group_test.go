@@ -386,26 +386,13 @@ func TestBroadcast_closes_slow_connections(t *testing.T) {
 			if !g.Join(fast) || !g.Join(slow) {
 				t.Fatal("Join failed")
 			}
-			stop, done := make(chan struct{}), make(chan int)
-			go func() {
-				sent := 0
-				for ; ; sent++ {
-					select {
-					case <-stop:
-						done <- sent
-						return
-					default:
-						g.Broadcast(Text, numbered(sent, 3000))
-					}
-				}
-			}()
-			received := 0
-			for endOf(slow) == nil {
-				expectNumbers(t, reader, received, received+1)
-				received++
+			sent := 0
+			for ; endOf(slow) == nil; sent++ {
+				g.Broadcast(Text, numbered(sent, 3000))
+				expectNumbers(t, reader, sent, sent+1)
 			}
-			close(stop)
-			expectNumbers(t, reader, received, <-done)
+			g.Broadcast(Text, numbered(sent, 3000))
+			expectNumbers(t, reader, sent, sent+1)
 			wantError(t, endOf(slow), ErrSendQueueFull)
 			if got := CloseStatus(endOf(slow)); got != StatusTryAgainLater {
 				t.Errorf("got close status %v, want 1013", got)

@@ -58,18 +58,6 @@ func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 	})
 }
 
-// sendAndExpectPong waits until the server has answered a ping.
-func sendAndExpectPong(c *wstest.Client) error {
-	if _, err := c.Conn.Write(wstest.Message(wstest.Ping, "")); err != nil {
-		return err
-	}
-	f, err := c.ReadFrame()
-	if err == nil && f.Opcode() != wstest.Pong {
-		err = fmt.Errorf("got %v, want a pong", f)
-	}
-	return err
-}
-
 func TestHostile_lengths_of_64_bits(t *testing.T) {
 	for _, tt := range []struct {
 		length string
