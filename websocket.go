@@ -126,9 +126,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the refusal is answered
 	}
-	if h.concurrent {
-		c.ahead = startReadAhead(&c.life, c)
-	}
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
 		return
@@ -139,6 +136,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve runs fn and closes the connection when fn ends. When serve returns, the socket is
 // closed and all goroutines of the connection have ended.
 func (h *Handler) serve(c *Conn) {
+	if h.concurrent {
+		c.ahead = startReadAhead(&c.life, c)
+	}
 	if h.opts.detached {
 		defer logPanic(c) // after the next defer, because OnError may panic too
 	}
