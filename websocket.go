@@ -96,9 +96,6 @@ type Handler struct {
 //
 // When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
 // is closed. Handle panics if fn is nil or an [Option] is invalid.
-//
-// If a request has more than 256 header lines, its header is empty while fn runs, to save
-// memory; [Conn.Request] has all of them.
 func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	if fn == nil {
 		panic("websocket: Handle(nil): want a HandlerFunc")

@@ -35,7 +35,7 @@ func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testin
 	})
 }
 
-// net/http needs about 15 MiB for such a header.
+// net/http needs about 15 MiB for each such header, so no connection is made.
 func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 	var headers strings.Builder
 	for i := range 128_000 {
@@ -45,16 +45,39 @@ func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
 			attack(t, receiveAll, func(l *wstest.Load) {
 				n := wstest.Scale(t, 4, 2)
+				l.Each(n, 2, func(int) error {
+					c, err := l.Connect()
+					if err != nil {
+						return err
+					}
+					if err := c.Upgrade(headers.String()); err == nil || !strings.Contains(err.Error(), "431") {
+						return fmt.Errorf("Upgrade returned %v, want the status 431", err)
+					}
+					return nil
+				})
+				l.WantAtMost(wstest.Measure().Growth(l.Before), wstest.MemorySlack, "memory after the refusals")
+			}, websocket.Detached(detached))
+		})
+	}
+}
+
+// A connection keeps its headers, in as many lines as are accepted.
+func TestHostile_4_handshakes_with_1_MiB_of_headers(t *testing.T) {
+	headers := strings.Repeat("a: "+strings.Repeat("x", 2090)+"\r\n", 490)
+	for _, detached := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			attack(t, receiveAll, func(l *wstest.Load) {
+				n := wstest.Scale(t, 4, 2)
 				clients := make([]*wstest.Client, n)
 				l.Each(n, 2, func(i int) (err error) {
 					if clients[i], err = l.Connect(); err != nil {
 						return err
 					}
-					return clients[i].Upgrade(headers.String())
+					return clients[i].Upgrade(headers)
 				})
 				l.Together(clients, sendAndExpectPong)
 				now := wstest.Measure()
-				l.WantAtMost(now.Growth(l.Before), uint64(n*2*headers.Len())+wstest.MemorySlack, "memory for the headers")
+				l.WantAtMost(now.Growth(l.Before), uint64(n*2*len(headers))+wstest.MemorySlack, "memory for the headers")
 			}, websocket.Detached(detached))
 		})
 	}
