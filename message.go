@@ -96,8 +96,8 @@ func (c *Conn) endPatience(end error) time.Duration {
 func (c *Conn) endAhead(end error) {
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	if err := c.received(end); c.life.err() == nil {
-		c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	if c.received(end); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", errSocketDeadline})
 	}
 }
 
