@@ -109,7 +109,7 @@ func TestConn_leaves_the_header_of_its_request_alone(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
 			h := Handle(func(c *Conn) error {
-				if c.Request() != c.Request() {
+				if first, second := c.Request(), c.Request(); first != second {
 					t.Error("Request returned two requests")
 				}
 				return receiveAll(c)
