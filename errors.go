@@ -256,6 +256,11 @@ var errMessageCutOff error = &timeoutError{
 // on, and their callers retry after os.ErrDeadlineExceeded.
 var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
+// errSocketDeadline is wrapped by the connError of a connection of HandleConcurrent whose
+// net.Conn sets read deadlines itself. It is neither os.ErrDeadlineExceeded, for the same
+// reason, nor errTimedOut, which is that for senders.
+var errSocketDeadline error = &timeoutError{text: "i/o timeout", ended: true}
+
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.
 // It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
 type cutOffError struct{ error }
