@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,9 +284,12 @@ func (e *jsonError) Unwrap() []error { return []error{ErrInvalidJSON, e.err} }
 // invalidJSON returns the ErrInvalidJSON for a message of size bytes that is not JSON for
 // v, as err says.
 func invalidJSON(size int, v any, err error) error {
-	if mismatch, ok := err.(*json.UnmarshalTypeError); ok && len(mismatch.Value) > maxQuoted {
-		short := *mismatch // Value holds a number of the peer with all of its digits
-		short.Value = cut(short.Value, maxQuoted) + "..."
+	if mismatch, ok := err.(*json.UnmarshalTypeError); ok && len(mismatch.Error()) > maxErrorText {
+		short := *mismatch // Value can hold a number of the peer, and Field a name
+		short.Value, short.Field = cut(short.Value, maxQuoted)+"...", cut(short.Field, maxQuoted)
+		if inner := reflect.ValueOf(&short).Elem().FieldByName("Err"); inner.IsValid() {
+			inner.SetZero() // since Go 1.27, and it repeats the text
+		}
 		err = &short
 	}
 	text := fmt.Sprintf("%v: message of %d bytes is not JSON for %T: %s", ErrInvalidJSON, size, v, oneLine(err.Error()))

@@ -63,7 +63,7 @@ func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 
 // A connection keeps its headers, in as many lines as are accepted.
 func TestHostile_4_handshakes_with_1_MiB_of_headers(t *testing.T) {
-	headers := strings.Repeat("a: "+strings.Repeat("x", 2090)+"\r\n", 490)
+	headers := strings.Repeat("a: "+strings.Repeat("x", 2660)+"\r\n", 390)
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
 			attack(t, receiveAll, func(l *wstest.Load) {
