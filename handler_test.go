@@ -167,10 +167,11 @@ var handlerEnds = []struct {
 	{name: "refused text, although the peer has closed meanwhile",
 		fn: func(c *Conn) error {
 			err := c.SendMessage(Text, []byte("\xff"))
+			c.SendMessage(Text, []byte("refused"))
 			receiveAll(c)
 			return err
 		},
-		peer: peerCloses(4001), reported: "UTF-8"},
+		peer: func(p *peer) { p.expect(Text, "refused"); peerCloses(4001)(p) }, reported: "UTF-8"},
 	{name: "invalid JSON, although the peer has closed meanwhile",
 		fn: func(c *Conn) error {
 			err := receiveNumber(c)
