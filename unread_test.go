@@ -277,7 +277,7 @@ func TestPoll_notices_the_end_behind_unread_bytes(t *testing.T) {
 			}
 			p.Write(slices.Concat(flood, tt.tail))
 			tt.end(p)
-			for endOf(c) == nil {
+			for start := time.Now(); endOf(c) == nil && time.Since(start) < wstest.Patience; {
 				pollOnce(c)
 			}
 			if got := CloseStatus(endOf(c)); got != tt.code {

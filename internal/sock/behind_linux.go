@@ -1,7 +1,6 @@
 package sock
 
 import (
-	"encoding/binary"
 	"syscall"
 	"unsafe"
 )
@@ -13,25 +12,21 @@ func Behind(fd uintptr) (unread int32, ended, ok bool) {
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&unread))); errno != 0 {
 		return 0, false, false
 	}
-	// The first four bytes of struct tcp_info are enough: the first byte is the state.
-	info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
-	if err != nil {
+	// SYS_PPOLL exists on every processor, unlike SYS_POLL.
+	poll, atOnce := pollFd{fd: int32(fd), events: pollRDHUP}, syscall.Timespec{}
+	_, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&atOnce)), 0, 0, 0)
+	if errno != 0 {
 		return 0, false, false
 	}
-	var first [4]byte
-	binary.NativeEndian.PutUint32(first[:], uint32(info))
-	switch first[0] {
-	case tcpClose, tcpCloseWait, tcpLastACK, tcpClosing, tcpTimeWait:
-		return unread, true, true
-	}
-	return unread, false, true
+	return unread, poll.revents != 0, true
 }
 
-// The states of struct tcp_info in which the peer sends nothing more.
-const (
-	tcpTimeWait  = 6
-	tcpClose     = 7
-	tcpCloseWait = 8
-	tcpLastACK   = 9
-	tcpClosing   = 11
-)
+// pollFd is struct pollfd.
+type pollFd struct {
+	fd              int32
+	events, revents int16
+}
+
+// pollRDHUP asks whether the peer sends nothing more. The system tells POLLERR and POLLHUP
+// without being asked.
+const pollRDHUP = 0x2000
