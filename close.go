@@ -303,6 +303,20 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	return &connError{"the peer did not answer the close frame", err}
 }
 
+// startClose begins the close handshake and returns. The handshake ends in the background,
+// within CloseTimeout.
+func (c *Conn) startClose(code StatusCode, reason string) {
+	if c.life.current() == phaseLost {
+		go c.settle()
+		return
+	}
+	limit := c.timer.timeouts.closeTimeout
+	by := deadlineAfter(clock(), limit)
+	if c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
+		go c.closeHandshake(closeBytes(code, reason), by)
+	}
+}
+
 func (c *Conn) noAnswer() error {
 	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
 }

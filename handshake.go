@@ -34,19 +34,36 @@ import (
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc]. Upgrade panics if an Option is nil.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
-	return upgrade(w, r, newOptions(opts))
+	return upgrade(w, r, newOptions(opts), nil)
 }
 
-// upgrade is Upgrade with checked options. It hijacks the connection in the last step
-// that can fail with a HandshakeError, because net/http sends the response to a
-// refused request.
-func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
+// upgrade is Upgrade with checked options. If it returns a Conn, the caller has to add it to
+// conns, which is nil for Upgrade.
+func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+	if e := conns.refusal(); e != nil {
+		return nil, refuse(w, r, e)
+	}
 	if e := checkRequest(r); e != nil {
 		return nil, refuse(w, r, e)
 	}
 	if !o.acceptConnection(r) {
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
+	if e := conns.begin(); e != nil { // Shutdown was called while acceptConnection ran
+		return nil, refuse(w, r, e)
+	}
+	defer func() {
+		if c == nil { // also if a wrapper of w has panicked
+			conns.abandon()
+		}
+	}()
+	return establish(w, r, o)
+}
+
+// establish makes a Conn of a request that is accepted. It hijacks the connection in the last
+// step that can fail with a HandshakeError, because net/http sends the response to a refused
+// request.
+func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
 	nc, brw, err := hijack(w)
 	if err != nil {
@@ -126,6 +143,11 @@ func refusal(status int, format string, args ...any) *HandshakeError {
 // refuse answers r with the status and reason of e, and returns e.
 func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 	switch e.Status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", retryAfter)
+		if r.ProtoMajor == 1 { // so that the client does not wait for this server with the next request
+			w.Header().Set("Connection", "close")
+		}
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:

@@ -80,6 +80,7 @@ type Handler struct {
 	fn         HandlerFunc
 	opts       *options
 	concurrent bool
+	conns      registry
 }
 
 // Handle returns an http.Handler that upgrades each request that is a valid WebSocket
@@ -115,13 +116,14 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
 // connection is closed or, with [Detached], when the handshake response is sent.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, err := upgrade(w, r, h.opts)
+	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
 		return // the refusal is answered
 	}
 	if h.concurrent {
 		c.ahead = startReadAhead(&c.life, c)
 	}
+	h.conns.add(c)
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
 		return
@@ -132,6 +134,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve runs fn and closes the connection when fn ends. When serve returns, the socket is
 // closed and all goroutines of the connection have ended.
 func (h *Handler) serve(c *Conn) {
+	defer h.conns.remove(c) // after everything else, because Shutdown waits for it
 	if h.opts.detached {
 		defer logPanic(c) // after the next defer, because OnError may panic too
 	}
