@@ -343,6 +343,9 @@ func (c *Conn) tick() {
 	case silencePassed:
 		c.peerSilent()
 	}
+	if do.end {
+		c.startClose(StatusGoingAway, "")
+	}
 	if do.ping {
 		c.out.ping()
 	}

@@ -78,6 +78,16 @@ func (c *Conn) Context() context.Context {
 	})
 }
 
+// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
+// context, but no goroutine.
+func (c *Conn) afterClose(f func(*Conn, error)) {
+	context.AfterFunc(c.Context(), func() {
+		defer logPanic(c)
+		c.life.closed.Wait() // the close handshake has a limit
+		f(c, c.life.err())
+	})
+}
+
 type connKey struct{}
 
 // FromContext returns the Conn that ctx belongs to: ctx is the result of

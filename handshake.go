@@ -34,7 +34,12 @@ import (
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc]. Upgrade panics if an Option is nil.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
-	return upgrade(w, r, newOptions(opts), nil)
+	o := newOptions(opts)
+	c, err := upgrade(w, r, o, nil)
+	if err == nil && o.onClose != nil {
+		c.afterClose(o.onClose)
+	}
+	return c, err
 }
 
 // upgrade is Upgrade with checked options. If it returns a Conn, the caller has to add it to

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ type timeouts struct {
 	closeTimeout      time.Duration
 	connectionTimeout time.Duration
 	writeTimeout      time.Duration
+	maxLifetime       time.Duration
 }
 
 // A keepalive is the one timer of a connection. It says when to send a ping, and
@@ -44,6 +46,7 @@ type keepalive struct {
 	pollIn   uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
 	quiet    uint8         // polls since a method has received
 	watching atomic.Bool   // the next end of a receiving call has to set the alarm
+	endAt    time.Duration // when the connection reaches MaxLifetime; never for no limit, and afterwards
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -67,6 +70,7 @@ type ticker interface{ tick() }
 type due struct {
 	ping  bool
 	poll  bool
+	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
 	quiet uint8 // polls before this one since a method has received
 }
@@ -113,7 +117,13 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	k.lastPoll, k.pollIn, k.quiet = now, 2, 1
 	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, t.pingInterval)
+	k.endAt = deadlineAfter(now, spread(t.maxLifetime))
 	k.schedule()
+}
+
+// spread returns 90 to 100 % of d, at random.
+func spread(d time.Duration) time.Duration {
+	return d - time.Duration(float64(d)/10*rand.Float64())
 }
 
 // stop ends the timer for good. waitTicks waits for ticks that are running.
@@ -208,7 +218,7 @@ func (k *keepalive) reschedule() {
 	p, by := k.life.until()
 	next := never
 	if p == phaseOpen {
-		next = k.nextPing
+		next = min(k.nextPing, k.endAt)
 	}
 	if p <= phaseCloseSent {
 		next = min(next, k.nextPoll())
@@ -338,6 +348,10 @@ func (k *keepalive) tick() (do due) {
 	if p == phaseOpen && now >= k.nextPing {
 		do.ping = true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
+	}
+	if p == phaseOpen && now >= k.endAt {
+		do.end = true
+		k.endAt = never
 	}
 	k.reschedule()
 	return do

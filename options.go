@@ -28,6 +28,7 @@ type options struct {
 
 	propagateCommonErrors bool
 	onError               func(*Conn, error)
+	onClose               func(*Conn, error)
 	detached              bool
 }
 
@@ -220,6 +221,32 @@ func OnError(f func(c *Conn, err error)) Option {
 		panic("websocket: OnError(nil): want a function")
 	}
 	return func(o *options) { o.onError = f }
+}
+
+// OnClose sets the function that is called once for each connection after it is closed,
+// however it ended. err is why it ended: the same error that the methods of the Conn return,
+// and the cause of [Conn.Context], which is done by then. [CloseStatus] gives its code. f may
+// block.
+//
+// With a Handler, f is called on the goroutine of the HandlerFunc, after the function and that
+// of [OnError], and before ServeHTTP and [Handler.Shutdown] return. A panic of f is treated as
+// one of the HandlerFunc, but is not reported to OnError. With [Upgrade], f is called on a new
+// goroutine as soon as the socket is closed, and its panic is logged.
+func OnClose(f func(c *Conn, err error)) Option {
+	if f == nil {
+		panic("websocket: OnClose(nil): want a function")
+	}
+	return func(o *options) { o.onClose = f }
+}
+
+// MaxLifetime sets how long a connection lives. It is closed with 1001 after 90 to 100 % of d.
+// The time is chosen at random for each connection, so that clients that came at the same time,
+// as after a restart of the server, do not all come back at the same time. The default is 0,
+// which means no limit. A limit lets a load balancer distribute long-lived connections again,
+// and makes clients authenticate again.
+func MaxLifetime(d time.Duration) Option {
+	checkDuration("MaxLifetime", d)
+	return func(o *options) { o.maxLifetime = d }
 }
 
 // Detached sets whether the [HandlerFunc] runs on a new goroutine, so that ServeHTTP

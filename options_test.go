@@ -35,6 +35,8 @@ func TestOptions_defaults(t *testing.T) {
 		{"MaxFragments", o.maxFragments, 131072},
 		{"Subprotocols", len(o.subprotocols), 0},
 		{"OnError", o.onError == nil, true},
+		{"OnClose", o.onClose == nil, true},
+		{"MaxLifetime", o.maxLifetime, time.Duration(0)},
 		{"Detached", o.detached, false},
 	}
 	for _, tt := range tests {
@@ -66,6 +68,8 @@ func TestOptions_panic_out_of_range(t *testing.T) {
 		{"MaxFragments negative", func() { MaxFragments(-7) }, []string{"MaxFragments(-7)", "1 to 2147483647"}},
 		{"AcceptConnection nil", func() { AcceptConnection(nil) }, []string{"AcceptConnection(nil)", "function"}},
 		{"AccessDenied nil", func() { AccessDenied(nil) }, []string{"AccessDenied(nil)", "http.Handler"}},
+		{"MaxLifetime", func() { MaxLifetime(-time.Hour) }, []string{"MaxLifetime(-1h0m0s)", "0 or more"}},
+		{"OnClose nil", func() { OnClose(nil) }, []string{"OnClose(nil)", "function"}},
 		{"OnError nil", func() { OnError(nil) }, []string{"OnError(nil)", "function"}},
 		{"Subprotocols empty name", func() { Subprotocols("chat", "") }, []string{`Subprotocols("")`, "token"}},
 		{"Subprotocols with a space", func() { Subprotocols("a b") }, []string{`Subprotocols("a b")`, "token"}},

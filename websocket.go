@@ -132,32 +132,38 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve runs fn and closes the connection when fn ends. When serve returns, the socket is
-// closed and all goroutines of the connection have ended.
+// closed and all goroutines of the connection have ended. It has one deferred call and leaves
+// the rest to end, because fn runs on top of its stack frame (TestConn_stack_stays_small).
 func (h *Handler) serve(c *Conn) {
-	defer h.conns.remove(c) // after everything else, because Shutdown waits for it
-	if h.opts.detached {
-		defer logPanic(c) // after the next defer, because OnError may panic too
-	}
 	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		v := recover() // nil for runtime.Goexit
-		c.Close(StatusInternalError, "")
-		if v == nil {
-			return
-		}
-		if h.opts.onError != nil && v != http.ErrAbortHandler {
-			h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", v))
-		}
-		panic(v)
-	}()
+	defer func() { h.end(c, returned, recover()) }()
 	err := h.closeAs(c, h.fn(c))
 	returned = true
 	if err != nil {
 		h.report(c, err)
 	}
+}
+
+// end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
+// OnError has panicked with. It is nil for runtime.Goexit.
+func (h *Handler) end(c *Conn, returned bool, panicked any) {
+	defer h.conns.remove(c) // last, because Shutdown waits for it
+	if h.opts.detached {
+		defer logPanic(c)
+	}
+	if h.opts.onClose != nil {
+		defer func() { h.opts.onClose(c, c.life.err()) }()
+	}
+	if !returned {
+		c.Close(StatusInternalError, "")
+	}
+	if panicked == nil {
+		return
+	}
+	if !returned && h.opts.onError != nil && panicked != http.ErrAbortHandler {
+		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", panicked))
+	}
+	panic(panicked)
 }
 
 // closeAs closes c according to err, the result of fn, and returns the error to report, or
