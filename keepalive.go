@@ -34,7 +34,7 @@ type keepalive struct {
 	life     *life
 	timeouts *timeouts
 
-	lastRead atomic.Int64 // when the last byte arrived
+	lastRead atomic.Int64 // when the last byte arrived, unless there were manyReads
 	writing  atomic.Int64 // when the write in progress began, noTime if there is none
 	alarmAt  atomic.Int64 // when the alarm rings
 
@@ -46,6 +46,7 @@ type keepalive struct {
 	pollIn   uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
 	quiet    uint8         // polls since a method has received
 	watching atomic.Bool   // the next end of a receiving call has to set the alarm
+	reads    atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
 	endAt    time.Duration // when the connection reaches MaxLifetime; never for no limit, and afterwards
 }
 
@@ -164,8 +165,60 @@ func (k *keepalive) quietFor(d time.Duration) bool {
 	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
-// noteRead notes that bytes have arrived: the peer is not silent.
-func (k *keepalive) noteRead() { k.lastRead.Store(int64(clock())) }
+// The states of keepalive.reads. To read the clock and to store the time would be a quarter of
+// the cost of a small message, so this is done once or twice between two ticks.
+const (
+	noReads   uint32 = iota // lastRead is exact
+	oneRead                 // lastRead is exact, and is the time of a read since the last tick
+	manyReads               // there were reads after lastRead: the next tick takes its own time for them
+)
+
+// readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
+// too early.
+const readPrecision = 10
+
+// noteRead notes that bytes have arrived: the peer is not silent. While many bytes arrive, it
+// costs one load.
+func (k *keepalive) noteRead() {
+	if k.reads.Load() != manyReads {
+		k.noteFirstReads()
+	}
+}
+
+// noteFirstReads is noteRead for the first reads after a tick. Of reads that are far apart it
+// notes each time, because a tick for each would cost more.
+func (k *keepalive) noteFirstReads() {
+	now, timeout := clock(), k.timeouts.connectionTimeout
+	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
+		k.noteReadNow(now)
+		return
+	}
+	k.reads.Store(manyReads)
+	if timeout > 0 && int64(k.lookBy()) < k.alarmAt.Load() {
+		k.schedule()
+	}
+}
+
+func (k *keepalive) noteReadNow(now time.Duration) {
+	k.lastRead.Store(int64(now))
+	k.reads.Store(oneRead)
+}
+
+// lookBy is when a tick has to look whether there were manyReads.
+func (k *keepalive) lookBy() time.Duration {
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
+}
+
+// settleReads makes lastRead exact again, or later. A tick begins with it.
+func (k *keepalive) settleReads() {
+	if k.reads.Swap(noReads) != manyReads {
+		return
+	}
+	now := int64(clock()) // after Swap, because the reads until then have left no time
+	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
+		last = k.lastRead.Load() // the next read has come already
+	}
+}
 
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
@@ -229,9 +282,12 @@ func (k *keepalive) reschedule() {
 	}
 	next = min(next, by)
 	// In this order, either this call sees a write that begins meanwhile, or the
-	// write sees that the alarm is set too late for it.
+	// write sees that the alarm is set too late for it. The same holds for reads.
 	k.alarmAt.Store(int64(next))
 	next = min(next, k.writeBy())
+	if k.silentBy(p, by) != never && k.reads.Load() == manyReads {
+		next = min(next, k.lookBy())
+	}
 	k.alarmAt.Store(int64(next))
 	if next == never {
 		k.alarm.Clear()
@@ -329,6 +385,7 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.settleReads()
 	now := clock()
 	p, by := k.life.until()
 	switch {

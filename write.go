@@ -443,7 +443,7 @@ func (w *writer) failed(err error, partial bool) error {
 		err = &connError{"sending", err}
 	}
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.timer.noteRead()                            // quietFor in Conn.lostPassed counts from here
+		w.timer.noteReadNow(clock())                  // quietFor in Conn.lostPassed counts from here
 		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()
