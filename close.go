@@ -108,13 +108,13 @@ func (c *Conn) settle() {
 	if c.ahead != nil {
 		c.ahead.endNow()
 	}
-	if c.ahead != nil || !c.in.lock.TryLock() {
+	if c.ahead != nil || !c.in.tryLock() {
 		select {
 		case <-c.life.over.Done():
 			return
 		case <-patience.Done():
 		}
-		if !c.in.lock.TryLock() {
+		if !c.in.tryLock() {
 			c.connectionLost(nil)
 			return
 		}
@@ -310,10 +310,14 @@ func (c *Conn) startClose(code StatusCode, reason string) {
 		go c.settle()
 		return
 	}
+	payload := closeBytes(code, reason)
+	if sent, ok := c.life.closeSent(); ok {
+		code = sent
+	}
 	limit := c.timer.timeouts.closeTimeout
 	by := deadlineAfter(clock(), limit)
 	if c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
-		go c.closeHandshake(closeBytes(code, reason), by)
+		go c.closeHandshake(payload, by)
 	}
 }
 
@@ -349,14 +353,14 @@ func (c *Conn) tick() {
 	if do.ping {
 		c.out.ping()
 	}
-	if do.ping && c.life.current() == phaseLost && c.in.lock.TryLock() { // the ping could not be written
+	if do.ping && c.life.current() == phaseLost && c.in.tryLock() { // the ping could not be written
 		defer c.in.lock.Unlock()
 		c.lastLook(false)
 		return
 	}
 	if do.poll {
 		began := clock()
-		receiving := !c.in.lock.TryLock()
+		receiving := !c.in.tryLock()
 		if !receiving {
 			c.poll(int(do.quiet))
 		}
@@ -394,7 +398,7 @@ func (c *Conn) phasePassed() {
 // has CloseTimeout for that first.
 func (c *Conn) lostPassed() {
 	switch {
-	case c.in.lock.TryLock():
+	case c.in.tryLock():
 		defer c.in.lock.Unlock()
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
@@ -410,7 +414,7 @@ func (c *Conn) lostPassed() {
 // that is why it ended.
 func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
-	if c.in.lock.TryLock() {
+	if c.in.tryLock() {
 		defer c.in.lock.Unlock()
 		if found, ok := c.in.lastLook(true).(*peerClose); ok {
 			if peer, err := parseClosePayload(found.payload); err == nil {

@@ -64,6 +64,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 	c.in.dropPings = cfg.dropIncomingPings
 	c.in.incoming.limits = &cfg.limits
 	c.in.buf.load(buffered)
+	c.in.fresh = uint64(len(buffered))
 	c.life.by = never
 	c.timer.start(c, &c.life, &cfg.timeouts)
 	return c

@@ -38,16 +38,20 @@ type keepalive struct {
 	writing  atomic.Int64 // when the write in progress began, noTime if there is none
 	alarmAt  atomic.Int64 // when the alarm rings
 
-	mu       sync.Mutex
-	nextPing time.Duration
-	lastPoll time.Duration // when a poll was asked for, or a method has received
-	polled   bool          // a poll has ended since
-	extended uint8         // how often extendLost has extended phaseLost
-	pollIn   uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
-	quiet    uint8         // polls since a method has received
-	watching atomic.Bool   // the next end of a receiving call has to set the alarm
-	reads    atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
-	endAt    time.Duration // when the connection reaches MaxLifetime; never for no limit, and afterwards
+	mu         sync.Mutex
+	nextPing   time.Duration
+	lastPoll   time.Duration // when a poll was asked for, or a method has received
+	polled     bool          // a poll has ended since
+	extended   uint8         // how often extendLost has extended phaseLost
+	pollIn     uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
+	quiet      uint8         // polls since a method has received
+	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
+	reads      atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
+	spread     uint16        // how much earlier than after MaxLifetime the connection ends
+	aged       bool          // it was asked to end
+	awaitsPong bool          // the latest ping has no pong yet
+	rtt        time.Duration // see Stats
+	opened     time.Duration // when the handshake was done
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -59,9 +63,10 @@ const (
 
 // A core is what both directions of a connection share.
 type core struct {
-	socket socket    // the only part that touches the network
-	life   life      // from the handshake to the end
-	timer  keepalive // pings and limits
+	socket   socket    // the only part that touches the network
+	life     life      // from the handshake to the end
+	timer    keepalive // pings and limits
+	overflow *overflow // of the counts of both directions; nil for none, see tally
 }
 
 // A ticker does what is due.
@@ -114,17 +119,23 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	now := clock()
 	k.owner, k.life, k.timeouts = owner, life, t
 	k.lastRead.Store(int64(now))
+	k.opened = now
 	k.writing.Store(int64(noTime))
 	k.lastPoll, k.pollIn, k.quiet = now, 2, 1
 	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, t.pingInterval)
-	k.endAt = deadlineAfter(now, spread(t.maxLifetime))
+	k.spread = uint16(rand.Uint32())
 	k.schedule()
 }
 
-// spread returns 90 to 100 % of d, at random.
-func spread(d time.Duration) time.Duration {
-	return d - time.Duration(float64(d)/10*rand.Float64())
+// endAt is when the connection reaches the end of its life: after 90 to 100 % of MaxLifetime.
+func (k *keepalive) endAt() time.Duration {
+	d := k.timeouts.maxLifetime
+	if d == 0 || k.aged {
+		return never
+	}
+	early := float64(d) / 10 * float64(k.spread) / (1 << 16)
+	return deadlineAfter(k.opened, d-time.Duration(early))
 }
 
 // stop ends the timer for good. waitTicks waits for ticks that are running.
@@ -271,7 +282,7 @@ func (k *keepalive) reschedule() {
 	p, by := k.life.until()
 	next := never
 	if p == phaseOpen {
-		next = min(k.nextPing, k.endAt)
+		next = min(k.nextPing, k.endAt())
 	}
 	if p <= phaseCloseSent {
 		next = min(next, k.nextPoll())
@@ -403,12 +414,11 @@ func (k *keepalive) tick() (do due) {
 		k.beginPoll(now, &do)
 	}
 	if p == phaseOpen && now >= k.nextPing {
-		do.ping = true
+		do.ping, k.awaitsPong = true, true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
 	}
-	if p == phaseOpen && now >= k.endAt {
-		do.end = true
-		k.endAt = never
+	if p == phaseOpen && now >= k.endAt() {
+		do.end, k.aged = true, true
 	}
 	k.reschedule()
 	return do

@@ -50,6 +50,10 @@ func (r *reader) frame() (Frame, error) {
 	if f.Opcode == Close {
 		r.life.received.Store(true)
 	}
+	if f.Fin && !f.Opcode.IsControl() {
+		r.fresh += oneMessage
+		r.showCounts()
+	}
 	return f, nil
 }
 

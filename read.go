@@ -29,6 +29,8 @@ type reader struct {
 	bufferOnly bool        // a read of the socket could wait for ever
 	finished   bool        // HandleConcurrent has met the end, see Conn.endAhead
 	begun      *unfinished // the message that a method has begun, nil for none
+	tally      tally       // messages and bytes that have arrived
+	fresh      uint64      // those that the tally does not show yet
 }
 
 // A receiveMethod is a method of Conn that receives.
@@ -242,6 +244,10 @@ func (r *reader) passOn(end frameEnd) frameEnd {
 func (r *reader) afterMessage() {
 	_, end := parseWhole(r.buf.bytes())
 	r.out.noteBuffered(end > 0)
+	r.fresh += oneMessage
+	if end == 0 {
+		r.showCounts()
+	}
 	r.buf.releaseIfLarge()
 }
 
@@ -277,7 +283,7 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	if err != nil {
 		return 0, r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(n)
 	return n, nil
 }
 
@@ -290,18 +296,20 @@ func (r *reader) fill() error {
 	if r.buf.large && r.buf.empty() && r.incoming.left == 0 && !r.socket.waitsWithoutBuffer() {
 		r.buf.large = false // between messages the wait can be long
 	}
+	had := len(r.buf.bytes())
 	if err := r.socket.fill(); err != nil {
 		r.buf.large = false
 		r.buf.shrink() // the next call may come late
 		return r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(len(r.buf.bytes()) - had)
 	return nil
 }
 
 // beforeRead runs before each read of the socket, because the read may have to wait:
 // no reply to a buffered frame can be expected, and pending frames are written.
 func (r *reader) beforeRead() error {
+	r.showCounts()
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
 		r.out.beforeWait()
@@ -360,6 +368,8 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 	case op == Close:
 		r.life.received.Store(true)
 		return &peerClose{bytes.Clone(payload)}
+	case op == Pong && len(payload) == 0: // as the keepalive's pings
+		r.timer.notePong()
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		r.out.pong(payload)
 	}
@@ -453,11 +463,12 @@ func (r *reader) fillInPoll() error {
 	if err := r.life.err(); err != nil {
 		return err
 	}
+	had := len(r.buf.bytes())
 	if err := r.socket.poll(); err != nil {
 		r.buf.shrink()
 		return r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(len(r.buf.bytes()) - had)
 	return nil
 }
 
@@ -611,8 +622,10 @@ func (r *reader) drain() {
 	p := readBuffers.Get().(*[readBufferSize]byte)
 	defer readBuffers.Put(p)
 	for {
-		if _, err := r.socket.Read(p[:]); err != nil {
+		n, err := r.socket.Read(p[:])
+		if err != nil {
 			return
 		}
+		r.fresh += uint64(n)
 	}
 }

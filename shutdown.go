@@ -15,6 +15,7 @@ import (
 type registry struct {
 	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
 	conns    map[*Conn]struct{}
+	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake response is being sent
 	shut     bool          // Shutdown was called: no connection is added any more
 	cut      bool          // the ctx of a Shutdown is done: connections that are left are cut
@@ -54,6 +55,7 @@ func (r *registry) begin() *HandshakeError {
 		return shutRefusal()
 	}
 	r.starting++
+	r.stats.Accepted++
 	return nil
 }
 
@@ -65,6 +67,7 @@ func (r *registry) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting--
+	r.stats.Accepted--
 	r.checkEmpty()
 }
 
@@ -91,7 +94,11 @@ func (r *registry) add(c *Conn) {
 func (r *registry) remove(c *Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, ok := r.conns[c]; !ok {
+		return // c is one of Upgrade
+	}
 	delete(r.conns, c)
+	r.noteEnd(c)
 	r.checkEmpty()
 }
 

@@ -118,6 +118,7 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
+		h.conns.noteRefused()
 		return // the refusal is answered
 	}
 	if h.concurrent {

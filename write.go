@@ -38,6 +38,8 @@ type writer struct {
 
 	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
 	hasPending    atomic.Bool // there are pending frames
+	tally         tally       // messages and bytes that were written
+	unsent        uint32      // messages among the frames that wait to be written
 	coalescing    bool        // see WriteCoalescing
 	broken        bool        // a write has failed
 
@@ -326,6 +328,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 	if wait || w.hasPending.Load() {
 		return w.sendPending(h, payload, wait)
 	}
+	w.count(h)
 	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
 	if len(payload) > maxCopied {
 		return w.flush(b, payload, false)
@@ -338,6 +341,7 @@ func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
 	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
+		w.count(h)
 		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
 		return nil
 	}
@@ -348,6 +352,7 @@ func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
 		}
 		return w.send(h, payload)
 	}
+	w.count(h)
 	if !fits {
 		return w.flush(h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, len(b) > 0)
 	}
@@ -407,6 +412,8 @@ func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
 		w.pending.flushTimer.Clear()
 		before = w.socket.writeOwn(true)
 	}
+	size, messages := len(b)+len(payload), w.unsent
+	w.showCounts(size)
 	w.timer.beginWrite()
 	if payload == nil {
 		n, err = w.socket.Write(b)
@@ -421,6 +428,7 @@ func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
 		w.hasPending.Store(false)
 	}
 	if err != nil {
+		w.takeBack(size-n, messages)
 		return w.failed(err, accepted || w.socket.partial(n))
 	}
 	return nil
