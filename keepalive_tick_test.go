@@ -185,6 +185,7 @@ func TestKeepalive_polls_once_a_second(t *testing.T) {
 					time.Sleep(tt.receives)
 					r.timer.noteReceived()
 				}
+				synctest.Wait()
 				if r.ticks > tt.most+1 || r.ticks < tt.most*9/10 {
 					t.Errorf("got %d ticks in an hour, want %d", r.ticks, tt.most)
 				}
