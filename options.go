@@ -93,8 +93,8 @@ func CloseTimeout(d time.Duration) Option {
 }
 
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
-// the peer for d, the connection is closed with 1001 and [ErrConnectionTimeout]. The
-// default is 60 s; 0 means no limit. Make it longer than PingInterval, because an
+// the peer for d, the connection is closed with 1001 and [ErrConnectionTimeout]: after a
+// tenth of d more at the latest, and never earlier. The default is 60 s; 0 means no limit. Make it longer than PingInterval, because an
 // idle peer sends nothing but the answers to pings.
 func ConnectionTimeout(d time.Duration) Option {
 	checkDuration("ConnectionTimeout", d)

@@ -90,15 +90,20 @@ func (r *registry) add(c *Conn) {
 	}
 }
 
-// remove removes a connection whose function has ended.
+// remove removes a connection whose function has ended, and counts it.
 func (r *registry) remove(c *Conn) {
+	code, counted := CloseStatus(c.life.err()), c.Stats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.conns[c]; !ok {
-		return // c is one of Upgrade
+		return
 	}
 	delete(r.conns, c)
-	r.noteEnd(c)
+	if r.stats.Closed == nil {
+		r.stats.Closed = make(map[StatusCode]uint64)
+	}
+	r.stats.Closed[code]++
+	r.stats.add(counted)
 	r.checkEmpty()
 }
 

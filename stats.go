@@ -83,15 +83,6 @@ func (r *registry) noteRefused() {
 	r.stats.Refused++
 }
 
-// noteEnd counts the end of a connection. r.mu is held.
-func (r *registry) noteEnd(c *Conn) {
-	if r.stats.Closed == nil {
-		r.stats.Closed = make(map[StatusCode]uint64)
-	}
-	r.stats.Closed[CloseStatus(c.life.err())]++
-	r.stats.add(c.Stats())
-}
-
 // A tally counts the messages and the bytes of one direction for goroutines that hold no lock.
 // An atomic operation for each message would make small messages slower. So the goroutine that
 // holds the lock of the direction counts with plain numbers, and adds them to the tally once for
