@@ -160,7 +160,7 @@ func TestOnClose_may_block(t *testing.T) {
 		p, start := connectTo(t, h), time.Now()
 		synctest.Wait()
 		go func() { p.expectClose(1001); p.send(Close, closeBody(1001, "")); p.ExpectEOF() }()
-		if err, took := shutDown(h, 2*time.Hour); err != nil || took != time.Hour {
+		if took, err := shutDown(h, 2*time.Hour); err != nil || took != time.Hour {
 			t.Errorf("Shutdown: got %v after %v, want nil after 1h", err, took)
 		}
 		<-p.served
@@ -216,7 +216,7 @@ func TestOnClose_panics(t *testing.T) {
 					t.Errorf("OnError was called %d times, want not for OnClose", errs.Load())
 				}
 				if h, ok := h.(*Handler); ok {
-					if err, _ := shutDown(h, wstest.Patience); err != nil {
+					if _, err := shutDown(h, wstest.Patience); err != nil {
 						t.Errorf("Shutdown after the panic: %v", err)
 					}
 				}

@@ -123,7 +123,9 @@ func (a *readAhead) next() (Message, error) {
 	case m, ok := <-a.messages:
 		return a.took(m, ok)
 	case <-a.deadline.Done():
-		return Message{}, errReadDeadline
+		if ended == nil || !a.life.over.IsSet() { // else the end counts, because it is sticky
+			return Message{}, errReadDeadline
+		}
 	case <-ended: // the goroutine may be in a write
 	}
 	select {
@@ -146,6 +148,9 @@ func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	case <-a.life.over.Done():
 		return Message{}, a.life.err()
 	case <-a.deadline.Done():
+		if err := a.life.err(); err != nil {
+			return Message{}, err
+		}
 		return Message{}, errReadDeadline
 	}
 }

@@ -442,3 +442,23 @@ func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 		w.hangUp()
 	})
 }
+
+// The end of the connection is sticky, also if a read deadline has passed before.
+func TestHandleConcurrent_returns_the_end_after_a_deadline(t *testing.T) {
+	for range 20 { // a select takes any of two channels
+		c, p := newTCPConn(t)
+		beginReadAhead(c)
+		c.SetReadDeadline(pastTime)
+		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
+			t.Fatalf("got %v, want a timeout", err)
+		}
+		p.Conn.Close()
+		<-c.Context().Done()
+		for range 3 {
+			if _, _, err := c.ReceiveMessage(); err != endOf(c) {
+				t.Fatalf("got %v, want %v", err, endOf(c))
+			}
+		}
+		c.waitGoroutines()
+	}
+}

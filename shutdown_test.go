@@ -54,13 +54,13 @@ func wantShutResponse(t testing.TB, r *http.Response) {
 }
 
 // shutDown calls Shutdown with a ctx that is done after limit, or at once if it is 0. It
-// returns the error and how long Shutdown took.
-func shutDown(h *Handler, limit time.Duration) (error, time.Duration) {
+// returns how long Shutdown took, and its error.
+func shutDown(h *Handler, limit time.Duration) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	start := time.Now()
-	err := h.Shutdown(ctx)
-	return err, time.Since(start)
+	err = h.Shutdown(ctx)
+	return time.Since(start), err
 }
 
 // waitLonger does not end with its connection.
@@ -126,7 +126,7 @@ func TestShutdown_waits_for_all_or_ctx(t *testing.T) {
 						peers.Go(func() { tt.peer(p) })
 					}
 					synctest.Wait()
-					err, took := shutDown(h, tt.limit)
+					took, err := shutDown(h, tt.limit)
 					if err != tt.err || took != tt.took {
 						t.Errorf("got %v after %v, want %v after %v", err, took, tt.err, tt.took)
 					}
@@ -175,7 +175,7 @@ func TestShutdown_can_be_called_at_any_time(t *testing.T) {
 	}{
 		{"twice", func(t *testing.T, h *Handler) {
 			for i, want := range []time.Duration{5 * s, 0} {
-				if err, took := shutDown(h, time.Hour); err != nil || took != want {
+				if took, err := shutDown(h, time.Hour); err != nil || took != want {
 					t.Errorf("call %d: got %v after %v, want nil after %v", i+1, err, took, want)
 				}
 			}
@@ -184,7 +184,7 @@ func TestShutdown_can_be_called_at_any_time(t *testing.T) {
 			var calls sync.WaitGroup
 			for range 4 {
 				calls.Go(func() {
-					if err, took := shutDown(h, time.Hour); err != nil || took != 5*s {
+					if took, err := shutDown(h, time.Hour); err != nil || took != 5*s {
 						t.Errorf("got %v after %v, want nil after 5s", err, took)
 					}
 				})
@@ -195,12 +195,12 @@ func TestShutdown_can_be_called_at_any_time(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if err, took := shutDown(h, time.Hour); err != nil || took != 2*s {
+				if took, err := shutDown(h, time.Hour); err != nil || took != 2*s {
 					t.Errorf("got %v after %v, want nil after 2s", err, took)
 				}
 			}()
 			time.Sleep(s)
-			if err, took := shutDown(h, s); err != context.DeadlineExceeded || took != s {
+			if took, err := shutDown(h, s); err != context.DeadlineExceeded || took != s {
 				t.Errorf("got %v after %v, want %v after 1s", err, took, context.DeadlineExceeded)
 			}
 			<-done
@@ -246,7 +246,7 @@ func TestShutdown_called_by_the_function_waits_for_itself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h *Handler
 		h = Handle(func(c *Conn) error {
-			if err, took := shutDown(h, time.Minute); err != context.DeadlineExceeded || took != time.Minute {
+			if took, err := shutDown(h, time.Minute); err != context.DeadlineExceeded || took != time.Minute {
 				t.Errorf("got %v after %v, want %v after 1m", err, took, context.DeadlineExceeded)
 			}
 			return nil
@@ -268,7 +268,7 @@ func TestShutdown_during_a_handshake(t *testing.T) {
 			response := make(chan *http.Response)
 			go func() { response <- askFor(h) }()
 			<-checking
-			if err, took := shutDown(h, time.Hour); err != nil || took != 0 {
+			if took, err := shutDown(h, time.Hour); err != nil || took != 0 {
 				t.Errorf("got %v after %v, want nil at once, because nothing was hijacked", err, took)
 			}
 			proceed <- true
@@ -313,7 +313,7 @@ func TestShutdown_during_a_handshake(t *testing.T) {
 				var peers sync.WaitGroup
 				peers.Go(func() { time.Sleep(time.Second); tt.read(p) })
 				synctest.Wait()
-				if err, took := shutDown(h, tt.limit); err != tt.err || took != tt.took {
+				if took, err := shutDown(h, tt.limit); err != tt.err || took != tt.took {
 					t.Errorf("got %v after %v, want %v after %v", err, took, tt.err, tt.took)
 				}
 				<-served
@@ -327,7 +327,7 @@ func TestShutdown_during_a_handshake(t *testing.T) {
 			defer func() { recover() }()
 			h.ServeHTTP(panickingHijacker{httptest.NewRecorder()}, wstest.ReadRequest(wstest.Request()))
 		}()
-		if err, _ := shutDown(h, wstest.Patience); err != nil {
+		if _, err := shutDown(h, wstest.Patience); err != nil {
 			t.Errorf("got %v, want nil", err)
 		}
 	})
@@ -446,7 +446,7 @@ func TestShutdown_races_with_connections(t *testing.T) {
 			})
 		}
 		runtime.Gosched()
-		if err, _ := shutDown(h, wstest.Patience); err != nil {
+		if _, err := shutDown(h, wstest.Patience); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
 		if left := slices.Collect(h.Conns()); len(left) > 0 {
@@ -462,7 +462,7 @@ func TestShutdown_after_a_refused_hijack(t *testing.T) {
 	if r := askFor(h); r.StatusCode != http.StatusInternalServerError {
 		t.Errorf("got %s, want 500", r.Status)
 	}
-	if err, _ := shutDown(h, wstest.Patience); err != nil {
+	if _, err := shutDown(h, wstest.Patience); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 }

@@ -94,6 +94,7 @@ func TestHostile_2000_clients_of_a_server_that_shuts_down(t *testing.T) {
 				l.WantEnds(n, func(err error) bool {
 					return errors.Is(err, net.ErrClosed) && websocket.CloseStatus(err) == 1001
 				})
+				wstest.Eventually(func() bool { return h.Stats().Open == 0 }) // functions that ctx has cut return later
 				if s := h.Stats(); s.Accepted != uint64(n) || s.Open != 0 || s.Closed[1001] != uint64(n) {
 					t.Errorf("got %+v, want %d connections that ended with 1001", s, n)
 				}
