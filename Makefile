@@ -6,7 +6,7 @@ BENCHTIME ?= 1x
 SOAK      ?= 1m
 
 # The packages of the library with their own tests, without the suites in test/.
-library := . ./internal/...
+library := . ./internal/... ./websockettest
 
 .PHONY: help build test race cover lint fuzz bench compare soak \
 	cross vet-cross purego versions emulated browser interop ci

@@ -191,6 +191,46 @@ func BenchmarkReceiveMessage_fragmented(b *testing.B) {
 	}
 }
 
+// BenchmarkReceiveMessage_in_fragments receives messages whose length is not known before
+// their last frame. "in memory" gets as many bytes as the read buffer holds, and "TCP" gets
+// what the kernel has.
+func BenchmarkReceiveMessage_in_fragments(b *testing.B) {
+	for _, size := range []struct{ message, fragment int }{{64 << 10, 1 << 10}, {16 << 10, 125}, {2048, 2048}, {1 << 20, 64 << 10}} {
+		wire := fragmentedMessage(size.message, size.fragment)
+		name := fmt.Sprintf("%dB in %dB", size.message, size.fragment)
+		b.Run("in memory/"+name, func(b *testing.B) {
+			c := newRepeatConn(b, wire)
+			b.SetBytes(int64(size.message))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := c.ReceiveMessage(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("TCP/"+name, func(b *testing.B) {
+			c, p := newTCPConn(b)
+			b.SetBytes(int64(size.message))
+			b.ReportAllocs()
+			for b.Loop() {
+				go p.Conn.Write(wire)
+				if _, _, err := c.ReceiveMessage(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// fragmentedMessage returns a message of size bytes in fragments, with an empty last frame.
+func fragmentedMessage(size, fragment int) []byte {
+	wire := clientFrame(false, Binary, strings.Repeat("x", fragment))
+	for range size/fragment - 1 {
+		wire = append(wire, clientFrame(false, Continuation, strings.Repeat("x", fragment))...)
+	}
+	return append(wire, clientFrame(true, Continuation, "")...)
+}
+
 // BenchmarkReadBuffer shows how much the larger buffer saves, with 32 messages of 1 KiB at
 // a time.
 func BenchmarkReadBuffer(b *testing.B) {

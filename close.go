@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
@@ -17,8 +17,9 @@ import (
 //	connectionLost  the TCP connection does not work: close the socket
 //	failConnection  close frame, then let it arrive (RFC 6455 section 7.1.7)
 //	peerClosed      answer the close frame, then let it arrive (section 5.5.1)
-//	Close           close frame, wait for the peer's (section 7.1.2)
-//	expire          a limit has passed: close the socket, so that the other four return
+//	closeHandshake  close frame, wait for the peer's (section 7.1.2)
+//	expire          a limit has passed, or CloseNow: close the socket, so that the other
+//	                four return
 //
 // The timer limits each of them.
 
@@ -50,7 +51,7 @@ func (c *Conn) received(err error) error {
 
 // finishSend unlocks out.lock at the end of a sending method, and replaces its error.
 func (c *Conn) finishSend(err *error) {
-	c.out.release()
+	c.out.release(bySender)
 	*err = c.sendError(*err)
 }
 
@@ -74,8 +75,8 @@ func (c *Conn) streamEnded(err error) error {
 	}
 	if c.beginFailing(err) {
 		c.out.lock.Lock()
-		c.out.writePending()
-		c.out.release()
+		c.out.flushPending(byLibrary)
+		c.out.release(byLibrary)
 		c.expire(nil)
 	}
 	return c.life.err()
@@ -87,15 +88,17 @@ func (c *Conn) connectionLost(err error) error {
 	return c.life.err()
 }
 
-// expire closes the socket now. Goroutines that still work on the end of the
-// connection return, because their reads and writes fail.
-func (c *Conn) expire(err error) {
+// expire closes the socket now, and reports whether it was open. Goroutines that still
+// work on the end of the connection return, because their reads and writes fail.
+func (c *Conn) expire(err error) bool {
 	if !c.timer.enter(phaseClosed, err, 0) {
-		return
+		return false
 	}
 	c.socket.cut()
 	c.timer.stop()
+	c.socket.stop()
 	c.life.closed.Set()
+	return true
 }
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
@@ -173,7 +176,7 @@ func (c *Conn) failAsync(payload []byte) {
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
 func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := parseClosePayload(payload)
+	peer, err := ParseClose(payload)
 	if err != nil {
 		return c.failConnection(err)
 	}
@@ -191,25 +194,55 @@ func (c *Conn) beginFailing(err error) bool {
 	return c.timer.enter(phaseFailing, err, c.endLimit())
 }
 
-// endLimit is CloseTimeout, or failTimeout if that is 0.
+// endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than
+// ConnectionTimeout, because these phases do not wait for bytes of the peer.
 func (c *Conn) endLimit() time.Duration {
-	if limit := c.timer.timeouts.closeTimeout; limit > 0 {
+	limit, silence := c.timer.timeouts.closeTimeout, c.timer.timeouts.connectionTimeout
+	switch {
+	case limit == 0:
+		return failTimeout
+	case silence == 0:
 		return limit
 	}
-	return failTimeout
+	return min(limit, max(silence, failTimeout))
 }
 
 // failPayload returns the payload of a close frame that tells the peer which rule it
 // broke, as far as there is room.
 func failPayload(err error) []byte {
-	reason := strings.TrimPrefix(err.Error(), "websocket: ")
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
+	return AppendClose(nil, CloseStatus(err), strings.TrimPrefix(err.Error(), "websocket: "))
+}
+
+// close sends a close frame, the last frame of this side, after all urgent and pending
+// frames. The lock is held.
+func (w *writer) close(by caller, payload []byte) error {
+	if w.urgent.any.Load() {
+		w.sendUrgent(by)
 	}
-	return closeBytes(CloseStatus(err), reason)
+	w.noteClose(payload)
+	return w.sendOwn(by, &Header{Fin: true, Opcode: Close}, payload)
+}
+
+// noteClose notes that a close frame is about to be sent. It comes before the frame
+// is written, because its answer may be read before the write returns. The lock is
+// held.
+func (w *writer) noteClose(payload []byte) {
+	code := StatusNoStatusReceived
+	if len(payload) >= 2 {
+		code = StatusCode(payload[0])<<8 | StatusCode(payload[1])
+	}
+	if !w.life.noteCloseSent(code) {
+		return
+	}
+	if w.openMessage != nil {
+		w.closeStream(w.openMessage) // its message cannot be finished any more
+		w.dropQueue()                // and no message can begin inside it
+	}
+	limit := w.timer.timeouts.closeTimeout
+	if w.life.received.Load() {
+		limit = 0 // the peer has sent its close frame already
+	}
+	w.timer.enter(phaseCloseSent, nil, limit)
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
@@ -224,9 +257,9 @@ func (c *Conn) sendLastClose(payload []byte) bool {
 
 func (c *Conn) sendCloseOnce(payload []byte) bool {
 	c.out.lock.Lock()
-	defer c.out.release()
+	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
-		c.out.close(payload)
+		c.out.close(byLibrary, payload)
 	}
 	return !c.out.broken
 }
@@ -252,10 +285,11 @@ func (c *Conn) drain() {
 // Messages of the peer are dropped. Every other method that is waiting returns an
 // error that is [net.ErrClosed], and so does every later call.
 //
-// StatusNoStatusReceived with no reason sends a close frame without a code. A code
-// that must not be sent (RFC 6455 section 7.4) and a reason of more than 123 bytes
-// are [ErrProtocol], and a reason that is not UTF-8 is [ErrInvalidUTF8]; then the
-// connection is not closed.
+// A reason never prevents the close: of a reason of more than 123 bytes, only the first
+// characters are sent, and bytes that are not UTF-8 become U+FFFD. StatusNoStatusReceived
+// with no reason sends a close frame without a code. A code that must not be sent (RFC
+// 6455 section 7.4) is a programming error: Close returns [ErrProtocol] and does nothing,
+// and the connection stays open.
 //
 // If the peer does not answer in time, the error is [ErrCloseTimeout] and the socket
 // is closed nevertheless. If the connection has ended already, Close waits until its
@@ -270,17 +304,68 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.life.current() == phaseLost {
 		c.settle()
 	}
-	if sent, ok := c.life.closeSent(); ok {
-		code = sent
-	}
-	limit := c.timer.timeouts.closeTimeout
-	_, by := c.life.until()
-	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
-	if c.life.err() != nil || !c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
+	by, ok := c.beginClose(code, reason)
+	if !ok {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
 	return c.closeHandshake(payload, by)
+}
+
+// StartClose is [Conn.Close] without the waiting: the connection has ended when it returns,
+// and the close handshake continues in the background, within CloseTimeout. Messages sent
+// before are still written. The connection needs no further call, but a later Close waits
+// until its socket is closed. A server can so close many connections at the same time.
+//
+// If the connection has ended already, StartClose returns the error that it ended with.
+func (c *Conn) StartClose(code StatusCode, reason string) error {
+	payload, err := closePayload(code, reason)
+	if err != nil && c.life.err() == nil {
+		return err
+	}
+	if c.life.current() == phaseLost {
+		c.timer.run(c.settle) // on a goroutine, because it waits for a goroutine that is receiving
+		return c.out.ended()
+	}
+	by, ok := c.beginClose(code, reason)
+	if !ok {
+		return c.life.err()
+	}
+	// On a goroutine, because a sender may be writing to a peer that does not read.
+	c.timer.run(func() { c.closeHandshake(payload, by) })
+	return nil
+}
+
+// CloseNow closes the socket without a close handshake, and waits for nothing: frames that
+// are not in the kernel yet are lost. The peer sees that the TCP connection has ended, which
+// is 1006 (RFC 6455 section 7.1.5). Every method that is waiting, and every later call,
+// returns an error that is [net.ErrClosed].
+//
+// CloseNow also cuts a close handshake off, that of Close for example, and Close returns an
+// error then. If the socket is closed already, CloseNow returns the error that the
+// connection ended with. It is no substitute for Close, unless the peer must not or cannot
+// answer, because the peer does not learn why the connection has ended.
+func (c *Conn) CloseNow() error {
+	var end error
+	if c.life.current() != phaseLost { // whose cause is the error of a write
+		end = &closedError{CloseError: CloseError{Code: StatusAbnormalClosure}}
+	}
+	if !c.expire(end) {
+		return c.life.err()
+	}
+	return nil
+}
+
+// beginClose ends the connection for closeHandshake, which has to end at the time by. It
+// returns false if the connection has ended already.
+func (c *Conn) beginClose(code StatusCode, reason string) (by time.Duration, ok bool) {
+	if sent, ok := c.life.closeSent(); ok {
+		code = sent
+	}
+	limit := c.timer.timeouts.closeTimeout
+	_, by = c.life.until()
+	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
+	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit)
 }
 
 // closeHandshake sends the close frame and waits for the peer's until the time by.
@@ -296,33 +381,17 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 		c.drain()
 		return nil
 	}
-	c.expire(nil)
+	if !c.expire(nil) {
+		err = net.ErrClosed // it is the cause that the read has failed
+	}
 	if clock() >= by {
 		return c.noAnswer()
 	}
 	return &connError{"the peer did not answer the close frame", err}
 }
 
-// startClose begins the close handshake and returns. The handshake ends in the background,
-// within CloseTimeout.
-func (c *Conn) startClose(code StatusCode, reason string) {
-	if c.life.current() == phaseLost {
-		go c.settle()
-		return
-	}
-	payload := closeBytes(code, reason)
-	if sent, ok := c.life.closeSent(); ok {
-		code = sent
-	}
-	limit := c.timer.timeouts.closeTimeout
-	by := deadlineAfter(clock(), limit)
-	if c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, reason}}, limit) {
-		go c.closeHandshake(payload, by)
-	}
-}
-
 func (c *Conn) noAnswer() error {
-	return fmt.Errorf("%w: the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", ErrCloseTimeout, c.timer.timeouts.closeTimeout)
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.
@@ -348,7 +417,7 @@ func (c *Conn) tick() {
 		c.peerSilent()
 	}
 	if do.end {
-		c.startClose(StatusGoingAway, "")
+		c.StartClose(StatusGoingAway, "")
 	}
 	if do.ping {
 		c.out.ping()
@@ -417,7 +486,7 @@ func (c *Conn) writePassed() {
 	if c.in.tryLock() {
 		defer c.in.lock.Unlock()
 		if found, ok := c.in.lastLook(true).(*peerClose); ok {
-			if peer, err := parseClosePayload(found.payload); err == nil {
+			if peer, err := ParseClose(found.payload); err == nil {
 				end = peer
 			}
 		}
@@ -438,8 +507,9 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	err := fmt.Errorf("%w: nothing from the peer for ConnectionTimeout %v", ErrConnectionTimeout, c.timer.timeouts.connectionTimeout)
-	if c.beginFailing(err) {
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
+	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
+	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}
 }

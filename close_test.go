@@ -49,35 +49,57 @@ func TestClose_sends_and_waits_for_the_answer(t *testing.T) {
 	}
 }
 
-func TestClose_refuses_codes_and_reasons_that_must_not_be_sent(t *testing.T) {
+func TestClose_refuses_codes_that_must_not_be_sent(t *testing.T) {
 	tests := []struct {
 		name   string
 		code   StatusCode
 		reason string
-		want   error
 	}{
-		{"code 0", 0, "", ErrProtocol},
-		{"code 999", 999, "", ErrProtocol},
-		{"code 1004", 1004, "", ErrProtocol},
-		{"code 1005 with a reason", 1005, "x", ErrProtocol},
-		{"code 1006", 1006, "", ErrProtocol},
-		{"code 1015", 1015, "", ErrProtocol},
-		{"code 2000", 2000, "", ErrProtocol},
-		{"code 5000", 5000, "", ErrProtocol},
-		{"reason of 124 bytes", 1000, strings.Repeat("x", 124), ErrProtocol},
-		{"reason that is not UTF-8", 1000, "\xff", ErrInvalidUTF8},
+		{"code 0", 0, ""},
+		{"code 999", 999, ""},
+		{"code 1004", 1004, ""},
+		{"code 1005 with a reason", 1005, "x"},
+		{"code 1006", 1006, ""},
+		{"code 1015", 1015, ""},
+		{"code 2000", 2000, ""},
+		{"code 5000", 5000, ""},
+		{"code 5000 and a long reason", 5000, strings.Repeat("x", 200)},
 	}
 	c, p := newTCPConn(t)
 	done := runHandler(c, echoAll)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			wantError(t, c.Close(tt.code, tt.reason), tt.want)
+			wantError(t, c.Close(tt.code, tt.reason), ErrProtocol)
 			p.ExpectNothing()
 			p.send(Text, "open")
 			p.expect(Text, "open")
 		})
 	}
 	p.finish(done)
+}
+
+func TestClose_sends_what_fits_of_any_reason(t *testing.T) {
+	for _, tt := range closeReasons {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t)
+				go func() {
+					if got := p.expectClose(3500); got != tt.sent {
+						t.Errorf("got reason %q, want %q", got, tt.sent)
+					}
+					p.send(Close, closeBody(3500, ""))
+					p.ExpectEOF()
+				}()
+				if err := c.Close(3500, tt.reason); err != nil {
+					t.Errorf("got error %v, want none", err)
+				}
+				if got := CloseStatus(endOf(c)); got != 3500 {
+					t.Errorf("got end %v, want one with 3500", endOf(c))
+				}
+				synctest.Wait()
+			})
+		})
+	}
 }
 
 func TestClose_drops_the_frames_before_the_answer(t *testing.T) {

@@ -2,9 +2,13 @@ package websocket
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+	"weak"
 )
 
 // A Conn is a WebSocket connection to one client. Every method may be called from
@@ -28,6 +32,10 @@ import (
 //
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
+//
+// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
+// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
 	subprotocol string
@@ -101,7 +109,11 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 // Request returns the handshake request. Its body must not be used. Its context may
 // be done before the connection has ended, and with [Detached] it always is: use
 // [Conn.Context].
-func (c *Conn) Request() *http.Request { return c.request }
+//
+// If the request has more than 256 header lines, the Conn keeps only their text, and
+// Request makes the header of it. The result is then the same as that of the call before
+// only as long as the caller keeps that one.
+func (c *Conn) Request() *http.Request { return unpackRequest(c.request) }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
@@ -113,8 +125,12 @@ func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }
 // that is the proxy.
 func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 
-// NetConn returns the socket, for its options, its addresses and its TLS state. To
-// read from it, write to it, set its deadlines or close it corrupts the connection.
+// NetConn returns the socket, for its options, its addresses and its TLS state. To read
+// from it, to write to it or to close it corrupts the connection.
+//
+// Deadlines that are set on the socket do not last, and may end the connection: the
+// keepalive, the closing of the connection and [Conn.SetReadDeadline] set their own and
+// remove yours. Use SetReadDeadline and [Conn.SetWriteDeadline], which the keepalive respects.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
 // SetReadDeadline sets the time after which receiving methods return an error that
@@ -122,9 +138,12 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 // no deadline. Messages that have arrived by then may still be returned.
 //
 // The connection stays usable, also in the middle of a message: set a later deadline
-// and call the same method again to continue. The deadline does not apply to pongs
-// that are written while receiving; WriteTimeout does. SetReadDeadline returns an error if
-// the net.Conn has no deadlines.
+// and call the same method again to continue. Before a receiving method waits, it writes
+// pongs and the messages that wait to be written together. With a deadline, it does not
+// wait for that write, which then continues in the background. If the deadline is set
+// while the method is in such a write, and passes in it, the connection ends over TLS and
+// over a net.Conn of an unknown type, see SetWriteDeadline. SetReadDeadline returns an
+// error if the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -139,11 +158,148 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline sets the time after which sending methods return an error that
 // is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
 // deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends. Over TLS, every expired write ends it. The
-// deadline does not apply to pongs, to the pings of the keepalive, and to Close.
+// part of it was, the connection ends.
+//
+// Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
+// written. Over TLS, and over a net.Conn of any other type, every expired write ends the
+// connection, because a part of the frame may have been sent.
+//
+// The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
+// messages that were accepted earlier are not lost: a sending method waits for their
+// write until the deadline at most, and the write continues in the background.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
 	}
 	return c.socket.setUserWrite(t)
+}
+
+// SetMaxMessageSize sets [MaxMessageSize] of this connection to n bytes, from 1 to [MaxSize]:
+// for example, a larger one when the client has logged in. It sets [MaxFrameSize] too, unless
+// that was given as an option. It applies to the messages that begin from now on, also if a
+// method is waiting for one already, and not to those that HandleConcurrent has received.
+// It returns an error if n is out of range.
+func (c *Conn) SetMaxMessageSize(n int64) error {
+	if err := c.life.err(); err != nil {
+		return err
+	}
+	if n < 1 || n > MaxSize {
+		return fmt.Errorf("websocket: SetMaxMessageSize(%d): want 1 to %d", n, MaxSize)
+	}
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.limits.Load()
+	if before == nil {
+		before = c.in.incoming.limits // which does not change before s.limits is set
+	}
+	after := *before // a copy, because all connections of a Handler share those of the options
+	after.maxMessageSize = n
+	if !after.frameSizeGiven {
+		after.maxFrameSize = n
+	}
+	s.limits.Store(&after)
+	return nil
+}
+
+// manyLines is the number of header lines above which a Conn packs the header of its
+// request. Real requests have fewer.
+const manyLines = 256
+
+// A packedHeader is the header of a request with many lines. net/http needs about a hundred
+// bytes for each line beside its text, so a header of short lines would take fifteen times
+// its own size for as long as the connection.
+type packedHeader struct {
+	text         string // see appendText
+	names, lines int
+
+	mu       sync.Mutex // guards unpacked
+	unpacked weak.Pointer[http.Request]
+}
+
+// packedKey is the key of a packedHeader in the context of its request. There it costs the
+// Conns of other requests nothing.
+type packedKey struct{}
+
+// packRequest returns the request that a Conn keeps: r itself or, if r has many header
+// lines, a copy whose Header is nil. It then empties the header of r too, because net/http
+// keeps r as long as its handler runs.
+func packRequest(r *http.Request) *http.Request {
+	lines := 0
+	for _, values := range r.Header {
+		lines += len(values)
+	}
+	if lines <= manyLines {
+		return r
+	}
+	p := &packedHeader{names: len(r.Header), lines: lines}
+	var text []byte
+	for name, values := range r.Header {
+		text = binary.AppendUvarint(appendText(text, name), uint64(len(values)))
+		for _, value := range values {
+			text = appendText(text, value)
+		}
+	}
+	p.text = string(text)
+	packed := r.WithContext(context.WithValue(r.Context(), packedKey{}, p))
+	packed.Header = nil
+	r.Header = http.Header{} // not cleared, because middleware may read the map at the same time
+	return packed
+}
+
+// unpackRequest returns the request that packRequest got.
+func unpackRequest(r *http.Request) *http.Request {
+	if r.Header != nil {
+		return r
+	}
+	p, ok := r.Context().Value(packedKey{}).(*packedHeader)
+	if !ok {
+		return r
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unpacked := p.unpacked.Value()
+	if unpacked == nil {
+		unpacked = r.WithContext(r.Context())
+		unpacked.Header = p.header()
+		p.unpacked = weak.Make(unpacked)
+	}
+	return unpacked
+}
+
+// header returns the packed header. Its strings are parts of p.text.
+func (p *packedHeader) header() http.Header {
+	h := make(http.Header, p.names)
+	all := make([]string, 0, p.lines)
+	for text := p.text; text != ""; {
+		var name, value string
+		var values int
+		name, text = cutText(text)
+		values, text = cutLength(text)
+		first := len(all)
+		for range values {
+			value, text = cutText(text)
+			all = append(all, value)
+		}
+		h[name] = all[first:len(all):len(all)]
+	}
+	return h
+}
+
+// appendText appends s with its length, because middleware may have put any bytes into a
+// header.
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// cutText returns the string that appendText has appended, and the rest of text.
+func cutText(text string) (s, rest string) {
+	n, text := cutLength(text)
+	return text[:n], text[n:]
+}
+
+// cutLength returns the length that text begins with, and the rest of text.
+func cutLength(text string) (n int, rest string) {
+	length, size := binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
+	return int(length), text[size:]
 }

@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -34,6 +35,63 @@ func TestSetReadDeadline(t *testing.T) {
 		p.expect(Text, "alive")
 		p.finish(done)
 	})
+}
+
+// The peer sends a fragment of one byte before each ConnectionTimeout, for an hour. Only a
+// deadline that was set at the beginning of the message ends this. A message that is in
+// time, and a silence of an hour between two messages, are allowed.
+func TestSetReadDeadline_limits_a_slow_message(t *testing.T) {
+	tests := []struct {
+		name  string
+		begin func(*Conn, time.Time) error
+		ends  bool
+	}{
+		{"without a deadline", func(*Conn, time.Time) error { return nil }, false},
+		{"with a deadline for each message", (*Conn).SetReadDeadline, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t)
+				r := record(p, true)
+				done := runHandler(c, func(c *Conn) error {
+					for {
+						c.SetReadDeadline(time.Time{})
+						op, m, err := c.MessageReader()
+						if err != nil {
+							return err
+						}
+						tt.begin(c, time.Now().Add(time.Minute))
+						data, err := io.ReadAll(m)
+						if errors.Is(err, os.ErrDeadlineExceeded) {
+							return &CloseError{Code: StatusPolicyViolation, Reason: "late"}
+						}
+						if err != nil {
+							return err
+						}
+						c.SendMessage(op, data)
+					}
+				})
+				r.Send(clientFrame(true, Text, "in time"))
+				time.Sleep(time.Hour)
+				r.Send(clientFrame(true, Text, "in time, too"))
+				start := time.Now()
+				r.Send(clientFrame(false, Binary, "x"))
+				for time.Since(start) < time.Hour && c.Context().Err() == nil {
+					r.Send(clientFrame(false, Continuation, "x"))
+					time.Sleep(54 * time.Second)
+				}
+				if ended := c.Context().Err() != nil; ended != tt.ends {
+					t.Errorf("after %v the connection has ended: %v, want %v", time.Since(start), ended, tt.ends)
+				}
+				if took := time.Since(start); tt.ends && took > 2*time.Minute {
+					t.Errorf("the connection ended within %v, want two minutes at most", took)
+				}
+				r.hangUp()
+				<-done
+			})
+		})
+	}
 }
 
 func TestSetDeadlines_after_the_end(t *testing.T) {

@@ -48,7 +48,7 @@ func newReadyConn(t *testing.T, like net.Conn, cut [][]byte, opts ...Option) (*C
 	c, s := newScriptConn(t, cut, opts...)
 	f := &fdConn{socket: s, from: fds[0], to: fds[1]}
 	s.Hook = f.operate
-	c.socket.transport = &fdTransport{netTransport{s, &c.in.buf}, newTCPTransport(like.(*net.TCPConn), f, &c.in.buf)}
+	c.socket.transport = &fdTransport{netTransport{s, &c.in.buf, true}, newTCPTransport(like.(*net.TCPConn), f, &c.in.buf)}
 	return c, s
 }
 

@@ -1,11 +1,13 @@
 package websocket
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,6 +19,8 @@ import (
 // If a [Conn] ends for another reason, the error is a [*CloseError] (the peer
 // closed it), an error that is [net.ErrClosed] (it was closed on this side), or the
 // wrapped error of the network (the TCP connection failed).
+//
+// The texts are short, whatever the peer sends: text of the peer is quoted and cut.
 var (
 	// ErrProtocol means that a rule of RFC 6455 was broken. If the peer of a Conn
 	// broke it, the connection was closed with 1002. If the arguments of a call
@@ -34,17 +38,24 @@ var (
 	ErrMessageTooLarge = errors.New("websocket: message too large")
 
 	// ErrConnectionTimeout means that the peer was silent for ConnectionTimeout.
-	// The connection was closed with 1001.
-	ErrConnectionTimeout = errors.New("websocket: connection timeout")
+	// The connection was closed with 1001. The error is a [net.Error] whose Timeout
+	// method returns true.
+	ErrConnectionTimeout error = &timeoutError{text: "websocket: connection timeout", ended: true}
 
 	// ErrCloseTimeout means that the peer did not answer a close frame within
-	// CloseTimeout. The socket was closed without the peer's close frame.
-	ErrCloseTimeout = errors.New("websocket: close timeout")
+	// CloseTimeout. The socket was closed without the peer's close frame. The error is a
+	// [net.Error] whose Timeout method returns true.
+	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 
 	// ErrInvalidOpcode means that a call got an opcode that no message can be sent
 	// with: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
 	// sent a reserved opcode, the error is ErrInvalidOpcode and ErrProtocol.
 	ErrInvalidOpcode = errors.New("websocket: invalid opcode")
+
+	// ErrInvalidJSON means that a message of the peer is not JSON for the argument of
+	// [Conn.ReceiveJSON]. The error is also that of encoding/json. The connection stays
+	// usable. If a [HandlerFunc] returns the error, the connection is closed with 1007.
+	ErrInvalidJSON = errors.New("websocket: invalid JSON")
 )
 
 // A StatusCode is the status code of a close frame (RFC 6455 section 7.4).
@@ -121,7 +132,7 @@ func (code StatusCode) sendable() bool {
 // for a close frame without a code.
 type CloseError struct {
 	Code   StatusCode
-	Reason string // UTF-8, at most 123 bytes
+	Reason string // UTF-8; of more than 123 bytes, only the first characters are sent
 }
 
 // Error returns a text with the code and, if there is one, the quoted reason.
@@ -132,7 +143,7 @@ func (e *CloseError) Error() string {
 	if e.Reason == "" {
 		return fmt.Sprintf("websocket: closed with %v", e.Code)
 	}
-	return fmt.Sprintf("websocket: closed with %v: %q", e.Code, e.Reason)
+	return fmt.Sprintf("websocket: closed with %v: %s", e.Code, quotedUpTo(maxReason, e.Reason))
 }
 
 // Is reports whether target is io.EOF and the code is that of a normal end: 1000, 1001
@@ -145,10 +156,14 @@ func (e *CloseError) Is(target error) bool {
 }
 
 // A HandshakeError tells why [Upgrade] refused a request. The request has been
-// answered over HTTP, and no connection was made.
+// answered over HTTP, and no connection was made. [OnRefused] gets it too.
+//
+// Reason is the fault of the request, and the default response has the same text. If an
+// [Option] of Upgrade is invalid, Status is 500 and Reason is the fault of that option,
+// which the response does not contain.
 type HandshakeError struct {
-	Status int    // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
-	Reason string // the fault of the request; the default response says the same
+	Status int // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
+	Reason string
 }
 
 // Error returns a text with the status and the reason.
@@ -177,21 +192,69 @@ func (e *closedError) Unwrap() error {
 }
 
 // connError is the error of a connection whose TCP connection failed before a close
-// frame arrived.
+// frame arrived. It is a net.Error, as the errors of package net are.
 type connError struct {
 	doing string // the operation that failed, such as "receiving"
 	err   error
 }
 
 func (e *connError) Error() string {
-	return "websocket: " + e.doing + ": " + strings.TrimPrefix(e.err.Error(), "websocket: ")
+	return "websocket: " + e.doing + ": " + strings.TrimPrefix(oneLine(e.err.Error()), "websocket: ")
 }
+
 func (e *connError) Unwrap() error { return e.err }
+
+// Timeout reports whether a timeout was the cause: WriteTimeout, a deadline, or a timeout
+// of TCP.
+func (e *connError) Timeout() bool {
+	var cause interface{ Timeout() bool }
+	return errors.As(e.err, &cause) && cause.Timeout()
+}
+
+// Temporary returns false, because the connection has ended.
+func (e *connError) Temporary() bool { return false }
+
+// A timeoutError is an error that a timeout caused. It is a [net.Error] itself, because
+// many programs look for one with a type assertion, and os.IsTimeout does not unwrap.
+type timeoutError struct {
+	text  string
+	err   error // the error that it wraps, nil for none
+	ended bool  // the connection has ended with it
+}
+
+func (e *timeoutError) Error() string { return e.text }
+func (e *timeoutError) Unwrap() error { return e.err }
+func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary reports whether a later call can succeed. The errors of package net have this
+// deprecated method too. A program that retries after temporary errors would never stop if
+// those of an ended connection were temporary.
+func (e *timeoutError) Temporary() bool { return !e.ended }
+
+// endedByTimeout returns the error of a connection that was ended by a timeout: the
+// sentinel err with the details.
+func endedByTimeout(err error, format string, args ...any) error {
+	return &timeoutError{text: err.Error() + ": " + fmt.Sprintf(format, args...), err: err, ended: true}
+}
+
+// The errors of a call whose deadline has passed. The connection is still usable.
+var (
+	errReadDeadline  error = &timeoutError{text: "websocket: receiving: i/o timeout", err: os.ErrDeadlineExceeded}
+	errWriteDeadline error = &timeoutError{text: "websocket: sending: i/o timeout", err: os.ErrDeadlineExceeded}
+)
+
+// errMessageCutOff is the error of a MessageWriter whose last frame could not be sent
+// before the write deadline. The message cannot be completed, so the connection has ended.
+var errMessageCutOff error = &timeoutError{
+	text:  "websocket: sending the last frame of a message: i/o timeout",
+	err:   os.ErrDeadlineExceeded,
+	ended: true,
+}
 
 // errTimedOut is wrapped by the connError of a connection whose write took too long.
 // It must not be os.ErrDeadlineExceeded, because receiving methods return it from then
 // on, and their callers retry after os.ErrDeadlineExceeded.
-var errTimedOut = errors.New("i/o timeout")
+var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.
 // It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
@@ -199,15 +262,40 @@ type cutOffError struct{ error }
 
 func (e cutOffError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 func (e cutOffError) Unwrap() error        { return e.error }
+func (e cutOffError) Timeout() bool        { return true }
+func (e cutOffError) Temporary() bool      { return false }
+
+// A jsonError is an ErrInvalidJSON. Its text is short, although that of err may repeat the
+// whole message.
+type jsonError struct {
+	text string
+	err  error // of encoding/json, or of a method that it has called
+}
+
+func (e *jsonError) Error() string   { return e.text }
+func (e *jsonError) Unwrap() []error { return []error{ErrInvalidJSON, e.err} }
+
+// invalidJSON returns the ErrInvalidJSON for a message of size bytes that is not JSON for
+// v, as err says.
+func invalidJSON(size int, v any, err error) error {
+	if mismatch, ok := err.(*json.UnmarshalTypeError); ok && len(mismatch.Value) > maxQuoted {
+		short := *mismatch // Value holds a number of the peer with all of its digits
+		short.Value = cut(short.Value, maxQuoted) + "..."
+		err = &short
+	}
+	text := fmt.Sprintf("%v: message of %d bytes is not JSON for %T: %s", ErrInvalidJSON, size, v, oneLine(err.Error()))
+	return &jsonError{text, err}
+}
 
 // CloseStatus returns the close code that err contains or stands for:
 //
 //   - a [*CloseError]: its code
 //   - an error of a connection that was closed on this side: the code that was sent
 //   - [ErrProtocol] and [ErrInvalidOpcode]: 1002
-//   - [ErrInvalidUTF8]: 1007
+//   - [ErrInvalidUTF8] and [ErrInvalidJSON]: 1007
 //   - [ErrMessageTooLarge]: 1009
 //   - [ErrConnectionTimeout]: 1001
+//   - [ErrSendQueueFull]: 1013
 //   - [ErrCloseTimeout], and the error of a TCP connection that failed: 1006
 //
 // For nil and for every other error it returns 0.
@@ -226,7 +314,7 @@ func CloseStatus(err error) StatusCode {
 		return peer.Code
 	case errors.As(err, &dead), errors.Is(err, ErrCloseTimeout):
 		return StatusAbnormalClosure
-	case errors.Is(err, ErrInvalidUTF8):
+	case errors.Is(err, ErrInvalidUTF8), errors.Is(err, ErrInvalidJSON):
 		return StatusInvalidPayload
 	case errors.Is(err, ErrMessageTooLarge):
 		return StatusMessageTooBig
@@ -234,6 +322,8 @@ func CloseStatus(err error) StatusCode {
 		return StatusGoingAway
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrInvalidOpcode):
 		return StatusProtocolError
+	case errors.Is(err, ErrSendQueueFull):
+		return StatusTryAgainLater
 	}
 	return 0
 }
@@ -248,40 +338,38 @@ func protocolError(section, format string, args ...any) error {
 // bytes, and the code takes 2 of them.
 const maxReason = 125 - 2
 
-// closePayload returns the payload of a close frame with code and reason, or an error
-// if RFC 6455 forbids them. StatusNoStatusReceived stands for a close frame without a
-// code, so its payload is empty.
-func closePayload(code StatusCode, reason string) ([]byte, error) {
-	if code == StatusNoStatusReceived && reason == "" {
-		return nil, nil
+// AppendClose appends the payload of a close frame to dst, and returns the extended slice:
+// the code in two bytes, and the reason (RFC 6455 section 5.5.1). A control frame has room
+// for 123 bytes of reason, so a longer one is cut between two characters. Bytes of the
+// reason that are not UTF-8 become U+FFFD, because otherwise the peer would have to fail
+// the connection.
+//
+// For [StatusNoStatusReceived] it appends nothing, because that code stands for an empty
+// payload. Other codes are appended as they are. RFC 6455 section 7.4 forbids some of them;
+// [Conn.SendMessage] refuses those.
+func AppendClose(dst []byte, code StatusCode, reason string) []byte {
+	if code == StatusNoStatusReceived {
+		return dst
 	}
-	if !code.sendable() {
-		return nil, protocolError("7.4", "close code %v must not be sent", code)
-	}
-	if len(reason) > maxReason {
-		return nil, protocolError("5.5", "close reason of %d bytes exceeds %d", len(reason), maxReason)
-	}
-	if !utf8.ValidString(reason) {
-		return nil, fmt.Errorf("%w: in the close reason %q (RFC 6455 section 5.5.1)", ErrInvalidUTF8, reason)
-	}
-	return closeBytes(code, reason), nil
+	reason = closeReason(reason)
+	dst = slices.Grow(dst, 2+len(reason))
+	return append(append(dst, byte(code>>8), byte(code)), reason...)
 }
 
-// closeBytes returns the payload of a close frame without checking code and reason.
-func closeBytes(code StatusCode, reason string) []byte {
-	payload := make([]byte, 0, 2+len(reason))
-	return append(append(payload, byte(code>>8), byte(code)), reason...)
-}
-
-// parseClosePayload parses the payload of a close frame (RFC 6455 section 5.5.1): it is
-// empty, or a code that may be sent followed by a reason in UTF-8. For an empty payload
-// the code is StatusNoStatusReceived.
-func parseClosePayload(payload []byte) (*CloseError, error) {
-	switch len(payload) {
-	case 0:
+// ParseClose parses the payload of a close frame, unmasked (RFC 6455 section 5.5.1): it is
+// empty, or a code followed by a reason. For an empty payload, the code of the result is
+// [StatusNoStatusReceived].
+//
+// A payload of one byte or of more than 125 bytes, and a code that must not be sent (RFC
+// 6455 section 7.4), are [ErrProtocol]. A reason that is not UTF-8 is [ErrInvalidUTF8].
+func ParseClose(payload []byte) (*CloseError, error) {
+	switch {
+	case len(payload) == 0:
 		return &CloseError{Code: StatusNoStatusReceived}, nil
-	case 1:
+	case len(payload) == 1:
 		return nil, protocolError("5.5.1", "close payload of 1 byte, which is too short for a code")
+	case len(payload) > 2+maxReason:
+		return nil, protocolError("5.5", "close payload of %d bytes exceeds %d", len(payload), 2+maxReason)
 	}
 	code := StatusCode(payload[0])<<8 | StatusCode(payload[1])
 	if !code.sendable() {
@@ -289,9 +377,36 @@ func parseClosePayload(payload []byte) (*CloseError, error) {
 	}
 	reason := payload[2:]
 	if !utf8.Valid(reason) {
-		return nil, fmt.Errorf("%w: in the close reason %q (RFC 6455 section 5.5.1)", ErrInvalidUTF8, reason)
+		return nil, fmt.Errorf("%w: in the close reason %s (RFC 6455 section 5.5.1)", ErrInvalidUTF8, quotedUpTo(maxReason, string(reason)))
 	}
 	return &CloseError{Code: code, Reason: string(reason)}, nil
+}
+
+// closePayload is AppendClose for a code that may be sent. Other codes are ErrProtocol, and
+// so is StatusNoStatusReceived with a reason, which cannot be sent without a code.
+func closePayload(code StatusCode, reason string) ([]byte, error) {
+	if !code.sendable() && (code != StatusNoStatusReceived || reason != "") {
+		return nil, protocolError("7.4", "close code %v must not be sent", code)
+	}
+	return AppendClose(nil, code, reason), nil
+}
+
+// closeReason returns the part of reason that fits a close frame, in valid UTF-8.
+func closeReason(reason string) string {
+	return cut(strings.ToValidUTF8(reason, "\uFFFD"), maxReason)
+}
+
+// cut returns the first bytes of s, limit at most, and does not end inside a character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for end := limit; end > limit-utf8.UTFMax && end > 0; end-- {
+		if utf8.RuneStart(s[end]) {
+			return s[:end]
+		}
+	}
+	return s[:limit] // it is not UTF-8
 }
 
 // headerText returns the name of a header and its quoted values, or "no" and the name if
@@ -303,12 +418,42 @@ func headerText(name string, values []string) string {
 	return name + " " + quoted(strings.Join(values, ", "))
 }
 
+// maxQuoted is how many bytes of a text of the peer an error repeats.
+const maxQuoted = 100
+
 // quoted returns text of the peer as a quoted string on one line. Of a text of more than
 // 100 bytes it keeps the first 100.
-func quoted(s string) string {
-	const limit = 100
-	if len(s) > limit {
-		s = s[:limit] + "..."
+func quoted(s string) string { return quotedUpTo(maxQuoted, s) }
+
+// quotedUpTo is quoted for another limit. The quoted text has at most twice as many bytes,
+// so of a text that consists of escapes it keeps less.
+func quotedUpTo(limit int, s string) string {
+	kept := cut(s, limit)
+	q := strconv.Quote(kept)
+	for len(q) > 2*limit {
+		kept = cut(kept, len(kept)*3/4)
+		q = strconv.Quote(kept)
 	}
-	return strconv.Quote(s)
+	if len(kept) < len(s) {
+		return q[:len(q)-1] + `..."`
+	}
+	return q
+}
+
+// maxErrorText is how much of the text of an error is kept that may repeat text of the
+// peer. The errors and the log lines that contain it have less than a kilobyte.
+const maxErrorText = 300
+
+// oneLine returns the text of an error that may repeat text of the peer: cut, and quoted
+// if it is not plain text on one line.
+func oneLine(text string) string {
+	kept := cut(text, maxErrorText)
+	unprintable := func(r rune) bool { return !strconv.IsPrint(r) }
+	if !utf8.ValidString(kept) || strings.ContainsFunc(kept, unprintable) {
+		return quotedUpTo(maxErrorText, text)
+	}
+	if len(kept) < len(text) {
+		kept += "..."
+	}
+	return kept
 }

@@ -38,6 +38,8 @@ func TestCloseStatus(t *testing.T) {
 		{"ErrInvalidOpcode", ErrInvalidOpcode, 1002},
 		{"ErrInvalidUTF8", fmt.Errorf("%w: here", ErrInvalidUTF8), 1007},
 		{"ErrMessageTooLarge", tooLarge("frame of %d bytes", 9), 1009},
+		{"ErrInvalidJSON", invalidJSON(1, new(int), io.ErrUnexpectedEOF), 1007},
+		{"ErrInvalidJSON alone", ErrInvalidJSON, 1007},
 		{"ErrConnectionTimeout", fmt.Errorf("%w: there", ErrConnectionTimeout), 1001},
 		{"ErrCloseTimeout", ErrCloseTimeout, 1006},
 		{"a failed TCP connection", &connError{"receiving", io.ErrUnexpectedEOF}, 1006},
@@ -59,6 +61,7 @@ func TestErrorTexts(t *testing.T) {
 		want string
 	}{
 		{"CloseError with a reason", &CloseError{1001, "back \"soon\""}, `websocket: closed with 1001 (going away): "back \"soon\""`},
+		{"CloseError with the longest reason", &CloseError{1001, stars(123)}, `websocket: closed with 1001 (going away): "` + stars(123) + `"`},
 		{"CloseError without a reason", &CloseError{Code: 1005}, "websocket: closed with 1005 (no status received)"},
 		{"CloseError with a private code", &CloseError{Code: 4999}, "websocket: closed with 4999"},
 		{"closed here", &closedError{CloseError: CloseError{Code: 1000}}, "websocket: use of a closed connection: closed here with 1000 (normal closure)"},
@@ -146,7 +149,7 @@ func mayBeSent(code int) bool {
 func TestCloseCodes(t *testing.T) {
 	for code := range 6000 {
 		_, sendErr := closePayload(StatusCode(code), "why")
-		_, receiveErr := parseClosePayload([]byte(closeBody(StatusCode(code), "why")))
+		_, receiveErr := ParseClose([]byte(closeBody(StatusCode(code), "why")))
 		for doing, err := range map[string]error{"sending": sendErr, "receiving": receiveErr} {
 			if ok := err == nil; ok != mayBeSent(code) {
 				t.Errorf("%s code %d: got error %v, want allowed = %t", doing, code, err, mayBeSent(code))
@@ -158,61 +161,120 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-func TestClosePayload(t *testing.T) {
-	longest := strings.Repeat("x", 123)
+// closeReasons are reasons, and what a close frame contains of them.
+var closeReasons = []struct{ name, reason, sent string }{
+	{"none", "", ""},
+	{"short", "bye", "bye"},
+	{"not ASCII", "Auf Wiederhören", "Auf Wiederhören"},
+	{"as many bytes as fit", stars(123), stars(123)},
+	{"one byte too many", stars(124), stars(123)},
+	{"200 bytes", stars(200), stars(123)},
+	{"a megabyte", stars(1 << 20), stars(123)},
+	{"a character of 2 bytes that fits", stars(121) + "é", stars(121) + "é"},
+	{"a character of 2 bytes that does not fit", stars(122) + "é", stars(122)},
+	{"a character of 3 bytes of which 2 fit", stars(121) + "€", stars(121)},
+	{"a character of 3 bytes of which 1 fits", stars(122) + "€", stars(122)},
+	{"a character of 4 bytes of which 3 fit", stars(120) + "\U0001F44B", stars(120)},
+	{"a character of 4 bytes of which 1 fits", stars(122) + "\U0001F44B", stars(122)},
+	{"200 characters of 3 bytes", strings.Repeat("€", 200), strings.Repeat("€", 41)},
+	{"a byte that is not UTF-8", "\xff", "\uFFFD"},
+	{"text around a byte that is not UTF-8", "a\xffb", "a\uFFFDb"},
+	{"half a character at the end", "so\xe2\x82", "so\uFFFD"},
+	{"a surrogate", "\xed\xa0\x80", "\uFFFD"},
+	{"no room for U+FFFD", stars(121) + "\xff", stars(121)},
+	{"room for U+FFFD", stars(120) + "\xffx", stars(120) + "\uFFFD"},
+	{"200 bytes in the middle of a character", strings.Repeat("\x80", 200), "\uFFFD"},
+}
+
+func TestAppendClose(t *testing.T) {
+	for _, tt := range closeReasons {
+		t.Run(tt.name, func(t *testing.T) {
+			dst := append(make([]byte, 0, 4), "dst:"...)
+			got := AppendClose(dst, 4000, tt.reason)
+			if want := "dst:" + closeBody(4000, tt.sent); string(got) != want {
+				t.Errorf("got %s, want %s", wstest.Hex(got), wstest.Hex([]byte(want)))
+			}
+			if parsed, err := ParseClose(got[4:]); err != nil || *parsed != (CloseError{4000, tt.sent}) {
+				t.Errorf("parsed: got %v and error %v, want 4000 and %q", parsed, err, tt.sent)
+			}
+		})
+	}
+	for _, code := range []StatusCode{0, 999, 1004, 1006, 1015, 2999, 65535} {
+		if got := AppendClose(nil, code, "x"); string(got) != closeBody(code, "x") {
+			t.Errorf("code %v: got %s, want it as it is", code, wstest.Hex(got))
+		}
+	}
+	for _, reason := range []string{"", "x"} {
+		if got := AppendClose([]byte("dst"), StatusNoStatusReceived, reason); string(got) != "dst" {
+			t.Errorf("no code, reason %q: got %s, want nothing appended", reason, wstest.Hex(got))
+		}
+	}
+}
+
+func TestParseClose(t *testing.T) {
 	tests := []struct {
-		name   string
-		code   StatusCode
-		reason string
-		want   string
-		err    error
+		name    string
+		payload string
+		want    CloseError
+		err     error
 	}{
-		{"code alone", 1000, "", "\x03\xe8", nil},
-		{"code and reason", 1001, "bye", "\x03\xe9bye", nil},
-		{"no code", StatusNoStatusReceived, "", "", nil},
-		{"a reason without a code", StatusNoStatusReceived, "bye", "", ErrProtocol},
-		{"longest reason", 4999, longest, "\x13\x87" + longest, nil},
-		{"reason too long", 4999, longest + "x", "", ErrProtocol},
-		{"reason that is not UTF-8", 1000, "\xff", "", ErrInvalidUTF8},
-		{"reason cut inside a character", 1000, "\xe2\x82", "", ErrInvalidUTF8},
+		{"empty", "", CloseError{Code: StatusNoStatusReceived}, nil},
+		{"one byte", "\x03", CloseError{}, ErrProtocol},
+		{"a code", "\x03\xe8", CloseError{Code: 1000}, nil},
+		{"a code and a reason", "\x03\xe9bye", CloseError{1001, "bye"}, nil},
+		{"the longest reason", "\x13\x87" + stars(123), CloseError{4999, stars(123)}, nil},
+		{"more than fits a control frame", "\x13\x87" + stars(124), CloseError{}, ErrProtocol},
+		{"a code that must not be sent", "\x03\xee", CloseError{}, ErrProtocol},
+		{"a reason that is not UTF-8", "\x03\xe8\xff", CloseError{}, ErrInvalidUTF8},
+		{"a reason that ends inside a character", "\x03\xe8\xe2\x82", CloseError{}, ErrInvalidUTF8},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := closePayload(tt.code, tt.reason)
-			if string(got) != tt.want || !errors.Is(err, tt.err) {
-				t.Errorf("got %s, error %v; want %s, %v", wstest.Hex(got), err, wstest.Hex([]byte(tt.want)), tt.err)
+			got, err := ParseClose([]byte(tt.payload))
+			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) || (got == nil) != (err != nil) {
+				t.Fatalf("got %v and error %v, want %v", got, err, tt.err)
+			}
+			if got != nil && *got != tt.want {
+				t.Errorf("got %v, want %v", got, &tt.want)
 			}
 		})
 	}
 }
 
-// plausibleClose reports whether b is a valid body of a close frame. It is a second
+// plausibleClose reports whether b is a valid payload of a close frame. It is a second
 // implementation of RFC 6455 section 5.5.1.
 func plausibleClose(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	return len(b) >= 2 && mayBeSent(int(b[0])*256+int(b[1])) && utf8.Valid(b[2:])
+	return len(b) >= 2 && len(b) <= 125 && mayBeSent(int(b[0])*256+int(b[1])) && utf8.Valid(b[2:])
 }
 
-func FuzzClosePayload(f *testing.F) {
+func FuzzParseClose(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
-		got, err := parseClosePayload(b)
+		got, err := ParseClose(b)
 		if (err == nil) != plausibleClose(before) {
 			t.Fatalf("%s: got error %v, want accepted = %t", wstest.Hex(b), err, plausibleClose(before))
+		}
+		if len(b) >= 2 { // whatever the code and the reason are, they can be appended
+			code := StatusCode(b[0])<<8 | StatusCode(b[1])
+			again := AppendClose(nil, code, string(b[2:]))
+			if mayBeSent(int(code)) != plausibleClose(again) && code != StatusNoStatusReceived {
+				t.Fatalf("%s: appended as %s, want a valid reason", wstest.Hex(b), wstest.Hex(again))
+			}
 		}
 		if err != nil {
 			if code := CloseStatus(err); code != StatusProtocolError && code != StatusInvalidPayload {
 				t.Fatalf("%s: error %v has the close code %v, want 1002 or 1007", wstest.Hex(b), err, code)
 			}
+			if len(err.Error()) > 1024 {
+				t.Fatalf("%s: an error of %d bytes", wstest.Hex(b), len(err.Error()))
+			}
 			return
 		}
-		again, err := closePayload(got.Code, got.Reason)
-		if len(before) > maxControlPayload {
-			wantError(t, err, ErrProtocol)
-		} else if err != nil || !bytes.Equal(again, before) {
-			t.Fatalf("parsed and encoded %s: got %s, error %v", wstest.Hex(before), wstest.Hex(again), err)
+		if again := AppendClose(nil, got.Code, got.Reason); !bytes.Equal(again, before) {
+			t.Fatalf("parsed and appended %s: got %s", wstest.Hex(before), wstest.Hex(again))
 		}
 	})
 }

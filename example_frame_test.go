@@ -106,3 +106,35 @@ func ExampleReadFrame() {
 	// text, masked: true, 7f 9f 4d 51 58
 	// text, masked: false, Hello
 }
+
+// A proxy passes a close frame on, and adds its name to the reason. A reason that is too
+// long is cut.
+func ExampleParseClose() {
+	received := []byte("\x03\xe9maintenance")
+	closed, err := websocket.ParseClose(received)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(closed.Code, closed.Reason)
+
+	passedOn := websocket.AppendClose(nil, closed.Code, "backend: "+closed.Reason)
+	fmt.Printf("%q\n", passedOn)
+
+	_, err = websocket.ParseClose([]byte("\x03\xee"))
+	fmt.Println(err)
+	// Output:
+	// 1001 (going away) maintenance
+	// "\x03\xe9backend: maintenance"
+	// websocket: protocol error: close code 1006 (abnormal closure) must not be sent (RFC 6455 section 7.4)
+}
+
+// With WriteFrame, the program builds its own close frame.
+func ExampleAppendClose() {
+	frame := websocket.Frame{
+		Header:  websocket.Header{Fin: true, Opcode: websocket.Close},
+		Payload: websocket.AppendClose(nil, 4001, "enough"),
+	}
+	fmt.Printf("% x\n", websocket.AppendFrame(nil, frame))
+	// Output: 88 08 0f a1 65 6e 6f 75 67 68
+}

@@ -127,11 +127,10 @@ func ExampleConn_SendJSON() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {
 			var req request
-			var bad *json.SyntaxError
 			err := c.ReceiveJSON(&req)
 			switch {
-			case errors.As(err, &bad): // the connection can still be used
-				err = c.SendJSON(response{Error: bad.Error()})
+			case errors.Is(err, websocket.ErrInvalidJSON): // the connection can still be used
+				err = c.SendJSON(response{Error: "want a and b"})
 			case err == nil:
 				err = c.SendJSON(response{Sum: req.A + req.B})
 			}
@@ -143,7 +142,7 @@ func ExampleConn_SendJSON() {
 	talk(h, `{"a": 40, "b": 2}`, `40 + 2`)
 	// Output:
 	// server sends text "{\"sum\":42}"
-	// server sends text "{\"sum\":0,\"error\":\"invalid character '+' after top-level value\"}"
+	// server sends text "{\"sum\":0,\"error\":\"want a and b\"}"
 	// server closes with 1000 (normal closure) ""
 }
 
@@ -164,4 +163,28 @@ func ExampleConn_SetReadDeadline() {
 			}
 		}
 	})
+}
+
+// The handler sends the time and wants no messages. Discard tells it when the client has
+// gone.
+func ExampleConn_Discard() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		gone := make(chan error, 1)
+		go func() { gone <- c.Discard() }()
+		ticks := time.NewTicker(time.Second)
+		defer ticks.Stop()
+		for {
+			select {
+			case err := <-gone:
+				return err
+			case now := <-ticks.C:
+				if err := c.SendMessage(websocket.Text, []byte(now.Format(time.TimeOnly))); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	talk(h, "a message that the handler does not want")
+	// Output:
+	// server closes with 1000 (normal closure) ""
 }

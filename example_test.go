@@ -80,7 +80,13 @@ func Example() {
 			}
 		}
 	}))
-	log.Fatal(http.ListenAndServe(":8080", mux))
+	server := &http.Server{
+		Addr:              ":8080",
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second, // for the handshake
+		ReadTimeout:       30 * time.Second, // for other requests
+	}
+	log.Fatal(server.ListenAndServe())
 }
 
 // The result of the function decides how the connection is closed.

@@ -24,7 +24,7 @@ func Example_shutdown() {
 		_, _, err := c.ReceiveMessage() // returns an error when Shutdown closes c
 		return err
 	})
-	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second}
 	server.RegisterOnShutdown(func() { greet.Shutdown(context.Background()) })
 
 	addr := start(server)
@@ -97,7 +97,7 @@ func Example_authentication() {
 		return c.SendMessage(websocket.Text, []byte("hello "+name))
 	}, websocket.AcceptConnection(accept))
 
-	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second}
 	defer server.Close()
 	addr := start(server)
 	for _, header := range []http.Header{
@@ -139,6 +139,7 @@ func connect(addr string, header http.Header) (conn io.ReadWriteCloser, status s
 	for name, values := range header {
 		req.Header[name] = values
 	}
+	req.Host = req.Header.Get("Host") // if it is empty, Host is the host of the URL
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Sec-WebSocket-Version", "13")

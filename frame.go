@@ -316,19 +316,30 @@ func readPayload(r io.Reader, length int64) ([]byte, error) {
 // b are the part of the payload that has arrived, and left bytes are still to come.
 //
 // The capacity depends on the bytes that have arrived, not on the declared length, so
-// that a header alone does not make the receiver allocate. It is 512 bytes for the first
-// piece, then 32 times the bytes that have arrived, up to 64 KiB (so a payload of that
-// size that fills the read buffer is allocated once), and then as many bytes as have
-// arrived, so that each byte is copied about once. It is never larger than left, because
-// the bytes behind the payload belong to the next frame.
+// that a header alone does not make the receiver allocate. See pieceSize. It is never
+// larger than left, because the bytes behind the payload belong to the next frame.
 func grow(b []byte, arrived int, left int64) []byte {
 	if len(b) < cap(b) || left <= 0 {
 		return b
 	}
-	const leap = 64 << 10
-	room := max(512, min(32*min(arrived, leap), leap), arrived)
 	// The comparison is of int64, because left may not fit an int.
-	room = int(min(int64(room), left))
+	return extend(b, int(min(int64(pieceSize(arrived)), left)))
+}
+
+// minPiece is the least size of a piece, except the last.
+const minPiece = 512
+
+// pieceSize returns how much of a payload is made room for when arrived bytes of it have
+// arrived: 512 bytes for the first piece, then 32 times the bytes that have arrived, up to
+// 64 KiB (so a payload of that size that fills the read buffer is allocated once), and then
+// as many bytes as have arrived, so that each byte is copied about once.
+func pieceSize(arrived int) int {
+	const leap = 64 << 10
+	return max(minPiece, min(32*min(arrived, leap), leap), arrived)
+}
+
+// extend returns b, which is full, with capacity for room more bytes.
+func extend(b []byte, room int) []byte {
 	if len(b) == 0 {
 		// The lines below would do this too, but their code needs more stack. With it, the
 		// stack of every eighth detached connection grew to 4 KiB (TestConn_stack_stays_small).

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,19 @@ func peerBreaksRule(code StatusCode, b ...byte) func(p *peer) {
 	}
 }
 
+// sendsAndAnswers returns a function for a peer that sends a text, and then does as that of
+// answerClose.
+func sendsAndAnswers(text string, code StatusCode, reason string) func(p *peer) {
+	return func(p *peer) {
+		p.t.Helper()
+		p.send(Text, text)
+		answerClose(code, reason)(p)
+	}
+}
+
+// receiveNumber receives a number in JSON.
+func receiveNumber(c *Conn) error { return c.ReceiveJSON(new(int)) }
+
 // handlerEnds are the ways in which a HandlerFunc can end. peer checks the frames that the
 // peer gets. OnError is called with an error that contains reported, or that contains
 // common if PropagateCommonErrors is set. "" means that it is not called.
@@ -82,21 +96,88 @@ var handlerEnds = []struct {
 	{name: "CloseError without a code must not be sent",
 		fn:   func(*Conn) error { return &CloseError{} },
 		peer: answerClose(1011, ""), reported: "close code 0"},
-	{name: "CloseError with a reason that is too long",
-		fn:   func(*Conn) error { return &CloseError{4000, strings.Repeat("x", 124)} },
-		peer: answerClose(1011, ""), reported: "124 bytes"},
-	{name: "CloseError with a reason that is not UTF-8",
-		fn:   func(*Conn) error { return &CloseError{4000, "\xff"} },
-		peer: answerClose(1011, ""), reported: "UTF-8"},
+	{name: "CloseError with a reason of 200 bytes is cut",
+		fn:   func(*Conn) error { return &CloseError{4001, strings.Repeat("x", 200)} },
+		peer: answerClose(4001, strings.Repeat("x", 123))},
+	{name: "CloseError with a long reason is cut between characters",
+		fn:   func(*Conn) error { return &CloseError{4001, strings.Repeat("€", 100)} },
+		peer: answerClose(4001, strings.Repeat("€", 41))},
+	{name: "CloseError with a reason that is not UTF-8 is repaired",
+		fn:   func(*Conn) error { return &CloseError{4000, "so\xff"} },
+		peer: answerClose(4000, "so\uFFFD")},
+	{name: "CloseError 1005 with a reason must not be sent",
+		fn:   func(*Conn) error { return &CloseError{StatusNoStatusReceived, "why"} },
+		peer: answerClose(1011, ""), reported: "1005"},
+	{name: "invalid JSON closes with 1007", fn: receiveNumber,
+		peer: sendsAndAnswers("one", 1007, "invalid JSON"), common: "invalid JSON"},
+	{name: "invalid JSON, wrapped, closes with 1007",
+		fn:   func(c *Conn) error { return fmt.Errorf("login: %w", receiveNumber(c)) },
+		peer: sendsAndAnswers("[1]", 1007, "invalid JSON"), common: "login"},
+	{name: "invalid JSON as the reason of a CloseError",
+		fn:   func(c *Conn) error { return fmt.Errorf("%w after %w", &CloseError{4002, "a number"}, receiveNumber(c)) },
+		peer: sendsAndAnswers("{}", 4002, "a number")},
+	{name: "JSON into a value that is not a pointer is another error",
+		fn:   func(c *Conn) error { return c.ReceiveJSON(1) },
+		peer: answerClose(1011, ""), reported: "needs a pointer"},
+	{name: "the application's own JSON error is another error",
+		fn:   func(*Conn) error { return json.Unmarshal([]byte("{"), new(int)) },
+		peer: answerClose(1011, ""), reported: "unexpected end of JSON"},
+	{name: "an expired read deadline is another error",
+		fn:   func(c *Conn) error { c.SetReadDeadline(pastTime); return receiveAll(c) },
+		peer: answerClose(1011, ""), reported: "receiving: i/o timeout"},
+	{name: "an expired write deadline is another error",
+		fn:   func(c *Conn) error { c.SetWriteDeadline(pastTime); return c.SendMessage(Text, nil) },
+		peer: answerClose(1011, ""), reported: "sending: i/o timeout"},
 	{name: "another error closes with 1011 and keeps its text",
 		fn:   func(*Conn) error { return errSecret },
 		peer: answerClose(1011, ""), reported: "1234"},
 	{name: "io.EOF of another reader is another error",
 		fn:   func(*Conn) error { return fmt.Errorf("reading a file: %w", io.EOF) },
 		peer: answerClose(1011, ""), reported: "reading a file"},
-	{name: "the error of a refused message is another error",
+	{name: "refused text closes with 1011",
 		fn:   func(c *Conn) error { return c.SendMessage(Text, []byte("\xff")) },
 		peer: answerClose(1011, ""), reported: "UTF-8"},
+	{name: "a refused opcode closes with 1011",
+		fn:   func(c *Conn) error { return c.SendMessage(Continuation, nil) },
+		peer: answerClose(1011, ""), reported: "continuation"},
+	{name: "a refused ping closes with 1011",
+		fn:   func(c *Conn) error { return c.SendMessage(Ping, make([]byte, 126)) },
+		peer: answerClose(1011, ""), reported: "126"},
+	{name: "a refused close payload closes with 1011",
+		fn:   func(c *Conn) error { return c.SendMessage(Close, []byte("\x03\xee")) },
+		peer: answerClose(1011, ""), reported: "1006"},
+	{name: "a refused stream closes with 1011",
+		fn:   func(c *Conn) error { _, err := c.MessageWriter(Ping); return err },
+		peer: answerClose(1011, ""), reported: "ping"},
+	{name: "refused text of a stream closes with 1011",
+		fn: func(c *Conn) error {
+			w, err := c.MessageWriter(Text)
+			if err == nil {
+				_, err = w.Write([]byte("\xff"))
+			}
+			return err
+		},
+		peer: answerClose(1011, ""), reported: "UTF-8"},
+	{name: "a refused value closes with 1011",
+		fn:   func(c *Conn) error { return c.SendJSON(func() {}) },
+		peer: answerClose(1011, ""), reported: "func()"},
+	{name: "a refused code of Close closes with 1011",
+		fn:   func(c *Conn) error { return c.Close(StatusAbnormalClosure, "") },
+		peer: answerClose(1011, ""), reported: "1006"},
+	{name: "refused text, although the peer has closed meanwhile",
+		fn: func(c *Conn) error {
+			err := c.SendMessage(Text, []byte("\xff"))
+			receiveAll(c)
+			return err
+		},
+		peer: peerCloses(4001), reported: "UTF-8"},
+	{name: "invalid JSON, although the peer has closed meanwhile",
+		fn: func(c *Conn) error {
+			err := receiveNumber(c)
+			receiveAll(c)
+			return err
+		},
+		peer: func(p *peer) { p.send(Text, "one"); peerCloses(4001)(p) }, common: "invalid JSON"},
 	{name: "the peer closed with 1000", fn: receiveAll, peer: peerCloses(1000), common: "1000"},
 	{name: "the peer closed with 4001", fn: receiveAll, peer: peerCloses(4001), common: "I must go"},
 	{name: "the peer's close, wrapped",

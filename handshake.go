@@ -22,19 +22,25 @@ import (
 // If the request is not a valid handshake, or if AcceptConnection refuses it, Upgrade
 // answers it and returns a [*HandshakeError]; the caller should then return without
 // writing to w. Its status is 403 if AcceptConnection refused, even if the handler of
-// AccessDenied answered with another status. Any other error means that the
-// connection failed while the response was sent; Upgrade has closed it.
+// AccessDenied answered with another status. It is 500 if an [Option] is invalid. Any
+// other error means that the connection failed while the response was sent; Upgrade has
+// closed it.
+//
+// Over HTTP/1, net/http closes the connection after the answer to a refused request,
+// because a proxy may have begun to forward raw bytes when it saw the request, and would
+// forward further requests without a look at them.
 //
 // The response contains the headers that are already set on w, such as cookies and
 // request IDs, except those that belong to the handshake, the connection or a body. w
 // may be wrapped by middleware if the wrapper has a Hijack or an Unwrap method, so
 // that [http.ResponseController] can hijack the connection. After a nil error, use
-// neither w nor the body of r.
+// neither w nor the body of r. If r has more than 256 header lines, r.Header is empty
+// from then on, to save memory; [Conn.Request] has all of them.
 //
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
-// run a [HandlerFunc]. Upgrade panics if an Option is nil.
+// run a [HandlerFunc].
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
-	o := newOptions(opts)
+	o := applyOptions(opts)
 	c, err := upgrade(w, r, o, nil)
 	if err == nil && o.onClose != nil {
 		c.afterClose(o.onClose)
@@ -42,16 +48,28 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 	return c, err
 }
 
-// upgrade is Upgrade with checked options. If it returns a Conn, the caller has to add it to
+// upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
 // conns, which is nil for Upgrade.
-func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (*Conn, error) {
+	c, err := handshake(w, r, o, conns)
+	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
+		o.onRefused(r, refused)
+	}
+	return c, err
+}
+
+// handshake answers r, and returns a Conn or the reason why there is none.
+func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
 	if e := conns.refusal(); e != nil {
 		return nil, refuse(w, r, e)
+	}
+	if o.err != nil {
+		return nil, refuseInvalidOptions(w, r, o.err)
 	}
 	if e := checkRequest(r); e != nil {
 		return nil, refuse(w, r, e)
 	}
-	if !o.acceptConnection(r) {
+	if !accepts(w, r, o.acceptConnection) {
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
 	if e := conns.begin(); e != nil { // Shutdown was called while acceptConnection ran
@@ -80,7 +98,7 @@ func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error
 		nc.Close()
 		return nil, &connError{"sending the handshake response", err}
 	}
-	return newConn(nc, r, subprotocol, &o.config, buffered), nil
+	return newConn(nc, packRequest(r), subprotocol, &o.config, buffered), nil
 }
 
 // checkRequest returns nil if r is a valid handshake (RFC 6455 section 4.2.1), else the
@@ -93,7 +111,8 @@ func checkRequest(r *http.Request) *HandshakeError {
 	// must ignore the one of an HTTP/1.0 request (RFC 9110 section 7.8).
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return refusal(http.StatusUpgradeRequired,
-			"WebSocket handshakes need HTTP/1.1; this request came as HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor)
+			"WebSocket handshakes need HTTP/1.1; this request came as HTTP/%d.%d: connect with a WebSocket client, and let proxies forward the handshake as HTTP/1.1",
+			r.ProtoMajor, r.ProtoMinor)
 	case r.Method != http.MethodGet:
 		return refusal(http.StatusMethodNotAllowed,
 			"send the WebSocket handshake as a GET request; this request has the method %s", quoted(r.Method))
@@ -105,8 +124,8 @@ func checkRequest(r *http.Request) *HandshakeError {
 	// Items 3 and 4.
 	case !hasToken(h["Upgrade"], "websocket") || !hasToken(h["Connection"], "upgrade"):
 		return refusal(http.StatusUpgradeRequired,
-			"this is a WebSocket endpoint: connect with a WebSocket client, which sends Upgrade: websocket and Connection: Upgrade; this request has %s and %s",
-			headerText("Upgrade", h["Upgrade"]), headerText("Connection", h["Connection"]))
+			"this is a WebSocket endpoint: connect with a WebSocket client, which sends Upgrade: websocket and Connection: Upgrade; this request has %s and %s%s",
+			headerText("Upgrade", h["Upgrade"]), headerText("Connection", h["Connection"]), upgradeAdvice(h))
 
 	// Item 6. The answer names the supported version (section 4.4).
 	case len(h["Sec-Websocket-Version"]) != 1 || h["Sec-Websocket-Version"][0] != "13":
@@ -120,9 +139,9 @@ func checkRequest(r *http.Request) *HandshakeError {
 			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
 			headerText("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
 
-	// Items 8 and 9. A header that is not a list as section 4.3 defines it makes
-	// the handshake invalid, even though this package supports no extensions.
-	case !validSubprotocols(h["Sec-Websocket-Protocol"]):
+	// Items 8 and 9: lists as section 4.3 defines them. An empty list is not valid there,
+	// but is treated as an absent header, because clients send it if they have no elements.
+	case !validList(h["Sec-Websocket-Protocol"], isToken):
 		return refusal(http.StatusBadRequest,
 			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; this request has %s",
 			headerText("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
@@ -135,9 +154,26 @@ func checkRequest(r *http.Request) *HandshakeError {
 	// ends, because the server reads frames after the header (request smuggling).
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return refusal(http.StatusBadRequest,
-			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding")
+			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
 	}
 	return nil
+}
+
+// upgradeAdvice says what to do if a request with a key does not ask for an upgrade. Only
+// WebSocket clients send a key, so a proxy has changed the other headers.
+func upgradeAdvice(h http.Header) string {
+	if len(h["Sec-Websocket-Key"]) == 0 {
+		return ""
+	}
+	return ", but a Sec-WebSocket-Key: let the proxy before this server forward the Upgrade and Connection headers"
+}
+
+// bodyText names the header that gives r a body.
+func bodyText(r *http.Request) string {
+	if len(r.TransferEncoding) > 0 {
+		return headerText("Transfer-Encoding", r.TransferEncoding)
+	}
+	return fmt.Sprintf("Content-Length %d", r.ContentLength)
 }
 
 // refusal returns a HandshakeError with a formatted reason.
@@ -147,23 +183,51 @@ func refusal(status int, format string, args ...any) *HandshakeError {
 
 // refuse answers r with the status and reason of e, and returns e.
 func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
+	closeAfterResponse(w, r)
 	switch e.Status {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
-		if r.ProtoMajor == 1 { // so that the client does not wait for this server with the next request
-			w.Header().Set("Connection", "close")
-		}
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		if r.ProtoMajor == 1 { // HTTP/2 forbids these headers (RFC 9113 section 8.2.2)
 			w.Header().Set("Upgrade", "websocket")
-			w.Header().Set("Connection", "Upgrade")
+			w.Header().Add("Connection", "Upgrade") // RFC 9110 section 7.8
 		}
 	}
 	http.Error(w, e.Reason, e.Status)
 	return e
+}
+
+// closeAfterResponse makes net/http close an HTTP/1 connection after the response to r,
+// for which "close" must be the first value and stand alone. Over HTTP/2 it would also
+// end the other streams of the connection.
+func closeAfterResponse(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// refuseInvalidOptions answers r if an option of Upgrade is invalid. The peer is not told which.
+func refuseInvalidOptions(w http.ResponseWriter, r *http.Request, err error) error {
+	closeAfterResponse(w, r)
+	http.Error(w, "the WebSocket options of this server are invalid: its operator must correct them", http.StatusInternalServerError)
+	return refusal(http.StatusInternalServerError, "%s", strings.TrimPrefix(err.Error(), "websocket: "))
+}
+
+// accepts calls a policy of AcceptConnection. If it panics, middleware may recover and
+// answer, and the connection must be closed after that answer too.
+func accepts(w http.ResponseWriter, r *http.Request, policy func(*http.Request) bool) bool {
+	returned := false
+	defer func() {
+		if !returned {
+			closeAfterResponse(w, r)
+		}
+	}()
+	accepted := policy(r)
+	returned = true
+	return accepted
 }
 
 // denyAccess answers a valid handshake that AcceptConnection refused, with the custom
@@ -171,8 +235,10 @@ func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 // that records the custom handler's status would hide w's other methods from it.
 func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) error {
 	e := &HandshakeError{Status: http.StatusForbidden, Reason: denial(r)}
+	closeAfterResponse(w, r)
 	if custom != nil {
 		custom.ServeHTTP(w, r)
+		closeAfterResponse(w, r) // if the handler has cleared the header and net/http has not sent it yet
 		return e
 	}
 	w.Header().Del("Content-Length")
@@ -225,16 +291,20 @@ func writerTypes(w http.ResponseWriter) string {
 	}
 }
 
+// minResponseTime is how long the response may take with a shorter WriteTimeout, because
+// no byte is written if the deadline has passed before the write begins.
+const minResponseTime = time.Second
+
 // takeOver sends the response on a hijacked connection. It returns a copy of the bytes
 // that the client has sent after its request and that net/http has read already. It
-// removes the deadlines of net/http and releases its buffers. timeout limits the
-// writing of the response; 0 means no limit.
+// removes the deadlines of net/http and releases its buffers. timeout, but at least
+// minResponseTime, limits the writing of the response; 0 means no limit.
 func takeOver(nc net.Conn, brw *bufio.ReadWriter, response []byte, timeout time.Duration) ([]byte, error) {
 	// The errors of the three calls are ignored, because a connection that does not
 	// support deadlines works without them.
 	nc.SetDeadline(time.Time{})
 	if timeout > 0 {
-		nc.SetWriteDeadline(time.Now().Add(timeout))
+		nc.SetWriteDeadline(time.Now().Add(max(timeout, minResponseTime)))
 		defer nc.SetWriteDeadline(time.Time{})
 	}
 	buffered := takeBuffered(brw.Reader)
@@ -379,14 +449,8 @@ func validKey(key string) bool {
 	return err == nil && n == 16
 }
 
-// validSubprotocols reports whether the values of Sec-WebSocket-Protocol are a list of
-// tokens, or the header is absent (RFC 6455 section 4.3).
-func validSubprotocols(values []string) bool {
-	return validList(values, isToken)
-}
-
 // validExtensions reports whether the values of Sec-WebSocket-Extensions are an
-// extension-list (RFC 6455 section 9.1), or the header is absent.
+// extension-list (RFC 6455 section 9.1), or the header is absent or empty.
 func validExtensions(values []string) bool {
 	return validList(values, func(extension string) bool {
 		name, params, found := strings.Cut(extension, ";")
@@ -422,17 +486,15 @@ func validParameter(s string) bool {
 	return isToken(value)
 }
 
-// validList reports whether a list header is absent, or has at least one element and
-// only valid ones.
+// validList reports whether all elements of a list header are valid. A header that is
+// absent or has only empty elements has none.
 func validList(values []string, valid func(element string) bool) bool {
-	elements := 0
 	for element := range listElements(values) {
 		if !valid(element) {
 			return false
 		}
-		elements++
 	}
-	return elements > 0 || len(values) == 0
+	return true
 }
 
 // hasToken reports whether one of the comma-separated lists in values contains token.

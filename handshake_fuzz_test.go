@@ -94,11 +94,10 @@ func naiveRefusal(r *http.Request) string {
 	return ""
 }
 
-// isList reports whether lines are a list of at least one element. It also returns true if
-// there are no lines.
+// isList reports whether lines are a list, which may be empty.
 func isList(lines []string, element string) bool {
-	list := regexp.MustCompile(`^[ \t,]*` + element + `(?:[ \t]*,[ \t,]*` + element + `)*[ \t,]*$`)
-	return len(lines) == 0 || list.MatchString(strings.Join(lines, ","))
+	list := regexp.MustCompile(`^[ \t,]*(?:` + element + `(?:[ \t]*,[ \t,]*` + element + `)*[ \t,]*)?$`)
+	return list.MatchString(strings.Join(lines, ","))
 }
 
 func listHas(lines []string, token string) bool {

@@ -156,7 +156,7 @@ func TestUpgrade_keeps_the_bytes_after_the_handshake(t *testing.T) {
 // The bytes of a request after the handshake are read as a frame, which is invalid.
 func TestUpgrade_serves_no_request_after_the_handshake(t *testing.T) {
 	s := newUpgradeServer(t, nil)
-	nc, br := s.dial(t, wstest.Request()+"GET /alive HTTP/1.1\r\nHost: app.example\r\n\r\n")
+	nc, br := s.dial(t, wstest.Request()+nextRequest)
 	if resp, _ := readResponse(t, br); resp.StatusCode != 101 {
 		t.Fatalf("status %d, want 101", resp.StatusCode)
 	}

@@ -140,6 +140,9 @@ func withBits(bits byte, frame []byte) []byte {
 	return frame
 }
 
+// stars returns a text of n bytes.
+func stars(n int) string { return strings.Repeat("*", n) }
+
 func closeBody(code StatusCode, reason string) string {
 	return wstest.ClosePayload(uint16(code), reason)
 }
@@ -393,6 +396,20 @@ func wantSocketClosed(t testing.TB, c *Conn) {
 // bufferSize returns the size of the read buffer that c holds.
 func bufferSize(c *Conn) int { return len(c.in.buf.buf) }
 
+// roomForFirstFrame reads once from the socket, opens the first frame, and returns the
+// capacity that a message gets for it.
+func roomForFirstFrame(t testing.TB, c *Conn) int {
+	t.Helper()
+	if err := c.in.fill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.in.next(modeMessages); err != nil {
+		t.Fatal(err)
+	}
+	b := c.in.buf.bytes()
+	return cap(c.in.incoming.growMessage(nil, min(len(b), int(c.in.incoming.left)), b))
+}
+
 // skipIfBuffered skips the test if c cannot wait without a read buffer on this platform.
 func skipIfBuffered(t testing.TB, c *Conn) {
 	t.Helper()
@@ -422,7 +439,7 @@ func parseHeader(b []byte) (h Header, n int, err error) {
 
 // isReceiving reports whether a goroutine holds the lock of the receiving side.
 func isReceiving(c *Conn) bool {
-	if c.in.lock.TryLock() {
+	if c.in.tryLock() {
 		c.in.lock.Unlock()
 		return false
 	}

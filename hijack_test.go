@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/wstest"
@@ -68,13 +70,12 @@ func TestUpgrade_names_the_ResponseWriter_that_cannot_be_hijacked(t *testing.T) 
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newUpgradeServer(t, test.middleware)
-			nc, br := s.dial(t, wstest.Request())
-			resp, body := readResponse(t, br)
+			_, br := s.dial(t, wstest.Request()+nextRequest)
+			resp, body := readRefusal(t, br)
 			if resp.StatusCode != 500 || body != test.want+"\n" {
 				t.Errorf("got %d %q, want 500 %q", resp.StatusCode, body, test.want)
 			}
 			checkRefusal(t, s.result(t), 500, test.want)
-			checkAlive(t, nc, br)
 		})
 	}
 }
@@ -149,6 +150,47 @@ func TestTakeOver_deadlines(t *testing.T) {
 			if len(nc.Writes()) != 1 {
 				t.Errorf("%d writes, want 1", len(nc.Writes()))
 			}
+		})
+	}
+}
+
+// A deadline that has passed before the write begins would cut off the response, and a long
+// timeout must not overflow.
+func TestUpgrade_limits_the_writing_of_the_response(t *testing.T) {
+	tests := []struct {
+		name          string
+		timeout       time.Duration
+		reads         time.Duration // when the peer reads
+		want          error
+		answeredAfter time.Duration
+	}{
+		{"shortest timeout", 1, 999 * time.Millisecond, nil, 999 * time.Millisecond},
+		{"shortest timeout, and a peer that reads too late", 1, time.Hour, os.ErrDeadlineExceeded, time.Second},
+		{"7 s", 7 * time.Second, 6 * time.Second, nil, 6 * time.Second},
+		{"7 s, and a peer that reads too late", 7 * time.Second, time.Hour, os.ErrDeadlineExceeded, 7 * time.Second},
+		{"longest timeout", math.MaxInt64, time.Hour, nil, time.Hour},
+		{"no limit", 0, time.Hour, nil, time.Hour},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, client := net.Pipe()
+				go func() {
+					time.Sleep(tt.reads)
+					io.Copy(io.Discard, client)
+				}()
+				start := time.Now()
+				c, err := Upgrade(&wstest.Hijacker{Conn: server}, wstest.ReadRequest(wstest.Request()), WriteTimeout(tt.timeout))
+				wantDuration(t, "Upgrade", start, tt.answeredAfter)
+				if !errors.Is(err, tt.want) || (c == nil) != (tt.want != nil) {
+					t.Errorf("Upgrade returned %v, %v, want error %v", c, err, tt.want)
+				}
+				client.Close()
+				if c != nil {
+					c.Close(StatusNormalClosure, "")
+				}
+				time.Sleep(time.Hour) // until the peer has read
+			})
 		})
 	}
 }

@@ -21,9 +21,9 @@ var (
 // knows nothing about frames. The zero value is empty and holds no memory.
 type inbuf struct {
 	buf    []byte
-	r, w   int   // buf[r:w] was not yet used
-	large  bool  // the next buffer is a large one, because the last read filled a small one
+	r, w   int32 // buf[r:w] was not yet used; a buffer is far smaller than 2 GiB
 	behind int32 // bytes that a poll has seen in the socket, when the buffer was full
+	large  bool  // the next buffer is a large one, because the last read filled a small one
 }
 
 // load puts bytes that were read before the connection existed into the buffer,
@@ -33,7 +33,7 @@ func (b *inbuf) load(bytes []byte) {
 		return
 	}
 	b.buf = make([]byte, max(readBufferSize, len(bytes)))
-	b.r, b.w = 0, copy(b.buf, bytes)
+	b.r, b.w = 0, int32(copy(b.buf, bytes))
 }
 
 // bytes returns the unused bytes. The slice is valid until the next call of space,
@@ -43,15 +43,18 @@ func (b *inbuf) bytes() []byte { return b.buf[b.r:b.w] }
 func (b *inbuf) empty() bool { return b.r == b.w }
 
 // full reports whether no byte more fits into the buffer.
-func (b *inbuf) full() bool { return b.buf != nil && b.w-b.r == len(b.buf) }
+func (b *inbuf) full() bool { return b.buf != nil && b.unused() == len(b.buf) }
+
+func (b *inbuf) unused() int { return int(b.w - b.r) }
 
 // cut removes the unused bytes from i to j.
 func (b *inbuf) cut(i, j int) {
-	b.w = b.r + i + copy(b.buf[b.r+i:], b.buf[b.r+j:b.w])
+	unused := b.bytes()
+	b.w = b.r + int32(i+copy(unused[i:], unused[j:]))
 }
 
 // discard marks the first n of the unused bytes as used.
-func (b *inbuf) discard(n int) { b.r += n }
+func (b *inbuf) discard(n int) { b.r += int32(n) }
 
 // space returns free space to read into. filled says how much of it was used.
 func (b *inbuf) space() []byte {
@@ -66,12 +69,11 @@ func (b *inbuf) take() {
 	if b.large {
 		size = largeReadBufferSize
 	}
-	unused := b.w - b.r
 	switch {
-	case len(b.buf) != size && unused < size:
+	case len(b.buf) != size && b.unused() < size:
 		b.exchange(size)
 	case b.r > 0:
-		b.w = copy(b.buf, b.bytes())
+		b.w = int32(copy(b.buf, b.bytes()))
 		b.r = 0
 	}
 }
@@ -79,8 +81,8 @@ func (b *inbuf) take() {
 // filled adds n bytes that were read into space. waitsWithoutBuffer
 // is true if the transport takes a buffer only when bytes have arrived.
 func (b *inbuf) filled(n int, waitsWithoutBuffer bool) {
-	b.w += n
-	b.large = n > 0 && (b.w == len(b.buf) || n >= readBufferSize && waitsWithoutBuffer)
+	b.w += int32(n)
+	b.large = n > 0 && (int(b.w) == len(b.buf) || n >= readBufferSize && waitsWithoutBuffer)
 	if !b.large && b.w > b.r {
 		b.shrink() // the handler may take long before it receives these few bytes
 	}
@@ -89,7 +91,7 @@ func (b *inbuf) filled(n int, waitsWithoutBuffer bool) {
 // shrink keeps as little memory as possible while the peer is waited for. The
 // unused bytes are then the beginning of a frame, which needs no large buffer.
 func (b *inbuf) shrink() {
-	switch unused := b.w - b.r; {
+	switch unused := b.unused(); {
 	case unused == 0:
 		b.release()
 	case len(b.buf) > readBufferSize && unused < readBufferSize:
@@ -107,7 +109,7 @@ func (b *inbuf) exchange(size int) {
 	}
 	w := copy(buf, b.bytes())
 	b.release()
-	b.buf, b.w = buf, w
+	b.buf, b.w = buf, int32(w)
 }
 
 // release returns the buffer to its pool and drops the unused bytes.

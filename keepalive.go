@@ -10,8 +10,10 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// timeouts are how long a connection waits for its peer. 0 is no limit.
+// timeouts are how long a connection waits for its peer, 0 for no limit, and how many bytes
+// wait with it.
 type timeouts struct {
+	sendQueue         int
 	pingInterval      time.Duration
 	closeTimeout      time.Duration
 	connectionTimeout time.Duration
@@ -34,8 +36,8 @@ type keepalive struct {
 	life     *life
 	timeouts *timeouts
 
-	lastRead atomic.Int64 // when the last byte arrived, unless there were manyReads
-	writing  atomic.Int64 // when the write in progress began, noTime if there is none
+	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
+	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none
 	alarmAt  atomic.Int64 // when the alarm rings
 
 	mu         sync.Mutex
@@ -63,14 +65,36 @@ const (
 
 // A core is what both directions of a connection share.
 type core struct {
-	socket   socket    // the only part that touches the network
-	life     life      // from the handshake to the end
-	timer    keepalive // pings and limits
-	overflow *overflow // of the counts of both directions; nil for none, see tally
+	socket socket    // the only part that touches the network
+	life   life      // from the handshake to the end
+	timer  keepalive // pings and limits
+
+	overflow *overflow              // of the counts of both directions; nil for none, see tally
+	seldom   atomic.Pointer[seldom] // nil until one of its parts is needed
+}
+
+// A seldom is the state of methods that most connections never call.
+type seldom struct {
+	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
+	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+	groups []*Group               // of which the connection is a member
+	queue  sendQueue              // what TrySend and Broadcast have accepted
+}
+
+// seldomUsed returns the state of methods that are seldom called. It allocates it if this is
+// the first of them.
+func (c *core) seldomUsed() *seldom {
+	if c.seldom.Load() == nil {
+		c.seldom.CompareAndSwap(nil, new(seldom))
+	}
+	return c.seldom.Load()
 }
 
 // A ticker does what is due.
-type ticker interface{ tick() }
+type ticker interface {
+	tick()
+	ended() // the connection has ended; more than one call is possible
+}
 
 // due is what a tick asks for.
 type due struct {
@@ -94,6 +118,10 @@ const (
 // the process was, or because it writes.
 const maxPoll = 100 * time.Millisecond
 
+// blockedTime is how long a write takes at least if the socket had no room. A write for
+// which there is room takes microseconds.
+const blockedTime = 10 * time.Millisecond
+
 // never is a time that does not come, and noTime stands for no time.
 const (
 	never  time.Duration = math.MaxInt64
@@ -107,9 +135,10 @@ var epoch = time.Now()
 // clock is the time since epoch.
 func clock() time.Duration { return time.Since(epoch) }
 
-// deadlineAfter returns t+d, or never if d is 0 or the sum is too large.
+// deadlineAfter returns t+d, or never if d is 0 or longer than a century.
 func deadlineAfter(t, d time.Duration) time.Duration {
-	if d == 0 || d > 0 && t > never-d {
+	const century = 100 * 365 * 24 * time.Hour
+	if d == 0 || d > century {
 		return never
 	}
 	return t + d
@@ -142,6 +171,9 @@ func (k *keepalive) endAt() time.Duration {
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
+// run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
+func (k *keepalive) run(f func()) { k.alarm.Go(f) }
+
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.
 func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
@@ -149,6 +181,9 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 		return false
 	}
 	k.schedule()
+	if p >= phaseClosing {
+		k.owner.ended()
+	}
 	return true
 }
 
@@ -234,20 +269,44 @@ func (k *keepalive) settleReads() {
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
 // write can be late, because a ping comes sooner.
-func (k *keepalive) beginWrite() {
-	if k.timeouts.writeTimeout == 0 {
-		return
-	}
-	now := clock()
+func (k *keepalive) beginWrite() { k.writes(clock()) }
+
+// writes notes that the write in progress, or its next piece, begins now.
+func (k *keepalive) writes(now time.Duration) {
 	k.writing.Store(int64(now))
 	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
 
-func (k *keepalive) endWrite() {
-	if k.timeouts.writeTimeout != 0 {
-		k.writing.Store(int64(noTime))
+// A progress reports the progress of the write of a large frame that began at a time.
+type progress struct {
+	timer *keepalive
+	began time.Duration
+}
+
+// report notes that the socket has taken a piece. The next piece has WriteTimeout again.
+func (p progress) report() {
+	now := clock()
+	p.timer.noteTaken(p.began, now)
+	p.timer.writes(now)
+}
+
+// endWrite notes that the write has ended. ok is false if it failed.
+func (k *keepalive) endWrite(ok bool) {
+	began := time.Duration(k.writing.Load())
+	k.writing.Store(int64(noTime))
+	if ok && began != noTime {
+		k.noteTaken(began, clock())
+	}
+}
+
+// noteTaken notes that the socket has taken bytes. If it has let the writer wait, it made
+// room because the peer has read: that is a sign of life. The peer may have no other one
+// to give, because no ping fits into a frame, and a ping behind it arrives late.
+func (k *keepalive) noteTaken(began, now time.Duration) {
+	if now-began >= blockedTime {
+		k.lastRead.Store(int64(now))
 	}
 }
 

@@ -3,7 +3,9 @@ package websocket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -291,6 +293,45 @@ func TestSenders_return_ErrConnectionTimeout(t *testing.T) {
 	})
 }
 
+// Only an option of 0 makes a wait endless. The peer reads nothing, so a sender waits until the
+// socket is closed.
+func TestKeepalive_frees_a_sender_with_every_CloseTimeout(t *testing.T) {
+	ends := map[string]struct {
+		end  func(c *Conn, p *peer)
+		want time.Duration // when the sender returns, with CloseTimeout(math.MaxInt64)
+	}{
+		"a silent peer":     {func(*Conn, *peer) {}, 10*time.Second + pingPoll + failTimeout},
+		"a peer that errs":  {func(c *Conn, p *peer) { go p.Write(withBits(0x40, clientFrame(true, Text, ""))); receiveAll(c) }, 10 * time.Second},
+		"a peer that quits": {func(c *Conn, p *peer) { go p.send(Close, ""); receiveAll(c) }, 10 * time.Second},
+		"Close":             {func(c *Conn, p *peer) { c.Close(StatusNormalClosure, "") }, 10*time.Second + pingPoll},
+		"the end of fn":     {func(c *Conn, p *peer) { serveConn(c, noop) }, 10*time.Second + pingPoll},
+	}
+	for name, tt := range ends {
+		for _, limit := range []time.Duration{math.MaxInt64, math.MaxInt64 - time.Hour, 0} {
+			t.Run(fmt.Sprintf("%s, CloseTimeout %d", name, limit), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(10*time.Second), WriteTimeout(0), CloseTimeout(limit))
+					sent := make(chan error, 1)
+					start := time.Now()
+					go func() { sent <- c.SendMessage(Text, []byte("never read")) }()
+					synctest.Wait()
+					go tt.end(c, p)
+					select {
+					case err := <-sent:
+						if took := time.Since(start); err == nil || took > tt.want {
+							t.Errorf("got error %v after %v, want one after at most %v", err, took, tt.want)
+						}
+					case <-time.After(time.Hour):
+						t.Error("the sender still waits after an hour")
+					}
+					p.Conn.Close()
+					c.Close(StatusNormalClosure, "")
+				})
+			})
+		}
+	}
+}
+
 func TestKeepalive_stops_with_the_connection(t *testing.T) {
 	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		w.hangUp()
@@ -310,10 +351,9 @@ func TestPong_of_a_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		want time.Duration // when the connection ends
 		err  error
 	}{
-		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 5 * time.Second, errTimedOut},
+		{"is ended by WriteTimeout", []Option{WriteTimeout(4 * time.Second)}, 5*time.Second + pingPoll, errTimedOut},
 		{"is ended by ConnectionTimeout", []Option{WriteTimeout(time.Minute)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
 		{"is ended by ConnectionTimeout alone", []Option{WriteTimeout(0)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
-		{"is ended if the next ping is later", []Option{PingInterval(time.Hour)}, 11*time.Second + pingPoll, ErrConnectionTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

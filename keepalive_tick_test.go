@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ type tickRecorder struct {
 	life  life
 	timer keepalive
 	start time.Time
+	mu    sync.Mutex // guards the following: ticks may overlap
 	times []time.Duration
 	dues  []due
 	ticks int
@@ -30,10 +32,14 @@ func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	return r
 }
 
+func (r *tickRecorder) ended() {}
+
 func (r *tickRecorder) tick() {
-	r.ticks++
 	do := r.timer.tick()
 	do.quiet = 0
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ticks++
 	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
 		r.dues = append(r.dues, do)
@@ -67,8 +73,29 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 		}, []time.Duration{15 * s}, []due{{limit: writePassed}}},
 		{"nothing for a write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
 			time.AfterFunc(5*s, r.timer.beginWrite)
-			time.AfterFunc(14*s, r.timer.endWrite)
+			time.AfterFunc(14*s, func() { r.timer.endWrite(true) })
 		}, nil, nil},
+		{"each piece of a write has the time of a write", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
+			began := clock()
+			r.timer.beginWrite()
+			time.AfterFunc(9*s, func() { progress{&r.timer, began}.report() })
+			time.AfterFunc(18*s, func() { progress{&r.timer, began}.report() })
+		}, []time.Duration{28 * s}, []due{{limit: writePassed}}},
+		{"a write that had to wait is a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			time.AfterFunc(4*s, r.timer.beginWrite)
+			time.AfterFunc(9*s, func() { r.timer.endWrite(true) })
+		}, []time.Duration{19 * s}, []due{poll}},
+		{"a piece of a write that had to wait is a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.timer.beginWrite()
+			time.AfterFunc(9*s, func() { progress{&r.timer, clock() - 9*s}.report() })
+		}, []time.Duration{19 * s}, []due{poll}},
+		{"a write for which there was room is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			time.AfterFunc(9*s, func() { r.timer.beginWrite(); progress{&r.timer, clock()}.report(); r.timer.endWrite(true) })
+		}, []time.Duration{10 * s}, []due{poll}},
+		{"a write that failed is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.timer.beginWrite()
+			time.AfterFunc(9*s, func() { r.timer.endWrite(false) })
+		}, []time.Duration{10 * s}, []due{poll}},
 		{"an unanswered close frame, after a poll", timeouts{}, func(r *tickRecorder) {
 			r.timer.enter(phaseCloseSent, nil, 10*s)
 		}, []time.Duration{10 * s, 10*s + pingPoll}, []due{poll, {limit: phasePassed}}},
@@ -185,12 +212,11 @@ func TestKeepalive_polls_once_a_second(t *testing.T) {
 					time.Sleep(tt.receives)
 					r.timer.noteReceived()
 				}
-				synctest.Wait()
+				r.timer.stop()
+				r.timer.waitTicks()
 				if r.ticks > tt.most+1 || r.ticks < tt.most*9/10 {
 					t.Errorf("got %d ticks in an hour, want %d", r.ticks, tt.most)
 				}
-				r.timer.stop()
-				r.timer.waitTicks()
 			})
 		})
 	}

@@ -31,7 +31,7 @@ const (
 	// of the write until a close frame is found.
 	phaseLost
 
-	// phaseClosing: Close sends its close frame and waits for that of the peer,
+	// phaseClosing: Close or StartClose sends a close frame and waits for that of the peer,
 	// within CloseTimeout (RFC 6455 section 7.1.2).
 	phaseClosing
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
@@ -102,7 +103,7 @@ func (c *Conn) endAhead(end error) {
 
 // message appends the next message to dst. On an error it returns dst as it was.
 func (r *reader) message(dst []byte) (Opcode, []byte, error) {
-	if r.begun != nil || r.mode == 0 || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+	if r.begun != nil || r.mode != modeMessages || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
 		if err := r.begin(byReceiveMessage); err != nil {
 			return 0, dst, err
 		}
@@ -113,6 +114,7 @@ func (r *reader) message(dst []byte) (Opcode, []byte, error) {
 				return 0, dst, err
 			}
 		}
+		r.adoptLimits()
 		if op, msg, ok := r.buffered(dst); ok {
 			return op, msg, nil
 		}
@@ -137,7 +139,12 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	if end == 0 {
 		return 0, dst, false
 	}
-	msg = append(dst, b[start:end]...)
+	if dst == nil {
+		msg = make([]byte, end-start) // append would make it a little larger
+		copy(msg, b[start:end])
+	} else {
+		msg = append(dst, b[start:end]...)
+	}
 	mask.XOR(msg[len(dst):], [4]byte(b[start-4:]), 0)
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false
@@ -156,8 +163,8 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	}
 	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
 	switch {
-	case err == errReadDeadline && r.begun == nil:
-		// A copy, because the capacity after dst is the caller's.
+	case err == errReadDeadline && r.begun == nil && dst != nil:
+		// A copy, because the array is the caller's.
 		return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
 	case err == errReadDeadline:
 		return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
@@ -170,14 +177,50 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 // finish returns dst with a complete message behind it. msg is dst's array already,
 // unless a deadline has interrupted the message.
 func (r *reader) finish(dst, msg []byte) []byte {
-	if r.begun == nil {
-		return msg
+	if r.begun != nil {
+		r.begun = nil
+		if dst != nil {
+			return append(dst, msg...)
+		}
 	}
-	r.begun = nil
-	if dst == nil {
-		return msg
+	if cap(msg) > 2*len(msg) && cap(msg) != cap(dst) { // a few bytes, see incoming.growMessage
+		return append(make([]byte, 0, len(msg)), msg...)
 	}
-	return append(dst, msg...)
+	return msg
+}
+
+// Discard answers control frames and drops the messages of the peer until the connection
+// ends, and returns the error that it ended with. It is for a handler that only sends, from
+// another goroutine, and wants to know the end of the connection and no messages.
+//
+// Frames that break a rule of RFC 6455 fail the connection. Nothing is kept, so MaxFrameSize,
+// MaxMessageSize and MaxFragments do not apply and text is not checked, except with
+// [HandleConcurrent], whose goroutine receives messages as usual. After a read deadline,
+// Discard returns an error that is [os.ErrDeadlineExceeded], and the next receiving call
+// gets the next whole message.
+func (c *Conn) Discard() error {
+	if c.ahead != nil {
+		return c.ahead.discard()
+	}
+	if err := c.in.acquire(); err != nil {
+		return err
+	}
+	defer c.in.release()
+	return c.received(c.in.dropMessages())
+}
+
+// dropMessages drops messages until an error.
+func (r *reader) dropMessages() error {
+	if err := r.begin(byDiscard); err != nil {
+		return err
+	}
+	for {
+		if _, err := r.skip(); err == errReadDeadline {
+			return r.interrupt(byDiscard, nil, nil)
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // Messages yields the messages of the peer as ReceiveMessage returns them, until the
@@ -194,16 +237,26 @@ func (c *Conn) Messages() iter.Seq2[Message, error] {
 	}
 }
 
-// ReceiveJSON waits for the next message, text or binary, and decodes it into v with
-// encoding/json. If the message is not JSON for v, that is an error and the connection
-// stays usable.
+// ReceiveJSON waits for the next message, text or binary, and decodes it into v, a pointer,
+// with encoding/json.
+//
+// If the message is not JSON for v, the error is [ErrInvalidJSON], and also the error of
+// encoding/json, such as a [*json.SyntaxError]. The connection stays usable. A
+// [HandlerFunc] that returns the error closes it with 1007. If v is not a pointer, or nil,
+// ReceiveJSON receives nothing and returns a [*json.InvalidUnmarshalError].
 func (c *Conn) ReceiveJSON(v any) error {
+	if p := reflect.ValueOf(v); p.Kind() != reflect.Pointer || p.IsNil() {
+		if err := c.life.err(); err != nil {
+			return err
+		}
+		return fmt.Errorf("websocket: ReceiveJSON needs a pointer: %w", &json.InvalidUnmarshalError{Type: reflect.TypeOf(v)})
+	}
 	_, data, err := c.ReceiveMessage()
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("websocket: message of %d bytes is not JSON for %T: %w", len(data), v, err)
+		return invalidJSON(len(data), v, err)
 	}
 	return nil
 }
@@ -264,7 +317,7 @@ func (c *Conn) sendControl(op Opcode, data []byte) (err error) {
 		return err
 	}
 	if op == Close {
-		return c.out.close(data)
+		return c.out.close(bySender, data)
 	}
 	return c.out.send(&Header{Fin: true, Opcode: op}, data)
 }
@@ -287,7 +340,7 @@ func checkMessage(op Opcode, data []byte) error {
 // checkClosePayload returns ErrProtocol for a payload that the peer would have to fail
 // the connection for.
 func checkClosePayload(data []byte) error {
-	_, err := parseClosePayload(data)
+	_, err := ParseClose(data)
 	if err != nil && !errors.Is(err, ErrProtocol) {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

@@ -167,16 +167,22 @@ func TestJSON(t *testing.T) {
 	}
 	var syntax *json.SyntaxError
 	err := c.ReceiveJSON(&p)
-	if !errors.As(err, &syntax) || CloseStatus(err) != 0 {
-		t.Errorf("got error %v, want a JSON syntax error", err)
+	if !errors.As(err, &syntax) || !errors.Is(err, ErrInvalidJSON) || CloseStatus(err) != StatusInvalidPayload {
+		t.Errorf("got error %v, want ErrInvalidJSON and a JSON syntax error", err)
 	}
 	wantMention(t, fmt.Sprint(err), "5 bytes", "*websocket.point")
 	var mismatch *json.UnmarshalTypeError
-	if err := c.ReceiveJSON(&p); !errors.As(err, &mismatch) {
+	if err := c.ReceiveJSON(&p); !errors.As(err, &mismatch) || !errors.Is(err, ErrInvalidJSON) {
 		t.Errorf("got error %v, want a JSON type error", err)
 	}
-	if err := c.ReceiveJSON(&p); err == nil {
-		t.Error("got no error for an empty message, which is not JSON")
+	if err := c.ReceiveJSON(&p); !errors.Is(err, ErrInvalidJSON) {
+		t.Errorf("an empty message: got error %v, want ErrInvalidJSON", err)
+	}
+	for _, v := range []any{nil, p, (*point)(nil)} {
+		var invalid *json.InvalidUnmarshalError
+		if err := c.ReceiveJSON(v); !errors.As(err, &invalid) || errors.Is(err, ErrInvalidJSON) || CloseStatus(err) != 0 {
+			t.Errorf("into %#v: got error %v, want an invalid argument, and no message lost", v, err)
+		}
 	}
 	if err := c.ReceiveJSON(&p); err != nil || p != (point{3, 4}) {
 		t.Errorf("after bad JSON: got %v and error %v, want {3 4}", p, err)

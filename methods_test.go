@@ -21,6 +21,7 @@ var allMethods = map[string]func(c *Conn) error{
 	"ReceiveJSON":       func(c *Conn) error { return c.ReceiveJSON(new(any)) },
 	"ReadFrame":         func(c *Conn) error { _, err := c.ReadFrame(); return err },
 	"ReceiveFragments":  func(c *Conn) error { _, err := c.ReceiveFragments(); return err },
+	"Discard":           func(c *Conn) error { return c.Discard() },
 	"SendMessage/Text":  func(c *Conn) error { return c.SendMessage(Text, nil) },
 	"SendMessage/Ping":  func(c *Conn) error { return c.SendMessage(Ping, nil) },
 	"SendMessage/Close": func(c *Conn) error { return c.SendMessage(Close, nil) },
@@ -29,12 +30,14 @@ var allMethods = map[string]func(c *Conn) error{
 	"WriteFrame":        func(c *Conn) error { return c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Text}}) },
 	"SetReadDeadline":   func(c *Conn) error { return c.SetReadDeadline(time.Time{}) },
 	"SetWriteDeadline":  func(c *Conn) error { return c.SetWriteDeadline(time.Time{}) },
+	"SetMaxMessageSize": func(c *Conn) error { return c.SetMaxMessageSize(1) },
 	"Close":             func(c *Conn) error { return c.Close(StatusNormalClosure, "") },
+	"StartClose":        func(c *Conn) error { return c.StartClose(StatusNormalClosure, "") },
 	"Context":           func(c *Conn) error { return context.Cause(c.Context()) },
 }
 
 // receivingMethods are those of allMethods that wait for the peer.
-var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments"}
+var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments", "Discard"}
 
 // frameMethods are the receivingMethods that cannot be used with HandleConcurrent.
 var frameMethods = []string{"ReadFrame", "ReceiveFragments"}

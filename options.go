@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,45 +10,61 @@ import (
 )
 
 // An Option changes one default of [Handle], [HandleConcurrent] or [Upgrade].
-// Options are named after the egg's parameters. If an option is given twice, the
-// last one wins.
+// Options are named after the egg's parameters. They can come in any order. If an
+// option is given twice, the last one wins.
 //
-// A nil or out-of-range value is a programming error: the function that makes the
-// Option panics with a text that names the option, the value and the range. Handle,
-// HandleConcurrent and Upgrade panic if an Option itself is nil.
+// An Option that is nil, or that was made with a nil or out-of-range value, is a
+// programming error. Handle and HandleConcurrent panic with a text that names the
+// option, the value and the range. Upgrade, whose options may come from a
+// configuration, answers the request with 500 and returns that text as the Reason of a
+// [*HandshakeError].
 type Option func(*options)
 
 // options holds the settings of a connection. A Handler makes one, and all of its
-// connections share it. It does not change after newOptions has returned.
+// connections share it. It does not change after applyOptions has returned.
 type options struct {
 	config // of each connection
 
 	acceptConnection func(*http.Request) bool
 	accessDenied     http.Handler
+	onRefused        func(*http.Request, *HandshakeError)
 	subprotocols     []string
 
 	propagateCommonErrors bool
 	onError               func(*Conn, error)
 	onClose               func(*Conn, error)
 	detached              bool
+
+	err error // the first invalid option
 }
 
-// sizeLimit is the largest value of MaxFrameSize and MaxMessageSize, in bytes. It
-// fits an int on every platform.
-const sizeLimit = 1 << 30
+// MaxSize is the largest value of [MaxFrameSize] and [MaxMessageSize], in bytes: 1 GiB.
+// It fits an int on every platform.
+const MaxSize = 1 << 30
 
-// defaultOptions returns the default of every option.
+// The defaults of options on which other defaults depend. See options.settle.
+const (
+	defaultPingInterval      = 15 * time.Second
+	defaultConnectionTimeout = 60 * time.Second
+)
+
+// notGiven is the value of an option that was not given and whose default depends on
+// other options.
+const notGiven = -1
+
+// defaultOptions returns the default of every option. Some of them are notGiven.
 func defaultOptions() *options {
 	return &options{
 		config: config{
 			timeouts: timeouts{
-				pingInterval:      15 * time.Second,
+				pingInterval:      notGiven,
 				closeTimeout:      5 * time.Second,
-				connectionTimeout: 60 * time.Second,
+				connectionTimeout: notGiven,
 				writeTimeout:      60 * time.Second,
+				sendQueue:         1 << 20,
 			},
 			limits: limits{
-				maxFrameSize:   1 << 20,
+				maxFrameSize:   notGiven,
 				maxMessageSize: 1 << 20,
 				maxFragments:   131072,
 			},
@@ -57,29 +74,86 @@ func defaultOptions() *options {
 	}
 }
 
-// newOptions applies opts to the defaults, in order. It panics if one of them is
-// nil; the functions that make the Options have checked their values.
+// newOptions is applyOptions for options that are made at start-up. It panics if one of
+// them is invalid, as http.ServeMux does for an invalid pattern.
 func newOptions(opts []Option) *options {
-	o := defaultOptions()
-	for i, opt := range opts {
-		if opt == nil {
-			panic(fmt.Sprintf("websocket: option %d is nil: leave it out", i+1))
-		}
-		opt(o)
+	o := applyOptions(opts)
+	if o.err != nil {
+		panic(o.err.Error())
 	}
 	return o
 }
 
+// applyOptions applies opts to the defaults, in order. The err of the result is not nil if
+// one of them is invalid.
+func applyOptions(opts []Option) *options {
+	o := defaultOptions()
+	for i, opt := range opts {
+		if opt == nil {
+			opt = invalid("option %d is nil: leave it out", i+1)
+		}
+		opt(o)
+	}
+	o.settle()
+	return o
+}
+
+// invalid returns the Option for a value that is nil or out of range.
+func invalid(format string, args ...any) Option {
+	err := fmt.Errorf("websocket: "+format, args...)
+	return func(o *options) { o.fail(err) }
+}
+
+// fail notes that an option is invalid. The first error is kept.
+func (o *options) fail(err error) {
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+// settle sets the options that were not given and depend on others, and checks those that
+// must fit together.
+func (o *options) settle() {
+	o.frameSizeGiven = o.maxFrameSize != notGiven
+	if !o.frameSizeGiven {
+		o.maxFrameSize = o.maxMessageSize
+	}
+	pingGiven := o.pingInterval != notGiven
+	if !pingGiven {
+		o.pingInterval = defaultPingInterval
+	}
+	switch ping, limit := o.pingInterval, o.connectionTimeout; {
+	case limit == notGiven:
+		o.connectionTimeout = timeoutFor(ping)
+	case pingGiven && limit > 0 && ping >= limit:
+		o.fail(fmt.Errorf("websocket: PingInterval(%v) with ConnectionTimeout(%v) would disconnect healthy peers, because an idle peer sends only the answers to pings: "+
+			"set a ConnectionTimeout that is longer than PingInterval, or leave ConnectionTimeout out", ping, limit))
+	}
+}
+
+// timeoutFor returns the ConnectionTimeout for a PingInterval: a peer that has lost three
+// answers is still connected. Without pings there is no limit, because an idle peer
+// sends nothing.
+func timeoutFor(ping time.Duration) time.Duration {
+	switch {
+	case ping == 0:
+		return 0
+	case ping > math.MaxInt64/4:
+		return math.MaxInt64
+	}
+	return max(defaultConnectionTimeout, 4*ping)
+}
+
 // PingInterval sets how often the keepalive sends a ping. The default is 15 s; 0
 // sends no pings. Pings keep proxies from closing an idle connection, and the peer's
-// answers show that it is still there, see [ConnectionTimeout].
+// answers show that it is still there. The default of [ConnectionTimeout] follows
+// PingInterval.
 //
 // While no method is receiving, the library handles the control frames that have
 // arrived ahead of the next message after each ping. PingInterval is then also how
 // often it answers the peer's pings and notices a close frame.
 func PingInterval(d time.Duration) Option {
-	checkDuration("PingInterval", d)
-	return func(o *options) { o.pingInterval = d }
+	return duration("PingInterval", d, func(o *options) { o.pingInterval = d })
 }
 
 // CloseTimeout limits the duration of the close handshake: sending a close frame
@@ -88,27 +162,36 @@ func PingInterval(d time.Duration) Option {
 // [ErrCloseTimeout]. With 0 this limit is off: the wait then ends when the peer
 // has sent nothing for ConnectionTimeout.
 func CloseTimeout(d time.Duration) Option {
-	checkDuration("CloseTimeout", d)
-	return func(o *options) { o.closeTimeout = d }
+	return duration("CloseTimeout", d, func(o *options) { o.closeTimeout = d })
 }
 
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
-// the peer for d, the connection is closed with 1001 and [ErrConnectionTimeout]: after a
-// tenth of d more at the latest, and never earlier. The default is 60 s; 0 means no limit. Make it longer than PingInterval, because an
-// idle peer sends nothing but the answers to pings.
+// the peer for d, and it reads nothing that a write waits for, the connection is closed
+// with 1001 and [ErrConnectionTimeout]: never earlier, and a tenth of d later at most. 0 means
+// no limit. The default is 60 s, or four times [PingInterval] if that is longer, because an
+// idle peer sends nothing but the answers to pings. With PingInterval(0) the default is no
+// limit.
+//
+// If both options are given, PingInterval must be shorter than ConnectionTimeout.
+// PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
+// ConnectionTimeout is given and it is shorter than the default PingInterval, a peer
+// must send something by itself within d.
 func ConnectionTimeout(d time.Duration) Option {
-	checkDuration("ConnectionTimeout", d)
-	return func(o *options) { o.connectionTimeout = d }
+	return duration("ConnectionTimeout", d, func(o *options) { o.connectionTimeout = d })
 }
 
-// WriteTimeout sets how long one write to the socket may take. The default is 60 s.
-// A write takes long if the peer does not read. If it takes longer than d, the
-// connection ends without a close frame, and sending methods return an error that is
-// [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading can then
-// block the goroutines that send to it for ever.
+// WriteTimeout sets how long a write to the socket may take without progress. The
+// default is 60 s. A write takes long if the peer does not read. If it takes longer
+// than d, the connection ends without a close frame, and sending methods return an
+// error that is [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading
+// can then block the goroutines that send to it for ever.
+//
+// Each 64 KiB of a large frame that the socket takes are progress (256 KiB over TCP on
+// systems other than Linux): the time starts again, and the peer counts as alive for
+// ConnectionTimeout. So a peer that reads steadily gets a frame of any size, if it
+// reads at least that much in d and in ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
-	checkDuration("WriteTimeout", d)
-	return func(o *options) { o.writeTimeout = d }
+	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
 }
 
 // AcceptConnection sets the policy that decides which requests may open a
@@ -121,7 +204,7 @@ func WriteTimeout(d time.Duration) Option {
 // cookie or a token as well.
 func AcceptConnection(accept func(*http.Request) bool) Option {
 	if accept == nil {
-		panic("websocket: AcceptConnection(nil): want a function; use AnyOrigin to accept every request")
+		return invalid("AcceptConnection(nil): want a function; use AnyOrigin to accept every request")
 	}
 	return func(o *options) { o.acceptConnection = accept }
 }
@@ -129,11 +212,30 @@ func AcceptConnection(accept func(*http.Request) bool) Option {
 // AccessDenied sets the handler that answers the requests that AcceptConnection
 // refused. The default handler answers 403 with <h1>Access denied</h1> and the
 // reason.
+//
+// The header of the response already has Connection: close. The handler must leave it
+// there, because the HTTP connection must end after a refused handshake, see [Upgrade].
 func AccessDenied(h http.Handler) Option {
 	if h == nil {
-		panic("websocket: AccessDenied(nil): want an http.Handler")
+		return invalid("AccessDenied(nil): want an http.Handler")
 	}
 	return func(o *options) { o.accessDenied = h }
+}
+
+// OnRefused sets the function that is told of refused handshakes, for a log or a
+// counter. It is called after the request was answered, on the goroutine of the request;
+// many goroutines may call it at the same time. err has the status and the reason. Its
+// status is 403 if AcceptConnection refused the request, even if the handler of
+// [AccessDenied] answered with another status. By default nothing is logged, because any
+// client can send such requests.
+//
+// f is not called if the connection fails while the 101 response is sent, or if a policy or
+// the handler of AccessDenied panics.
+func OnRefused(f func(r *http.Request, err *HandshakeError)) Option {
+	if f == nil {
+		return invalid("OnRefused(nil): want a function; leave it out to ignore refused handshakes")
+	}
+	return func(o *options) { o.onRefused = f }
 }
 
 // DropIncomingPings sets whether the peer's pings are ignored. The default is false:
@@ -152,29 +254,38 @@ func PropagateCommonErrors(propagate bool) Option {
 }
 
 // MaxFrameSize sets the largest payload of one frame from the peer, in bytes, from 1
-// to 1 GiB. The default is 1 MiB. A larger frame fails the connection with 1009 and
+// to [MaxSize]. The default is that of [MaxMessageSize], because browsers send each
+// message as one frame. A larger frame fails the connection with 1009 and
 // [ErrMessageTooLarge] as soon as its header has arrived; the library does not wait
-// for its payload.
+// for its payload. A MaxFrameSize above MaxMessageSize has an effect only on
+// [Conn.ReadFrame].
 func MaxFrameSize(n int64) Option {
-	checkRange("MaxFrameSize", n, 1, sizeLimit)
-	return func(o *options) { o.maxFrameSize = n }
+	return inRange("MaxFrameSize", n, MaxSize, func(o *options) { o.maxFrameSize = n })
 }
 
 // MaxMessageSize sets the largest message from the peer, as the sum of the payloads
-// of its frames, in bytes, from 1 to 1 GiB. The default is 1 MiB. If a frame would
+// of its frames, in bytes, from 1 to [MaxSize]. The default is 1 MiB. If a frame would
 // make a message larger, the connection fails with 1009 and [ErrMessageTooLarge] as
-// soon as the header of that frame has arrived.
+// soon as the header of that frame has arrived. [MaxFrameSize] follows MaxMessageSize
+// unless it is given.
 func MaxMessageSize(n int64) Option {
-	checkRange("MaxMessageSize", n, 1, sizeLimit)
-	return func(o *options) { o.maxMessageSize = n }
+	return inRange("MaxMessageSize", n, MaxSize, func(o *options) { o.maxMessageSize = n })
 }
 
 // MaxFragments sets the largest number of frames in one message from the peer, from 1
 // to 2147483647. The default is 131072. If a message has more frames, the connection
 // fails with 1009 and [ErrMessageTooLarge].
 func MaxFragments(n int) Option {
-	checkRange("MaxFragments", int64(n), 1, 1<<31-1)
-	return func(o *options) { o.maxFragments = n }
+	return inRange("MaxFragments", int64(n), 1<<31-1, func(o *options) { o.maxFragments = n })
+}
+
+// SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
+// [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
+// The default is 1 MiB. Each message counts with its frame and 32 bytes. If a message does not
+// fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
+// methods that wait for the peer do not use the queue.
+func SendQueue(n int) Option {
+	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }
 
 // WriteCoalescing sets whether several sent frames may be written together. The
@@ -185,7 +296,7 @@ func MaxFragments(n int) Option {
 //
 // A frame waits until a receiving method has to wait for the peer, until 64 KiB of
 // frames are waiting, or until the connection is closed, but not longer than 100 µs.
-// No frame waits while a write deadline is set.
+// Only pongs wait while a write deadline is set.
 func WriteCoalescing(coalesce bool) Option {
 	return func(o *options) { o.writeCoalescing = coalesce }
 }
@@ -198,10 +309,10 @@ func WriteCoalescing(coalesce bool) Option {
 func Subprotocols(names ...string) Option {
 	for i, name := range names {
 		if !isToken(name) {
-			panic(fmt.Sprintf("websocket: Subprotocols(%q): want a token (RFC 9110 section 5.6.2), such as chat.v1", name))
+			return invalid("Subprotocols(%q): want a token (RFC 9110 section 5.6.2), such as chat.v1", name)
 		}
 		if slices.Contains(names[:i], name) {
-			panic(fmt.Sprintf("websocket: Subprotocols(%q): listed twice; list each name once", name))
+			return invalid("Subprotocols(%q): listed twice; list each name once", name)
 		}
 	}
 	names = slices.Clone(names)
@@ -218,7 +329,7 @@ func Subprotocols(names ...string) Option {
 // because net/http logs it. With [Detached], this package logs it.
 func OnError(f func(c *Conn, err error)) Option {
 	if f == nil {
-		panic("websocket: OnError(nil): want a function")
+		return invalid("OnError(nil): want a function; leave it out to log the errors")
 	}
 	return func(o *options) { o.onError = f }
 }
@@ -234,7 +345,7 @@ func OnError(f func(c *Conn, err error)) Option {
 // goroutine as soon as the socket is closed, and its panic is logged.
 func OnClose(f func(c *Conn, err error)) Option {
 	if f == nil {
-		panic("websocket: OnClose(nil): want a function")
+		return invalid("OnClose(nil): want a function; leave it out to ignore the ends of connections")
 	}
 	return func(o *options) { o.onClose = f }
 }
@@ -245,8 +356,7 @@ func OnClose(f func(c *Conn, err error)) Option {
 // which means no limit. A limit lets a load balancer distribute long-lived connections again,
 // and makes clients authenticate again.
 func MaxLifetime(d time.Duration) Option {
-	checkDuration("MaxLifetime", d)
-	return func(o *options) { o.maxLifetime = d }
+	return duration("MaxLifetime", d, func(o *options) { o.maxLifetime = d })
 }
 
 // Detached sets whether the [HandlerFunc] runs on a new goroutine, so that ServeHTTP
@@ -296,16 +406,20 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// checkDuration panics if d, the value of the named option, is negative.
-func checkDuration(option string, d time.Duration) {
+// duration returns set as an Option, or an invalid one if d, the value of the named option,
+// is negative.
+func duration(option string, d time.Duration, set Option) Option {
 	if d < 0 {
-		panic(fmt.Sprintf("websocket: %s(%v): want 0 or more", option, d))
+		return invalid("%s(%v): want 0 or more", option, d)
 	}
+	return set
 }
 
-// checkRange panics if n, the value of the named option, is not from low to high.
-func checkRange(option string, n, low, high int64) {
-	if n < low || n > high {
-		panic(fmt.Sprintf("websocket: %s(%d): want %d to %d", option, n, low, high))
+// inRange returns set as an Option, or an invalid one if n, the value of the named option,
+// is not from 1 to high.
+func inRange(option string, n, high int64, set Option) Option {
+	if n < 1 || n > high {
+		return invalid("%s(%d): want 1 to %d", option, n, high)
 	}
+	return set
 }

@@ -76,18 +76,29 @@ func AnyOrigin(r *http.Request) bool { return true }
 //	https://*.example.com         every subdomain, at any depth; not example.com itself
 //	app.example.com               http://app.example.com and https://app.example.com
 //	*.example.com:8443            both schemes, every subdomain, this port
+//	capacitor://localhost         this scheme and host, no port
+//	file://                       exactly this Origin
 //
-// A pattern without a port matches the default port of the scheme, 80 or 443. A
-// pattern without a scheme also accepts pages that were loaded over plain http, which
-// an attacker on the network can change.
+// An Origin matches a pattern if these parts are equal:
 //
-// A request matches no pattern if it has no Origin header or several, or if the
-// header is not scheme://host or scheme://host:port with the scheme http or https.
-// SameOrigin alone then decides.
+//   - The scheme, without regard to case. It can be any scheme, because app shells and
+//     browser extensions have their own. A pattern without a scheme matches http and
+//     https. It then also accepts pages that were loaded over plain http, which an
+//     attacker on the network can change.
+//   - The host, without regard to case. After *. it is the end of the host, behind a dot.
+//     IPv6 addresses are equal in every spelling. If the text after :// is not a host, as
+//     in file:// and app://., the Origin must have the same text, byte for byte.
+//   - The port. Without one, the port is the default port of the scheme: 80 for http,
+//     443 for https. Other schemes have no default port, so "no port" is only equal to "no
+//     port".
 //
-// AllowOrigins panics if a pattern is invalid. To accept every origin, use
-// [AnyOrigin]; there is no pattern for it. Write international domain names in their
-// ASCII form (xn--...), as browsers send them.
+// A request matches no pattern if it has no Origin header or several. SameOrigin alone
+// then decides.
+//
+// AllowOrigins panics if a pattern is invalid. "*" is invalid: to accept every origin, use
+// [AnyOrigin]. "null" is invalid, because every site can send it, from a sandboxed frame.
+// file:// is the Origin of every local file, also of a downloaded one. Write
+// international domain names in their ASCII form (xn--...), as browsers send them.
 func AllowOrigins(patterns ...string) func(*http.Request) bool {
 	allowed := make([]originPattern, len(patterns))
 	for i, pattern := range patterns {
@@ -111,7 +122,7 @@ func matchesAny(allowed []originPattern, origins []string) bool {
 // isHost reports whether an Origin header names the host and port of a Host header.
 func isHost(originHeader, hostHeader string) bool {
 	o, ok := parseOrigin(originHeader)
-	if !ok {
+	if !ok || !isWeb(o.scheme) {
 		return false
 	}
 	host, port, ok := parseHost(hostHeader)
@@ -129,36 +140,63 @@ func denial(r *http.Request) string {
 	if sites := r.Header["Sec-Fetch-Site"]; len(sites) > 0 {
 		sender += " with " + headerText("Sec-Fetch-Site", sites)
 	}
-	return fmt.Sprintf("%s is not allowed to open a WebSocket on %s: connect from a page of the same origin, or have this one allowed there", sender, quoted(r.Host))
+	advice := "connect from a page of the same origin, or let the server allow this one with AllowOrigins"
+	if o, ok := parseOrigin(r.Header.Get("Origin")); ok && isWeb(o.scheme) {
+		advice += "; a proxy before the server must not change the Host header"
+	}
+	return fmt.Sprintf("%s is not allowed to open a WebSocket on %s: %s", sender, quoted(r.Host), advice)
 }
 
 // origin is a parsed Origin header. scheme and host are in lower case. If the header
 // has no port, port is the default of the scheme.
 type origin struct {
 	scheme, host string
-	port         uint16
+	port         uint16 // 0 if there is none and the scheme has no default
+	opaque       bool   // host is not a host, but the text as it was sent
 }
 
 // parseOrigin parses an Origin header: scheme://host or scheme://host:port (RFC 6454
-// section 6.2), with the scheme http or https. It is stricter than url.Parse, which
-// also accepts user information, a path, a query and a fragment.
+// section 6.2), or scheme://text with a scheme other than http and https. It is stricter
+// than url.Parse, which also accepts user information, a path, a query and a fragment.
 func parseOrigin(s string) (o origin, ok bool) {
 	scheme, authority, ok := strings.Cut(s, "://")
-	if !ok {
+	if !ok || !isScheme(scheme) {
 		return origin{}, false
 	}
 	o.scheme = strings.ToLower(scheme)
-	if defaultPort(o.scheme) == 0 {
-		return origin{}, false
-	}
 	if o.host, o.port, ok = parseHost(authority); !ok {
-		return origin{}, false
+		o.host, o.opaque = authority, true
+		return o, !isWeb(o.scheme) && isOpaque(authority)
 	}
 	if o.port == 0 {
 		o.port = defaultPort(o.scheme)
 	}
 	return o, true
 }
+
+// isScheme reports whether s is a scheme of RFC 3986 section 3.1.
+func isScheme(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && (i == 0 || !strings.Contains("+-.", s[i:i+1])) {
+			return false
+		}
+	}
+	return s != "" && (s[0] < '0' || s[0] > '9')
+}
+
+// isOpaque reports whether s may stand for the host in an origin without a host: it is
+// empty, or consists of the unreserved characters of RFC 3986 section 2.3.
+func isOpaque(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.Contains("-._~", s[i:i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// isWeb reports whether pages with this scheme can have the origin of a WebSocket.
+func isWeb(scheme string) bool { return defaultPort(scheme) != 0 }
 
 // hasPort reports whether port is the port of o. A port of 0 stands for the default
 // port of o's scheme.
@@ -169,8 +207,7 @@ func (o origin) hasPort(port uint16) bool {
 	return o.port == port
 }
 
-// defaultPort returns the default port of http and https, and 0 for every other
-// scheme, because a page with another scheme cannot have the origin of a WebSocket.
+// defaultPort returns the default port of http and https, and 0 for every other scheme.
 func defaultPort(scheme string) uint16 {
 	switch scheme {
 	case "http":
@@ -238,11 +275,13 @@ type originPattern struct {
 	host     string
 	wildcard bool   // matches the subdomains of host instead of host
 	port     uint16 // 0 matches the default port of the scheme
+	opaque   bool   // as in origin
 }
 
 // matches reports whether o has the scheme, host and port of p.
 func (p originPattern) matches(o origin) bool {
-	if p.scheme != "" && p.scheme != o.scheme || !o.hasPort(p.port) {
+	sameScheme := p.scheme == o.scheme || p.scheme == "" && isWeb(o.scheme)
+	if !sameScheme || p.opaque != o.opaque || !o.hasPort(p.port) {
 		return false
 	}
 	if !p.wildcard {
@@ -256,33 +295,41 @@ func (p originPattern) matches(o origin) bool {
 // invalid, as http.ServeMux does, because the policy would otherwise refuse the users
 // whom the pattern is meant to accept.
 func mustParsePattern(s string) originPattern {
-	if s == "*" {
-		panic(`websocket: AllowOrigins("*"): use AnyOrigin to accept every origin`)
-	}
 	p, ok := parsePattern(s)
-	if !ok {
-		panic(fmt.Sprintf("websocket: AllowOrigins(%q): want scheme://host[:port] or host[:port], with the scheme http or https, and *. before the host for all of its subdomains", s))
+	if ok {
+		return p
 	}
-	return p
+	advice := "want scheme://host[:port] or host[:port], as in the Origin header, and *. before the host for all of its subdomains"
+	switch scheme, rest, _ := strings.Cut(strings.ToLower(s), "://"); {
+	case s == "*":
+		advice = "use AnyOrigin to accept every origin"
+	case s == "null":
+		advice = "every site can send this Origin, from a sandboxed frame; to accept it, write a policy of your own"
+	case scheme == "ws":
+		advice = "Origin has the scheme of the page: use http://" + rest
+	case scheme == "wss":
+		advice = "Origin has the scheme of the page: use https://" + rest
+	}
+	panic(fmt.Sprintf("websocket: AllowOrigins(%q): %s", s, advice))
 }
 
-// parsePattern parses a pattern of AllowOrigins.
+// parsePattern parses a pattern of AllowOrigins. Without a scheme, "null" would stand for
+// a host with this name.
 func parsePattern(s string) (p originPattern, ok bool) {
 	authority := s
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
 		p.scheme, authority = strings.ToLower(scheme), rest
-		if defaultPort(p.scheme) == 0 {
+		if !isScheme(scheme) || p.scheme == "ws" || p.scheme == "wss" {
 			return originPattern{}, false
 		}
 	}
-	authority, p.wildcard = strings.CutPrefix(authority, "*.")
-	p.host, p.port, ok = parseHost(authority)
-	if p.wildcard && isAddress(p.host) {
-		return originPattern{}, false
+	host, wildcard := strings.CutPrefix(authority, "*.")
+	p.wildcard = wildcard
+	if p.host, p.port, ok = parseHost(host); ok {
+		return p, s != "null" && !(wildcard && isAddress(p.host))
 	}
-	// "null" is the Origin of every sandboxed page. As a pattern it would stand for
-	// a host with the name null, so it is an error.
-	return p, ok && s != "null"
+	p.host, p.opaque = authority, true
+	return p, p.scheme != "" && !isWeb(p.scheme) && isOpaque(authority)
 }
 
 // isAddress reports whether host is an IP address or ends like one. Addresses have no

@@ -3,6 +3,7 @@ package websocket
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -236,6 +237,63 @@ func TestAllowOrigins(t *testing.T) {
 			[]string{"http://192.0.2.1"},
 			[]string{"http://192.0.2.11", "http://1192.0.2.1"},
 		},
+		{
+			"capacitor://localhost",
+			[]string{"capacitor://localhost", "CAPACITOR://LocalHost"},
+			[]string{
+				"capacitor://localhost:80", "capacitor://localhost:443", "capacitor://localhost/", "capacitor://", "capacitor://localhost.",
+				"capacitor://x.localhost", "capacitor://localhost.evil.example", "ionic://localhost", "capacitor:localhost",
+				"http://localhost", "https://localhost", "localhost", "capacitor", "xcapacitor://localhost", "null", "",
+			},
+		},
+		{
+			"ionic://localhost:8100",
+			[]string{"ionic://localhost:8100"},
+			[]string{"ionic://localhost", "ionic://localhost:810", "http://localhost:8100"},
+		},
+		{
+			"tauri://localhost",
+			[]string{"tauri://localhost"},
+			[]string{"https://tauri.localhost", "http://localhost"},
+		},
+		{
+			"chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+			[]string{"chrome-extension://abcdefghijklmnopabcdefghijklmnop"},
+			[]string{
+				"chrome-extension://abcdefghijklmnopabcdefghijklmnoq", "chrome-extension://abcdefghijklmnopabcdefghijklmnop.x",
+				"moz-extension://abcdefghijklmnopabcdefghijklmnop", "https://abcdefghijklmnopabcdefghijklmnop", "chrome-extension://",
+			},
+		},
+		{
+			"moz-extension://4b1cf9f0-5d5b-4d5f-9d3b-0c4b5d1f8f11",
+			[]string{"moz-extension://4b1cf9f0-5d5b-4d5f-9d3b-0c4b5d1f8f11"},
+			[]string{"moz-extension://4b1cf9f0-5d5b-4d5f-9d3b-0c4b5d1f8f12"},
+		},
+		{
+			"file://",
+			[]string{"file://", "FILE://"},
+			[]string{"file:///", "file://localhost", "file:", "file:///etc/passwd", "app://", "null", "http://", "", "://"},
+		},
+		{
+			"app://.",
+			[]string{"app://.", "App://."},
+			[]string{"app://", "app://..", "app://./", "app://-", "file://."},
+		},
+		{
+			"app://a..B",
+			[]string{"app://a..B"},
+			[]string{"app://a..b", "app://a..B:1"},
+		},
+		{
+			"app://*.example.com",
+			[]string{"app://a.example.com", "app://a.b.example.com"},
+			[]string{"app://example.com", "app://a..example.com", "app://.example.com", "app://-.example.com:80", "https://a.example.com", "app://*.example.com"},
+		},
+		{
+			"com.example.app+2://host",
+			[]string{"com.example.app+2://host"},
+			[]string{"com.example.app://host", "2://host"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.pattern, func(t *testing.T) {
@@ -265,20 +323,22 @@ func TestAllowOrigins_panics(t *testing.T) {
 	patterns := []string{
 		"", "*", "*.", "*example.com", "a.*.example.com", "*.*.example.com", "https://*", "https://", "://app.example.com",
 		"https://app.example.com/", "https://app.example.com/chat", "https://u@app.example.com", "https://app.example.com:",
-		"https://app.example.com:*", "https://app.example.com:65536", "ws://app.example.com", "file://", "null",
+		"https://app.example.com:*", "https://app.example.com:65536", "ws://app.example.com", "WSS://app.example.com", "null",
 		"app.example.com, b.example.com", "app example.com", "bücher.example", ".example.com", "*..example.com",
 		"[::1", "*.[::1]", "*.2.1", "*.192.0.2.1", "https:app.example.com", "https:///app.example.com",
+		"http://", "capacitor://localhost/", "capacitor://localhost?", "capacitor://localhost#", "capacitor://u@localhost", "capacitor://localhost:",
+		"capacitor://localhost:0", "capacitor://local host", "capacitor://l\u00f6calhost", "capacitor://*", "capacitor://*.", "capacitor://*localhost",
+		"file:///", "file:///index.html", "file:", "chrome-extension://*", "moz-extension://*/", "capacitor:localhost", "capacitor:///localhost",
+		"1app://localhost", "a b://localhost", "a_b://localhost", "+a://localhost", "app://a,b", "app://%2e", "app://*.192.0.2.1", "*://localhost", "://localhost",
+	}
+	advice := map[string]string{
+		"*": "AnyOrigin", "null": "sandboxed", "ws://app.example.com": "use http://app.example.com", "WSS://app.example.com": "use https://app.example.com",
 	}
 	for _, pattern := range patterns {
 		t.Run(pattern, func(t *testing.T) {
 			defer func() {
 				text, _ := recover().(string)
-				if !strings.Contains(text, `AllowOrigins("`+pattern+`")`) {
-					t.Errorf("AllowOrigins(%q) panicked with %q, want the pattern in it", pattern, text)
-				}
-				if pattern == "*" && !strings.Contains(text, "AnyOrigin") {
-					t.Errorf("AllowOrigins(%q) panicked with %q, want AnyOrigin in it", pattern, text)
-				}
+				wantMention(t, text, `AllowOrigins("`+pattern+`")`, advice[pattern])
 			}()
 			AllowOrigins("https://good.example", pattern)
 		})
@@ -290,7 +350,8 @@ func TestDenial(t *testing.T) {
 		name, origin, site string
 		want               []string
 	}{
-		{"other host", "https://evil.example", "", []string{`Origin "https://evil.example"`, `"app.example"`}},
+		{"other host", "https://evil.example", "", []string{`Origin "https://evil.example"`, `"app.example"`, "AllowOrigins", "must not change the Host header"}},
+		{"app shell", "capacitor://localhost", "", []string{`Origin "capacitor://localhost"`, "with AllowOrigins"}},
 		{"several", "https://a.example|https://b.example", "", []string{`"https://a.example, https://b.example"`, `"app.example"`}},
 		{"from elsewhere without Origin", "", "cross-site", []string{`no Origin`, `Sec-Fetch-Site "cross-site"`, `"app.example"`}},
 		{"control characters", "a\x1b[2J\r\nb", "", []string{`"a\x1b[2J\r\nb"`}},
@@ -315,7 +376,10 @@ func FuzzOrigin(f *testing.F) {
 	for _, test := range sameOriginTests {
 		f.Add(test.host, test.origin)
 	}
-	allow := AllowOrigins("*.example.com", "https://partner.example:8443")
+	f.Add("app.example", "capacitor://localhost")
+	f.Add("app.example", "file://")
+	allow := AllowOrigins("*.example.com", "https://partner.example:8443", "capacitor://localhost", "file://")
+	exact := []string{"https://partner.example:8443", "capacitor://localhost", "file://"}
 	f.Fuzz(func(t *testing.T, host, origin string) {
 		r := &http.Request{Host: host, Header: http.Header{"Origin": {origin}}}
 		same := SameOrigin(r)
@@ -326,7 +390,7 @@ func FuzzOrigin(f *testing.F) {
 			return
 		}
 		lower := strings.ToLower(origin)
-		if lower != "https://partner.example:8443" && !endsInSubdomain(lower) {
+		if !slices.Contains(exact, lower) && !endsInSubdomain(lower) {
 			t.Errorf("AllowOrigins accepted Origin %q", origin)
 		}
 	})
@@ -367,5 +431,6 @@ func splitAuthority(s string) (host, port string) {
 
 func endsInSubdomain(origin string) bool {
 	origin = strings.TrimSuffix(strings.TrimSuffix(origin, ":443"), ":80")
-	return strings.HasSuffix(origin, ".example.com") && !strings.ContainsAny(strings.TrimPrefix(strings.TrimPrefix(origin, "https:"), "http:"), ":@?#\\ ")
+	isWeb := strings.HasPrefix(origin, "http://") || strings.HasPrefix(origin, "https://")
+	return isWeb && strings.HasSuffix(origin, ".example.com") && !strings.ContainsAny(strings.TrimPrefix(strings.TrimPrefix(origin, "https:"), "http:"), ":@?#\\ ")
 }

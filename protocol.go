@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
 	"github.com/f44ffc3b/websocket/internal/utf8"
@@ -12,6 +13,7 @@ type limits struct {
 	maxFrameSize   int64
 	maxMessageSize int64
 	maxFragments   int
+	frameSizeGiven bool // MaxFrameSize was given, so it does not follow SetMaxMessageSize
 }
 
 // A frameMode decides which rules the frames of the peer are checked against.
@@ -28,7 +30,14 @@ const (
 	// modeDiscard: the connection is over, and only a close frame matters. No rule is
 	// checked, as long as it is clear where a frame ends.
 	modeDiscard
+
+	// modeSkip: the rules of RFC 6455 for frames, but no limits, and text is not checked.
+	// The payload is dropped, so it takes no memory.
+	modeSkip
 )
+
+// inMessages reports whether the frames are parts of messages.
+func (m frameMode) inMessages() bool { return m == modeMessages || m == modeSkip }
 
 // A frameEnd says what a piece of payload is the end of.
 type frameEnd byte
@@ -71,8 +80,8 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 		return 0, err
 	}
 	switch mode {
-	case modeMessages:
-		err = in.check(h)
+	case modeMessages, modeSkip:
+		err = in.check(h, mode)
 	case modeFrames:
 		err = in.checkRaw(h)
 	}
@@ -82,9 +91,9 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 	return n, nil
 }
 
-// check applies all rules to a header, and the limits before any of its payload is
-// waited for.
-func (in *incoming) check(h *Header) error {
+// check applies all rules to a header, and the limits, unless its payload is dropped,
+// before any of that is waited for.
+func (in *incoming) check(h *Header, mode frameMode) error {
 	if err := in.checkAlone(h); err != nil || h.Opcode.IsControl() {
 		return err
 	}
@@ -93,6 +102,8 @@ func (in *incoming) check(h *Header) error {
 		return protocolError("5.4", "continuation frame with no message to continue")
 	case h.Opcode != Continuation && in.midMessage():
 		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
+	case mode == modeSkip:
+		return nil
 	}
 	return in.checkLimits(h)
 }
@@ -148,11 +159,17 @@ func (in *incoming) checkLimits(h *Header) error {
 	return nil
 }
 
+// checkFrameSize names both options if they have the same value, because MaxFrameSize
+// follows MaxMessageSize unless it is given.
 func (in *incoming) checkFrameSize(h *Header) error {
-	if limit := in.limits.maxFrameSize; h.Length > limit {
-		return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
+	limit := in.limits.maxFrameSize
+	switch {
+	case h.Length <= limit:
+		return nil
+	case limit == in.limits.maxMessageSize:
+		return tooLarge("message of %d bytes exceeds MaxMessageSize %d and MaxFrameSize %d", uint64(in.size)+uint64(h.Length), limit, limit)
 	}
-	return nil
+	return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
 }
 
 func tooLarge(format string, args ...any) error {
@@ -169,13 +186,15 @@ func (in *incoming) isControl(mode frameMode) bool {
 // begin opens the frame that next has found. A frame without payload ends at once.
 func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 	in.left = in.header.Length
-	if mode == modeMessages {
+	if mode.inMessages() {
 		if op := in.header.Opcode; op != Continuation {
 			in.op = op
 			in.text = utf8.Checker{}
 		}
-		in.size += in.header.Length
-		in.frames++
+		if mode == modeMessages {
+			in.size += in.header.Length
+		}
+		in.frames = min(in.frames, math.MaxInt32-1) + 1 // without a limit, it could overflow
 	}
 	if in.left > 0 {
 		return notEnd, nil
@@ -197,15 +216,21 @@ func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
-// drop is unmask for the next n bytes of a frame that is dropped.
-func (in *incoming) drop(n int64) { in.left -= n }
+// drop is unmask for the next n bytes of a frame whose payload is dropped.
+func (in *incoming) drop(n int64, mode frameMode) (frameEnd, error) {
+	in.left -= n
+	if in.left > 0 {
+		return notEnd, nil
+	}
+	return in.end(mode)
+}
 
 // end says what has ended with the frame, of which nothing is left.
 func (in *incoming) end(mode frameMode) (frameEnd, error) {
 	switch {
-	case mode != modeMessages || !in.header.Fin:
+	case !mode.inMessages() || !in.header.Fin:
 		return endOfFrame, nil
-	case in.op == Text && !in.text.Complete():
+	case mode != modeSkip && in.op == Text && !in.text.Complete():
 		return endOfFrame, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	in.size, in.frames = 0, 0
@@ -225,6 +250,48 @@ func (in *incoming) remaining() int64 {
 		return 0
 	}
 	return in.limits.maxMessageSize - in.size
+}
+
+// growMessage is grow for a message that further frames may continue. The caller of
+// ReceiveMessage may keep the message, so its capacity is at most twice its length, except
+// for a few bytes, which reader.finish copies. The room is as large as what has arrived, or
+// larger if the headers have declared so many bytes, see pieceSize. If buffered, the read buffer, holds the rest of
+// the message, the room is exact.
+func (in *incoming) growMessage(msg []byte, arrived int, buffered []byte) []byte {
+	if in.header.Fin || len(msg) < cap(msg) {
+		return grow(msg, arrived, in.left)
+	}
+	more, complete := in.continuation(buffered)
+	declared := in.left + int64(more)
+	if complete {
+		return extend(msg, int(declared))
+	}
+	arrived += more
+	room := max(min(int64(pieceSize(arrived)), declared), minPiece, int64(arrived))
+	return extend(msg, int(min(room, in.left+in.remaining())))
+}
+
+// continuation returns how many bytes of the message follow the open frame in b, and
+// whether they are the rest of the message.
+func (in *incoming) continuation(b []byte) (size int, complete bool) {
+	if int64(len(b)) <= in.left {
+		return 0, false
+	}
+	for b = b[in.left:]; ; {
+		start, end := parseWhole(b)
+		switch {
+		case end == 0:
+			return size, false
+		case b[0]&^finBit == byte(Continuation):
+			size += end - start
+			if b[0]&finBit != 0 {
+				return size, true
+			}
+		case !Opcode(b[0] & opcodeBits).IsControl():
+			return size, false // it is not the next frame of this message: the peer breaks a rule
+		}
+		b = b[end:]
+	}
 }
 
 // whole returns the message that b begins with and where in b its payload is, if it

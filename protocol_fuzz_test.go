@@ -232,7 +232,7 @@ func observeConn(t *testing.T, c *Conn, s scriptSocket, receive receiveFunc) (ou
 		case f.Opcode == Pong:
 			out.pongs = append(out.pongs, string(f.Payload))
 		case f.Opcode == Close:
-			closed, err := parseClosePayload(f.Payload)
+			closed, err := ParseClose(f.Payload)
 			if err != nil {
 				t.Fatal(err)
 			}

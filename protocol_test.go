@@ -311,7 +311,7 @@ func TestLimits(t *testing.T) {
 			clientHeader(true, Binary, 1<<20+1), []string{"MaxFrameSize 1048576"}},
 		{"largest possible length", nil,
 			clientFrame(true, Binary, x), 1000,
-			clientHeader(true, Binary, 1<<63-1), []string{"frame of 9223372036854775807 bytes", "MaxFrameSize 1048576"}},
+			clientHeader(true, Binary, 1<<63-1), []string{"message of 9223372036854775807 bytes", "MaxMessageSize 1048576", "MaxFrameSize 1048576"}},
 		{"largest length in a continuation", []Option{MaxFrameSize(1 << 30), MaxMessageSize(1 << 30)},
 			clientFrame(true, Binary, x), 1000,
 			slices.Concat(clientFrame(false, Binary, x), clientHeader(true, Continuation, 1<<63-1)), []string{"MaxFrameSize 1073741824"}},

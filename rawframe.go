@@ -79,9 +79,7 @@ func (c *Conn) WriteFrame(f Frame) (err error) {
 // rawClose sends a close frame as it is. The lock is held.
 func (w *writer) rawClose(f Frame) error {
 	w.noteClose(f.unmaskedPayload())
-	before := w.socket.writeOwn(true)
-	defer w.socket.writeOwn(before)
-	return w.send(&f.Header, f.Payload)
+	return w.sendOwn(bySender, &f.Header, f.Payload)
 }
 
 // unmaskedPayload returns the payload unmasked. The payload of a masked frame is

@@ -64,7 +64,7 @@ func TestConn_ReadFrame(t *testing.T) {
 		for _, tt := range strangeFrames {
 			wire = append(wire, maskedFrame(tt.frame)...)
 		}
-		c, s := newScriptConn(t, slices.Collect(slices.Chunk(wire, 1000)), MaxMessageSize(1000), MaxFragments(1))
+		c, s := newScriptConn(t, slices.Collect(slices.Chunk(wire, 1000)), MaxFrameSize(1<<20), MaxMessageSize(1000), MaxFragments(1))
 		for _, tt := range strangeFrames {
 			got, err := c.ReadFrame()
 			if err != nil || !equalFrames(got, tt.frame) {
@@ -459,7 +459,7 @@ func TestReadFrame_of_a_close_that_WriteFrame_answers(t *testing.T) {
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, p := newPipeConn(t, PingInterval(0))
+				c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(time.Minute))
 				go func() {
 					p.send(Close, closeBody(4001, "bye"))
 					p.expectClose(4001)

@@ -22,7 +22,7 @@ type reader struct {
 
 	buf        inbuf
 	incoming   incoming
-	mode       frameMode   // of the receiving calls so far, 0 before the first
+	mode       frameMode   // of the last receiving call, 0 before the first; modeFrames stays
 	polling    bool        // a poll is reading, not a receiving call
 	dropPings  bool        // see DropIncomingPings
 	lastChance bool        // in phaseLost, the handler has had time to receive
@@ -41,10 +41,11 @@ const (
 	byMessageReader
 	byReceiveFragments
 	byReadFrame
+	byDiscard
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -58,8 +59,6 @@ type unfinished struct {
 // errStreamEnd is the end of the stream. io.EOF itself stands for a close frame with a normal
 // code.
 var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
-
-var errReadDeadline = fmt.Errorf("websocket: receiving: %w", os.ErrDeadlineExceeded)
 
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
@@ -95,9 +94,13 @@ func (r *reader) begin(by receiveMethod) error {
 			return err
 		}
 	}
-	if by == byReadFrame {
+	switch {
+	case by == byReadFrame:
 		r.mode = modeFrames
-	} else if r.mode == 0 {
+	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
+	case by == byDiscard:
+		r.mode = modeSkip
+	default:
 		r.mode = modeMessages
 	}
 	return nil
@@ -106,6 +109,10 @@ func (r *reader) begin(by receiveMethod) error {
 // resume begins a receiving call in the middle of a message.
 func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
+	case by == byDiscard && begun != byReadFrame:
+		r.begun = nil // what has arrived is dropped too
+	case begun == byDiscard:
+		return r.skipDiscarded()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
 	case begun == byMessageReader:
@@ -119,10 +126,11 @@ func (r *reader) resume(by receiveMethod) error {
 // skipMessage reads the rest of the message that a MessageReader has begun, and drops
 // it. Its Read returns errMessageDropped from now on.
 func (r *reader) skipMessage() error {
-	r.begun = &unfinished{by: byMessageReader}
-	scratch := make([]byte, 512)
+	if r.begun.data == nil { // else a deadline has interrupted an earlier call
+		r.begun = &unfinished{by: byMessageReader, data: make([]byte, 512)}
+	}
 	for {
-		_, end, err := r.payload(scratch, modeMessages)
+		_, end, err := r.payload(r.begun.data, modeMessages)
 		if err != nil {
 			return err
 		}
@@ -133,12 +141,50 @@ func (r *reader) skipMessage() error {
 	}
 }
 
+// skipDiscarded drops the rest of the message in which a deadline has interrupted Discard.
+func (r *reader) skipDiscarded() error {
+	for {
+		end, err := r.skip()
+		if err != nil {
+			return err
+		}
+		if end == endOfMessage {
+			r.begun = nil
+			return nil
+		}
+	}
+}
+
+// skip drops the next frame, or what is left of the open frame.
+func (r *reader) skip() (frameEnd, error) {
+	if end, err := r.next(modeSkip); end != notEnd || err != nil {
+		return end, err
+	}
+	return r.dropFrame(modeSkip)
+}
+
+// dropFrame drops what is left of the open frame.
+func (r *reader) dropFrame(mode frameMode) (frameEnd, error) {
+	for {
+		if r.buf.empty() {
+			if err := r.fill(); err != nil {
+				return notEnd, err
+			}
+		}
+		n := min(int64(len(r.buf.bytes())), r.incoming.left)
+		r.buf.discard(int(n))
+		if end, err := r.incoming.drop(n, mode); end != notEnd || err != nil {
+			return r.passOn(end), err
+		}
+	}
+}
+
 // next opens the next data frame. It does nothing if a frame is open. It handles the
 // control frames on the way (RFC 6455 section 5.4: they may come between the
 // fragments of a message). A frame without payload ends at once.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
 	for r.incoming.left == 0 {
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n == 0 && err == nil {
 			n, err = r.header(mode)
 		}
@@ -169,11 +215,11 @@ func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool)
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
-			more := in.left
-			if joined {
-				more += in.remaining()
+			if arrived := len(msg) - start + min(len(r.buf.bytes()), int(in.left)); joined {
+				msg = in.growMessage(msg, arrived, r.buf.bytes())
+			} else {
+				msg = grow(msg, arrived, in.left)
 			}
-			msg = grow(msg, len(msg)-start+min(len(r.buf.bytes()), int(in.left)), more)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], mode)
 			msg = msg[:len(msg)+n]
@@ -202,10 +248,28 @@ func (r *reader) header(mode frameMode) (int, error) {
 		if err := r.fill(); err != nil {
 			return 0, err
 		}
-		n, err := r.incoming.next(r.buf.bytes(), mode)
+		n, err := r.examine(mode)
 		if n > 0 || err != nil {
 			return n, err
 		}
+	}
+}
+
+// examine examines the frame that the buffer begins with.
+func (r *reader) examine(mode frameMode) (int, error) {
+	r.adoptLimits()
+	return r.incoming.next(r.buf.bytes(), mode)
+}
+
+// adoptLimits applies the limits of SetMaxMessageSize to what arrives next. It changes
+// nothing in the middle of a message.
+func (r *reader) adoptLimits() {
+	s := r.seldom.Load()
+	if s == nil || r.incoming.midMessage() {
+		return
+	}
+	if l := s.limits.Load(); l != nil {
+		r.incoming.limits = l
 	}
 }
 
@@ -312,7 +376,7 @@ func (r *reader) beforeRead() error {
 	r.showCounts()
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
-		r.out.beforeWait()
+		r.out.beforeWait(r.caller())
 		return nil
 	}
 	if r.bufferOnly {
@@ -324,7 +388,7 @@ func (r *reader) beforeRead() error {
 	if p >= phaseClosing {
 		return r.life.err()
 	}
-	r.out.beforeWait()
+	r.out.beforeWait(r.caller())
 	if p == phaseLost && !r.polling {
 		if err := r.socket.limitReads(time.Now().Add(pingPoll)); err != nil {
 			return errReadDeadline // without deadlines, the read could wait for ever
@@ -371,9 +435,21 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 	case op == Pong && len(payload) == 0: // as the keepalive's pings
 		r.timer.notePong()
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
-		r.out.pong(payload)
+		if !r.polling {
+			_, next := parseWhole(r.buf.bytes())
+			r.out.noteBuffered(next > 0) // pings that come together are answered together
+		}
+		r.out.pong(r.caller(), payload)
 	}
 	return nil
+}
+
+// caller returns which kind of call reads.
+func (r *reader) caller() caller {
+	if r.polling {
+		return byPoll
+	}
+	return byReceiver
 }
 
 // peerClose is the error of a reader that has read the peer's close frame.
@@ -476,12 +552,16 @@ func (r *reader) fillInPoll() error {
 // Before the first receiving call it is not known whether the handler wants messages
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
+	mode := modeMessages
+	if r.mode == modeSkip {
+		mode = modeSkip // the next call is likely to be Discard again, which has no limits
+	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
-		n, err := r.incoming.next(r.buf.bytes(), modeMessages)
+		n, err := r.examine(mode)
 		switch {
 		case err != nil && r.mode != 0:
 			return err
-		case n == 0 || !r.incoming.isControl(modeMessages), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
+		case n == 0 || !r.incoming.isControl(mode), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
 			return nil
 		case r.mode == 0 && !r.validClose(n):
 			return nil
@@ -516,7 +596,7 @@ func (r *reader) controlsBehind(closing bool) error {
 		payload := append(make([]byte, 0, maxControlPayload), b[n:end]...) // a copy, because the close frame may stay
 		mask.XOR(payload, h.MaskKey, 0)
 		if h.Opcode == Close {
-			if _, err := parseClosePayload(payload); err != nil || !closing {
+			if _, err := ParseClose(payload); err != nil || !closing {
 				return nil
 			}
 			end = int64(len(b)) // nothing counts behind it
@@ -538,7 +618,7 @@ func (r *reader) validClose(n int) bool {
 	var payload [maxControlPayload]byte
 	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
 	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := parseClosePayload(payload[:size])
+	_, err := ParseClose(payload[:size])
 	return err == nil
 }
 
@@ -598,15 +678,10 @@ func (r *reader) discard() error {
 	}
 	r.mode = modeDiscard
 	for {
-		for r.incoming.left > 0 {
-			if r.buf.empty() {
-				if err := r.fill(); err != nil {
-					return err
-				}
+		if r.incoming.left > 0 {
+			if _, err := r.dropFrame(modeDiscard); err != nil {
+				return err
 			}
-			n := min(int64(len(r.buf.bytes())), r.incoming.left)
-			r.buf.discard(int(n))
-			r.incoming.drop(n)
 		}
 		if _, err := r.next(modeDiscard); err != nil {
 			return err

@@ -123,7 +123,7 @@ func (a *readAhead) next() (Message, error) {
 	case m, ok := <-a.messages:
 		return a.took(m, ok)
 	case <-a.deadline.Done():
-		if ended == nil || !a.life.over.IsSet() { // else the end counts, because it is sticky
+		if a.life.receiveErr() == nil {
 			return Message{}, errReadDeadline
 		}
 	case <-ended: // the goroutine may be in a write
@@ -146,13 +146,12 @@ func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	a.reach.Do(func() { close(a.reached) })
 	select {
 	case <-a.life.over.Done():
-		return Message{}, a.life.err()
 	case <-a.deadline.Done():
-		if err := a.life.err(); err != nil {
-			return Message{}, err
+		if a.life.err() == nil {
+			return Message{}, errReadDeadline
 		}
-		return Message{}, errReadDeadline
 	}
+	return Message{}, a.life.err()
 }
 
 // appendNext is next with the payload appended to dst.
@@ -162,6 +161,21 @@ func (a *readAhead) appendNext(dst []byte) (Opcode, []byte, error) {
 		return m.Opcode, m.Data, err // not copied, because the caller owns it already
 	}
 	return m.Opcode, append(dst, m.Data...), err
+}
+
+// discard drops messages until the connection has ended or the deadline has passed, however
+// fast messages arrive.
+func (a *readAhead) discard() error {
+	for {
+		if _, err := a.next(); err != nil {
+			return err
+		}
+		select {
+		case <-a.deadline.Done():
+			return errReadDeadline
+		default:
+		}
+	}
 }
 
 // stop ends the goroutine, whose socket is closed, and waits for it.

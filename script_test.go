@@ -26,6 +26,7 @@ func newRepeatConn(t testing.TB, wire []byte) *Conn {
 
 func newSocketConn(t testing.TB, socket *wstest.Socket, opts ...Option) *Conn {
 	c := newTestConn(socket, nil, append([]Option{PingInterval(0), ConnectionTimeout(0)}, opts...)...)
+	c.socket.transport.(*netTransport).known = true // as TCP, which a script stands for
 	t.Cleanup(func() {
 		socket.Close()
 		c.Close(StatusNormalClosure, "")

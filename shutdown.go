@@ -83,7 +83,7 @@ func (r *registry) add(c *Conn) {
 	shut, cut := r.shut, r.cut
 	r.mu.Unlock()
 	if shut {
-		c.startClose(StatusGoingAway, "")
+		c.StartClose(StatusGoingAway, "")
 	}
 	if cut {
 		c.expire(nil)
@@ -172,7 +172,7 @@ func (r *registry) cutOff() []*Conn {
 func (h *Handler) Shutdown(ctx context.Context) error {
 	left, empty := h.conns.shutDown()
 	for _, c := range left {
-		c.startClose(StatusGoingAway, "")
+		c.StartClose(StatusGoingAway, "")
 	}
 	select {
 	case <-empty:

@@ -37,17 +37,31 @@ func TestSocket_deadlines(t *testing.T) {
 		}, []wstest.DeadlineCall{{Which: "read", Set: true}}},
 		{"a write of the library has no deadline", func(s *socket) {
 			s.setUserWrite(user)
-			before := s.writeOwn(true)
-			again := s.writeOwn(true)
-			s.writeOwn(again)
-			s.writeOwn(before)
+			s.writeAs(byLibrary)
+			s.writeAs(bySender)
 		}, []wstest.DeadlineCall{{Which: "write", Set: true}, {Which: "write"}, {Which: "write", Set: true}}},
-		{"a write of the library sets no deadline without a user's", func(s *socket) { s.writeOwn(s.writeOwn(true)) }, nil},
+		{"a write of the library sets no deadline without a user's", func(s *socket) { s.writeAs(byLibrary); s.writeAs(bySender) }, nil},
 		{"the user's is set after a write of the library", func(s *socket) {
-			before := s.writeOwn(true)
+			s.writeAs(byLibrary)
 			s.setUserWrite(user)
-			s.writeOwn(before)
+			s.writeAs(bySender)
 		}, []wstest.DeadlineCall{{Which: "write", Set: true}}},
+		{"a write of a receiving method has the read deadline", func(s *socket) {
+			s.setUserRead(user)
+			s.writeAs(byReceiver)
+			s.writeAs(bySender)
+		}, []wstest.DeadlineCall{{Which: "read", Set: true}, {Which: "write", Set: true}, {Which: "write"}}},
+		{"a read deadline applies to the write of a receiving method that has begun", func(s *socket) {
+			s.writeAs(byReceiver)
+			s.setUserRead(user)
+			s.writeAs(bySender)
+		}, []wstest.DeadlineCall{{Which: "write", Set: true}, {Which: "read", Set: true}, {Which: "write"}}},
+		{"a write deadline does not apply to a write of a receiving method", func(s *socket) {
+			s.setUserWrite(user)
+			s.writeAs(byReceiver)
+			s.setUserWrite(time.Time{})
+			s.writeAs(bySender)
+		}, []wstest.DeadlineCall{{Which: "write", Set: true}, {Which: "write"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,11 +11,11 @@ import (
 type Stats struct {
 	Opened           time.Time     // when the handshake was done
 	MessagesReceived uint64        // read to their end; with HandleConcurrent, also those that are read ahead
-	MessagesSent     uint64        // given to the kernel; messages that wait for WriteCoalescing are counted when they are written
+	MessagesSent     uint64        // given to the kernel, or being written to it; those that wait, also in the queue, are counted when they are written
 	BytesReceived    uint64        // read from the socket
 	BytesSent        uint64        // given to the kernel, or being written to it
 	RTT              time.Duration // from the latest ping to its pong; 0 before the first pong
-	Queued           int           // bytes that wait to be sent; 0, because there is no queue
+	Queued           int           // bytes that wait in the queue, as SendQueue counts them
 }
 
 // HandlerStats are the statistics of a Handler. The sums include connections that have ended.
@@ -42,6 +42,7 @@ func (c *Conn) Stats() Stats {
 		BytesReceived:    received.bytes,
 		BytesSent:        sent.bytes,
 		RTT:              c.timer.roundTrip(),
+		Queued:           c.out.queued(),
 	}
 }
 
@@ -188,6 +189,14 @@ func (w *writer) count(h *Header) {
 	if h.Fin && !h.Opcode.IsControl() {
 		w.unsent++
 	}
+}
+
+// endsMessage reports whether a frame that begins with b ends a message, which then counts.
+func endsMessage(b []byte) bool { return b[0]&0x80 != 0 && !Opcode(b[0]&opcodeBits).IsControl() }
+
+// isMessageBehind reports whether the frame behind the first accepted bytes of b ends a message.
+func isMessageBehind(b []byte, accepted int) bool {
+	return accepted < len(b) && endsMessage(b[accepted:])
 }
 
 // showCounts makes the counts visible before n bytes are written, because their peer may ask for

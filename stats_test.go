@@ -104,7 +104,6 @@ func TestStats_counts_messages_and_bytes(t *testing.T) {
 				}
 				c.SendMessage(op, data)
 			}
-			c.out.requestFlush()
 			return nil
 		}, 3, 3, 3 * size(5), false},
 	}
@@ -122,6 +121,7 @@ func TestStats_counts_messages_and_bytes(t *testing.T) {
 				if err := tt.fn(c); err != nil {
 					t.Fatal(err)
 				}
+				c.out.requestFlush(byLibrary) // what waits counts when it is written
 				want := [4]uint64{tt.messagesIn, tt.messagesOut, uint64(len(tt.sent)), tt.bytesOut}
 				if got := statCounts(c.Stats()); got != want {
 					t.Errorf("got counts %v, want %v", got, want)

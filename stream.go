@@ -29,27 +29,28 @@ func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 		return 0, nil, err
 	}
 	defer c.in.release()
-	m := &messageReader{c: c, unfinished: unfinished{by: byMessageReader}}
-	op, err := c.in.beginStream(m)
+	op, m, err := c.in.beginStream(c)
 	if err != nil {
 		return 0, nil, c.received(err)
 	}
 	return op, m, nil
 }
 
-// beginStream waits for the next message, which m then reads.
-func (r *reader) beginStream(m *messageReader) (Opcode, error) {
+// beginStream waits for the next message and returns a reader of it.
+func (r *reader) beginStream(c *Conn) (Opcode, *messageReader, error) {
 	if err := r.begin(byMessageReader); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	end, err := r.next(modeMessages)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	if m.done = end == endOfMessage; !m.done {
+	// It is made after the wait, because a deadline may interrupt that again and again.
+	m := &messageReader{c: c, unfinished: unfinished{by: byMessageReader}, done: end == endOfMessage}
+	if !m.done {
 		r.begun = &m.unfinished
 	}
-	return r.incoming.op, nil
+	return r.incoming.op, m, nil
 }
 
 // A messageReader reads the message in progress, as long as r.begun is its unfinished.
@@ -126,6 +127,59 @@ func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
 		return nil, c.sendError(err)
 	}
 	return &messageWriter{c: c, op: op, isText: op == Text, ended: ended}, nil
+}
+
+// acquireForMessage locks the writer while no MessageWriter is open, and checks
+// that a message can be sent.
+func (w *writer) acquireForMessage() error {
+	for {
+		if err := w.acquire(); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			w.release(bySender)
+			return err
+		}
+		open := w.openMessage
+		if open == nil {
+			return nil
+		}
+		w.release(bySender)
+		select {
+		case <-open:
+		case <-w.life.over.Done():
+			return w.ended()
+		case <-w.socket.userWriteExpired():
+			return errWriteDeadline
+		}
+	}
+}
+
+// openStream begins the message of a MessageWriter and returns the channel that is
+// closed when the message ends.
+func (w *writer) openStream() (ended chan struct{}, err error) {
+	if err := w.acquireForMessage(); err != nil {
+		return nil, err
+	}
+	defer w.release(bySender)
+	if w.queued() > 0 { // its messages were sent before this one
+		if err := w.writeQueue(bySender); err != nil {
+			return nil, err
+		}
+	}
+	w.openMessage = make(chan struct{})
+	return w.openMessage, nil
+}
+
+// closeStream ends the message, unless a close frame has ended it. The lock is held.
+func (w *writer) closeStream(ended chan struct{}) {
+	if w.openMessage == ended {
+		w.openMessage = nil
+		if w.queued() > 0 {
+			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
+		}
+		close(ended)
+	}
 }
 
 // A messageWriter is the message that is open on c for sending. The lock of the writer
@@ -213,7 +267,10 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 func (w *messageWriter) Close() error {
 	broken, err := w.finish()
 	if broken {
-		w.c.failAsync(closeBytes(StatusInternalError, ""))
+		w.c.failAsync(AppendClose(nil, StatusInternalError, ""))
+		if err == errWriteDeadline {
+			return errMessageCutOff
+		}
 		return err
 	}
 	return w.c.sendError(err)
@@ -225,7 +282,7 @@ func (w *messageWriter) Close() error {
 func (w *messageWriter) finish() (broken bool, err error) {
 	out := &w.c.out
 	out.lock.Lock() // not acquire, because the message ends here whatever the deadline
-	defer out.release()
+	defer out.release(bySender)
 	if err := w.checkOpen(); err != nil {
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,13 +39,17 @@ type transport interface {
 
 	Write(p []byte) (int, error)
 
-	// writeBoth writes head and then payload, in one system call if it can. It may
-	// use the free capacity of head.
-	writeBoth(head, payload []byte) (int, error)
+	// writeLarge writes head and then payload, and reports its progress at least once
+	// for each piece. It may use the free capacity of head.
+	writeLarge(head, payload []byte, p progress) (int, error)
 
-	// partial reports whether a write that returned n and an error may have sent a
-	// part of its bytes.
-	partial(n int) bool
+	// writeNow writes as much of p as the kernel takes without waiting. It returns
+	// errors.ErrUnsupported if the transport cannot do that.
+	writeNow(p []byte) (int, error)
+
+	// exact reports whether a write that fails returns exactly how many bytes it has
+	// sent. If it does not, the rest cannot be sent later.
+	exact() bool
 
 	// closeWrite tells the peer that no more bytes follow. It returns
 	// errors.ErrUnsupported if the transport cannot tell it.
@@ -68,9 +73,45 @@ func newTransport(nc net.Conn, buf *inbuf) transport {
 			return newTCPTransport(nc, raw, buf)
 		}
 	case *tls.Conn:
-		return &tlsTransport{netTransport{nc, buf}, nc}
+		return &tlsTransport{netTransport{Conn: nc, buf: buf}, nc}
 	}
-	return &netTransport{nc, buf}
+	return &netTransport{Conn: nc, buf: buf, known: isExact(nc)}
+}
+
+// isExact reports whether a failed Write of nc returns exactly how many bytes it has
+// sent. Types that are not known here may wrap a TLS connection, which may have sent a
+// part of a record and returns 0 nevertheless.
+func isExact(nc net.Conn) bool {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return reflect.TypeOf(nc) == pipeType
+}
+
+// pipeType is the type of net.Pipe, which tests use.
+var pipeType = func() reflect.Type {
+	conn, _ := net.Pipe()
+	return reflect.TypeOf(conn)
+}()
+
+// progressSize is how much of a large payload counts as progress of its write. Each piece has
+// WriteTimeout for itself, so this is also the least rate at which a peer has to read.
+const progressSize = 64 << 10
+
+// writePieces writes head and then payload, in pieces of size bytes. Only the first piece
+// shares a write with head.
+func writePieces(w io.Writer, head, payload []byte, size int, p progress) (int, error) {
+	next := min(len(payload), size)
+	written, err := writeBoth(w, head, payload[:next])
+	for payload = payload[next:]; len(payload) > 0 && err == nil; payload = payload[next:] {
+		p.report()
+		next = min(len(payload), size)
+		var n int
+		n, err = writeWhole(w, payload[:next])
+		written += n
+	}
+	return written, err
 }
 
 // A tcpTransport is a TCP connection that waits for input without a buffer, because
@@ -146,19 +187,98 @@ func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t
 
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
-func (t *tcpTransport) writeBoth(head, payload []byte) (int, error) {
-	return writev(t.TCPConn, head, payload)
+// writeLarge passes everything to each system call, because the kernel says how much of it
+// it has taken. To write in pieces would wake the peer for each piece, and cost half as
+// much CPU again for a message of 1 MiB on a fast line.
+func (t *tcpTransport) writeLarge(head, payload []byte, p progress) (int, error) {
+	if !sock.WritevSupported {
+		return writePieces(t.TCPConn, head, payload, 4*progressSize, p)
+	}
+	w := largeWrites.Get().(*largeWrite)
+	w.head, w.payload, w.progress, w.n, w.reported, w.err = head, payload, p, 0, 0, nil
+	err := t.raw.Write(w.callback)
+	if err == nil && w.err != nil {
+		err = os.NewSyscallError("writev", w.err)
+	}
+	n := w.n
+	w.head, w.payload, w.progress = nil, nil, progress{}
+	largeWrites.Put(w)
+	return n, err
 }
 
-func (t *tcpTransport) partial(n int) bool { return n > 0 }
-func (t *tcpTransport) closeWrite() error  { return t.TCPConn.CloseWrite() }
-func (t *tcpTransport) cut()               { t.TCPConn.Close() }
-func (t *tcpTransport) conn() net.Conn     { return t.TCPConn }
+// A largeWrite is a write of two slices that is in progress. It is pooled, because its
+// callback would be allocated for each write.
+type largeWrite struct {
+	head, payload []byte
+	progress      progress
+	n             int // bytes that the kernel has taken
+	reported      int // how many of them were reported as progress
+	err           error
+	callback      func(fd uintptr) bool
+}
+
+var largeWrites = sync.Pool{New: func() any {
+	w := new(largeWrite)
+	w.callback = w.write
+	return w
+}}
+
+// write writes as much as there is room for. After false, it is called again when there is
+// room.
+func (w *largeWrite) write(fd uintptr) bool {
+	for len(w.payload) > 0 {
+		n, err := sock.Writev(fd, w.head, w.payload)
+		switch {
+		case sock.Interrupted(err):
+			continue
+		case sock.WouldWait(err):
+			return false
+		case err != nil:
+			w.err = err
+			return true
+		}
+		w.n += n
+		fromHead := min(n, len(w.head))
+		w.head, w.payload = w.head[fromHead:], w.payload[n-fromHead:]
+		if w.n-w.reported >= progressSize {
+			w.reported = w.n
+			w.progress.report()
+		}
+	}
+	return true
+}
+
+func (t *tcpTransport) writeNow(p []byte) (n int, err error) {
+	if !sock.Supported {
+		return 0, errors.ErrUnsupported
+	}
+	if rawErr := t.raw.Write(func(fd uintptr) bool {
+		for n, err = sock.Write(fd, p); sock.Interrupted(err); {
+			n, err = sock.Write(fd, p)
+		}
+		return true
+	}); rawErr != nil {
+		return 0, errors.ErrUnsupported // the user's deadline has passed, and does not apply here
+	}
+	if sock.WouldWait(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("write", err)
+	}
+	return n, nil
+}
+
+func (t *tcpTransport) exact() bool       { return true }
+func (t *tcpTransport) closeWrite() error { return t.TCPConn.CloseWrite() }
+func (t *tcpTransport) cut()              { t.TCPConn.Close() }
+func (t *tcpTransport) conn() net.Conn    { return t.TCPConn }
 
 // A netTransport is any net.Conn.
 type netTransport struct {
 	net.Conn
-	buf *inbuf
+	buf   *inbuf
+	known bool // see isExact
 }
 
 // maxEmptyReads is how often a net.Conn may return neither a byte nor an error
@@ -205,11 +325,13 @@ func (t *netTransport) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (t *netTransport) writeBoth(head, payload []byte) (int, error) {
-	return writeBoth(t.Conn, head, payload)
+func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error) {
+	return writePieces(t.Conn, head, payload, progressSize, p)
 }
 
-func (t *netTransport) partial(n int) bool { return n > 0 }
+func (t *netTransport) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func (t *netTransport) exact() bool { return t.known }
 
 func (t *netTransport) closeWrite() error {
 	conn, ok := t.Conn.(interface{ CloseWrite() error })
@@ -230,10 +352,6 @@ type tlsTransport struct {
 
 // behind counts encrypted bytes, of which those count that have not arrived yet.
 func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls.NetConn()) }
-
-// partial is true for every failed write, because a TLS connection may have sent a
-// part of a record and returns 0 nevertheless.
-func (t *tlsTransport) partial(int) bool { return true }
 
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends
 // an alert, and would wait for a peer that does not read.
@@ -262,20 +380,33 @@ func behind(conn net.Conn) (unread int32, ended, ok bool) {
 //   - The read deadline is that of the closing connection, if there is one; else
 //     that of a poll; else the user's. After a failed write, it is pingPoll from
 //     now, or the user's if that is earlier.
-//   - The write deadline is none while the library writes frames that the user's
-//     deadline is not for; else the user's.
+//   - The write deadline is that of the call that writes: the user's write deadline in
+//     a sending method, the user's read deadline in a receiving method, and none in
+//     all other goroutines.
 type socket struct {
 	transport
 
 	mu               sync.Mutex     // guards the fields below, and setting a deadline of the transport
 	user             *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
 	waiting          int32          // goroutines that wait to receive and interrupt a poll
+	hasReadDeadline  atomic.Bool    // the user has set a read deadline
 	hasWriteDeadline atomic.Bool    // the user has set a write deadline
 	polling          bool           // a poll has the read deadline
 	ending           bool           // the closing connection has it, until the end
 	limited          bool           // a write has failed
-	ownWrite         bool           // the library writes
+	writer           caller         // whose call writes; bySender when none does
 }
+
+// A caller is the kind of call that writes. Its deadline applies to the write, also to
+// frames that other goroutines have requested.
+type caller byte
+
+const (
+	bySender   caller = iota // a sending method
+	byReceiver               // a receiving method
+	byPoll                   // a poll, which holds the lock of the reader
+	byLibrary                // a goroutine without a deadline, or the closing of the connection
+)
 
 // userDeadlines are allocated on demand, because most connections have none.
 type userDeadlines struct {
@@ -316,10 +447,19 @@ func (s *socket) applyRead(own time.Time) error {
 
 // applyWrite sets the write deadline of the transport. s.mu is held.
 func (s *socket) applyWrite() error {
-	if s.ownWrite || s.user == nil {
-		return s.transport.SetWriteDeadline(time.Time{})
+	return s.transport.SetWriteDeadline(s.deadlineOf(s.writer))
+}
+
+// deadlineOf returns the write deadline of a call. s.mu is held.
+func (s *socket) deadlineOf(c caller) time.Time {
+	switch {
+	case s.user == nil:
+	case c == bySender:
+		return s.user.write
+	case c == byReceiver:
+		return s.user.read
 	}
-	return s.transport.SetWriteDeadline(s.user.write)
+	return time.Time{}
 }
 
 // setUserRead sets the user's read deadline.
@@ -327,6 +467,10 @@ func (s *socket) setUserRead(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.userOf().read = t
+	s.hasReadDeadline.Store(!t.IsZero())
+	if s.writer == byReceiver {
+		s.applyWrite()
+	}
 	if s.polling || s.ending {
 		return nil // endPoll applies it
 	}
@@ -352,8 +496,8 @@ func (s *socket) setUserWrite(t time.Time) error {
 	s.userOf().write = t
 	s.user.writeExpired.Set(t)
 	s.hasWriteDeadline.Store(!t.IsZero())
-	if s.ownWrite {
-		return nil
+	if s.writer != bySender {
+		return nil // writeAs applies it
 	}
 	return s.applyWrite()
 }
@@ -366,17 +510,28 @@ func (s *socket) userWriteExpired() <-chan struct{} {
 	return s.userOf().writeExpired.Done()
 }
 
-// writeOwn(true) removes the user's write deadline for a frame of the library, because the
-// deadline may have passed with the user's last message. It returns the argument that
-// restores the state before.
-func (s *socket) writeOwn(own bool) (before bool) {
+// writeAs gives the write deadline to a kind of call. Only the holder of the writer's lock
+// calls it, and gives it back to bySender.
+func (s *socket) writeAs(c caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before, s.ownWrite = s.ownWrite, own
-	if before != own && s.hasWriteDeadline.Load() {
+	before := s.deadlineOf(s.writer)
+	s.writer = c
+	if !before.Equal(s.deadlineOf(c)) {
 		s.applyWrite()
 	}
-	return before
+}
+
+// hasDeadline reports whether a call of this kind must not wait in a write of frames
+// that are not its own: it has a deadline, or holds a lock that such a call needs.
+func (s *socket) hasDeadline(c caller) bool {
+	switch c {
+	case bySender:
+		return s.hasWriteDeadline.Load()
+	case byReceiver:
+		return s.hasReadDeadline.Load()
+	}
+	return c == byPoll
 }
 
 // beginPoll gives the read deadline to a poll, until endPoll. It reports false if

@@ -23,7 +23,8 @@
 // # Safe by default
 //
 // By default, browser pages must have the same origin; clients other than browsers are
-// accepted. See [SameOrigin], and [AcceptConnection] to change it.
+// accepted. See [SameOrigin], and [AcceptConnection] to change it. After a refused
+// handshake, the HTTP connection is closed.
 //
 // [MaxFrameSize], [MaxMessageSize] and [MaxFragments] limit the memory that a peer can
 // make the server use; memory is allocated as data arrives, not for declared lengths.
@@ -65,13 +66,19 @@ import (
 // its result decides how the connection is closed.
 //
 //   - nil closes with 1000.
-//   - A [*CloseError] that it has made closes with that code and reason. If they must not
-//     be sent, it closes with 1011 and OnError gets the error.
+//   - A [*CloseError] that it has made closes with that code and reason, cut as by
+//     [Conn.Close]. If the code must not be sent, it closes with 1011 and OnError gets the
+//     error.
 //   - The error of a Conn method after the connection has ended does not change how the
 //     connection was closed.
+//   - [ErrInvalidJSON] closes with 1007. It is a common error, see [PropagateCommonErrors].
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
-//     OnError gets it. A panic is then passed on to net/http; with [Detached] it is
-//     logged as net/http does.
+//     OnError gets it. Such an error is that of a deadline, and that of a sending method
+//     that has refused its argument. A panic is then passed on to net/http; with [Detached]
+//     it is logged as net/http does.
+//
+// Without [OnError], an error is logged in one line of at most a kilobyte, because its text
+// may repeat what the peer has sent.
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
@@ -89,7 +96,10 @@ type Handler struct {
 // refuses, get an HTTP response.
 //
 // When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
-// is closed. Handle panics if fn is nil.
+// is closed. Handle panics if fn is nil or an [Option] is invalid.
+//
+// If a request has more than 256 header lines, its header is empty while fn runs, to save
+// memory; [Conn.Request] has all of them.
 func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	if fn == nil {
 		panic("websocket: Handle(nil): want a HandlerFunc")
@@ -183,15 +193,22 @@ func (h *Handler) closeAs(c *Conn, err error) error {
 		return h.reportable(err, true)
 	}
 	var own *CloseError
-	if !errors.As(err, &own) || own == nil {
-		c.Close(StatusInternalError, "")
-		return err
+	switch {
+	case errors.As(err, &own) && own != nil:
+		if _, invalid := closePayload(own.Code, own.Reason); invalid != nil {
+			c.Close(StatusInternalError, "")
+			return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", invalid, err)
+		}
+		return h.reportable(c.Close(own.Code, own.Reason), true)
+	case errors.Is(err, ErrInvalidJSON):
+		c.Close(StatusInvalidPayload, "invalid JSON")
+		return h.reportable(err, true)
+	case errors.Is(err, ErrSendQueueFull):
+		c.Close(StatusTryAgainLater, "the client reads too slowly")
+		return h.reportable(err, true)
 	}
-	if _, invalid := closePayload(own.Code, own.Reason); invalid != nil {
-		c.Close(StatusInternalError, "")
-		return fmt.Errorf("%w; the HandlerFunc wanted to close with: %w", invalid, err)
-	}
-	return h.reportable(c.Close(own.Code, own.Reason), true)
+	c.Close(StatusInternalError, "")
+	return err
 }
 
 // reportable returns err, unless it is a common error and those are not reported.
@@ -205,8 +222,13 @@ func (h *Handler) reportable(err error, common bool) error {
 // isCommon reports whether err, which a HandlerFunc returned, says only that the
 // connection has ended or was about to end.
 func isCommon(err, ended error) bool {
-	return errors.Is(err, ended) || CloseStatus(err) != 0 ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)
+	switch {
+	case ended != nil && errors.Is(err, ended), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
+		return true
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrInvalidUTF8), errors.Is(err, ErrInvalidOpcode):
+		return false // it did not end the connection, so a method has refused its argument
+	}
+	return CloseStatus(err) != 0
 }
 
 func (h *Handler) report(c *Conn, err error) {
@@ -214,8 +236,11 @@ func (h *Handler) report(c *Conn, err error) {
 		h.opts.onError(c, err)
 		return
 	}
-	logf(c, "websocket: handler of %q for %v: %v", c.request.URL.Path, c.RemoteAddr(), err)
+	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.request.URL.Path), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
 }
+
+// maxLogLine leaves room for what the logger adds, so that a line has less than a kilobyte.
+const maxLogLine = 960
 
 // logPanic recovers and logs a panic of a detached HandlerFunc, with the words of
 // net/http, because people search their logs for those. Without it the panic would

@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -42,6 +41,7 @@ type writer struct {
 	unsent        uint32      // messages among the frames that wait to be written
 	coalescing    bool        // see WriteCoalescing
 	broken        bool        // a write has failed
+	stopped       bool        // see stop
 
 	urgent urgent
 }
@@ -49,6 +49,7 @@ type writer struct {
 // pending is allocated on demand, because most peers wait for each answer.
 type pending struct {
 	frames     []byte
+	written    int // how much of frames a write has sent that a deadline has cut off
 	flushTimer wait.Alarm[writer]
 }
 
@@ -69,8 +70,6 @@ type pongPayload struct {
 	size    byte
 }
 
-var errWriteDeadline = fmt.Errorf("websocket: sending: %w", os.ErrDeadlineExceeded)
-
 // acquire locks the writer, unless the connection ends or the user's write deadline
 // passes before it is free.
 func (w *writer) acquire() error {
@@ -81,7 +80,7 @@ func (w *writer) acquire() error {
 		return nil
 	}
 	if w.urgent.any.Load() {
-		w.flushUrgent() // the lock may have been handed to this goroutine, which did not take it
+		w.flushUrgent(bySender) // the lock may have been handed to this goroutine, which did not take it
 	}
 	if w.life.err() != nil {
 		return w.ended()
@@ -89,58 +88,13 @@ func (w *writer) acquire() error {
 	return errWriteDeadline
 }
 
-// acquireForMessage locks the writer while no MessageWriter is open, and checks
-// that a message can be sent.
-func (w *writer) acquireForMessage() error {
-	for {
-		if err := w.acquire(); err != nil {
-			return err
-		}
-		if err := w.check(); err != nil {
-			w.release()
-			return err
-		}
-		open := w.openMessage
-		if open == nil {
-			return nil
-		}
-		w.release()
-		select {
-		case <-open:
-		case <-w.life.over.Done():
-			return w.ended()
-		case <-w.socket.userWriteExpired():
-			return errWriteDeadline
-		}
-	}
-}
-
-// openStream begins the message of a MessageWriter and returns the channel that is
-// closed when the message ends.
-func (w *writer) openStream() (ended chan struct{}, err error) {
-	if err := w.acquireForMessage(); err != nil {
-		return nil, err
-	}
-	defer w.release()
-	w.openMessage = make(chan struct{})
-	return w.openMessage, nil
-}
-
-// closeStream ends the message, unless a close frame has ended it. The lock is held.
-func (w *writer) closeStream(ended chan struct{}) {
-	if w.openMessage == ended {
-		w.openMessage = nil
-		close(ended)
-	}
-}
-
 // release unlocks the writer, and first sends what is urgent. A frame that becomes
 // urgent after the last check is not lost: either its goroutine finds the lock free
-// and sends it, or this loop sends it.
-func (w *writer) release() {
+// and sends it, or this loop sends it. by is the call that holds the lock.
+func (w *writer) release(by caller) {
 	for {
 		if w.urgent.any.Load() {
-			w.sendUrgent()
+			w.sendUrgent(by)
 		}
 		w.lock.Unlock()
 		if !w.urgent.any.Load() || !w.lock.TryLock() {
@@ -170,57 +124,17 @@ func (w *writer) ended() error {
 	return err
 }
 
-// control sends a control frame of the library, to which the user's write deadline does not
-// apply. The lock is held.
-func (w *writer) control(op Opcode, payload []byte) error {
-	before := w.socket.writeOwn(true)
-	err := w.send(&Header{Fin: true, Opcode: op}, payload)
-	w.socket.writeOwn(before)
-	return err
-}
-
-// close sends a close frame, the last frame of this side, after all urgent and pending
-// frames. The lock is held.
-func (w *writer) close(payload []byte) error {
-	if w.urgent.any.Load() {
-		w.sendUrgent()
-	}
-	w.noteClose(payload)
-	return w.control(Close, payload)
-}
-
-// noteClose notes that a close frame is about to be sent. It comes before the frame
-// is written, because its answer may be read before the write returns. The lock is
-// held.
-func (w *writer) noteClose(payload []byte) {
-	code := StatusNoStatusReceived
-	if len(payload) >= 2 {
-		code = StatusCode(payload[0])<<8 | StatusCode(payload[1])
-	}
-	if !w.life.noteCloseSent(code) {
-		return
-	}
-	if w.openMessage != nil {
-		w.closeStream(w.openMessage) // its message cannot be finished any more
-	}
-	limit := w.timer.timeouts.closeTimeout
-	if w.life.received.Load() {
-		limit = 0 // the peer has sent its close frame already
-	}
-	w.timer.enter(phaseCloseSent, nil, limit)
-}
-
 // pong answers a ping. It does not wait for the lock. payload is only read until it
 // returns.
-func (w *writer) pong(payload []byte) {
+func (w *writer) pong(by caller, payload []byte) {
 	if !w.lock.TryLock() {
 		w.urgent.setPong(payload)
-		w.flushUrgent()
+		w.flushUrgent(by)
 		return
 	}
-	defer w.release()
+	defer w.release(by)
 	if w.check() == nil {
-		w.control(Pong, payload)
+		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, payload)
 	}
 }
 
@@ -231,34 +145,45 @@ func (w *writer) ping() {
 	u.ping = true
 	u.any.Store(true)
 	u.mu.Unlock()
-	w.flushUrgent()
+	w.flushUrgent(byLibrary)
 }
 
+// flushByTimer writes what is pending, on the goroutine of the flush timer.
+func (w *writer) flushByTimer() { w.requestFlush(byLibrary) }
+
 // requestFlush writes what is pending. It does not wait for the lock.
-func (w *writer) requestFlush() {
+func (w *writer) requestFlush(by caller) {
 	u := &w.urgent
 	u.mu.Lock()
 	u.flush = true
 	u.any.Store(true)
 	u.mu.Unlock()
-	w.flushUrgent()
+	w.flushUrgent(by)
 }
 
 // flushUrgent sends what is urgent, unless the holder of the lock is about to.
-func (w *writer) flushUrgent() {
+func (w *writer) flushUrgent(by caller) {
 	if w.lock.TryLock() {
-		w.release()
+		w.release(by)
 	}
 }
 
+// request asks the holder of the lock to look for what is urgent, and for the queue.
+func (u *urgent) request() { u.any.Store(true) }
+
 func (u *urgent) setPong(payload []byte) {
+	u.keepPong(payload)
+	u.request()
+}
+
+// keepPong is setPong, but does not ask the holder of the lock.
+func (u *urgent) keepPong(payload []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pong == nil {
 		u.pong = new(pongPayload)
 	}
 	u.pong.size = byte(copy(u.pong.payload[:], payload))
-	u.any.Store(true)
 }
 
 func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
@@ -273,16 +198,56 @@ func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 // sendUrgent sends what is urgent: the pending frames first, then a pong, which is
 // also sent ahead of the last close frame of a connection that is ending. What
 // cannot be sent any more is dropped. The lock is held.
-func (w *writer) sendUrgent() {
+func (w *writer) sendUrgent(by caller) {
 	ping, pong, flush := w.urgent.take()
 	if flush {
-		w.writePending()
+		w.flushPending(by)
 	}
+	w.sendQueued(by)
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
-		w.control(Pong, pong.payload[:pong.size])
+		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])
 	}
 	if ping && w.check() == nil {
-		w.control(Ping, nil)
+		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, nil)
+	}
+}
+
+// flushPending writes what is pending, or leaves that to the flush timer if a deadline
+// must not wait for it. The lock is held.
+func (w *writer) flushPending(by caller) {
+	switch {
+	case w.broken || len(w.pendingFrames()) == 0:
+	case w.leavesToTimer(by):
+		w.flushIn(0)
+	default:
+		w.flush(by, w.pending.frames, nil, len(w.pending.frames))
+	}
+}
+
+// sendQueued writes the queue, if this is a goroutine of the library. Other calls leave it
+// to the flush timer, because they must not wait for messages that are not theirs. The lock
+// is held.
+func (w *writer) sendQueued(by caller) {
+	switch {
+	case w.openMessage != nil || w.queued() == 0:
+	case by == byLibrary:
+		w.writeQueue(by)
+	default:
+		w.flushSoon()
+	}
+}
+
+// leavesToTimer reports whether frames that are not of a call are left to the goroutine
+// of the flush timer. A write of them must not hold up a call that has a deadline, and
+// over TLS it cannot be cut off: that would end the connection. The lock is held.
+func (w *writer) leavesToTimer(by caller) bool {
+	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
+}
+
+// flushIn makes the flush timer write what is pending in d. The lock is held.
+func (w *writer) flushIn(d time.Duration) {
+	if !w.stopped {
+		w.pending.flushTimer.Set(d, w, (*writer).flushByTimer)
 	}
 }
 
@@ -295,86 +260,135 @@ func (w *writer) noteBuffered(frame bool) {
 	}
 }
 
-// writePending writes what is pending. The lock is held.
-func (w *writer) writePending() {
-	if w.hasPending.Load() && !w.broken {
-		w.flush(w.pending.frames, nil, true)
-	}
-}
-
 // beforeWait writes what is pending, because the goroutine that receives is about to
 // wait for the peer. Until it comes back, no frame may wait for another.
-func (w *writer) beforeWait() {
+func (w *writer) beforeWait(by caller) {
 	w.noteBuffered(false)
 	if w.hasPending.Load() {
-		w.requestFlush()
+		w.requestFlush(by)
 	}
 }
 
 // mayWait reports whether a frame may wait for the next one.
 func (w *writer) mayWait(h *Header) bool {
-	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close &&
-		!w.socket.hasWriteDeadline.Load() && w.life.err() == nil
+	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close && w.life.err() == nil
 }
 
-// send sends one frame: it writes the frame with those that are pending, or makes
-// it pending too. The lock is held. The path of a frame that is written at once is in
-// this function, because another function would take stack (TestConn_stack_stays_small).
+// send sends one frame of a user: it writes the frame with those that are pending, or
+// makes it pending too. The lock is held. The path of a frame that is written at once is
+// in this function, because another function would take stack (TestConn_stack_stays_small).
 func (w *writer) send(h *Header, payload []byte) error {
 	if w.broken {
 		return w.ended()
 	}
-	wait := w.mayWait(h)
+	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
+	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
 	if wait || w.hasPending.Load() {
-		return w.sendPending(h, payload, wait)
+		return w.sendPending(bySender, h, payload, wait, false)
 	}
 	w.count(h)
 	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
 	if len(payload) > maxCopied {
-		return w.flush(b, payload, false)
+		return w.flush(bySender, b, payload, 0)
 	}
-	return w.flush(append(b, payload...), nil, false)
+	return w.flush(bySender, append(b, payload...), nil, 0)
 }
 
-// sendPending is send for a frame that may wait, or that others wait for.
-func (w *writer) sendPending(h *Header, payload []byte, wait bool) error {
+// sendOwn sends a control frame of the library, or a close frame, whole: if a deadline of
+// the call cuts the write off, the rest stays pending. The lock is held.
+func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
+	if w.broken {
+		return w.ended()
+	}
+	toTimer := w.leavesToTimer(by)
+	if toTimer && w.leaveToTimer(h, payload) {
+		w.flushIn(0)
+		return nil
+	}
+	wait := toTimer || w.mayWait(h)
+	if wait || w.hasPending.Load() {
+		err := w.sendPending(by, h, payload, wait, true)
+		if toTimer && err == nil {
+			w.flushIn(0)
+		}
+		return err
+	}
+	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
+	if len(payload) > maxCopied {
+		return w.flush(by, b, payload, 0)
+	}
+	b = append(b, payload...)
+	return w.flush(by, b, nil, len(b))
+}
+
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
+// frame comes behind the queue, and a pong must not wait for a large frame of which a part
+// is written. It reports whether it did. The lock is held.
+func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
+	switch b := w.pendingFrames(); {
+	case h.Opcode&opcodeBits == Close && w.queued() > 0:
+		w.queueOf().add(AppendFrame(nil, Frame{*h, payload}))
+		return true
+	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
+		w.urgent.keepPong(payload) // the timer looks for it without being asked
+		return true
+	}
+	return false
+}
+
+// sendPending is send for a frame that may wait, or that others wait for. own is true for
+// sendOwn.
+func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
+	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
+	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
+		if err := w.writeQueue(by); err != nil {
+			return err
+		}
+		b = w.pendingFrames()
+	}
 	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
 		w.count(h)
 		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
 		return nil
 	}
-	fits := size <= pendingSize-len(b)
-	if len(b) > 0 && (!fits && len(payload) <= maxCopied || w.socket.hasWriteDeadline.Load()) {
-		if err := w.flush(b, nil, true); err != nil {
-			return err
+	accepted := len(b)
+	if size > pendingSize-accepted {
+		if accepted > 0 && len(payload) <= maxCopied {
+			if err := w.flush(by, b, nil, accepted); err != nil {
+				return err
+			}
+			return w.sendPending(by, h, payload, wait, own)
 		}
-		return w.send(h, payload)
+		w.count(h)
+		return w.flush(by, h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, accepted)
 	}
 	w.count(h)
-	if !fits {
-		return w.flush(h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, len(b) > 0)
-	}
-	first := len(b) == 0
 	b = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
-	if !wait {
-		return w.flush(b, nil, true)
+	if wait {
+		w.pending.frames = b
+		if accepted == 0 {
+			w.hasPending.Store(true)
+			w.flushIn(pendingTime)
+		}
+		return nil
 	}
-	w.pending.frames = b
-	if first {
-		w.hasPending.Store(true)
-		w.pending.flushTimer.Set(pendingTime, w, (*writer).requestFlush)
+	if own {
+		accepted = len(b)
 	}
-	return nil
+	return w.flush(by, b, nil, accepted)
 }
 
 // pendingFrames returns the frames that are pending.
-func (w *writer) pendingFrames() []byte {
+func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
+
+// pendingOf allocates w.pending if this is the first frame that waits.
+func (w *writer) pendingOf() *pending {
 	if w.pending == nil {
 		w.pending = new(pending)
 	}
-	return w.pending.frames
+	return w.pending
 }
 
 // withRoom returns the pending frames b with capacity for size bytes more. If that is more
@@ -385,7 +399,9 @@ func withRoom(b []byte, size int) []byte {
 	case need <= cap(b):
 		return b
 	case need <= frameBufferSize:
-		return frameBuffers.Get().(*[frameBufferSize]byte)[:0]
+		small := append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], b...)
+		releaseFrames(b)
+		return small
 	}
 	larger := append(pendingBuffers.Get().(*[pendingSize]byte)[:0], b...)
 	releaseFrames(b)
@@ -402,50 +418,109 @@ func releaseFrames(b []byte) {
 	}
 }
 
-// flush writes b, which begins with the pending frames, and payload behind it.
-// accepted says whether b holds frames whose senders were told that they are sent:
-// the user's deadline is not for those, and none of them can be taken back. The
-// lock is held.
-func (w *writer) flush(b, payload []byte, accepted bool) (err error) {
-	n, before := 0, false
-	if accepted {
-		w.pending.flushTimer.Clear()
-		before = w.socket.writeOwn(true)
+// flush writes b, which begins with the pending frames, and payload behind it. The first
+// accepted bytes of b are frames whose senders were told that they are sent, or frames of
+// the library. If the deadline of the call cuts those off, the rest of them stays
+// pending. The lock is held.
+func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
+	n, m := 0, 0
+	if w.hasPending.Load() {
+		n = w.takePending()
 	}
-	size, messages := len(b)+len(payload), w.unsent
+	if by != bySender {
+		w.socket.writeAs(by)
+	}
+	size, messages := len(b)-n+len(payload), w.unsent
 	w.showCounts(size)
 	w.timer.beginWrite()
-	if payload == nil {
-		n, err = w.socket.Write(b)
+	if payload == nil && len(b) <= pendingSize {
+		m, err = w.socket.Write(b[n:])
+	} else if payload == nil {
+		m, err = w.socket.writeLarge(nil, b[n:], progress{&w.timer, clock()})
 	} else {
-		n, err = w.socket.writeBoth(b, payload)
+		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, clock()})
 	}
-	w.timer.endWrite()
-	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
-	if accepted {
-		w.socket.writeOwn(before)
-		w.pending.frames = nil
-		w.hasPending.Store(false)
+	w.timer.endWrite(err == nil)
+	if by != bySender {
+		w.socket.writeAs(bySender)
 	}
 	if err != nil {
-		w.takeBack(size-n, messages)
-		return w.failed(err, accepted || w.socket.partial(n))
+		w.takeBack(size-m, messages)
+		return w.notWritten(by, b, n+m, accepted, messages, err)
 	}
+	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
 	return nil
 }
 
-// failed returns the error of a sender whose write has failed. If a part of a frame
-// may have been sent, or the socket does not work any more, nothing else can be
-// sent.
-func (w *writer) failed(err error, partial bool) error {
-	expired := errors.Is(err, os.ErrDeadlineExceeded)
-	w.broken = w.broken || partial || !expired
+// notWritten returns the error of a sender whose write has returned err after n bytes of
+// flush's b and payload. messages is how many were in the write.
+func (w *writer) notWritten(by caller, b []byte, n, accepted int, messages uint32, err error) error {
+	if !w.mayContinue(by, err, n, accepted) {
+		releaseFrames(b)
+		return w.failed(err)
+	}
+	if messages > 0 && isMessageBehind(b, accepted) {
+		messages-- // it is not sent at all
+	}
+	w.unsent = messages
+	if n == accepted {
+		w.showCounts(0)
+	}
+	w.keep(b[:accepted], n)
+	return w.cutOff()
+}
+
+// takePending makes nothing pending, and returns how much of the pending frames was
+// written before.
+func (w *writer) takePending() (written int) {
+	p := w.pendingOf()
+	written = p.written
+	p.frames, p.written = nil, 0
+	if w.noPending() {
+		p.flushTimer.Clear()
+	}
+	return written
+}
+
+// mayContinue reports whether the connection works after a write that returned err: the
+// deadline of the call has cut it off in front of a frame, or in an accepted one.
+func (w *writer) mayContinue(by caller, err error, n, accepted int) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !w.socket.exact() {
+		return false
+	}
+	return n == accepted || n < accepted && (by == bySender || by == byReceiver)
+}
+
+// keep keeps the accepted frames b pending, of which n bytes are written. The flush timer
+// writes the rest, because its goroutine has no deadline.
+func (w *writer) keep(b []byte, n int) {
+	if n == len(b) {
+		releaseFrames(b)
+		return
+	}
+	w.pendingFrames()
+	w.pending.frames, w.pending.written = b, n
+	w.hasPending.Store(true)
+	w.flushIn(0)
+}
+
+// cutOff returns the error of a sender whose deadline has passed on a connection that
+// still works.
+func (w *writer) cutOff() error {
+	if w.life.err() != nil {
+		return w.ended()
+	}
+	return errWriteDeadline
+}
+
+// failed returns the error of a sender whose write has failed. A part of a frame may have
+// been sent, or the socket does not work any more, so nothing else can be sent.
+func (w *writer) failed(err error) error {
+	w.broken = true
 	switch {
 	case w.life.err() != nil:
 		return w.ended()
-	case expired && !partial:
-		return errWriteDeadline
-	case expired:
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = &connError{"sending: the deadline cut a frame off", errTimedOut}
 	default:
 		err = &connError{"sending", err}
@@ -461,8 +536,10 @@ func (w *writer) failed(err error, partial bool) error {
 // has ended, so no more frames become pending.
 func (w *writer) stop() {
 	w.lock.Lock()
+	w.stopped = true
 	p := w.pending
-	w.release()
+	w.dropQueue()
+	w.release(byLibrary)
 	if p != nil {
 		p.flushTimer.Stop()
 		p.flushTimer.Wait()

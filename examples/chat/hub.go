@@ -2,28 +2,20 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket"
 )
 
 const (
-	maxPeople  = 500  // connections at the same time
-	maxHistory = 50   // messages in the history that a new member gets
-	maxQueue   = 64   // events in the queue of a member
-	maxName    = 24   // characters
-	maxText    = 1000 // characters
-	maxKey     = 64   // bytes; also the limit of a remark's ID
-
-	helloTimeout = 10 * time.Second
+	maxHistory = 50 // messages in the history that a new member gets
+	maxKey     = 64 // bytes; also the limit of a remark's ID
 )
 
 // A hello is the first message of a browser on a connection.
@@ -60,38 +52,62 @@ type event struct {
 	Message *message  `json:"message,omitempty"` // "said" only
 }
 
+// encode returns the event as JSON. An event for many members is encoded once.
+func (e event) encode() []byte {
+	data, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // cannot happen, because every event can be encoded
+	}
+	return data
+}
+
 // A hub is the chat room. It never waits for a browser: it puts events into the queue
 // of each member, and a goroutine of the member sends them. If a queue is full, the hub
-// removes the member.
+// removes the member. Events come at the rate of the gate, and no faster, so the queues of
+// members that read are not full.
 type hub struct {
 	socket  http.Handler
-	pace    time.Duration  // see throttle
+	gate    *gate
 	running sync.WaitGroup // the calls of ServeHTTP
 
 	mu      sync.Mutex // guards the fields below, and the name and key of each member
 	closed  bool
 	members map[*member]bool
+	waiting []*member // those that have not sent their hello, the oldest first
 	history []message
 }
 
-func newHub() *hub {
-	h := &hub{pace: 500 * time.Millisecond, members: make(map[*member]bool)}
+func newHub(l limits) *hub {
+	h := &hub{gate: newGate(l), members: make(map[*member]bool)}
 	h.socket = websocket.Handle(h.serve,
 		websocket.MaxMessageSize(8<<10),
-		websocket.WriteTimeout(5*time.Second),
+		websocket.WriteTimeout(l.write),
+		websocket.CloseTimeout(2*time.Second), // a connection counts until it is closed
 		websocket.OnError(func(c *websocket.Conn, err error) {
 			slog.Error("connection failed", "from", c.RemoteAddr(), "err", err)
 		}))
 	return h
 }
 
-// ServeHTTP counts running connections for wait, because http.Server does not track
-// hijacked ones.
+// ServeHTTP counts the connection. If there are too many, it refuses the request before
+// the handshake, because a refused WebSocket would take memory until it is closed.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.running.Add(1)
+	h.running.Add(1) // for wait, because http.Server does not track hijacked connections
 	defer h.running.Done()
-	h.socket.ServeHTTP(w, r)
+	from := h.gate.enter(h.gate.address(r))
+	if from == nil {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, "there are too many connections: try again later", http.StatusServiceUnavailable)
+		return
+	}
+	defer h.gate.leave(from)
+	ctx := context.WithValue(r.Context(), addressKey{}, from)
+	h.socket.ServeHTTP(w, r.WithContext(ctx))
 }
+
+// addressKey is the key of the *address in the context of a connection.
+type addressKey struct{}
 
 // serve runs one connection. It receives on this goroutine and sends on another. It
 // returns when both have finished; then the library closes the connection.
@@ -112,55 +128,70 @@ func (h *hub) serve(c *websocket.Conn) error {
 // breaks a rule of the chat.
 func (h *hub) listen(m *member) error {
 	var intro hello
-	m.conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	m.conn.SetReadDeadline(time.Now().Add(h.gate.limits.hello))
 	if err := receive(m.conn, &intro); err != nil {
 		return err
 	}
 	m.conn.SetReadDeadline(time.Time{})
+	h.greeted(m)
+	h.gate.wait(m.ctx, m.from)
 	if err := h.join(m, intro); err != nil {
 		return err
 	}
-	limit := throttle{pace: h.pace}
+	own := throttle{rate: h.gate.limits.perMember}
 	for {
 		var r remark
 		if err := receive(m.conn, &r); err != nil {
 			return err
 		}
+		// While the member waits, its next remarks stay in the buffers of TCP.
+		own.wait(m.ctx)
+		h.gate.wait(m.ctx, m.from)
 		if err := h.say(m, r); err != nil {
 			return err
 		}
-		limit.wait(m.ctx)
 	}
 }
 
 // receive receives a message and decodes it into v. If the message is not JSON for v, or
-// the read deadline has passed, it returns the error of refuse: the browser has broken
-// a rule, and the server has not failed.
+// the read deadline has passed, the connection is still open, and receive returns the
+// error of refuse: the browser has broken a rule, and the server has not failed.
 func receive(c *websocket.Conn, v any) error {
 	err := c.ReceiveJSON(v)
-	if err != nil && websocket.CloseStatus(err) == 0 {
+	if err != nil && c.Context().Err() == nil {
 		return refuse("want a JSON message of this chat")
 	}
 	return err
 }
 
-// enter adds a connection to the room. It has no name until join.
+// enter adds a connection to the room. It has no name until join. If too many connections
+// have not sent their hello, enter removes the oldest of them: a browser sends its hello
+// at once, so a new connection is more likely to be honest than an old one.
 func (h *hub) enter(c *websocket.Conn) (*member, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, goingAway
 	}
-	if len(h.members) == maxPeople {
-		return nil, &websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "the room is full"}
+	if len(h.waiting) == h.gate.limits.waiting {
+		h.waiting[0].dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "the hello is late"})
+		h.waiting = slices.Delete(h.waiting, 0, 1)
 	}
-	m := newMember(c)
+	m := newMember(c, h.gate.limits.queue)
 	h.members[m] = true
+	h.waiting = append(h.waiting, m)
 	return m, nil
 }
 
+// greeted removes a connection from those that have not sent their hello.
+func (h *hub) greeted(m *member) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting = slices.DeleteFunc(h.waiting, func(other *member) bool { return other == m })
+}
+
 // join gives the member its name and key, and tells all members. If another connection
-// has the same name and key, the member replaces it.
+// has the same key and the same name, or one that looks like it, the member replaces it.
 func (h *hub) join(m *member, intro hello) error {
 	name, err := cleanName(intro.Name)
 	if err != nil {
@@ -171,20 +202,41 @@ func (h *hub) join(m *member, intro hello) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if m.ctx.Err() != nil {
+		return context.Cause(m.ctx) // the member was dismissed while it waited
+	}
 	old := h.find(name)
-	if old != nil && old.key != intro.Key {
+	if slices.ContainsFunc(old, func(other *member) bool { return other.key != intro.Key }) {
 		return refuse("the name %s is taken", name)
 	}
-	if old != nil {
-		delete(h.members, old)
-		old.dismiss(refuse("you have joined in another window"))
-	} else {
+	if len(old) == 0 && len(h.people()) >= h.gate.limits.people {
+		return &websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "the room is full"}
+	}
+	again := h.replace(old, name)
+	if !again {
 		h.tell(event{Type: "joined", Name: name})
 	}
 	m.name, m.key = name, intro.Key
-	m.tell(event{Type: "welcome", Name: name, People: h.people(), History: slices.Clone(h.history)})
-	slog.Info("joined", "name", name, "from", m.conn.RemoteAddr(), "reconnected", old != nil)
+	welcome := event{Type: "welcome", Name: name, People: h.people(), History: h.history}
+	m.tell(welcome.encode())
+	slog.Info("joined", "name", name, "from", m.from.prefix, "reconnected", again)
 	return nil
+}
+
+// replace removes the old connections of a browser that joins as name. It reports whether
+// one of them had exactly this name, so that no member has to be told. The caller holds
+// h.mu.
+func (h *hub) replace(old []*member, name string) (again bool) {
+	for _, m := range old {
+		delete(h.members, m)
+		m.dismiss(refuse("you have joined in another window"))
+		if m.name == name {
+			again = true
+			continue
+		}
+		h.tellLeft(m.name)
+	}
+	return again
 }
 
 // say sends a remark to all members, its author included.
@@ -214,6 +266,7 @@ func (h *hub) say(m *member, r remark) error {
 // leave removes the member from the room and stops the goroutine that sends to it.
 func (h *hub) leave(m *member, err error) {
 	m.dismiss(nil)
+	h.greeted(m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.members[m] {
@@ -221,30 +274,39 @@ func (h *hub) leave(m *member, err error) {
 	}
 	delete(h.members, m)
 	if m.name != "" {
-		h.tell(event{Type: "left", Name: m.name})
+		h.tellLeft(m.name)
 		slog.Info("left", "name", m.name, "err", err)
 	}
+}
+
+// tellLeft tells all members at once that a member has left. It counts as an event of the
+// room, so later events wait longer. The caller holds h.mu.
+func (h *hub) tellLeft(name string) {
+	h.gate.room.take()
+	h.tell(event{Type: "left", Name: name})
 }
 
 // tell puts e into the queue of every member that has a name. The caller holds h.mu, so
 // all members get the events in the same order.
 func (h *hub) tell(e event) {
+	data := e.encode()
 	for m := range h.members {
 		if m.name != "" {
-			m.tell(e)
+			m.tell(data)
 		}
 	}
 }
 
-// find returns the member with this name, without regard to case, or nil. The caller
-// holds h.mu.
-func (h *hub) find(name string) *member {
+// find returns the members with this name or one that looks like it. The caller holds
+// h.mu.
+func (h *hub) find(name string) []*member {
+	var found []*member
 	for m := range h.members {
-		if m.name != "" && strings.EqualFold(m.name, name) {
-			return m
+		if m.name != "" && alike(m.name, name) {
+			found = append(found, m)
 		}
 	}
-	return nil
+	return found
 }
 
 // people returns the names of all members, sorted. The caller holds h.mu.
@@ -290,8 +352,9 @@ func (h *hub) wait(ctx context.Context) error {
 // A member is a connection to the room.
 type member struct {
 	conn      *websocket.Conn
-	name, key string // from its hello; "" before join
-	queue     chan event
+	from      *address
+	name, key string      // from its hello; "" before join
+	queue     chan []byte // encoded events
 
 	// ctx is done when the connection has ended or must end. If its cause is a
 	// *websocket.CloseError, send closes the connection with that code and reason.
@@ -299,16 +362,17 @@ type member struct {
 	dismiss context.CancelCauseFunc
 }
 
-func newMember(c *websocket.Conn) *member {
+func newMember(c *websocket.Conn, queue int) *member {
 	ctx, dismiss := context.WithCancelCause(c.Context())
-	return &member{conn: c, queue: make(chan event, maxQueue), ctx: ctx, dismiss: dismiss}
+	from := ctx.Value(addressKey{}).(*address)
+	return &member{conn: c, from: from, queue: make(chan []byte, queue), ctx: ctx, dismiss: dismiss}
 }
 
-// tell puts e into the queue. If the queue is full, the member is removed; its browser
-// reconnects and gets the last messages from the history.
-func (m *member) tell(e event) {
+// tell puts an encoded event into the queue. If the queue is full, the member is removed;
+// its browser reconnects and gets the last messages from the history.
+func (m *member) tell(data []byte) {
 	select {
-	case m.queue <- e:
+	case m.queue <- data:
 	default:
 		m.dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "this connection is too slow"})
 	}
@@ -319,8 +383,8 @@ func (m *member) tell(e event) {
 func (m *member) send() {
 	for {
 		select {
-		case e := <-m.queue:
-			if err := m.conn.SendJSON(e); err != nil {
+		case data := <-m.queue:
+			if err := m.conn.SendMessage(websocket.Text, data); err != nil {
 				return
 			}
 		case <-m.ctx.Done():
@@ -330,49 +394,6 @@ func (m *member) send() {
 			return
 		}
 	}
-}
-
-// A throttle limits the rate of a member's remarks. After ten remarks without a pause,
-// the server reads one remark in each interval of pace. TCP flow control keeps the
-// others at the client.
-type throttle struct {
-	pace time.Duration
-	next time.Time // when the next remark may be read
-}
-
-// wait waits until the next remark may be read, or ctx is done.
-func (t *throttle) wait(ctx context.Context) {
-	now := time.Now()
-	if earliest := now.Add(-10 * t.pace); t.next.Before(earliest) {
-		t.next = earliest
-	}
-	t.next = t.next.Add(t.pace)
-	select {
-	case <-time.After(t.next.Sub(now)):
-	case <-ctx.Done():
-	}
-}
-
-// cleanName returns the name with single spaces. It refuses names with characters that
-// are not printable, because some of them hide the text around them or reverse its
-// direction.
-func cleanName(name string) (string, error) {
-	name = strings.Join(strings.Fields(name), " ")
-	n := utf8.RuneCountInString(name)
-	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
-	if n == 0 || n > maxName || strings.ContainsFunc(name, hidden) {
-		return "", refuse("want a name of 1 to %d printable characters", maxName)
-	}
-	return name, nil
-}
-
-// cleanText returns the text without space around it.
-func cleanText(text string) (string, error) {
-	text = strings.TrimSpace(text)
-	if n := utf8.RuneCountInString(text); n == 0 || n > maxText {
-		return "", refuse("want a text of 1 to %d characters", maxText)
-	}
-	return text, nil
 }
 
 // refuse returns the error that closes a connection because the browser broke a rule of

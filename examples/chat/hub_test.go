@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -14,13 +12,13 @@ import (
 )
 
 func TestRoom(t *testing.T) {
-	addr, _ := start(t, newHub())
-	ada, welcome := join(t, addr, " Ada  Lovelace ")
+	h := newHub(defaultLimits())
+	ada, welcome := join(t, h, " Ada  Lovelace ")
 	if welcome.Name != "Ada Lovelace" || !slices.Equal(welcome.People, []string{"Ada Lovelace"}) || welcome.History != nil {
 		t.Errorf("Ada got the welcome %+v, want her name, herself as the only member and no history", welcome)
 	}
 
-	bob, welcome := join(t, addr, "Bob")
+	bob, welcome := join(t, h, "Bob")
 	if !slices.Equal(welcome.People, []string{"Ada Lovelace", "Bob"}) {
 		t.Errorf("Bob got the members %q, want Ada Lovelace and Bob", welcome.People)
 	}
@@ -31,22 +29,20 @@ func TestRoom(t *testing.T) {
 	ada.say("1", " <b>Hello</b>\n")
 	for _, b := range []*browser{ada, bob} {
 		said := b.expect("said").Message
-		if said.ID != "1" || said.Name != "Ada Lovelace" || said.Text != "<b>Hello</b>" || time.Since(said.Time) > testTimeout {
+		if said.ID != "1" || said.Name != "Ada Lovelace" || said.Text != "<b>Hello</b>" || time.Since(said.Time) > time.Minute {
 			t.Errorf("got message %+v, want ID 1, Ada Lovelace's name, the trimmed text and the current time", said)
 		}
 	}
 
-	bob.leave()
+	bob.Close(websocket.StatusNormalClosure, "")
 	if e := ada.expect("left"); e.Name != "Bob" {
 		t.Errorf("Ada got the event that %q left, want Bob", e.Name)
 	}
 }
 
 func TestHistory(t *testing.T) {
-	h := newHub()
-	h.pace = 0
-	addr, _ := start(t, h)
-	ada, _ := join(t, addr, "Ada")
+	h := newHub(unpaced())
+	ada, _ := join(t, h, "Ada")
 	for i := range maxHistory + 3 {
 		ada.say(fmt.Sprint(i), "text")
 		ada.expect("said")
@@ -57,7 +53,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("got message %+v, want the one with the ID last, because the repeated remark is ignored", said)
 	}
 
-	_, welcome := join(t, addr, "Bob")
+	_, welcome := join(t, h, "Bob")
 	if got := len(welcome.History); got != maxHistory {
 		t.Fatalf("the history has %d messages, want %d", got, maxHistory)
 	}
@@ -67,62 +63,91 @@ func TestHistory(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	addr, _ := start(t, newHub())
-	ada, _ := join(t, addr, "Ada")
+	h := newHub(defaultLimits())
+	ada, _ := join(t, h, "Ada")
 
 	t.Run("refuses the name of another member", func(t *testing.T) {
-		b := dial(t, addr)
-		b.send(hello{Name: "ADA", Key: "another"})
-		if reason := b.expectClose(websocket.StatusPolicyViolation); reason != "the name ADA is taken" {
+		b := dial(t, h)
+		b.SendJSON(hello{Name: "ADA", Key: "another"})
+		if reason := b.WantClose(websocket.StatusPolicyViolation); reason != "the name ADA is taken" {
+			t.Errorf("the second Ada was closed with the reason %q, want that the name is taken", reason)
+		}
+	})
+
+	t.Run("refuses a name that looks like that of another member", func(t *testing.T) {
+		b := dial(t, h)
+		b.SendJSON(hello{Name: "Ａ d a", Key: "another"})
+		if reason := b.WantClose(websocket.StatusPolicyViolation); reason != "the name Ａ d a is taken" {
 			t.Errorf("the second Ada was closed with the reason %q, want that the name is taken", reason)
 		}
 	})
 
 	t.Run("replaces the old connection of the same browser", func(t *testing.T) {
-		again, welcome := join(t, addr, "Ada")
+		again, welcome := join(t, h, "Ada")
 		if !slices.Equal(welcome.People, []string{"Ada"}) {
 			t.Errorf("Ada got the members %q, want Ada alone", welcome.People)
 		}
-		ada.expectClose(websocket.StatusPolicyViolation)
+		ada.WantClose(websocket.StatusPolicyViolation)
 		again.say("1", "Here again")
 		again.expect("said") // and no event that Ada left
 	})
 }
 
+// A browser that joins again with another spelling of its name gets the new name.
+func TestNames_spelled_anew(t *testing.T) {
+	h := newHub(defaultLimits())
+	bob, _ := join(t, h, "Bob")
+	join(t, h, "Ada")
+	bob.expect("joined")
+	again := dial(t, h)
+	again.SendJSON(hello{Name: "ADA", Key: "key of Ada"})
+	if welcome := again.expect("welcome"); !slices.Equal(welcome.People, []string{"ADA", "Bob"}) {
+		t.Errorf("the members are %q, want ADA and Bob", welcome.People)
+	}
+	if left, joined := bob.expect("left"), bob.expect("joined"); left.Name != "Ada" || joined.Name != "ADA" {
+		t.Errorf("%q left and %q joined, want Ada and ADA", left.Name, joined.Name)
+	}
+}
+
 func TestRefusals(t *testing.T) {
-	h := newHub()
-	h.pace = 0
-	addr, _ := start(t, h)
+	h := newHub(unpaced())
 	long := strings.Repeat("ä", maxText)
 	for _, test := range []struct {
 		name, hello, remark, reason string
 	}{
 		{"hello that is not JSON", "hello", "", "want a JSON message of this chat"},
 		{"hello that is not an object", `["Ada"]`, "", "want a JSON message of this chat"},
-		{"no name", `{"name":" \t","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
-		{"long name", `{"name":"` + strings.Repeat("ä", 25) + `","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
-		{"name with a direction override", `{"name":"Ada\u202e","key":"k"}`, "", "want a name of 1 to 24 printable characters"},
+		{"no name", `{"name":" \t","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"long name", `{"name":"` + strings.Repeat("ä", 25) + `","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"name with a direction override", `{"name":"Ada\u202e","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"blank name", `{"name":"\u3164\u2800","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"name of two scripts", `{"name":"Аda","key":"k"}`, "", "want a name in one script, with composed letters"},
+		{"huge name", `{"name":"` + strings.Repeat("a", 7000) + `","key":"k"}`, "", "want a name of 1 to 24 visible characters"},
+		{"the page's own word", `{"name":"you","key":"k"}`, "", "the name you is taken"},
+		{"huge key", `{"name":"Ada","key":"` + strings.Repeat("k", 65) + `"}`, "", "want a key of 1 to 64 bytes"},
 		{"no key", `{"name":"Ada"}`, "", "want a key of 1 to 64 bytes"},
 		{"remark that is not JSON", `{"name":"Ada","key":"k"}`, "[", "want a JSON message of this chat"},
 		{"no id", `{"name":"Ada","key":"k"}`, `{"text":"Hello"}`, "want an id of 1 to 64 bytes"},
-		{"no text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\n "}`, "want a text of 1 to 1000 characters"},
-		{"long text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"` + long + `ä"}`, "want a text of 1 to 1000 characters"},
+		{"no text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\n "}`, "want a visible text of 1 to 1000 characters"},
+		{"huge id", `{"name":"Ada","key":"k"}`, `{"id":"` + strings.Repeat("1", 65) + `","text":"Hello"}`, "want an id of 1 to 64 bytes"},
+		{"blank text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"\u3164"}`, "want a visible text of 1 to 1000 characters"},
+		{"long text", `{"name":"Ada","key":"k"}`, `{"id":"1","text":"` + long + `ä"}`, "want a visible text of 1 to 1000 characters"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := dial(t, addr)
-			b.write(websocket.Text, []byte(test.hello))
+			b := dial(t, h)
+			b.Send(websocket.Text, []byte(test.hello))
 			if test.remark != "" {
 				b.expect("welcome")
-				b.write(websocket.Text, []byte(test.remark))
+				b.Send(websocket.Text, []byte(test.remark))
 			}
-			if reason := b.expectClose(websocket.StatusPolicyViolation); reason != test.reason {
+			if reason := b.WantClose(websocket.StatusPolicyViolation); reason != test.reason {
 				t.Errorf("closed with the reason %q, want %q", reason, test.reason)
 			}
 		})
 	}
 
 	t.Run("accepts the longest name and text", func(t *testing.T) {
-		ada, _ := join(t, addr, strings.Repeat("é", maxName))
+		ada, _ := join(t, h, strings.Repeat("é", maxName))
 		ada.say("1", long)
 		if said := ada.expect("said").Message; said.Text != long {
 			t.Errorf("got the text %q, want the %d characters that were sent", said.Text, maxText)
@@ -130,33 +155,32 @@ func TestRefusals(t *testing.T) {
 	})
 
 	t.Run("message over 8 KiB", func(t *testing.T) {
-		ada, _ := join(t, addr, "Ada")
-		ada.write(websocket.Text, make([]byte, 8<<10+1))
-		ada.expectClose(websocket.StatusMessageTooBig)
+		ada, _ := join(t, h, "Ada")
+		ada.Send(websocket.Text, make([]byte, 8<<10+1))
+		ada.WantClose(websocket.StatusMessageTooBig)
 	})
 }
 
 // TestSlowBrowser checks that the hub removes a browser that stops reading, and that the
 // other browsers get all messages meanwhile.
 func TestSlowBrowser(t *testing.T) {
-	h := newHub()
-	h.pace = 0
-	addr, _ := start(t, h)
-	ada, _ := join(t, addr, "Ada")
-	bob, _ := join(t, addr, "Bob")
+	l := unpaced()
+	l.queue = 64
+	h := newHub(l)
+	ada, _ := join(t, h, "Ada")
+	bob, _ := join(t, h, "Bob")
 	ada.expect("joined")
-	slow, _ := join(t, addr, "Slow")
-	h.shrinkWriteBuffer("Slow")
-	slow.conn.SetReadBuffer(4 << 10)
+	slow, _ := join(t, h, "Slow")
+	slow.StopReading()
 	ada.expect("joined")
 	bob.expect("joined")
 
-	// These messages are more than two socket buffers and a queue can hold, so the
+	// These messages are more than the network and a queue can hold, so the
 	// hub removes the slow browser. The event that it left comes during the loop or
 	// after it reads again. Ada and Bob get all messages in order.
 	text := strings.Repeat("🐌", maxText)
 	sawLeft := map[*browser]bool{}
-	for i := range 2 * maxQueue {
+	for i := range 2 * l.queue {
 		id := fmt.Sprint(i)
 		ada.say(id, text)
 		for _, b := range []*browser{ada, bob} {
@@ -171,8 +195,8 @@ func TestSlowBrowser(t *testing.T) {
 		}
 	}
 
-	slow.conn.SetReadBuffer(1 << 20)
-	slow.expectClose(websocket.StatusTryAgainLater)
+	slow.StartReading()
+	slow.WantClose(websocket.StatusTryAgainLater)
 	for _, b := range []*browser{ada, bob} {
 		if sawLeft[b] {
 			continue
@@ -181,34 +205,27 @@ func TestSlowBrowser(t *testing.T) {
 			t.Errorf("got the event that %q left, want Slow", e.Name)
 		}
 	}
-	_, welcome := join(t, addr, "Slow")
-	if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(2*maxQueue-1); got != want {
+	_, welcome := join(t, h, "Slow")
+	if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(2*l.queue-1); got != want {
 		t.Errorf("after the slow browser reconnected, the history ends with message %s, want %s", got, want)
 	}
 }
 
-// shrinkWriteBuffer makes the socket's write buffer for this member small, so that the
-// hub notices after kilobytes, not megabytes, that the browser does not read.
-func (h *hub) shrinkWriteBuffer(name string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.find(name).conn.NetConn().(*net.TCPConn).SetWriteBuffer(4 << 10)
-}
-
-func TestFullRoom(t *testing.T) {
-	h := newHub()
-	for range maxPeople {
-		h.members[&member{}] = true
-	}
-	var refusal *websocket.CloseError
-	if _, err := h.enter(nil); !errors.As(err, &refusal) || refusal.Code != websocket.StatusTryAgainLater {
-		t.Errorf("enter returned %v for a full room, want a CloseError with 1013", err)
-	}
+// TestNoHello checks that a browser which sends no hello does not stay in the room.
+func TestNoHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := dial(t, newHub(defaultLimits()))
+		begin := time.Now()
+		b.WantClose(websocket.StatusPolicyViolation)
+		if got := time.Since(begin); got != defaultLimits().hello {
+			t.Errorf("the browser was disconnected after %v, want %v", got, defaultLimits().hello)
+		}
+	})
 }
 
 func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := throttle{pace: time.Second}
+		limit := throttle{rate: rate{time.Second, 10}}
 		begin := time.Now()
 		for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3} {
 			limit.wait(t.Context())

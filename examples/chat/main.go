@@ -30,15 +30,18 @@ const shutdownTimeout = 10 * time.Second
 
 func main() {
 	addr := flag.String("addr", ":8080", "`host:port` to listen on")
+	l := defaultLimits()
+	flag.BoolVar(&l.forwarders, "behind-proxy", false,
+		"take the address of a client from the last entry of X-Forwarded-For; only if all clients come through a proxy that sets it")
 	flag.Parse()
-	if err := serve(*addr); err != nil {
+	if err := serve(*addr, l); err != nil {
 		slog.Error("stopped", "err", err)
 		os.Exit(1)
 	}
 }
 
 // serve runs the chat until Ctrl-C.
-func serve(addr string) error {
+func serve(addr string, limits limits) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second Ctrl-C ends the program at once.
@@ -49,7 +52,7 @@ func serve(addr string) error {
 		return err
 	}
 	slog.Info("open this in several windows", "url", pageURL(l.Addr()))
-	return run(ctx, l, newHub())
+	return run(ctx, l, newHub(limits))
 }
 
 // run serves the chat on l until ctx is done. Then it closes all connections and waits
@@ -57,7 +60,12 @@ func serve(addr string) error {
 func run(ctx context.Context, l net.Listener, h *hub) error {
 	srv := &http.Server{
 		Handler:           routes(h),
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+		// These two are for the page. They end with the handshake of a WebSocket.
+		ReadTimeout:  10 * time.Second, // also the time in which a client must send its next request
+		WriteTimeout: 10 * time.Second,
+		// A WebSocket keeps the headers of its handshake. Browsers send less than a kilobyte.
+		MaxHeaderBytes: 16 << 10,
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()

@@ -25,9 +25,15 @@ const limit = 3 << 20
 func start(t *testing.T) (url, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	srv := httptest.NewServer(routes(dir, limit))
+	return startPatient(t, dir, time.Hour), dir
+}
+
+// startPatient runs the server with a limit for the time of a file, and returns its URL.
+func startPatient(t *testing.T, dir string, patience time.Duration) (url string) {
+	t.Helper()
+	srv := httptest.NewServer(routes(dir, limit, patience))
 	t.Cleanup(srv.Close)
-	return "ws" + strings.TrimPrefix(srv.URL, "http") + "/upload", dir
+	return "ws" + strings.TrimPrefix(srv.URL, "http") + "/upload"
 }
 
 func connect(t *testing.T, url string) *client {
@@ -168,6 +174,39 @@ func TestRefusals(t *testing.T) {
 			_, err := c.readReports(func(progress) {})
 			if got := websocket.CloseStatus(err); got != test.code {
 				t.Errorf("the server closed with %v, want %v", err, test.code)
+			}
+			expectEmpty(t, c, dir)
+		})
+	}
+}
+
+// A client that sends a file one byte at a time is disconnected, and the server removes the
+// unfinished file. So is a client that sends nothing.
+func TestSlowUpload(t *testing.T) {
+	for name, begin := range map[string]websocket.Opcode{"a byte at a time": websocket.Binary, "nothing": websocket.Pong} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			c := connect(t, startPatient(t, dir, 50*time.Millisecond))
+			stop := make(chan struct{})
+			defer close(stop)
+			go func() {
+				for op := begin; ; time.Sleep(5 * time.Millisecond) {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if c.write(op, op == websocket.Pong, []byte{0}) != nil {
+						return
+					}
+					if op == websocket.Binary {
+						op = websocket.Continuation
+					}
+				}
+			}()
+			_, err := c.readReports(func(progress) {})
+			if got := websocket.CloseStatus(err); got != websocket.StatusPolicyViolation {
+				t.Errorf("the server closed with %v, want 1008", err)
 			}
 			expectEmpty(t, c, dir)
 		})

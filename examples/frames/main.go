@@ -32,6 +32,7 @@ func main() {
 	addr := flag.String("addr", ":8080", "`host:port` that the server listens on")
 	dir := flag.String("dir", "", "existing `directory` in which the server keeps the files (default a new one)")
 	limit := flag.Int64("limit", 1<<30, "largest file that the server accepts, in `bytes`")
+	patience := flag.Duration("patience", time.Hour, "longest time for a whole file, from the end of the last one")
 	file := flag.String("upload", "", "run as a client: upload `file` to the URL in the next argument, or to port 8080 of this machine")
 	flag.Parse()
 
@@ -43,7 +44,7 @@ func main() {
 		}
 		err = upload(url, *file, os.Stdout)
 	} else {
-		err = serve(*addr, *dir, *limit)
+		err = serve(*addr, *dir, *limit, *patience)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -51,7 +52,7 @@ func main() {
 }
 
 // serve runs the server until it fails. An empty dir stands for a new directory.
-func serve(addr, dir string, limit int64) error {
+func serve(addr, dir string, limit int64, patience time.Duration) error {
 	if dir == "" {
 		var err error
 		if dir, err = os.MkdirTemp("", "uploads-"); err != nil {
@@ -61,20 +62,23 @@ func serve(addr, dir string, limit int64) error {
 	log.Printf("listening on %s, keeping files in %s", addr, dir)
 	server := &http.Server{
 		Addr:              addr,
-		Handler:           routes(dir, limit),
+		Handler:           routes(dir, limit, patience),
 		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
+		// These two are for other requests. A WebSocket has timeouts of its own.
+		ReadTimeout:  10 * time.Second, // also the time in which a client must send its next request
+		WriteTimeout: 10 * time.Second,
 	}
 	return server.ListenAndServe()
 }
 
 // routes returns the handler of the server: the WebSocket at /upload and a help text.
-func routes(dir string, limit int64) http.Handler {
+func routes(dir string, limit int64, patience time.Duration) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Upload a file with\n\n\tgo run ./examples/frames -upload FILE ws://%s/upload\n", r.Host)
 	})
 	mux.Handle("/upload", websocket.Handle(func(c *websocket.Conn) error {
-		r := receiver{conn: c, dir: dir, limit: limit}
+		r := receiver{conn: c, dir: dir, limit: limit, patience: patience}
 		defer r.discard()
 		return r.receive()
 	}))

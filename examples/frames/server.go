@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"log"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 )
@@ -18,9 +20,10 @@ const reportEvery = 1 << 20
 
 // A receiver stores the files of one connection, one after the other.
 type receiver struct {
-	conn  *websocket.Conn
-	dir   string
-	limit int64
+	conn     *websocket.Conn
+	dir      string
+	limit    int64
+	patience time.Duration // for a whole file, from the end of the last one
 
 	file     *os.File // the file of the message in progress; nil between messages
 	hash     hash.Hash
@@ -31,8 +34,12 @@ type receiver struct {
 // receive reads frames until the connection ends or the client breaks a rule. The
 // library closes the connection as the error says.
 func (r *receiver) receive() error {
+	r.expectFile()
 	for {
 		f, err := r.conn.ReadFrame()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return refuse(websocket.StatusPolicyViolation, "want a whole file within %v", r.patience)
+		}
 		if err != nil {
 			return err
 		}
@@ -43,6 +50,12 @@ func (r *receiver) receive() error {
 			return err
 		}
 	}
+}
+
+// expectFile sets the deadline for the end of the next file. Without it, a client that
+// sends one byte a minute would hold a connection and an unfinished file for ever.
+func (r *receiver) expectFile() {
+	r.conn.SetReadDeadline(time.Now().Add(r.patience))
 }
 
 // check returns an error if a frame breaks a rule of RFC 6455 that ReadFrame does not
@@ -144,6 +157,7 @@ func (r *receiver) finish() error {
 	log.Printf("%v uploaded %d bytes: %s", r.conn.RemoteAddr(), r.size, sum)
 	done := progress{Received: r.size, SHA256: sum}
 	r.size = 0
+	r.expectFile()
 	return r.report(done)
 }
 

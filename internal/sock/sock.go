@@ -1,8 +1,8 @@
-// Package sock reads from the file descriptor of a socket, inside the callback of a
-// [syscall.RawConn]. It is a package because the system calls differ between operating
-// systems.
+// Package sock reads from the file descriptor of a socket, and writes to it, inside the
+// callback of a [syscall.RawConn]. It is a package because the system calls differ between
+// operating systems.
 //
-// All functions are small enough to be inlined, because their caller is the deepest
-// function on the stack of an idle connection. One more stack frame can double the size
-// of that stack.
+// Read and the functions for its error are small enough to be inlined, because their
+// caller is the deepest function on the stack of an idle connection. One more stack frame
+// can double the size of that stack.
 package sock

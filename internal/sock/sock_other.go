@@ -10,6 +10,9 @@ const Supported = false
 // Read returns an error.
 func Read(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+// Write returns an error.
+func Write(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
 // Interrupted returns false.
 func Interrupted(error) bool { return false }
 

@@ -10,6 +10,9 @@ const Supported = true
 // Read reads once, without waiting.
 func Read(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
 
+// Write writes once, as much as there is room for, without waiting.
+func Write(fd uintptr, p []byte) (int, error) { return syscall.Write(int(fd), p) }
+
 // Interrupted reports whether a signal interrupted Read. The caller can call Read again
 // at once.
 func Interrupted(err error) bool { return err == syscall.EINTR }

@@ -58,6 +58,19 @@ func (a *Alarm[T]) Stop() {
 	}
 }
 
+// Go calls f on a goroutine that Wait waits for too. After Stop it does nothing and returns
+// false.
+func (a *Alarm[T]) Go(f func()) bool {
+	if !a.begin() {
+		return false
+	}
+	go func() {
+		defer a.end()
+		f()
+	}()
+	return true
+}
+
 // Wait waits until the calls that have begun before Stop have returned. Call it after
 // Stop, and not from the function itself.
 func (a *Alarm[T]) Wait() {

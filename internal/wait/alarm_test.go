@@ -237,3 +237,22 @@ func BenchmarkAlarm(b *testing.B) {
 		a.Clear()
 	}
 }
+
+func TestAlarm_Wait_waits_for_Go(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Alarm[recorder]
+		start := time.Now()
+		if !a.Go(func() { time.Sleep(time.Hour) }) {
+			t.Error("Go returned false before Stop")
+		}
+		a.Stop()
+		a.Wait()
+		if got := time.Since(start); got != time.Hour {
+			t.Errorf("Wait returned after %v, want %v", got, time.Hour)
+		}
+		if a.Go(func() { t.Error("Go called its function after Stop") }) {
+			t.Error("Go returned true after Stop")
+		}
+		synctest.Wait()
+	})
+}

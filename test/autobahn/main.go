@@ -58,8 +58,9 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		// The suite compares all frames with the frames that it expects. It does
 		// not expect pings of the server.
 		websocket.PingInterval(0),
+		websocket.ConnectionTimeout(time.Minute), // which would be off without pings
 	)
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: h}
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, Handler: h}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

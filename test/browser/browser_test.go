@@ -304,6 +304,23 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// TestTallMessage checks that a message of many lines, or of many accents on one character,
+// does not push the others out of the window or cover them.
+func TestTallMessage(t *testing.T) {
+	s := startServer(t, "127.0.0.1:0")
+	ada := join(t, s.url(), "Ada")
+	ada.run(emulation.SetDeviceMetricsOverride(390, 600, 2, true))
+	ada.say("Hello")
+	lines := "first line" + strings.Repeat("\n", 400) + "last line"
+	ada.say(lines)
+	ada.sees("Ada", lines)
+	ada.fits("#messages > :last-child")
+	ada.say("a" + strings.Repeat("\u0301", 900))
+	ada.fits("#messages > :last-child")
+	ada.until("the accents are within their message", `[...document.querySelectorAll(".bubble")].every((b) =>
+		b.clientHeight < innerHeight && getComputedStyle(b).overflowY === "auto")`)
+}
+
 // TestScrolledBack checks that a new message does not scroll the list while the user
 // reads older messages, and that a button then leads to the new message.
 func TestScrolledBack(t *testing.T) {

@@ -70,6 +70,42 @@ func sendSlowHandshake(c *wstest.Client, limit time.Duration) error {
 	return <-cut
 }
 
+// ReadHeaderTimeout ends only the first of these connections. ReadTimeout ends all of them,
+// and does not apply to a WebSocket.
+func TestHostile_50_requests_of_each_kind_that_never_end(t *testing.T) {
+	const limit = 250 * time.Millisecond
+	kinds := []struct{ name, sent string }{
+		{"half a handshake", wstest.Handshake()[:40]},
+		{"half a body behind a handshake", wstest.Request("Content-Length: 10") + "12345"},
+		{"half a body behind a request without an upgrade", wstest.Request("Upgrade", "Content-Length: 10") + "12345"},
+		{"half a chunk", wstest.Request("Transfer-Encoding: chunked") + "a\r\n12345"},
+		{"a refused request and then nothing", wstest.Request("Upgrade")},
+		{"a refused request and half of the next", wstest.Request("Upgrade") + "GET / HT"},
+	}
+	configure := func(srv *http.Server) { srv.ReadHeaderTimeout, srv.ReadTimeout = limit, limit }
+	attackServer(t, websocket.Handle, configure, echo, func(l *wstest.Load) {
+		n := len(kinds) * wstest.Scale(t, 50, 20)
+		l.Each(n, n, func(i int) error {
+			c, err := l.Connect()
+			if err != nil {
+				return err
+			}
+			kind := kinds[i%len(kinds)]
+			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+			if _, err := io.WriteString(c.Conn, kind.sent); err != nil {
+				return fmt.Errorf("%s: %w", kind.name, err)
+			}
+			if answer, err := io.ReadAll(c.Conn); errors.Is(err, os.ErrDeadlineExceeded) || strings.Contains(string(answer), " 101 ") {
+				return fmt.Errorf("%s: got %q and error %v, want a refusal and the end of the connection", kind.name, answer, err)
+			}
+			return nil
+		})
+		if n := len(l.Ends()) + l.Running(); n > 0 {
+			t.Errorf("%d handlers were run, want none", n)
+		}
+	})
+}
+
 // leaves are the ways in which a client ends a short connection.
 var leaves = []func(c *wstest.Client) error{
 	func(c *wstest.Client) error { return c.Conn.Close() },

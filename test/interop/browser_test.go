@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/cdproto/runtime"
@@ -23,13 +25,13 @@ func chromium(t *testing.T) client {
 	return client{
 		name:        "chromium",
 		unsupported: []string{"send-fragments", "client-ping"},
-		version: func() (string, error) {
+		version: sync.OnceValues(func() (string, error) {
 			if err != nil {
 				return "", err
 			}
 			version, err := output(program, "--version")
 			return version[strings.LastIndex(version, "\n")+1:], err
-		},
+		}),
 		run: func(ctx context.Context, p path, run string, cases []string) map[string]error {
 			if err != nil {
 				return map[string]error{"": err}
@@ -49,10 +51,17 @@ func lookChromium() (string, error) {
 	return "", errors.New("there is no Chromium in PATH")
 }
 
-func startChromium(t *testing.T, program string) (context.Context, error) {
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+// startChromium starts a browser with more flags and returns its context. The folder of its
+// profile is not a t.TempDir, because a process of the browser may still write to it when the
+// test ends.
+func startChromium(t *testing.T, program string, flags ...chromedp.ExecAllocatorOption) (context.Context, error) {
+	profile, err := os.MkdirTemp(temporary, "chromium")
+	if err != nil {
+		return nil, err
+	}
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(flags,
 		chromedp.ExecPath(program),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(profile),
 		chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck,
 		chromedp.Headless,
@@ -65,7 +74,7 @@ func startChromium(t *testing.T, program string) (context.Context, error) {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("disable-dev-shm-usage", true))...)
 	t.Cleanup(cancel)
 	browser, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)

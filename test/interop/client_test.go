@@ -27,10 +27,21 @@ type client struct {
 	name        string
 	version     func() (string, error) // returns an error if the client is not installed
 	unsupported []string               // the cases that the client's API does not support
+	direct      bool                   // the client uses no proxies
 
 	// run runs cases on a path and returns the error of each; nil means success. A
 	// case without a result has not run; the error at "" then says why.
 	run func(ctx context.Context, p path, run string, cases []string) map[string]error
+}
+
+// sample holds the names of the clients for the paths that not every client uses.
+var sample = []string{"chromium", "ws", "gorilla-websocket"}
+
+// choose returns those of the paths that the client uses.
+func (c client) choose(all []path) []path {
+	return slices.DeleteFunc(slices.Clone(all), func(p path) bool {
+		return p.sample && !slices.Contains(sample, c.name) || c.direct && p.proxied
+	})
 }
 
 // clients returns all clients. It starts Chromium for the test.
@@ -45,8 +56,12 @@ func TestClients(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			requireClient(t, c)
-			for _, p := range paths.common {
-				t.Run(p.name, func(t *testing.T) { a.runCases(t, c, p, c.name+"-"+p.name) })
+			for _, p := range c.choose(paths.common) {
+				t.Run(p.name, func(t *testing.T) {
+					run := c.name + "-" + p.name
+					a.runCases(t, c, p, run)
+					a.expectOrigin(t, c, p, run)
+				})
 			}
 		})
 	}
@@ -66,16 +81,16 @@ func TestIdle(t *testing.T) {
 	all := clients(t)
 	outcomes := map[string]<-chan error{}
 	for _, c := range all {
-		for _, p := range paths {
+		for _, p := range c.choose(paths) {
 			run := c.name + "-" + p.name
-			outcomes[run] = startIdle(t.Context(), c, p, run)
+			outcomes[run] = start(t.Context(), c, p, run, "idle", caseTime+*idleFor)
 			time.Sleep(startInterval)
 		}
 	}
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
 			requireClient(t, c)
-			for _, p := range paths {
+			for _, p := range c.choose(paths) {
 				t.Run(p.name, func(t *testing.T) {
 					run := c.name + "-" + p.name
 					if err := <-outcomes[run]; err != nil {
@@ -89,14 +104,19 @@ func TestIdle(t *testing.T) {
 	a.expectEmptyLog(t)
 }
 
-// startIdle starts the case idle of a client and returns a channel for its error.
-func startIdle(ctx context.Context, c client, p path, run string) <-chan error {
+// start starts one case of a client and returns a channel for its error. A note that a
+// client prints is an error only if the case has not run.
+func start(ctx context.Context, c client, p path, run, name string, limit time.Duration) <-chan error {
 	outcome := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, caseTime+*idleFor)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		results := c.run(ctx, p, run, []string{"idle"})
-		outcome <- errors.Join(results["idle"], results[""])
+		results := c.run(ctx, p, run, []string{name})
+		err, ran := results[name]
+		if !ran {
+			err = errors.Join(errors.New("the client did not run the case"), results[""])
+		}
+		outcome <- err
 	}()
 	return outcome
 }
@@ -167,9 +187,12 @@ func require(t *testing.T, name, version string, err error) {
 	switch {
 	case err == nil:
 		t.Logf("%s %s", name, version)
-	case os.Getenv("INTEROP_SKIP_MISSING") != "":
+	case skipMissing():
 		t.Skipf("%s is missing: %v", name, err)
 	default:
 		t.Fatalf("%s is missing: %v; run ./install.sh, or set INTEROP_SKIP_MISSING=1 to skip it", name, err)
 	}
 }
+
+// skipMissing reports whether the tests skip what is missing.
+func skipMissing() bool { return os.Getenv("INTEROP_SKIP_MISSING") != "" }

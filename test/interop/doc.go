@@ -6,5 +6,5 @@
 //	go test -v -run Clients      also print the versions
 //	go test -run Idle -idle 70s  idle with the default keepalive and the proxies' default timeouts
 //
-// docs/interop.md has the results.
+// docs/interop.md and docs/clients.md have the results.
 package interop

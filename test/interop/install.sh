@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the clients and proxies that the tests need and this machine lacks: from
-# Debian, and the Node clients from npm.
+# Debian, and the Node clients and Vite from npm.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,13 +26,16 @@ present() {
 # Debian installs the proxies in folders that only root's PATH contains.
 export PATH="$PATH:/usr/sbin:/sbin"
 needs chromium present chromium chromium-browser google-chrome
+needs default-jdk-headless present javac
 needs haproxy present haproxy
+needs libokhttp-java test -e /usr/share/java/okhttp.jar
 needs nginx-light present nginx
 needs nodejs present node
 needs npm present npm
 needs python3-aiohttp /usr/bin/python3 -c 'import aiohttp'
 needs python3-websocket /usr/bin/python3 -c 'import websocket'
 needs python3-websockets /usr/bin/python3 -c 'import websockets'
+needs varnish present varnishd
 
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -51,14 +54,14 @@ if [ ${#missing[@]} -gt 0 ]; then
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-# undici needs Node 20.18 or later, and Debian 12 has Node 18.
+# Vite needs Node 20.19 or later, or 22.12 or later, and Debian 12 has Node 18.
 recent='const [major, minor] = process.versions.node.split(".").map(Number);
-  process.exit(major > 20 || (major === 20 && minor >= 18) ? 0 : 1)'
+  process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)'
 if ! node -e "$recent"; then
   $sudo npm install --global --no-audit --no-fund node@22
   hash -r
   node -e "$recent" || {
-    echo "undici needs Node 20.18 or later; PATH leads to $(command -v node), which is $(node --version)" >&2
+    echo "Vite needs Node 20.19, 22.12 or later; PATH leads to $(command -v node), which is $(node --version)" >&2
     exit 1
   }
 fi

@@ -25,32 +25,48 @@ type path struct {
 	http        string // the same with http:// or https://
 	certificate string // the PEM file with the server's certificate, which clients must trust
 	tls         *tls.Config
+	timeout
+	proxied bool
+	sample  bool // only the clients of sample use the path, because every test of a client takes time
 }
 
-// paths holds all paths to one server. The proxies of the idle paths close a connection
-// after a short silence.
+// A timeout says how long a path may be silent.
+type timeout int
+
+const (
+	noTimeout    timeout = iota
+	longTimeout          // the default of the proxy
+	shortTimeout         // idleTimeout
+)
+
+// paths holds paths to one server: common for most tests, and idle for tests with silent
+// connections. With -idle 70s, both are the same.
 type paths struct{ common, idle []path }
 
-// startPaths serves h directly, over TLS, and through each proxy with and without
-// TLS, until the test ends.
+func (all *paths) add(p path) {
+	if p.timeout != shortTimeout {
+		all.common = append(all.common, p)
+	}
+	if p.timeout == noTimeout || (p.timeout == longTimeout) == byDefault() {
+		all.idle = append(all.idle, p)
+	}
+}
+
+// startPaths serves h directly, over TLS, and through each proxy, until the test ends.
 func startPaths(t *testing.T, a *app, h http.Handler) paths {
 	t.Helper()
 	cert := makeCertificate(t)
 	backend := serve(t, a.server(h), nil)
-	direct := []path{
-		cert.path("direct", backend, false),
-		cert.path("tls", serve(t, a.server(h), cert.server), true),
-	}
-	all := paths{direct, direct[:2:2]}
+	var all paths
+	all.add(cert.path("direct", backend, false))
+	all.add(cert.path("tls", serve(t, a.server(h), cert.server), true))
+	reverse := cert.path("httputil", serve(t, a.server(a.reverseProxy(t, backend, keepHost)), nil), false)
+	reverse.proxied, reverse.sample = true, true
+	all.add(reverse)
 	for _, p := range proxies {
-		addrs := p.start(t, backend, cert)
-		all.common = append(all.common, cert.path(p.name, addrs.plain, false), cert.path(p.name+"-tls", addrs.tls, true))
-		if byDefault() {
-			all.idle = all.common
-			continue
+		for _, path := range p.paths(t, backend, cert) {
+			all.add(path)
 		}
-		all.idle = append(all.idle,
-			cert.path(p.name, addrs.short, false), cert.path(p.name+"-tls", addrs.shortTLS, true))
 	}
 	return all
 }
@@ -58,7 +74,7 @@ func startPaths(t *testing.T, a *app, h http.Handler) paths {
 // startDirect serves h without TLS and without a proxy.
 func startDirect(t *testing.T, a *app, h http.Handler) path {
 	t.Helper()
-	return certificate{}.path("direct", serve(t, a.server(h), nil), false)
+	return makeCertificate(t).path("direct", serve(t, a.server(h), nil), false)
 }
 
 // listen listens on a free port of this machine.

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,197 +14,189 @@ import (
 	"text/template"
 	"time"
 
-	gorilla "github.com/gorilla/websocket"
-
 	"github.com/f44ffc3b/websocket"
 )
 
-// A proxy is a program that a test starts with a generated configuration.
+// A proxy is a program that a test starts. It runs in front of the backend until the test
+// ends. Its process may listen on several addresses.
 type proxy struct {
 	name    string
+	find    func() (program string, err error)
 	version []string // the arguments that print its version
-	args    func(dir, config string) []string
-	config  *template.Template
+	args    func(s setup) []string
+	config  *template.Template // nil if it has no configuration file
+	listens []listener
+	sample  bool // see path
 }
 
-// addrs holds the addresses that a proxy listens on. On the short ones it closes
-// connections that are silent for idleTimeout.
-type addrs struct{ plain, tls, short, shortTLS string }
+// A listener is one address of a proxy.
+type listener struct {
+	tls bool
+	timeout
+}
 
-// setup holds the values for the template of a configuration.
+// four holds the listeners of a proxy with TLS and a timeout.
+var four = []listener{
+	{timeout: longTimeout}, {timeout: longTimeout, tls: true},
+	{timeout: shortTimeout}, {timeout: shortTimeout, tls: true},
+}
+
+// setup holds the values for the arguments and the configuration of a proxy.
 type setup struct {
-	addrs
-	Backend, Certificate, Dir string
-	IdleTimeout               time.Duration
+	Addrs                             []string // one for each listener
+	Backend, Certificate, Dir, Config string
+	IdleTimeout                       time.Duration
 }
 
-func (s setup) Plain() string    { return s.plain }
-func (s setup) TLS() string      { return s.tls }
-func (s setup) Short() string    { return s.short }
-func (s setup) ShortTLS() string { return s.shortTLS }
+// The addresses of a proxy with the listeners four.
+func (s setup) Plain() string    { return s.Addrs[0] }
+func (s setup) TLS() string      { return s.Addrs[1] }
+func (s setup) Short() string    { return s.Addrs[2] }
+func (s setup) ShortTLS() string { return s.Addrs[3] }
 
-var proxies = []proxy{
-	{
+func (s setup) BackendHost() string {
+	host, _, _ := strings.Cut(s.Backend, ":")
+	return host
+}
+
+func (s setup) BackendPort() string {
+	_, port, _ := strings.Cut(s.Backend, ":")
+	return port
+}
+
+var (
+	nginx = proxy{
 		name:    "nginx",
+		find:    daemon("nginx"),
 		version: []string{"-v"},
-		args: func(dir, config string) []string {
-			return []string{"-p", dir, "-e", "stderr", "-c", config}
-		},
-		config: template.Must(template.New("nginx").Parse(nginxConfig)),
-	},
-	{
+		args:    func(s setup) []string { return []string{"-p", s.Dir, "-e", "stderr", "-c", s.Config} },
+		config:  template.Must(template.New("nginx").Parse(nginxConfig)),
+		listens: four,
+	}
+	haproxy = proxy{
 		name:    "haproxy",
+		find:    daemon("haproxy"),
 		version: []string{"-v"},
-		args:    func(_, config string) []string { return []string{"-db", "-f", config} },
+		args:    func(s setup) []string { return []string{"-db", "-f", s.Config} },
 		config:  template.Must(template.New("haproxy").Parse(haproxyConfig)),
-	},
-}
-
-const nginxConfig = `
-daemon off;
-master_process off; # the master process would need root
-pid {{.Dir}}/nginx.pid;
-error_log stderr error;
-events { worker_connections 1000; }
-http {
-	access_log off;
-	client_body_temp_path {{.Dir}}/body;
-	proxy_temp_path {{.Dir}}/proxy;
-	fastcgi_temp_path {{.Dir}}/fastcgi;
-	uwsgi_temp_path {{.Dir}}/uwsgi;
-	scgi_temp_path {{.Dir}}/scgi;
-	ssl_certificate {{.Certificate}};
-	ssl_certificate_key {{.Certificate}};
-
-	server {
-		listen {{.Plain}};
-		listen {{.TLS}} ssl http2;
-		location / {
-			proxy_pass http://{{.Backend}};
-			proxy_http_version 1.1;
-			proxy_set_header Upgrade $http_upgrade;
-			proxy_set_header Connection "upgrade";
-			proxy_set_header Host $http_host;
-		}
-		location /default/ {
-			proxy_pass http://{{.Backend}};
-		}
-		location /without-upgrade/ {
-			proxy_pass http://{{.Backend}};
-			proxy_http_version 1.1;
-		}
-		location /without-host/ {
-			proxy_pass http://{{.Backend}};
-			proxy_http_version 1.1;
-			proxy_set_header Upgrade $http_upgrade;
-			proxy_set_header Connection "upgrade";
-		}
+		listens: four,
 	}
-	server {
-		listen {{.Short}};
-		listen {{.ShortTLS}} ssl http2;
-		location / {
-			proxy_pass http://{{.Backend}};
-			proxy_http_version 1.1;
-			proxy_set_header Upgrade $http_upgrade;
-			proxy_set_header Connection "upgrade";
-			proxy_set_header Host $http_host;
-			proxy_read_timeout {{.IdleTimeout}};
-			proxy_send_timeout {{.IdleTimeout}};
-		}
+	varnish = varnishProxy(longTimeout)
+	// shortVarnish is a process of its own, because pipe_timeout is a parameter of the
+	// process.
+	shortVarnish = varnishProxy(shortTimeout, "-p", "pipe_timeout="+fmt.Sprint(idleTimeout.Seconds()))
+	vite         = proxy{
+		name:    "vite",
+		find:    func() (string, error) { return exec.LookPath("node") },
+		version: []string{"-e", `console.log(require("vite/package.json").version, "on Node", process.version)`},
+		args:    func(s setup) []string { return []string{"proxies/vite.mjs", s.Addrs[0], s.Backend, s.Dir} },
+		listens: []listener{{}},
+		sample:  true,
+	}
+	proxies = []proxy{nginx, haproxy, varnish, shortVarnish, vite}
+)
+
+// varnishProxy returns Varnish with this timeout, which the parameters set.
+func varnishProxy(t timeout, parameters ...string) proxy {
+	return proxy{
+		name:    "varnish",
+		find:    daemon("varnishd"),
+		version: []string{"-V"},
+		args: func(s setup) []string {
+			return append([]string{"-F", "-j", "none", "-n", filepath.Join(s.Dir, "work"), "-a", s.Addrs[0], "-f", s.Config, "-s", "malloc,16m"}, parameters...)
+		},
+		config:  template.Must(template.New("varnish").Parse(varnishConfig)),
+		listens: []listener{{timeout: t}},
+		sample:  true,
 	}
 }
-`
 
-// haproxyConfig has the timeouts of Debian's default configuration, except in the backend
-// short.
-const haproxyConfig = `
-global
-	maxconn 1000
-
-defaults
-	mode http
-	timeout connect 5s
-	timeout client 50s
-	timeout server 50s
-
-frontend default
-	bind {{.Plain}}
-	bind {{.TLS}} ssl crt {{.Certificate}} alpn h2,http/1.1
-	default_backend default
-
-backend default
-	server app {{.Backend}}
-
-frontend short
-	bind {{.Short}}
-	bind {{.ShortTLS}} ssl crt {{.Certificate}} alpn h2,http/1.1
-	default_backend short
-
-backend short
-	timeout tunnel {{.IdleTimeout}}
-	server app {{.Backend}}
-`
-
-// start runs the proxy in front of backend until the test ends.
-func (p proxy) start(t *testing.T, backend string, cert certificate) addrs {
+// start runs the proxy in front of backend until the test ends, and returns the address of
+// each listener. If the proxy is missing and INTEROP_SKIP_MISSING is set, it returns none.
+func (p proxy) start(t *testing.T, backend string, cert certificate) []string {
 	t.Helper()
-	program, err := lookProxy(p.name)
+	program, err := p.find()
 	version := ""
 	if err == nil {
 		version, err = output(program, p.version...)
 	}
 	version, _, _ = strings.Cut(version, "\n")
+	if err != nil && skipMissing() {
+		t.Logf("%s is missing: %v", p.name, err)
+		return nil
+	}
 	require(t, p.name, version, err)
 
 	// Another process may take a free port before the proxy listens on it, so try again.
 	for range 3 {
-		s := setup{addrs: freeAddrs(t), Backend: backend, Certificate: cert.both, Dir: t.TempDir(), IdleTimeout: idleTimeout}
+		dir := t.TempDir()
+		s := setup{Addrs: freeAddrs(t, len(p.listens)), Backend: backend, Certificate: cert.both, Dir: dir,
+			Config: filepath.Join(dir, p.name+".conf"), IdleTimeout: idleTimeout}
 		if err = p.run(t, program, s); err == nil {
-			return s.addrs
+			return s.Addrs
 		}
 	}
 	t.Fatal(err)
-	return addrs{}
+	return nil
 }
 
-// lookProxy returns the path of a proxy. It also looks in /usr/sbin, because Debian
-// installs daemons there and only root has it in PATH.
-func lookProxy(name string) (string, error) {
-	program, err := exec.LookPath(name)
-	if err != nil {
-		return exec.LookPath("/usr/sbin/" + name)
-	}
-	return program, nil
-}
-
-// freeAddrs returns four free addresses. It listens on all of them at the same time, so
-// that they differ.
-func freeAddrs(t *testing.T) addrs {
+// paths starts the proxy and returns the path through each of its listeners.
+func (p proxy) paths(t *testing.T, backend string, cert certificate) []path {
 	t.Helper()
-	var free [4]string
+	var all []path
+	for i, addr := range p.start(t, backend, cert) {
+		l := p.listens[i]
+		name := p.name
+		if l.tls {
+			name += "-tls"
+		}
+		path := cert.path(name, addr, l.tls)
+		path.timeout, path.proxied, path.sample = l.timeout, true, p.sample
+		all = append(all, path)
+	}
+	return all
+}
+
+// daemon returns a function that finds a program. The function also looks in /usr/sbin,
+// because Debian installs daemons there and only root has it in PATH.
+func daemon(name string) func() (string, error) {
+	return func() (string, error) {
+		program, err := exec.LookPath(name)
+		if err != nil {
+			return exec.LookPath("/usr/sbin/" + name)
+		}
+		return program, nil
+	}
+}
+
+// freeAddrs returns n free addresses. It listens on all of them at the same time, so that
+// they differ.
+func freeAddrs(t *testing.T, n int) []string {
+	t.Helper()
+	free := make([]string, n)
 	for i := range free {
 		l := listen(t)
 		defer l.Close()
 		free[i] = l.Addr().String()
 	}
-	return addrs{free[0], free[1], free[2], free[3]}
+	return free
 }
 
 // run starts the proxy. It returns nil when the proxy accepts connections, or an error if
 // the proxy has ended or does not listen.
 func (p proxy) run(t *testing.T, program string, s setup) error {
 	t.Helper()
-	config := filepath.Join(s.Dir, p.name+".conf")
-	var text bytes.Buffer
-	if err := p.config.Execute(&text, s); err != nil {
-		return err
-	}
-	if err := os.WriteFile(config, text.Bytes(), 0o600); err != nil {
-		return err
+	if p.config != nil {
+		var text bytes.Buffer
+		if err := p.config.Execute(&text, s); err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.Config, text.Bytes(), 0o600); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, p.args(s.Dir, config)...)
+	cmd := exec.CommandContext(ctx, program, p.args(s)...)
 	cmd.WaitDelay = time.Second
 	killWithParent(cmd)
 	var log syncBuffer
@@ -226,7 +217,7 @@ func (p proxy) run(t *testing.T, program string, s setup) error {
 			t.Logf("output of %s: %s", p.name, log.String())
 		}
 	})
-	return awaitListener(s.shortTLS, ended, &log)
+	return awaitListener(s.Addrs[len(s.Addrs)-1], ended, &log)
 }
 
 // awaitListener waits until a proxy listens on addr, the last of its addresses.
@@ -250,7 +241,10 @@ func awaitListener(addr string, ended <-chan struct{}, log *syncBuffer) error {
 func TestProxyTimeout(t *testing.T) {
 	t.Parallel()
 	a := newApp()
-	for _, p := range startPaths(t, a, &a.mux).idle[2:] {
+	for _, p := range startPaths(t, a, &a.mux).idle {
+		if p.timeout == noTimeout {
+			continue
+		}
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), caseTime+*idleFor)
@@ -273,46 +267,4 @@ func TestProxyTimeout(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestNginxWithoutSettings checks the responses if settings for WebSocket are missing
-// from the configuration of nginx.
-func TestNginxWithoutSettings(t *testing.T) {
-	a := newApp()
-	nginx := startPaths(t, a, &a.mux).common[2]
-	for _, test := range []struct{ location, origin, status, body string }{
-		{"default", "", "426 Upgrade Required", "HTTP/1.0"},
-		{"without-upgrade", "", "426 Upgrade Required", "Upgrade"},
-		{"without-host", "", "101 Switching Protocols", ""},
-		{"without-host", nginx.http, "403 Forbidden", nginx.http},
-	} {
-		t.Run(test.location+" "+test.status, func(t *testing.T) {
-			header := http.Header{}
-			if test.origin != "" {
-				header.Set("Origin", test.origin)
-			}
-			status, body := handshake(t, nginx.websocket+"/"+test.location+"/echo", header)
-			if status != test.status || !strings.Contains(body, test.body) {
-				t.Errorf("got %s with %q, want %s with %q", status, body, test.status, test.body)
-			}
-		})
-	}
-}
-
-// handshake sends a handshake and returns the status and body of the response.
-func handshake(t *testing.T, url string, header http.Header) (status, body string) {
-	t.Helper()
-	conn, resp, err := gorilla.DefaultDialer.DialContext(t.Context(), url, header)
-	if conn != nil {
-		conn.Close()
-	}
-	if resp == nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Status, string(answer)
 }

@@ -51,12 +51,13 @@ type app struct {
 	mux http.ServeMux
 	log syncBuffer
 
-	mu   sync.Mutex
-	ends map[string]chan error
+	mu      sync.Mutex
+	ends    map[string]chan error
+	origins map[string][]string // the Origin headers of each run
 }
 
 func newApp() *app {
-	a := &app{ends: map[string]chan error{}}
+	a := &app{ends: map[string]chan error{}, origins: map[string][]string{}}
 	for _, name := range []string{"echo", "text", "binary", "large", "client-ping", "client-close"} {
 		a.handle(name, echo)
 	}
@@ -69,6 +70,7 @@ func newApp() *app {
 	})
 	a.handle("idle", idle, keepalive()...)
 	a.handle("quiet", echo, websocket.PingInterval(0), websocket.ConnectionTimeout(0))
+	a.handleHabits()
 	a.mux.HandleFunc("GET /{run}/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "<!doctype html><title>interop</title>")
 	})
@@ -82,6 +84,9 @@ func newApp() *app {
 // channel. nil means that the server closed the connection and the client answered.
 func (a *app) handle(name string, fn websocket.HandlerFunc, opts ...websocket.Option) {
 	a.mux.HandleFunc("GET /{run}/"+name, func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		a.origins[r.PathValue("run")] = r.Header["Origin"]
+		a.mu.Unlock()
 		upgraded := false
 		var end error
 		opts := append(opts[:len(opts):len(opts)],

@@ -271,7 +271,8 @@ function leave(reason = "") {
 
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  me.name = $("name").value.trim();
+  // One form for names that look the same; the server refuses the others.
+  me.name = $("name").value.normalize("NFKC").trim();
   if (me.name) enter();
 });
 

@@ -10,10 +10,10 @@ class Session(cases.Session):
         self.conn = conn
 
     @classmethod
-    async def open(cls, url, protocols):
+    async def open(cls, url, protocols, heartbeat):
         http = aiohttp.ClientSession()
         try:
-            return cls(http, await http.ws_connect(url, protocols=protocols or ()))
+            return cls(http, await http.ws_connect(url, protocols=protocols or (), heartbeat=heartbeat))
         except Exception:
             await http.close()
             raise

@@ -6,6 +6,8 @@ const mebibyte = 1 << 20;
 const closing = { code: 4001, reason: "closed by the client: ✓" };
 const closed = { code: 4002, reason: "closed by the server: ✓" };
 
+const hold = 7000; // in milliseconds
+
 // A Session turns the events of a WebSocket into promises.
 class Session {
   #inbox = [];
@@ -67,6 +69,15 @@ class Session {
     await this.closed(code, "");
   }
 
+  // hold waits, and then closes the connection unless it has ended. The server knows how it
+  // has ended.
+  async hold(milliseconds) {
+    const end = new Promise((resolve) => this.socket.addEventListener("close", resolve));
+    await Promise.race([end, new Promise((resolve) => setTimeout(resolve, milliseconds))]);
+    this.socket.close(1000);
+    await this.#until(() => this.#end);
+  }
+
   async closed(code, reason) {
     await this.#until(() => this.#end);
     const got = this.#end;
@@ -93,6 +104,16 @@ function describe(message) {
 
 const bytes = (length) => Uint8Array.from({ length }, (_, i) => i % 251).buffer;
 const fragmentsAnswer = (count, message) => `${count}: ${message}` + "a".repeat(5000) + "b".repeat(5000);
+
+// block blocks the thread. Node can wait without using the processor, and a page cannot.
+function block(milliseconds) {
+  if (globalThis.process) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+    return;
+  }
+  const end = Date.now() + milliseconds;
+  while (Date.now() < end);
+}
 
 // Each case gets a function that opens a Session with the server's handler for the case,
 // and the client's functions that are not in the browser's API.
@@ -155,6 +176,15 @@ const cases = {
   async "server-close"(open) {
     const session = await open();
     await session.closed(closed.code, closed.reason);
+  },
+  async silent(open) {
+    await (await open()).hold(hold);
+  },
+  // The thread of the script is blocked.
+  async blocked(open) {
+    const session = await open();
+    block(hold);
+    await session.hold(500);
   },
   async idle(open) {
     const session = await open();

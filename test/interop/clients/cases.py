@@ -2,12 +2,14 @@
 
 import asyncio
 import sys
+import time
 
 TEXT = "Grüße, 世界 🌍"
 MEBIBYTE = 1 << 20
 PING = b"are you there?"
 CLIENT_CLOSE = 4001, "closed by the client: ✓"
 SERVER_CLOSE = 4002, "closed by the server: ✓"
+HEARTBEAT, HOLD = 3, 7  # in seconds
 
 
 class Closed(Exception):
@@ -18,7 +20,8 @@ class Session:
     """A connection. Each client implements these methods."""
 
     @classmethod
-    async def open(cls, url, protocols):
+    async def open(cls, url, protocols, heartbeat):
+        """heartbeat is the time between the client's pings in seconds, or None for its default."""
         raise NotImplementedError
 
     async def send(self, message):
@@ -33,6 +36,15 @@ class Session:
     async def ping(self, payload):
         """Sends a ping and returns when the pong with the same payload has arrived."""
         raise NotImplementedError
+
+    async def receive_for(self, seconds):
+        """Receives messages for this time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self.receive(), left)
+            except asyncio.TimeoutError:
+                return
 
     def subprotocol(self):
         raise NotImplementedError
@@ -140,13 +152,50 @@ async def idle(open):
     await leave(session)
 
 
+async def hold(session, wait):
+    """Awaits wait, and then closes the connection unless it has ended. The server knows how it has ended."""
+    try:
+        await wait
+        await session.close(1000, "")
+    except Exception as error:
+        print("note:", repr(error), file=sys.stderr)
+
+
+async def silent(open):
+    session = await open()
+    await hold(session, session.receive_for(HOLD))
+
+
+async def heartbeat(open):
+    session = await open(heartbeat=HEARTBEAT)
+    await hold(session, session.receive_for(HOLD))
+
+
+heartbeat_send_only = heartbeat_unanswered = heartbeat
+
+
+async def not_receiving(open):
+    """Only the application does not receive."""
+    await hold(await open(), asyncio.sleep(HOLD))
+
+
+async def blocked(open):
+    """The thread of the event loop is blocked."""
+    session = await open()
+    time.sleep(HOLD)
+    await hold(session, asyncio.sleep(0))
+
+
+close_unanswered = not_receiving
+
+
 async def run(session_class):
     base, *names = sys.argv[1:]
     failed = False
     for name in names:
 
-        async def open(protocols=None):
-            return await session_class.open(base + name, protocols)
+        async def open(protocols=None, heartbeat=None):
+            return await session_class.open(base + name, protocols, heartbeat)
 
         try:
             await globals()[name.replace("-", "_")](open)

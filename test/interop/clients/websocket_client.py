@@ -13,7 +13,7 @@ class Session(cases.Session):
         self.conn = conn
 
     @classmethod
-    async def open(cls, url, protocols):
+    async def open(cls, url, protocols, heartbeat):
         return cls(websocket.create_connection(url, subprotocols=protocols, timeout=100))
 
     async def send(self, message):
@@ -27,6 +27,13 @@ class Session(cases.Session):
         if opcode == ABNF.OPCODE_CLOSE:
             raise cases.Closed(struct.unpack("!H", data[:2])[0], data[2:].decode())
         return data.decode() if opcode == ABNF.OPCODE_TEXT else data
+
+    async def receive_for(self, seconds):
+        self.conn.settimeout(seconds)
+        try:
+            await self.receive()
+        except websocket.WebSocketTimeoutException:
+            self.conn.settimeout(100)
 
     async def send_fragments(self, parts):
         for i, part in enumerate(parts):

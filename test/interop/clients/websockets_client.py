@@ -8,8 +8,9 @@ class Session(cases.Session):
         self.conn = conn
 
     @classmethod
-    async def open(cls, url, protocols):
-        return cls(await websockets.connect(url, subprotocols=protocols))
+    async def open(cls, url, protocols, heartbeat):
+        pings = {"ping_interval": heartbeat, "ping_timeout": heartbeat} if heartbeat else {}
+        return cls(await websockets.connect(url, subprotocols=protocols, **pings))
 
     async def send(self, message):
         await self.conn.send(message)

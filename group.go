@@ -1,0 +1,333 @@
+package websocket
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"runtime"
+	"sync"
+)
+
+// ErrSendQueueFull means that a peer reads too slowly: a message does not fit into the queue
+// of its connection, see [SendQueue]. [Conn.TrySend] has sent nothing then, and the
+// connection stays as it is. [Broadcast] closes such a connection with 1013.
+var ErrSendQueueFull = fmt.Errorf("websocket: send queue full")
+
+// A PreparedMessage is a message that is checked and framed once and sent to many
+// connections, by [Conn.SendPrepared] and [Conn.TrySendPrepared]. [Broadcast] prepares its
+// message itself. A PreparedMessage does not change, and any goroutine may use it.
+type PreparedMessage struct {
+	header Header
+	frame  []byte // header and payload
+	start  int    // of the payload
+}
+
+// PrepareMessage prepares a message: Text, Binary, Ping or Pong. It copies data. The errors
+// are those of [Conn.SendMessage] for an argument that it refuses.
+func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
+	if err := checkTry(op, data); err != nil {
+		return nil, err
+	}
+	p := &PreparedMessage{header: Header{Fin: true, Opcode: op, Length: int64(len(data))}}
+	b := p.header.append(make([]byte, 0, maxHeaderSize+len(data)), int64(len(data)))
+	p.start = len(b)
+	p.frame = append(b, data...)
+	return p, nil
+}
+
+// checkTry returns why a message must not be sent by TrySend.
+func checkTry(op Opcode, data []byte) error {
+	if op == Close {
+		return fmt.Errorf("%w: a close frame cannot be sent to a queue; use StartClose, or Group.Close", ErrInvalidOpcode)
+	}
+	return checkMessage(op, data)
+}
+
+// SendPrepared is [Conn.SendMessage] of a prepared message.
+func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
+	if err := c.out.check(); err != nil {
+		return c.sendError(err)
+	}
+	acquire := c.out.acquireForMessage
+	if p.header.Opcode.IsControl() {
+		acquire = c.out.acquire
+	}
+	if err := acquire(); err != nil {
+		return c.sendError(err)
+	}
+	defer c.finishSend(&err)
+	if err := c.out.check(); err != nil {
+		return err
+	}
+	return c.out.send(&p.header, p.frame[p.start:])
+}
+
+// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. What the
+// socket does not take at once waits in the queue of the connection, in order with the
+// messages of all sending methods, up to [SendQueue] bytes. If the message does not fit there,
+// TrySend returns [ErrSendQueueFull] and sends nothing of it. A nil error means that the
+// message was accepted, not that the peer has read it.
+//
+// op is Text, Binary, Ping or Pong; to close without waiting, use [Conn.StartClose]. TrySend
+// reads data only until it returns. The write deadline does not apply to the queue;
+// WriteTimeout does. While a MessageWriter is open, messages wait in the queue.
+func (c *Conn) TrySend(op Opcode, data []byte) error {
+	if err := c.out.check(); err != nil {
+		return err
+	}
+	if err := checkTry(op, data); err != nil {
+		return err
+	}
+	h := Header{Fin: true, Opcode: op}
+	if maxHeaderSize+len(data) > frameBufferSize {
+		frame := append(h.append(make([]byte, 0, maxHeaderSize+len(data)), int64(len(data))), data...)
+		return c.out.try(frame, true)
+	}
+	buffer := frameBuffers.Get().(*[frameBufferSize]byte)
+	defer frameBuffers.Put(buffer)
+	return c.out.try(append(h.append(buffer[:0], int64(len(data))), data...), false)
+}
+
+// TrySendPrepared is [Conn.TrySend] of a prepared message. Queues share its bytes.
+func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
+	if err := c.out.check(); err != nil {
+		return err
+	}
+	return c.out.try(p.frame, true)
+}
+
+// Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
+// the message once, and waits for no peer: what a socket does not take at once waits in the
+// queue of its connection, see [SendQueue]. A connection whose queue is full is closed with
+// 1013 and [ErrSendQueueFull], behind what its queue holds and within CloseTimeout. The
+// others get the message. Connections that have ended are left out.
+//
+// The messages of one goroutine arrive in order. An error is about the message, which is then
+// sent to no connection; see [Conn.SendMessage]. data is only read until Broadcast returns.
+func Broadcast(conns iter.Seq[*Conn], op Opcode, data []byte) error {
+	p, err := PrepareMessage(op, data)
+	if err != nil {
+		return err
+	}
+	list := connLists.Get().(*[]*Conn)
+	for c := range conns {
+		*list = append(*list, c)
+	}
+	broadcast(*list, p)
+	releaseList(list)
+	return nil
+}
+
+// connLists holds lists of connections for one Broadcast each.
+var connLists = sync.Pool{New: func() any { return new([]*Conn) }}
+
+func releaseList(list *[]*Conn) {
+	clear(*list) // so that the pool keeps no connection
+	*list = (*list)[:0]
+	connLists.Put(list)
+}
+
+// broadcastShare is how many connections one goroutine serves at least. To start a goroutine
+// costs less than a tenth of so many writes.
+const broadcastShare = 64
+
+// broadcast sends p to conns, on as many goroutines as can run at the same time.
+func broadcast(conns []*Conn, p *PreparedMessage) {
+	workers := min(runtime.GOMAXPROCS(0), len(conns)/broadcastShare)
+	if workers < 2 {
+		deliver(conns, p)
+		return
+	}
+	var running sync.WaitGroup
+	share := (len(conns) + workers - 1) / workers
+	for len(conns) > share {
+		part := conns[:share]
+		running.Go(func() { deliver(part, p) })
+		conns = conns[share:]
+	}
+	deliver(conns, p)
+	running.Wait()
+}
+
+func deliver(conns []*Conn, p *PreparedMessage) {
+	for _, c := range conns {
+		if c.out.check() != nil {
+			continue
+		}
+		if err := c.out.try(p.frame, true); err != nil {
+			c.fellBehind(err)
+		}
+	}
+}
+
+// fellBehind closes a connection whose queue is full. The goroutine is needed because the
+// close frame comes behind the queue.
+func (c *Conn) fellBehind(err error) {
+	if CloseStatus(err) == StatusTryAgainLater && c.beginFailing(err) {
+		c.timer.run(func() { c.failAsync(failPayload(err)) })
+	}
+}
+
+// A Group is a set of connections that are sent the same messages. The zero value is an empty
+// group. A connection that ends leaves all its groups. All methods may be called from any
+// goroutine. A Group must not be copied.
+type Group struct {
+	mu      sync.Mutex
+	members map[*Conn]struct{}
+	closed  bool
+}
+
+// Join adds c to the group. It returns false if c has ended, or if the group is closed. A
+// member may join again, which changes nothing.
+func (g *Group) Join(c *Conn) bool {
+	if !g.add(c) {
+		return false
+	}
+	c.joined(g)
+	if c.life.err() != nil { // either this call sees the end, or the end sees the group
+		g.Leave(c)
+		return false
+	}
+	return true
+}
+
+func (g *Group) add(c *Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	if g.members == nil {
+		g.members = make(map[*Conn]struct{})
+	}
+	g.members[c] = struct{}{}
+	return true
+}
+
+// Leave removes c from the group, if it is a member.
+func (g *Group) Leave(c *Conn) {
+	g.remove(c)
+	c.left(g)
+}
+
+func (g *Group) remove(c *Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.members, c)
+}
+
+// Len returns the number of members.
+func (g *Group) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.members)
+}
+
+// All yields the members at the time of the call, in no order. Connections may join and leave
+// meanwhile.
+func (g *Group) All() iter.Seq[*Conn] {
+	return func(yield func(*Conn) bool) {
+		list := g.list()
+		defer releaseList(list)
+		for _, c := range *list {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+func (g *Group) list() *[]*Conn {
+	list := connLists.Get().(*[]*Conn)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.members {
+		*list = append(*list, c)
+	}
+	return list
+}
+
+// Broadcast is the function [Broadcast] for the members of the group.
+func (g *Group) Broadcast(op Opcode, data []byte) error {
+	p, err := PrepareMessage(op, data)
+	if err != nil {
+		return err
+	}
+	list := g.list()
+	broadcast(*list, p)
+	releaseList(list)
+	return nil
+}
+
+// Close closes the group for good, and the connections of all members at the same time, as
+// [Conn.StartClose] does. It waits until their sockets are closed, which CloseTimeout limits.
+// When ctx is done, it cuts those that are left, as [Conn.CloseNow] does, and returns the
+// error of ctx. It does not wait for HandlerFuncs.
+//
+// Afterwards the group is empty, and Join returns false. A code that must not be sent is
+// [ErrProtocol], and then nothing is closed.
+func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error {
+	if _, err := closePayload(code, reason); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	list := g.list()
+	defer releaseList(list)
+	for _, c := range *list {
+		c.StartClose(code, reason)
+	}
+	for i, c := range *list {
+		select {
+		case <-c.life.closed.Done():
+		case <-ctx.Done():
+			for _, c := range (*list)[i:] {
+				c.CloseNow()
+			}
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// joined notes that c is a member of g.
+func (c *Conn) joined(g *Group) {
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, member := range s.groups {
+		if member == g {
+			return
+		}
+	}
+	s.groups = append(s.groups, g)
+}
+
+// left notes that c is not a member of g.
+func (c *Conn) left(g *Group) {
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, member := range s.groups {
+		if member == g {
+			s.groups = append(s.groups[:i], s.groups[i+1:]...)
+			return
+		}
+	}
+}
+
+// ended runs when the connection has ended.
+func (c *Conn) ended() {
+	s := c.seldom.Load()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	groups := s.groups
+	s.groups = nil
+	s.mu.Unlock()
+	for _, g := range groups {
+		g.remove(c)
+	}
+}

@@ -1,0 +1,261 @@
+package websocket
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// queueOverhead is what a frame in a sendQueue counts beside its bytes.
+const queueOverhead = 32
+
+// A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no
+// write has begun. They come behind the pending frames. The goroutine of the flush timer
+// writes them, or a sender, whose frame comes behind them. It is allocated with the first
+// frame, because most connections keep up.
+//
+// A frame is a slice whose bytes other connections may share, so it is never changed.
+type sendQueue struct {
+	mu     sync.Mutex
+	frames [][]byte
+	size   int // of the frames, with queueOverhead for each
+}
+
+// fits returns ErrSendQueueFull if a frame of n bytes does not fit into a queue of limit
+// bytes.
+func (q *sendQueue) fits(n, limit int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.room(n, limit)
+}
+
+// room is fits with q.mu held.
+func (q *sendQueue) room(n, limit int) error {
+	if n+queueOverhead > limit-q.size {
+		return fmt.Errorf("%w: a frame of %d bytes does not fit beside the %d bytes that wait for the peer; SendQueue is %d",
+			ErrSendQueueFull, n, q.size, limit)
+	}
+	return nil
+}
+
+// add puts a frame into the queue, whatever its limit.
+func (q *sendQueue) add(frame []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.append(frame)
+}
+
+// append is add with q.mu held.
+func (q *sendQueue) append(frame []byte) {
+	q.frames = append(q.frames, frame)
+	q.size += len(frame) + queueOverhead
+}
+
+// take returns frames for one write: several that make no more than pendingSize bytes, or
+// one. The capacity of one frame is never that of a pool. messages is how many of them count
+// for Stats.
+func (q *sendQueue) take() (b []byte, frames int, messages uint32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.frames) == 0 {
+		return nil, 0, 0
+	}
+	total := 0
+	for _, f := range q.frames {
+		if total += len(f); total > pendingSize && frames > 0 {
+			break
+		}
+		frames++
+	}
+	b = q.frames[0]
+	if frames > 1 || len(b) == frameBufferSize || len(b) == pendingSize {
+		b = pendingBuffers.Get().(*[pendingSize]byte)[:0]
+		for _, f := range q.frames[:frames] {
+			b = append(b, f...)
+		}
+	} else {
+		b = b[:len(b):len(b)]
+	}
+	for i, f := range q.frames[:frames] {
+		q.size -= len(f) + queueOverhead
+		if endsMessage(f) {
+			messages++
+		}
+		q.frames[i] = nil
+	}
+	q.frames = q.frames[frames:]
+	if len(q.frames) == 0 {
+		q.frames = nil // with its array
+	}
+	return b, frames, messages
+}
+
+// queueOf returns the queue, or nil before the first frame.
+func (w *writer) queueOf() *sendQueue {
+	if s := w.seldom.Load(); s != nil {
+		return &s.queue
+	}
+	return nil
+}
+
+// queued returns how many bytes wait in the queue.
+func (w *writer) queued() int {
+	q := w.queueOf()
+	if q == nil {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.size
+}
+
+// enqueue puts a frame into the queue.
+func (w *writer) enqueue(q *sendQueue, frame []byte, shared bool) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.room(len(frame), w.timer.timeouts.sendQueue); err != nil {
+		return err
+	}
+	if !shared {
+		frame = append(make([]byte, 0, len(frame)), frame...)
+	}
+	q.append(frame)
+	w.hasPending.Store(true) // so that no frame overtakes the queue
+	return nil
+}
+
+// noPending notes that no frame is pending, unless the queue holds frames. It reports
+// whether there is none at all.
+func (w *writer) noPending() bool {
+	q := w.queueOf()
+	if q == nil {
+		w.hasPending.Store(false)
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.hasPending.Store(len(q.frames) > 0)
+	return len(q.frames) == 0
+}
+
+// dropQueue drops the frames of the queue. The lock is held.
+func (w *writer) dropQueue() {
+	if q := w.queueOf(); q != nil {
+		q.mu.Lock()
+		q.frames, q.size = nil, 0
+		q.mu.Unlock()
+		if w.pending == nil || len(w.pending.frames) == 0 {
+			w.noPending()
+		}
+	}
+}
+
+// try sends a whole frame without waiting for the peer: what the socket does not take at
+// once waits in the queue. shared says that the bytes of frame do not change after the call.
+func (w *writer) try(frame []byte, shared bool) error {
+	q := &w.seldomUsed().queue
+	if !w.lock.TryLock() {
+		if err := w.enqueue(q, frame, shared); err != nil {
+			return err
+		}
+		w.urgent.request()
+		if w.lock.TryLock() {
+			w.releaseNow()
+		}
+		return nil
+	}
+	defer w.releaseNow()
+	if err := w.check(); err != nil {
+		return err
+	}
+	if w.openMessage != nil || w.hasPending.Load() {
+		err := w.enqueue(q, frame, shared)
+		w.flushSoon()
+		return err
+	}
+	if err := q.fits(len(frame), w.timer.timeouts.sendQueue); err != nil {
+		return err
+	}
+	return w.writeNow(q, frame, shared)
+}
+
+// writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The
+// lock is held, and nothing is pending.
+func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
+	if endsMessage(frame) {
+		w.unsent++
+	}
+	messages := w.unsent // 0 or 1, because nothing is pending
+	w.showCounts(len(frame))
+	n, err := w.socket.writeNow(frame)
+	if n < len(frame) {
+		w.takeBack(len(frame)-n, messages)
+	}
+	switch {
+	case err != nil && !errors.Is(err, errors.ErrUnsupported):
+		return w.failed(err)
+	case n == len(frame):
+		return nil
+	case n == 0:
+		err = w.enqueue(q, frame, shared)
+	default:
+		rest := append(withRoom(nil, len(frame)), frame...)
+		w.pendingFrames()
+		w.pending.frames, w.pending.written = rest, n
+		w.unsent = messages
+		w.hasPending.Store(true)
+		err = nil
+	}
+	w.flushSoon()
+	return err
+}
+
+// flushSoon makes the goroutine of the flush timer write what is pending, and the queue,
+// unless a MessageWriter is open. The lock is held.
+func (w *writer) flushSoon() {
+	if w.openMessage == nil {
+		w.pendingFrames()
+		w.flushIn(0)
+	}
+}
+
+// releaseNow unlocks the writer. It leaves what is urgent to the goroutine of the flush
+// timer, because the caller must not wait.
+func (w *writer) releaseNow() {
+	for {
+		if w.urgent.any.Swap(false) {
+			w.pendingFrames()
+			w.flushIn(0) // which asks again, so nothing is lost if it finds the lock taken
+		}
+		w.lock.Unlock()
+		if !w.urgent.any.Load() || !w.lock.TryLock() {
+			return
+		}
+	}
+}
+
+// writeQueue writes the pending frames and then the queue. It writes nothing of the queue
+// while a MessageWriter is open, because its message has begun before. The lock is held.
+func (w *writer) writeQueue(by caller) error {
+	for w.hasPending.Load() && !w.broken {
+		if b := w.pendingFrames(); len(b) > 0 {
+			if err := w.flush(by, b, nil, len(b)); err != nil {
+				return err
+			}
+			continue
+		}
+		if w.openMessage != nil {
+			return nil
+		}
+		b, frames, messages := w.queueOf().take()
+		if frames == 0 {
+			w.noPending()
+			return nil
+		}
+		w.unsent += messages
+		if err := w.flush(by, b, nil, len(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package websockettest_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
+	"github.com/f44ffc3b/websocket/websockettest"
+)
+
+// deflated returns a handler that accepts compression with these parameters by hand.
+func deflated(params string, serve func(conn net.Conn, in *bufio.Reader)) http.Handler {
+	return rawHandshake("Sec-WebSocket-Extensions: permessage-deflate"+params+"\r\n", serve)
+}
+
+// A message of the examples of RFC 7692 section 7.2.3, as frames of a server.
+func TestCompression_receives_the_examples_of_the_RFC(t *testing.T) {
+	const hello = "c1 07 f2 48 cd c9 c9 07 00"
+	tests := []struct {
+		name, params string
+		wire         string
+		want         []string
+	}{
+		{"one compressed block", "", hello, []string{"Hello"}},
+		{"fragments", "", "41 03 f2 48 cd 80 04 c9 c9 07 00", []string{"Hello"}},
+		{"a ping between fragments", "", "41 03 f2 48 cd 89 00 80 04 c9 c9 07 00", []string{"Hello"}},
+		{"context takeover", "", hello + "c1 05 f2 00 11 00 00", []string{"Hello", "Hello"}},
+		{"a message that is not compressed, with context takeover", "", hello + "81 01 61 c1 05 f2 00 11 00 00", []string{"Hello", "a", "Hello"}},
+		{"no context takeover", "; server_no_context_takeover", hello + hello, []string{"Hello", "Hello"}},
+		{"a block without compression", "", "c1 0b 00 05 00 fa ff 48 65 6c 6c 6f 00", []string{"Hello"}},
+		{"a block with BFINAL", "", "c1 08 f3 48 cd c9 c9 07 00 00", []string{"Hello"}},
+		{"a block with BFINAL, and takeover", "", "c1 08 f3 48 cd c9 c9 07 00 00 c1 05 f2 00 11 00 00", []string{"Hello", "Hello"}},
+		{"a block behind one with BFINAL", "", "c1 0e f3 48 cd c9 c9 07 00 f2 48 cd c9 c9 07 00", []string{"HelloHello"}},
+		{"two blocks", "", "c1 0d f2 48 05 00 00 00 ff ff ca c9 c9 07 00", []string{"Hello"}},
+		{"an empty message", "", "c1 01 00", []string{""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			handler := deflated(tt.params, func(conn net.Conn, in *bufio.Reader) {
+				conn.Write(wstest.Unhex(tt.wire))
+				io.Copy(io.Discard, in)
+			})
+			c := websockettest.Dial(t, handler, websockettest.Compression())
+			for _, want := range tt.want {
+				wantMessage(t, c, websocket.Text, want)
+			}
+		})
+	}
+}
+
+func TestCompression_failures(t *testing.T) {
+	const wrong = "websockettest: Dial: the handler accepted the handshake with a wrong response: Sec-WebSocket-Extensions is "
+	tests := []struct {
+		name, params, wire string
+		want               string
+	}{
+		{"unknown parameter", "; x", "", wrong + `"permessage-deflate; x": the parameter "x" is unknown`},
+		{"repeated parameter", "; server_no_context_takeover; server_no_context_takeover", "",
+			wrong + `"permessage-deflate; server_no_context_takeover; server_no_context_takeover": the parameter "server_no_context_takeover" is sent twice`},
+		{"value of a parameter without one", "; client_no_context_takeover=1", "",
+			wrong + `"permessage-deflate; client_no_context_takeover=1": the parameter "client_no_context_takeover" has a value`},
+		{"no number of bits", "; client_max_window_bits", "", wrong + `"permessage-deflate; client_max_window_bits": the parameter client_max_window_bits= needs a number from 8 to 15`},
+		{"too many bits", "; server_max_window_bits=16", "", wrong + `"permessage-deflate; server_max_window_bits=16": the parameter server_max_window_bits=16 needs a number from 8 to 15`},
+		{"a number with a zero", "; server_max_window_bits=08", "", wrong + `"permessage-deflate; server_max_window_bits=08": the parameter server_max_window_bits=08 needs a number from 8 to 15`},
+		{"two extensions", ", permessage-deflate", "", wrong + `"permessage-deflate, permessage-deflate": want the offered permessage-deflate alone`},
+		{"bytes that are not compressed", "", "c1 01 ff", `websockettest: Receive: got a text message that cannot be inflated (flate: corrupt input before offset 1), want a message`},
+		{"context takeover that was not agreed on", "; server_no_context_takeover", "c2 07 f2 48 cd c9 c9 07 00 c2 05 f2 00 11 00 00",
+			`websockettest: Receive: got a binary message that cannot be inflated (flate: corrupt input before offset 3), want a message`},
+		{"text that is not UTF-8 when it is inflated", "", "c1 07 00 01 00 fe ff ff 00", `websockettest: Receive: got the text message "\xff", which is not UTF-8 (RFC 6455 section 8.1), want a message`},
+		{"RSV1 in a continuation", "", "41 03 f2 48 cd c0 04 c9 c9 07 00", `websockettest: Receive: got a continuation frame with "\xc9\xc9\a\x00", which has RSV1, which only the first frame of a message may have (RFC 7692 section 6.1), want a message`},
+		{"RSV1 in a ping", "", "c9 00", `websockettest: Receive: got a ping frame with "", which has RSV1, which only the first frame of a message may have (RFC 7692 section 6.1), want a message`},
+		{"RSV2", "", "a1 00", `websockettest: Receive: got a text frame with "", which has reserved bits without an extension (RFC 6455 section 5.2), want a message`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			handler := deflated(tt.params, func(conn net.Conn, in *bufio.Reader) {
+				conn.Write(wstest.Unhex(tt.wire))
+				io.Copy(io.Discard, in)
+			})
+			fake := runFake(t, func(t testing.TB) {
+				c := websockettest.Dial(t, handler, websockettest.Compression())
+				c.Receive()
+				c.Receive()
+			})
+			fake.wantFailure(t, tt.want)
+		})
+	}
+}
+
+// What the client sends can be inflated by a server that keeps its window, and, without
+// context takeover, by a server that does not.
+func TestCompression_sends(t *testing.T) {
+	noise := make([]byte, 3000)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	messages := []string{"Hello", "Hello", "", strings.Repeat("Hello", 20_000), string(noise), string(noise), "Hello"}
+	for _, tt := range []struct {
+		params   string
+		takeover bool
+	}{
+		{"", true},
+		{"; client_no_context_takeover", false},
+		{"; server_no_context_takeover; server_max_window_bits=9", true},
+		{`; client_max_window_bits=15`, true},
+		{"; client_max_window_bits=8", true},
+		{`; client_max_window_bits="10"; client_no_context_takeover`, false},
+	} {
+		t.Run(tt.params, func(t *testing.T) {
+			got := make(chan string, 1)
+			var stream flateStream
+			handler := deflated(tt.params, func(conn net.Conn, in *bufio.Reader) {
+				for {
+					f, err := websocket.ReadFrame(in, 1<<20)
+					if err != nil {
+						return
+					}
+					if !f.RSV1 || !f.Fin {
+						t.Errorf("got the frame %+v, want RSV1 and FIN", f.Header)
+					}
+					f.Unmask()
+					if !tt.takeover {
+						stream = flateStream{}
+					}
+					got <- stream.inflate(f.Payload)
+				}
+			})
+			c := websockettest.Dial(t, handler, websockettest.Compression())
+			for _, want := range messages {
+				c.Send(websocket.Binary, []byte(want))
+				if inflated := <-got; inflated != want {
+					t.Errorf("the server got %.100q, want %.100q", inflated, want)
+				}
+			}
+		})
+	}
+}
+
+// A flateStream inflates messages as one stream, which is how context takeover works.
+type flateStream struct {
+	wire []byte // of all messages
+	size int    // of all messages, inflated
+}
+
+func (s *flateStream) inflate(payload []byte) string {
+	s.wire = append(append(s.wire, payload...), "\x00\x00\xff\xff"...)
+	all, err := io.ReadAll(flate.NewReader(bytes.NewReader(s.wire)))
+	if err != io.ErrUnexpectedEOF { // the stream has no last block
+		return fmt.Sprint(err)
+	}
+	message := all[s.size:]
+	s.size = len(all)
+	return string(message)
+}
+
+// The client refers only to bytes in the window that the server allows.
+func TestCompression_respects_the_window(t *testing.T) {
+	for _, tt := range []struct {
+		params           string
+		distance         int // between two copies of the same bytes
+		shrinks, history bool
+	}{
+		{"", 1000, true, true},
+		{"; client_no_context_takeover", 1000, true, false},
+		{"; client_max_window_bits=8", 100, true, false},
+		{"; client_max_window_bits=8", 257, false, false},
+		{"; client_max_window_bits=9", 513, false, false},
+	} {
+		t.Run(fmt.Sprint(tt.params, " ", tt.distance), func(t *testing.T) {
+			sizes := make(chan int, 1)
+			c := websockettest.Dial(t, deflated(tt.params, func(conn net.Conn, in *bufio.Reader) {
+				for {
+					f, err := websocket.ReadFrame(in, 1<<20)
+					if err != nil {
+						return
+					}
+					sizes <- len(f.Payload)
+				}
+			}), websockettest.Compression())
+			noise := make([]byte, tt.distance)
+			rand.NewChaCha8([32]byte{}).Read(noise)
+			data := append(noise, noise...)
+			c.Send(websocket.Binary, data)
+			if size := <-sizes; size < len(data)*3/4 != tt.shrinks {
+				t.Errorf("%d bytes were sent as %d, want them to shrink: %t", len(data), size, tt.shrinks)
+			}
+			c.Send(websocket.Binary, noise)
+			if size := <-sizes; size < len(noise)/2 != tt.history {
+				t.Errorf("%d bytes of the message before were sent as %d, want them to shrink: %t", len(noise), size, tt.history)
+			}
+		})
+	}
+}
+
+// If the handler declines the offer, messages are not compressed.
+func TestCompression_declined(t *testing.T) {
+	got := make(chan string, 1)
+	c := websockettest.Dial(t, rawHandshake("", func(conn net.Conn, in *bufio.Reader) {
+		got <- readMasked(in)
+		io.WriteString(conn, frame(0x81, "plain too"))
+	}), websockettest.Compression())
+	c.Send(websocket.Text, []byte("plain"))
+	if f := <-got; f != "text plain" {
+		t.Errorf("the server got %q, want text plain", f)
+	}
+	wantMessage(t, c, websocket.Text, "plain too")
+}
