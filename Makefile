@@ -8,7 +8,7 @@ SOAK      ?= 1m
 # The packages of the library with their own tests, without the suites in test/.
 library := . ./internal/... ./websockettest
 
-.PHONY: help build test race cover lint fuzz bench compare soak \
+.PHONY: help build test race cover lint fuzz bench compare soak nettest \
 	cross vet-cross purego versions emulated browser interop ci
 
 help: ## list the targets
@@ -43,6 +43,9 @@ compare: ## run a small comparison with the other libraries, in memory (10 s)
 
 soak: ## run the soak test for SOAK=1m
 	go test ./test/soak -v -timeout 0 -run '^TestSoak$$' -soak $(SOAK)
+
+nettest: ## test Conn.Stream with golang.org/x/net/nettest and net/http (30 s)
+	cd test/nettest && go test -race -count=1 -timeout 5m ./...
 
 vet-cross: ## run vet for other processors and systems (1 min)
 	GOOS=linux GOARCH=arm64 go vet ./...

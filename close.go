@@ -70,13 +70,21 @@ func (c *Conn) sendError(err error) error {
 // streamEnded ends a connection that nothing more can be read from. What was accepted for
 // sending is written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
-	if !c.out.hasPending.Load() {
+	idle := c.out.lock.TryLock() // otherwise a write is in progress, and may be of such frames
+	if idle && !c.out.hasPending.Load() {
+		c.out.release(byLibrary)
 		return c.connectionLost(err)
 	}
-	if c.beginFailing(err) {
+	began := c.beginFailing(err)
+	if !idle && !began {
+		return c.life.err()
+	}
+	if !idle {
 		c.out.lock.Lock()
-		c.out.flushPending(byLibrary)
-		c.out.release(byLibrary)
+	}
+	c.out.writeQueue(byLibrary)
+	c.out.release(byLibrary)
+	if began {
 		c.expire(nil)
 	}
 	return c.life.err()
@@ -260,6 +268,8 @@ func (c *Conn) sendCloseOnce(payload []byte) bool {
 	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
 		c.out.close(byLibrary, payload)
+	} else {
+		c.out.writeQueue(byLibrary) // the close frame may be among the pending frames
 	}
 	return !c.out.broken
 }
@@ -430,7 +440,9 @@ func (c *Conn) tick() {
 	if do.poll {
 		began := clock()
 		receiving := !c.in.tryLock()
-		if !receiving {
+		if receiving {
+			c.timer.noteUnread(c.socket.behind())
+		} else {
 			c.poll(int(do.quiet))
 		}
 		c.timer.pollEnded(began, receiving)
@@ -441,21 +453,37 @@ func (c *Conn) tick() {
 // finds the end. quiet is how many polls there were since a method has received. in.lock is
 // held; poll unlocks it.
 func (c *Conn) poll(quiet int) {
+	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()
 	if c.life.current() > phaseCloseSent {
 		return
 	}
-	patience := min(c.endLimit()/pollInterval, math.MaxUint8)
-	if err := c.in.poll(quiet, int(patience)); err != nil {
+	if err := c.in.poll(c.patience(quiet)); err != nil {
 		c.received(err)
 	}
+}
+
+// patience returns what a poll may do after so many polls since a method has received.
+func (c *Conn) patience(quiet int) patience {
+	const dropTime = 60 * time.Second // ConnectionTimeout by default
+	ending := c.endLimit()
+	gone := dropTime
+	if limit := c.timer.timeouts.connectionTimeout; limit > 0 {
+		gone = min(limit, dropTime)
+	}
+	over := func(limit time.Duration) bool {
+		return quiet >= int(min(limit/pollInterval, math.MaxUint8))
+	}
+	return patience{closing: quiet > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
 }
 
 // phasePassed ends a phase that took too long.
 func (c *Conn) phasePassed() {
 	switch c.life.current() {
 	case phaseCloseSent:
-		c.expire(c.noAnswer())
+		if !c.endKnown() {
+			c.expire(c.noAnswer())
+		}
 	case phaseLost:
 		c.lostPassed()
 	case phaseClosing, phaseFailing, phaseDraining:
@@ -483,15 +511,37 @@ func (c *Conn) lostPassed() {
 // that is why it ended.
 func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
-	if c.in.tryLock() {
-		defer c.in.lock.Unlock()
-		if found, ok := c.in.lastLook(true).(*peerClose); ok {
-			if peer, err := ParseClose(found.payload); err == nil {
-				end = peer
-			}
+	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
+		if c.timer.enter(phaseLost, end, pingPoll) {
+			c.socket.limitReads(time.Now().Add(pingPoll))
+			c.socket.endWrites() // that goroutine may be in the write of a pong
+		}
+		return
+	}
+	defer c.in.lock.Unlock()
+	if found, ok := c.in.lastLook(true).(*peerClose); ok {
+		if peer, err := ParseClose(found.payload); err == nil {
+			end = peer
 		}
 	}
 	c.expire(end)
+}
+
+// endKnown ends a connection with what the peer has ended it with, if that is known and only
+// waits for the handler, which is not receiving. It reports whether it did.
+func (c *Conn) endKnown() bool {
+	if !c.in.tryLock() {
+		return false
+	}
+	defer c.in.lock.Unlock()
+	end := c.in.end
+	if _, ended, _ := c.socket.behind(); end == nil && ended {
+		end = c.in.poll(patience{closing: true, ending: true, gone: true})
+	}
+	if end != nil {
+		c.received(end)
+	}
+	return c.life.err() != nil
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
@@ -506,6 +556,9 @@ func (c *Conn) peerSilent() {
 		return
 	default:
 		return // these phases have a limit
+	}
+	if c.endKnown() {
+		return
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.

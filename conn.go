@@ -2,13 +2,10 @@ package websocket
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"time"
-	"weak"
 )
 
 // A Conn is a WebSocket connection to one client. Every method may be called from
@@ -38,7 +35,7 @@ import (
 // connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
-	subprotocol string
+	subprotocol *string // nil for none, as for most
 
 	// The parts of a connection, each of which only its own methods touch.
 	//
@@ -64,7 +61,11 @@ type config struct {
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
 // keepalive. buffered holds the bytes that arrived after the handshake.
 func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buffered []byte) *Conn {
-	c := &Conn{request: r, subprotocol: subprotocol}
+	c := &Conn{request: r}
+	if subprotocol != "" {
+		name := subprotocol // so that only this case allocates
+		c.subprotocol = &name
+	}
 	c.socket.transport = newTransport(nc, &c.in.buf)
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing
@@ -72,7 +73,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 	c.in.dropPings = cfg.dropIncomingPings
 	c.in.incoming.limits = &cfg.limits
 	c.in.buf.load(buffered)
-	c.in.fresh = uint64(len(buffered))
+	c.socket.freshBytes = uint32(len(buffered))
 	c.life.by = never
 	c.timer.start(c, &c.life, &cfg.timeouts)
 	return c
@@ -110,13 +111,17 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 // be done before the connection has ended, and with [Detached] it always is: use
 // [Conn.Context].
 //
-// If the request has more than 256 header lines, the Conn keeps only their text, and
-// Request makes the header of it. The result is then the same as that of the call before
-// only as long as the caller keeps that one.
-func (c *Conn) Request() *http.Request { return unpackRequest(c.request) }
+// The Conn keeps the request until it ends. Its headers have 500 lines at most, see
+// [Upgrade], and MaxHeaderBytes of the [http.Server] limits their size.
+func (c *Conn) Request() *http.Request { return c.request }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.
-func (c *Conn) Subprotocol() string { return c.subprotocol }
+func (c *Conn) Subprotocol() string {
+	if c.subprotocol == nil {
+		return ""
+	}
+	return *c.subprotocol
+}
 
 // LocalAddr returns the address of this side of the socket.
 func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }
@@ -158,7 +163,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline sets the time after which sending methods return an error that
 // is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
 // deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends.
+// part of it was, the connection ends; a [Conn.Stream] continues.
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
 // written. Over TLS, and over a net.Conn of any other type, every expired write ends the
@@ -202,104 +207,17 @@ func (c *Conn) SetMaxMessageSize(n int64) error {
 	return nil
 }
 
-// manyLines is the number of header lines above which a Conn packs the header of its
-// request. Real requests have fewer.
-const manyLines = 256
+// maxHeaderLines is the most header lines of a handshake. Real ones have fewer than a
+// hundred. net/http needs about a hundred bytes for each line beside its text, which a
+// connection would hold: a header of 1 MiB in short lines would take fifteen times its own
+// size.
+const maxHeaderLines = 500
 
-// A packedHeader is the header of a request with many lines. net/http needs about a hundred
-// bytes for each line beside its text, so a header of short lines would take fifteen times
-// its own size for as long as the connection.
-type packedHeader struct {
-	text         string // see appendText
-	names, lines int
-
-	mu       sync.Mutex // guards unpacked
-	unpacked weak.Pointer[http.Request]
-}
-
-// packedKey is the key of a packedHeader in the context of its request. There it costs the
-// Conns of other requests nothing.
-type packedKey struct{}
-
-// packRequest returns the request that a Conn keeps: r itself or, if r has many header
-// lines, a copy whose Header is nil. It then empties the header of r too, because net/http
-// keeps r as long as its handler runs.
-func packRequest(r *http.Request) *http.Request {
+// headerLines returns the number of lines of a header.
+func headerLines(h http.Header) int {
 	lines := 0
-	for _, values := range r.Header {
+	for _, values := range h {
 		lines += len(values)
 	}
-	if lines <= manyLines {
-		return r
-	}
-	p := &packedHeader{names: len(r.Header), lines: lines}
-	var text []byte
-	for name, values := range r.Header {
-		text = binary.AppendUvarint(appendText(text, name), uint64(len(values)))
-		for _, value := range values {
-			text = appendText(text, value)
-		}
-	}
-	p.text = string(text)
-	packed := r.WithContext(context.WithValue(r.Context(), packedKey{}, p))
-	packed.Header = nil
-	r.Header = http.Header{} // not cleared, because middleware may read the map at the same time
-	return packed
-}
-
-// unpackRequest returns the request that packRequest got.
-func unpackRequest(r *http.Request) *http.Request {
-	if r.Header != nil {
-		return r
-	}
-	p, ok := r.Context().Value(packedKey{}).(*packedHeader)
-	if !ok {
-		return r
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	unpacked := p.unpacked.Value()
-	if unpacked == nil {
-		unpacked = r.WithContext(r.Context())
-		unpacked.Header = p.header()
-		p.unpacked = weak.Make(unpacked)
-	}
-	return unpacked
-}
-
-// header returns the packed header. Its strings are parts of p.text.
-func (p *packedHeader) header() http.Header {
-	h := make(http.Header, p.names)
-	all := make([]string, 0, p.lines)
-	for text := p.text; text != ""; {
-		var name, value string
-		var values int
-		name, text = cutText(text)
-		values, text = cutLength(text)
-		first := len(all)
-		for range values {
-			value, text = cutText(text)
-			all = append(all, value)
-		}
-		h[name] = all[first:len(all):len(all)]
-	}
-	return h
-}
-
-// appendText appends s with its length, because middleware may have put any bytes into a
-// header.
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
-// cutText returns the string that appendText has appended, and the rest of text.
-func cutText(text string) (s, rest string) {
-	n, text := cutLength(text)
-	return text[:n], text[n:]
-}
-
-// cutLength returns the length that text begins with, and the rest of text.
-func cutLength(text string) (n int, rest string) {
-	length, size := binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
-	return int(length), text[size:]
+	return lines
 }

@@ -1,10 +1,13 @@
 package websocket_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -187,4 +190,42 @@ func ExampleConn_Discard() {
 	talk(h, "a message that the handler does not want")
 	// Output:
 	// server closes with 1000 (normal closure) ""
+}
+
+// The handler disconnects a client that does not answer within ten seconds. Ping reads the
+// pong itself, because no other method is receiving.
+func ExampleConn_Ping() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
+		defer cancel()
+		rtt, err := c.Ping(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return &websocket.CloseError{Code: websocket.StatusPolicyViolation, Reason: "too slow"}
+		}
+		if err != nil {
+			return err
+		}
+		return c.SendMessage(websocket.Text, fmt.Appendf(nil, "the round trip takes %v", rtt.Round(time.Millisecond)))
+	})
+	http.Handle("/ping", h)
+}
+
+// The handler sends an HTTP request through the WebSocket.
+func ExampleConn_Stream() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		client := http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return c.Stream(websocket.Binary), nil
+			},
+		}}
+		// The client runs a server of HTTP that a firewall hides, and has connected to this one.
+		resp, err := client.Get("http://behind-the-firewall/status")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(os.Stdout, resp.Body)
+		return err
+	})
+	http.Handle("/agent", h)
 }

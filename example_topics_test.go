@@ -55,7 +55,7 @@ func ExampleHandler_Stats() {
 	}))
 	expvar.Publish("websocket", expvar.Func(func() any { return greet.Stats() }))
 
-	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second}
 	defer server.Close()
 	addr := start(server)
 	client, _ := connect(addr, nil)

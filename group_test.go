@@ -246,7 +246,7 @@ func TestTrySend_is_in_front_of_the_close_frame(t *testing.T) {
 		"SendMessage": func(c *Conn) { go c.SendMessage(Close, []byte(closeBody(4001, ""))) },
 		"SendMessage with a deadline": func(c *Conn) {
 			c.SetWriteDeadline(time.Now().Add(time.Hour))
-			c.SendMessage(Close, []byte(closeBody(4001, "")))
+			go c.SendMessage(Close, []byte(closeBody(4001, "")))
 		},
 		"Group.Close": func(c *Conn) {
 			var g Group
@@ -386,26 +386,13 @@ func TestBroadcast_closes_slow_connections(t *testing.T) {
 			if !g.Join(fast) || !g.Join(slow) {
 				t.Fatal("Join failed")
 			}
-			stop, done := make(chan struct{}), make(chan int)
-			go func() {
-				sent := 0
-				for ; ; sent++ {
-					select {
-					case <-stop:
-						done <- sent
-						return
-					default:
-						g.Broadcast(Text, numbered(sent, 3000))
-					}
-				}
-			}()
-			received := 0
-			for endOf(slow) == nil {
-				expectNumbers(t, reader, received, received+1)
-				received++
+			sent := 0
+			for ; endOf(slow) == nil; sent++ {
+				g.Broadcast(Text, numbered(sent, 3000))
+				expectNumbers(t, reader, sent, sent+1)
 			}
-			close(stop)
-			expectNumbers(t, reader, received, <-done)
+			g.Broadcast(Text, numbered(sent, 3000))
+			expectNumbers(t, reader, sent, sent+1)
 			wantError(t, endOf(slow), ErrSendQueueFull)
 			if got := CloseStatus(endOf(slow)); got != StatusTryAgainLater {
 				t.Errorf("got close status %v, want 1013", got)

@@ -34,8 +34,11 @@ import (
 // request IDs, except those that belong to the handshake, the connection or a body. w
 // may be wrapped by middleware if the wrapper has a Hijack or an Unwrap method, so
 // that [http.ResponseController] can hijack the connection. After a nil error, use
-// neither w nor the body of r. If r has more than 256 header lines, r.Header is empty
-// from then on, to save memory; [Conn.Request] has all of them.
+// neither w nor the body of r.
+//
+// A request with more than 500 header lines is refused with 431, because the connection
+// would keep them, and net/http needs about a hundred bytes for each line beside its text.
+// MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].
@@ -98,7 +101,7 @@ func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error
 		nc.Close()
 		return nil, &connError{"sending the handshake response", err}
 	}
-	return newConn(nc, packRequest(r), subprotocol, &o.config, buffered), nil
+	return newConn(nc, r, subprotocol, &o.config, buffered), nil
 }
 
 // checkRequest returns nil if r is a valid handshake (RFC 6455 section 4.2.1), else the
@@ -155,6 +158,10 @@ func checkRequest(r *http.Request) *HandshakeError {
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
 		return refusal(http.StatusBadRequest,
 			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
+
+	case headerLines(h) > maxHeaderLines:
+		return refusal(http.StatusRequestHeaderFieldsTooLarge,
+			"this request has %d header lines; send at most %d, because the connection keeps them until it ends", headerLines(h), maxHeaderLines)
 	}
 	return nil
 }

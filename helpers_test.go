@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -421,7 +422,7 @@ func skipIfBuffered(t testing.TB, c *Conn) {
 // pollOnce polls the socket as the keepalive does.
 func pollOnce(c *Conn) {
 	c.in.lock.Lock()
-	c.poll(1)
+	c.poll(math.MaxUint8)
 }
 
 // failConn fails the connection with err, as if the peer had broken a rule.

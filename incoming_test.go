@@ -90,23 +90,23 @@ func TestIncoming_checks_each_rule(t *testing.T) {
 
 func TestIncoming_modes(t *testing.T) {
 	frames := map[string]struct {
-		wire                                 []byte
-		messages, frames, discarded, skipped bool // whether the mode accepts the frame
+		wire                                           []byte
+		messages, frames, discarded, skipped, streamed bool // whether the mode accepts the frame
 	}{
-		"a message":                         {clientFrame(true, Text, "hi"), true, true, true, true},
-		"a reserved bit":                    {withBits(0x40, clientFrame(true, Text, "hi")), false, true, true, false},
-		"a reserved opcode":                 {clientFrame(true, 3, "hi"), false, true, true, false},
-		"a continuation without a message":  {clientFrame(true, Continuation, "hi"), false, true, true, false},
-		"a fragmented ping":                 {clientFrame(false, Ping, ""), false, true, true, false},
-		"an unmasked frame":                 {[]byte{0x81, 0}, false, false, true, false},
-		"a frame over MaxFrameSize":         {clientHeader(true, Binary, 1<<21), false, false, true, true},
-		"a length whose highest bit is set": {[]byte("\x82\xff\x80"), false, false, false, false},
-		"a length in a longer form":         {[]byte("\x82\xfe\x00\x05"), false, false, false, false},
-		"a ping over 125 bytes":             {clientHeader(true, Ping, 126), false, true, true, false},
-		"a close frame with a reason":       {clientFrame(true, Close, closeBody(1000, "bye")), true, true, true, true},
+		"a message":                         {clientFrame(true, Text, "hi"), true, true, true, true, true},
+		"a reserved bit":                    {withBits(0x40, clientFrame(true, Text, "hi")), false, true, true, false, false},
+		"a reserved opcode":                 {clientFrame(true, 3, "hi"), false, true, true, false, false},
+		"a continuation without a message":  {clientFrame(true, Continuation, "hi"), false, true, true, false, false},
+		"a fragmented ping":                 {clientFrame(false, Ping, ""), false, true, true, false, false},
+		"an unmasked frame":                 {[]byte{0x81, 0}, false, false, true, false, false},
+		"a frame over MaxFrameSize":         {clientHeader(true, Binary, 1<<21), false, false, true, true, false},
+		"a length whose highest bit is set": {[]byte("\x82\xff\x80"), false, false, false, false, false},
+		"a length in a longer form":         {[]byte("\x82\xfe\x00\x05"), false, false, false, false, false},
+		"a ping over 125 bytes":             {clientHeader(true, Ping, 126), false, true, true, false, false},
+		"a close frame with a reason":       {clientFrame(true, Close, closeBody(1000, "bye")), true, true, true, true, true},
 	}
 	for name, tt := range frames {
-		for mode, want := range map[frameMode]bool{modeMessages: tt.messages, modeFrames: tt.frames, modeDiscard: tt.discarded, modeSkip: tt.skipped} {
+		for mode, want := range map[frameMode]bool{modeMessages: tt.messages, modeFrames: tt.frames, modeDiscard: tt.discarded, modeSkip: tt.skipped, modeStream: tt.streamed} {
 			t.Run(fmt.Sprintf("%s in mode %d", name, mode), func(t *testing.T) {
 				in := incoming{limits: testLimits()}
 				n, err := in.next(tt.wire, mode)

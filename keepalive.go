@@ -42,18 +42,19 @@ type keepalive struct {
 
 	mu         sync.Mutex
 	nextPing   time.Duration
-	lastPoll   time.Duration // when a poll was asked for, or a method has received
-	polled     bool          // a poll has ended since
-	extended   uint8         // how often extendLost has extended phaseLost
-	pollIn     uint8         // when the next poll is due, in pollUnits after lastPoll; 0 for never
-	quiet      uint8         // polls since a method has received
+	lastPoll   time.Duration // when a poll was asked for
+	pollAt     time.Duration // when the next poll is due while no method is receiving
+	opened     time.Duration // when the handshake was done
+	unread     int32         // see noteUnread
+	rtt        uint32        // see Stats, in microseconds
 	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
 	reads      atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
 	spread     uint16        // how much earlier than after MaxLifetime the connection ends
+	polled     bool          // a poll has ended since
+	extended   uint8         // how often extendLost has extended phaseLost
+	quiet      uint8         // polls since a method has received
 	aged       bool          // it was asked to end
 	awaitsPong bool          // the latest ping has no pong yet
-	rtt        time.Duration // see Stats
-	opened     time.Duration // when the handshake was done
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -69,16 +70,18 @@ type core struct {
 	life   life      // from the handshake to the end
 	timer  keepalive // pings and limits
 
-	overflow *overflow              // of the counts of both directions; nil for none, see tally
-	seldom   atomic.Pointer[seldom] // nil until one of its parts is needed
+	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
 }
 
 // A seldom is the state of methods that most connections never call.
 type seldom struct {
 	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+	pings  pings                  // the calls of Ping that wait
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
+
+	overflow overflow // of the counts of both directions, see tally
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -150,7 +153,7 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	k.lastRead.Store(int64(now))
 	k.opened = now
 	k.writing.Store(int64(noTime))
-	k.lastPoll, k.pollIn, k.quiet = now, 2, 1
+	k.lastPoll, k.pollAt, k.quiet = noTime, now+pollInterval, 1
 	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, t.pingInterval)
 	k.spread = uint16(rand.Uint32())
@@ -204,6 +207,18 @@ func (k *keepalive) extendLost() bool {
 		k.bound(phaseLost, pingPoll)
 	}
 	return more
+}
+
+// noteUnread notes how many bytes wait in the kernel while a method is receiving. If there are
+// more than the last time, the peer is not silent: the goroutine of that method may be in a
+// write, the answer to a ping, and not read.
+func (k *keepalive) noteUnread(unread int32, _, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ok && unread > k.unread {
+		k.lastRead.Store(int64(clock())) // noteRead would lock mu
+	}
+	k.unread = unread
 }
 
 // quietFor reports whether nothing has arrived for d.
@@ -344,7 +359,7 @@ func (k *keepalive) reschedule() {
 		next = min(k.nextPing, k.endAt())
 	}
 	if p <= phaseCloseSent {
-		next = min(next, k.nextPoll())
+		next = min(next, k.pollAt)
 	}
 	next = min(next, k.afterPoll(k.silentBy(p, by)))
 	if p == phaseCloseSent {
@@ -380,14 +395,6 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	return k.lastPoll + maxPoll
 }
 
-// nextPoll is when the socket has to be polled. While a method is receiving, that is never.
-func (k *keepalive) nextPoll() time.Duration {
-	if k.pollIn == 0 {
-		return never
-	}
-	return k.lastPoll + time.Duration(k.pollIn)*pollUnit
-}
-
 // noteReceived runs after each receiving call: from now on, no method is receiving. It
 // costs one load, because the alarm is set only for the first call after a poll.
 func (k *keepalive) noteReceived() {
@@ -401,14 +408,15 @@ func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.watching.Swap(false) {
-		k.lastPoll, k.pollIn = clock(), 1
+		k.pollAt = clock() + pollUnit
 		k.reschedule()
 	}
 }
 
-// beginPoll notes that a poll is due.
+// beginPoll notes that a poll is due. The next one does not depend on the end of this one,
+// which may be held up.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
-	k.lastPoll, k.polled, k.pollIn = now, false, 0
+	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
 	if !k.watching.Swap(true) {
 		k.quiet = 0
@@ -435,18 +443,30 @@ func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if began < k.lastPoll || k.polled {
-		return
+	switch {
+	case receiving && k.watching.Load():
+		k.pollAt = never
+	case !receiving && k.quiet == 0:
+		k.pollAt = began + pollUnit
+	case k.pollAt == never:
+		k.pollAt = began + pollInterval
 	}
-	k.polled = true
-	if !receiving && k.pollIn == 0 {
-		k.pollIn = 2
-		if k.quiet == 0 {
-			k.pollIn = 1
-		}
+	if !receiving {
 		k.quiet = min(k.quiet, math.MaxUint8-1) + 1
 	}
+	k.polled = k.polled || began >= k.lastPoll
 	k.reschedule()
+}
+
+// resumePolls runs when Ping has read and stops: from now on, polls have to look for control
+// frames. The handler has received nothing, so quiet does not change.
+func (k *keepalive) resumePolls() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pollAt == never { // a tick has found the lock of the reader held
+		k.pollAt = clock() + pollInterval
+		k.reschedule()
+	}
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or
@@ -469,7 +489,7 @@ func (k *keepalive) tick() (do due) {
 		do.limit = silencePassed
 		k.lastRead.Store(int64(now))
 	}
-	if p <= phaseCloseSent && now >= k.nextPoll() {
+	if p <= phaseCloseSent && now >= k.pollAt {
 		k.beginPoll(now, &do)
 	}
 	if p == phaseOpen && now >= k.nextPing {

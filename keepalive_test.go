@@ -254,8 +254,8 @@ func TestPing_to_a_peer_that_does_not_read(t *testing.T) {
 					done := use.serve(c, use.fn)
 					<-c.Context().Done()
 					want := tt.want
-					if tt.err == errTimedOut && use.name == "doing neither" {
-						want += pingPoll // in which the keepalive looks for a close frame
+					if tt.err == errTimedOut {
+						want += pingPoll // in which a close frame is looked for
 					}
 					wantDuration(t, "the end", start, want)
 					err := <-done

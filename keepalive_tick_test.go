@@ -27,7 +27,7 @@ type tickRecorder struct {
 func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	r := &tickRecorder{life: life{by: never}, start: time.Now(), stuck: stuck}
 	r.timer.start(r, &r.life, &t)
-	r.timer.pollIn = 0
+	r.timer.pollAt = never
 	r.timer.schedule()
 	return r
 }

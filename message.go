@@ -74,7 +74,7 @@ func (c *Conn) receiveAhead() (Message, error) {
 	defer c.in.release()
 	op, data, err := c.in.message(nil)
 	if err != nil {
-		c.in.finished = true
+		c.in.end = err
 		c.out.noteBuffered(false)
 	}
 	return Message{op, data}, err
@@ -96,8 +96,9 @@ func (c *Conn) endPatience(end error) time.Duration {
 func (c *Conn) endAhead(end error) {
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	if err := c.received(end); c.life.err() == nil {
-		c.connectionLost(&connError{"receiving", err}) // a deadline that a wrapped socket sets itself
+	c.received(end)
+	if c.life.err() == nil { // a deadline that a wrapped socket sets itself
+		c.connectionLost(&connError{"receiving", errTimedOut})
 	}
 }
 

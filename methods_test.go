@@ -25,6 +25,7 @@ var allMethods = map[string]func(c *Conn) error{
 	"SendMessage/Text":  func(c *Conn) error { return c.SendMessage(Text, nil) },
 	"SendMessage/Ping":  func(c *Conn) error { return c.SendMessage(Ping, nil) },
 	"SendMessage/Close": func(c *Conn) error { return c.SendMessage(Close, nil) },
+	"Ping":              func(c *Conn) error { _, err := c.Ping(context.Background()); return err },
 	"SendJSON":          func(c *Conn) error { return c.SendJSON(1) },
 	"MessageWriter":     func(c *Conn) error { _, err := c.MessageWriter(Text); return err },
 	"WriteFrame":        func(c *Conn) error { return c.WriteFrame(Frame{Header: Header{Fin: true, Opcode: Text}}) },

@@ -34,10 +34,17 @@ const (
 	// modeSkip: the rules of RFC 6455 for frames, but no limits, and text is not checked.
 	// The payload is dropped, so it takes no memory.
 	modeSkip
+
+	// modeStream: all rules of RFC 6455, and of the limits MaxFrameSize, because a Stream
+	// passes on the payload as it arrives.
+	modeStream
 )
 
 // inMessages reports whether the frames are parts of messages.
-func (m frameMode) inMessages() bool { return m == modeMessages || m == modeSkip }
+func (m frameMode) inMessages() bool { return m == modeMessages || m == modeSkip || m == modeStream }
+
+// checksText reports whether text has to be UTF-8.
+func (m frameMode) checksText() bool { return m == modeMessages || m == modeStream }
 
 // A frameEnd says what a piece of payload is the end of.
 type frameEnd byte
@@ -80,7 +87,7 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 		return 0, err
 	}
 	switch mode {
-	case modeMessages, modeSkip:
+	case modeMessages, modeSkip, modeStream:
 		err = in.check(h, mode)
 	case modeFrames:
 		err = in.checkRaw(h)
@@ -91,8 +98,8 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 	return n, nil
 }
 
-// check applies all rules to a header, and the limits, unless its payload is dropped,
-// before any of that is waited for.
+// check applies all rules to a header, and the limits of the mode, before any of its payload
+// is waited for.
 func (in *incoming) check(h *Header, mode frameMode) error {
 	if err := in.checkAlone(h); err != nil || h.Opcode.IsControl() {
 		return err
@@ -104,6 +111,8 @@ func (in *incoming) check(h *Header, mode frameMode) error {
 		return protocolError("5.4", "%v frame in the middle of a fragmented message", h.Opcode)
 	case mode == modeSkip:
 		return nil
+	case mode == modeStream:
+		return in.checkFrameSize(h)
 	}
 	return in.checkLimits(h)
 }
@@ -207,13 +216,36 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	mask.XOR(p, in.header.MaskKey, int(in.header.Length-in.left)&3)
 	in.left -= int64(len(p))
-	if mode == modeMessages && in.op == Text && !in.text.Check(p) {
+	if mode.checksText() && in.op == Text && !in.text.Check(p) {
 		return notEnd, fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	if in.left > 0 {
 		return notEnd, nil
 	}
 	return in.end(mode)
+}
+
+// replay checks b, the rest of the open frame and then data frames, without changing b. It is
+// for a copy of the incoming of a connection. Afterwards that knows its place behind b.
+func (in *incoming) replay(b []byte, mode frameMode) error {
+	var scratch [512]byte
+	for len(b) > 0 {
+		var err error
+		n := 0
+		if in.left == 0 {
+			if n, err = in.next(b, mode); n > 0 {
+				_, err = in.begin(mode)
+			}
+		} else {
+			n = copy(scratch[:min(in.left, int64(len(scratch)))], b)
+			_, err = in.unmask(scratch[:n], mode)
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // drop is unmask for the next n bytes of a frame whose payload is dropped.
@@ -230,7 +262,7 @@ func (in *incoming) end(mode frameMode) (frameEnd, error) {
 	switch {
 	case !mode.inMessages() || !in.header.Fin:
 		return endOfFrame, nil
-	case mode != modeSkip && in.op == Text && !in.text.Complete():
+	case mode.checksText() && in.op == Text && !in.text.Complete():
 		return endOfFrame, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	in.size, in.frames = 0, 0

@@ -54,7 +54,7 @@ func (q *sendQueue) append(frame []byte) {
 // take returns frames for one write: several that make no more than pendingSize bytes, or
 // one. The capacity of one frame is never that of a pool. messages is how many of them count
 // for Stats.
-func (q *sendQueue) take() (b []byte, frames int, messages uint32) {
+func (q *sendQueue) take() (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.frames) == 0 {
@@ -185,11 +185,13 @@ func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
 	if endsMessage(frame) {
 		w.unsent++
 	}
-	messages := w.unsent // 0 or 1, because nothing is pending
 	w.showCounts(len(frame))
 	n, err := w.socket.writeNow(frame)
 	if n < len(frame) {
-		w.takeBack(len(frame)-n, messages)
+		w.takeBack(len(frame) - n)
+	}
+	if n == len(frame) || n == 0 { // the queue counts its messages when they leave it
+		w.unsent = 0
 	}
 	switch {
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
@@ -202,7 +204,6 @@ func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
 		rest := append(withRoom(nil, len(frame)), frame...)
 		w.pendingFrames()
 		w.pending.frames, w.pending.written = rest, n
-		w.unsent = messages
 		w.hasPending.Store(true)
 		err = nil
 	}

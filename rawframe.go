@@ -47,11 +47,14 @@ func (r *reader) frame() (Frame, error) {
 	}
 	r.begun = nil
 	f := Frame{Header: r.incoming.unmaskedHeader(), Payload: data}
-	if f.Opcode == Close {
+	switch f.Opcode {
+	case Close:
 		r.life.received.Store(true)
+	case Pong:
+		r.pong(f.Payload)
 	}
 	if f.Fin && !f.Opcode.IsControl() {
-		r.fresh += oneMessage
+		r.freshMessages++
 		r.showCounts()
 	}
 	return f, nil

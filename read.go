@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -20,17 +21,17 @@ type reader struct {
 	out  *writer
 	lock wait.Lock // guards all of the following
 
-	buf        inbuf
-	incoming   incoming
-	mode       frameMode   // of the last receiving call, 0 before the first; modeFrames stays
-	polling    bool        // a poll is reading, not a receiving call
-	dropPings  bool        // see DropIncomingPings
-	lastChance bool        // in phaseLost, the handler has had time to receive
-	bufferOnly bool        // a read of the socket could wait for ever
-	finished   bool        // HandleConcurrent has met the end, see Conn.endAhead
-	begun      *unfinished // the message that a method has begun, nil for none
-	tally      tally       // messages and bytes that have arrived
-	fresh      uint64      // those that the tally does not show yet
+	buf           inbuf
+	incoming      incoming
+	mode          frameMode   // of the last receiving call, 0 before the first; modeFrames stays
+	polling       bool        // a poll is reading, not a receiving call
+	dropPings     bool        // see DropIncomingPings
+	lastChance    bool        // in phaseLost, the handler has had time to receive
+	bufferOnly    bool        // a read of the socket could wait for ever
+	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
+	end           error       // what HandleConcurrent has met, and will end the connection with
+	begun         *unfinished // the message that a method has begun, nil for none
+	tally         tally       // messages and bytes that have arrived
 }
 
 // A receiveMethod is a method of Conn that receives.
@@ -42,10 +43,11 @@ const (
 	byReceiveFragments
 	byReadFrame
 	byDiscard
+	byStream
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -82,6 +84,7 @@ func (r *reader) acquire() error {
 func (r *reader) release() {
 	r.lock.Unlock()
 	r.timer.noteReceived() // in this order: either the poll finds the lock free, or this call sets the alarm
+	r.passTurn()
 }
 
 // begin begins a receiving call. It fails if another method has begun a message.
@@ -100,6 +103,8 @@ func (r *reader) begin(by receiveMethod) error {
 	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
 	case by == byDiscard:
 		r.mode = modeSkip
+	case by == byStream:
+		r.mode = modeStream
 	default:
 		r.mode = modeMessages
 	}
@@ -111,8 +116,9 @@ func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
 	case by == byDiscard && begun != byReadFrame:
 		r.begun = nil // what has arrived is dropped too
-	case begun == byDiscard:
-		return r.skipDiscarded()
+	case begun == byStream && by == byStream: // it may be another Stream of this Conn
+	case begun == byDiscard || begun == byStream:
+		return r.skipRest()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)
 	case begun == byMessageReader:
@@ -141,8 +147,9 @@ func (r *reader) skipMessage() error {
 	}
 }
 
-// skipDiscarded drops the rest of the message in which a deadline has interrupted Discard.
-func (r *reader) skipDiscarded() error {
+// skipRest drops the rest of a message that Stream has begun, or in which a deadline has
+// interrupted Discard. MaxMessageSize does not apply to it.
+func (r *reader) skipRest() error {
 	for {
 		end, err := r.skip()
 		if err != nil {
@@ -308,8 +315,7 @@ func (r *reader) passOn(end frameEnd) frameEnd {
 func (r *reader) afterMessage() {
 	_, end := parseWhole(r.buf.bytes())
 	r.out.noteBuffered(end > 0)
-	r.fresh += oneMessage
-	if end == 0 {
+	if r.freshMessages++; end == 0 || r.freshMessages == math.MaxUint16 {
 		r.showCounts()
 	}
 	r.buf.releaseIfLarge()
@@ -432,14 +438,15 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 	case op == Close:
 		r.life.received.Store(true)
 		return &peerClose{bytes.Clone(payload)}
-	case op == Pong && len(payload) == 0: // as the keepalive's pings
-		r.timer.notePong()
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		if !r.polling {
 			_, next := parseWhole(r.buf.bytes())
 			r.out.noteBuffered(next > 0) // pings that come together are answered together
 		}
+		r.showCounts() // before the peer has the answer
 		r.out.pong(r.caller(), payload)
+	case op == Pong:
+		r.pong(payload)
 	}
 	return nil
 }
@@ -457,104 +464,13 @@ type peerClose struct{ payload []byte }
 
 func (*peerClose) Error() string { return "websocket: the peer has sent a close frame" }
 
-// poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
-// the control frames among the unread messages, which stay for the handler. It returns an
-// error if the connection has to end. quiet is how many polls there were since a method has
-// received, and patience how many there have to be before the end of the stream counts.
-// The lock is held.
-func (r *reader) poll(quiet, patience int) error {
-	if r.finished || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
-		return nil
-	}
-	defer r.socket.endPoll()
-	r.polling = true
-	defer func() { r.polling = false }()
-	for {
-		if err := r.leadingControls(); err != nil {
-			return err
-		}
-		if err := r.controlsBehind(quiet > 0); err != nil {
-			return r.endBehind(err)
-		}
-		if r.buf.full() && !r.growForPoll() {
-			return r.pollBehind(quiet >= patience)
-		}
-		switch err := r.fillInPoll(); {
-		case err == errReadDeadline:
-			return nil
-		case err == errStreamEnd && quiet < patience && !(r.incoming.left == 0 && r.buf.empty()):
-			return nil // the handler has time to receive what came before
-		case err != nil:
-			return r.endBehind(err)
-		}
-	}
-}
-
-// endBehind returns err, the end of the connection, and notes whether there are messages in
-// front of it that the handler can still receive.
-func (r *reader) endBehind(err error) error {
-	r.life.unread.Store(r.holdsInput())
-	return err
-}
-
-// growForPoll makes a full buffer larger if the system does not tell what waits behind it.
-// Otherwise the answers to pings could not be seen there.
-func (r *reader) growForPoll() bool {
-	if _, _, ok := r.socket.behind(); ok || len(r.buf.buf) >= largeReadBufferSize {
-		return false
-	}
-	r.buf.large = true
-	return true
-}
-
-// pollBehind looks at what waits in the kernel behind a full buffer. New bytes there are a
-// sign of life.
-func (r *reader) pollBehind(ending bool) error {
-	unread, ended, ok := r.socket.behind()
-	if !ok {
-		return nil
-	}
-	if unread > r.buf.behind {
-		r.timer.noteRead()
-	}
-	r.buf.behind = unread
-	if !ended || !ending {
-		return nil
-	}
-	r.socket.beginLastLook(time.Now().Add(maxPoll)) // all is there, so it does not wait
-	err := r.discard()
-	if _, ok := err.(*peerClose); ok {
-		return err
-	}
-	return errStreamEnd
-}
-
-// fillInPoll is fill for a poll.
-func (r *reader) fillInPoll() error {
-	if r.buf.full() {
-		r.buf.exchange(largeReadBufferSize)
-	} else {
-		r.buf.large = false // no handler waits for these bytes
-	}
-	if err := r.life.err(); err != nil {
-		return err
-	}
-	had := len(r.buf.bytes())
-	if err := r.socket.poll(); err != nil {
-		r.buf.shrink()
-		return r.failed(err)
-	}
-	r.noteRead(len(r.buf.bytes()) - had)
-	return nil
-}
-
 // leadingControls handles the complete control frames that the buffer begins with.
 // Before the first receiving call it is not known whether the handler wants messages
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
 	mode := modeMessages
-	if r.mode == modeSkip {
-		mode = modeSkip // the next call is likely to be Discard again, which has no limits
+	if r.mode == modeSkip || r.mode == modeStream {
+		mode = r.mode // the next call is likely to be the same, which has fewer limits
 	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
 		n, err := r.examine(mode)
@@ -571,41 +487,6 @@ func (r *reader) leadingControls() error {
 		}
 	}
 	return nil
-}
-
-// controlsBehind handles the complete control frames behind the data frames that the buffer
-// begins with, as far as no frame breaks a rule: that is left to a receiving method. It
-// leaves a close frame in the buffer, unless closing is set.
-func (r *reader) controlsBehind(closing bool) error {
-	if r.mode == modeFrames {
-		return nil
-	}
-	at := min(r.incoming.left, int64(len(r.buf.bytes())))
-	for {
-		b := r.buf.bytes()[at:]
-		var h Header
-		n, err := h.parse(b)
-		if n == 0 || err != nil || r.incoming.checkAlone(&h) != nil || h.Length > int64(len(b)-n) {
-			return nil
-		}
-		end := int64(n) + h.Length
-		if !h.Opcode.IsControl() {
-			at += end
-			continue
-		}
-		payload := append(make([]byte, 0, maxControlPayload), b[n:end]...) // a copy, because the close frame may stay
-		mask.XOR(payload, h.MaskKey, 0)
-		if h.Opcode == Close {
-			if _, err := ParseClose(payload); err != nil || !closing {
-				return nil
-			}
-			end = int64(len(b)) // nothing counts behind it
-		}
-		r.buf.cut(int(at), int(at+end))
-		if err := r.answer(h.Opcode, payload); err != nil {
-			return err
-		}
-	}
 }
 
 // validClose reports whether the control frame whose header is the next n bytes of the
@@ -645,6 +526,9 @@ func (r *reader) look() error {
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
 // Otherwise it drops everything up to a close frame that is not in the buffer.
 func (r *reader) lastLook(final bool) error {
+	if r.end != nil {
+		return r.end
+	}
 	if r.life.received.Load() {
 		return nil // ReadFrame has returned the close frame, and its bytes are gone
 	}
@@ -654,7 +538,8 @@ func (r *reader) lastLook(final bool) error {
 	if _, isClose := err.(*peerClose); isClose || !final && (err != nil || r.holdsInput()) {
 		return err
 	}
-	if err := r.controlsBehind(true); err != nil {
+	s := controlScan{may: patience{closing: true, ending: true}}
+	if err := r.scan(&s); err != nil {
 		return r.endBehind(err)
 	}
 	return r.discard()
@@ -701,6 +586,7 @@ func (r *reader) drain() {
 		if err != nil {
 			return
 		}
-		r.fresh += uint64(n)
+		r.socket.freshBytes += uint32(n)
+		r.showCounts()
 	}
 }

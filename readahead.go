@@ -170,11 +170,19 @@ func (a *readAhead) discard() error {
 		if _, err := a.next(); err != nil {
 			return err
 		}
-		select {
-		case <-a.deadline.Done():
+		if a.expired() {
 			return errReadDeadline
-		default:
 		}
+	}
+}
+
+// expired reports whether the user's read deadline has passed.
+func (a *readAhead) expired() bool {
+	select {
+	case <-a.deadline.Done():
+		return true
+	default:
+		return false
 	}
 }
 

@@ -3,170 +3,154 @@ package websocket
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
-	"net/http/httptest"
-	"reflect"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // manyHeaders returns n header lines with different names.
-func manyHeaders(n int) string {
+func manyHeaders(n int, value string) string {
 	var lines strings.Builder
 	for i := range n {
-		fmt.Fprintf(&lines, "%04x:\r\n", i)
+		fmt.Fprintf(&lines, "%05x:%s\r\n", i, value)
 	}
 	return lines.String()
 }
 
-// net/http needs about a hundred bytes for each header line. A connection must not hold
-// them. Middleware is between net/http and the Handler, but does not copy the request.
+// requestLines is how many header lines of wstest.Request are in the header of the request.
+var requestLines = headerLines(wstest.ReadRequest(wstest.Request()).Header)
+
+func withContext(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connKey{}, nil)))
+	})
+}
+
+// net/http needs about a hundred bytes for each header line, also where middleware has copied
+// the request. A connection holds them until it ends, so there must not be many.
 func TestConn_holds_at_most_twice_the_size_of_many_headers(t *testing.T) {
-	const lines = 4000
-	headers := manyHeaders(lines)
 	served := make(chan struct{}, 1)
+	want := 0
 	useRequest := func(c *Conn) error {
-		if r := c.Request(); len(r.Header) < lines || r.Header.Get("Sec-WebSocket-Version") != "13" {
-			t.Errorf("the request has %d headers, want all %d", len(r.Header), lines)
+		if got := headerLines(c.Request().Header); got != want {
+			t.Errorf("the request has %d header lines, want all %d", got, want)
 		}
 		served <- struct{}{}
 		return receiveAll(c)
 	}
-	tests := []struct {
-		name    string
-		handler http.Handler
-	}{
-		{"Handle", Handle(useRequest)},
-		{"HandleConcurrent", HandleConcurrent(useRequest)},
-		{"Detached", Handle(useRequest, Detached(true))},
-		{"Detached behind middleware that copies the request", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			Handle(useRequest, Detached(true)).ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connKey{}, nil)))
-		})},
-		{"Upgrade", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handlers := map[string]http.Handler{
+		"Handle":                                Handle(useRequest),
+		"HandleConcurrent":                      HandleConcurrent(useRequest),
+		"Detached":                              Handle(useRequest, Detached(true)),
+		"Detached behind a copy of the request": withContext(Handle(useRequest, Detached(true))),
+		"StripPrefix":                           http.StripPrefix("/", Handle(useRequest)),
+		"WithContext":                           withContext(Handle(useRequest)),
+		"Upgrade": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c, err := Upgrade(w, r); err == nil {
 				useRequest(c)
 				c.Close(StatusNormalClosure, "")
 			}
-		})},
+		}),
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			p := dialTCP(t, wstest.Serve(t, tt.handler))
-			before := wstest.Measure()
-			p.Handshake(headers)
-			<-served
-			const connection = 64 << 10 // of both sides
-			if got, most := wstest.Measure().Growth(before), uint64(2*len(headers)+connection); got > most {
-				t.Errorf("the connection holds %d bytes for %d bytes of headers, want at most %d", got, len(headers), most)
-			}
-			p.Close()
-			runtime.KeepAlive(headers)
-		})
+	for name, h := range handlers {
+		for _, value := range []string{"", strings.Repeat("x", 1000)} {
+			t.Run(fmt.Sprintf("%s/lines of %d bytes", name, len(value)+8), func(t *testing.T) {
+				want = maxHeaderLines
+				headers := manyHeaders(maxHeaderLines-requestLines, value)
+				p := dialTCP(t, wstest.Serve(t, h))
+				before := wstest.Measure()
+				p.Handshake(headers)
+				<-served
+				const lines, connection = 64 << 10, 64 << 10 // the connection has two sides
+				if got, most := wstest.Measure().Growth(before), uint64(2*len(headers)+lines+connection); got > most {
+					t.Errorf("the connection holds %d bytes for %d bytes of headers, want at most %d", got, len(headers), most)
+				}
+				p.Close()
+				runtime.KeepAlive(headers)
+			})
+		}
 	}
 	awaitDetached(t)
 }
 
-// Ordinary requests are kept as they are. A packed header is returned without a change.
-func TestPackRequest(t *testing.T) {
-	long := strings.Repeat("long", 10_000)
-	strange := http.Header{
-		"":       {"no name"},
-		"X-None": nil,
-		"X-Text": {"", "\x00\r\n", long, "\xff", strings.Repeat("x", 127), strings.Repeat("x", 128)},
-		long:     {long},
-	}
-	tests := []struct {
-		name   string
-		lines  int // beside the strange ones
-		header http.Header
-		packed bool
+func TestUpgrade_refuses_too_many_header_lines(t *testing.T) {
+	const reason = "this request has %d header lines; send at most 500, because the connection keeps them until it ends"
+	for _, tt := range []struct {
+		name    string
+		headers string
+		lines   int // beside those of the handshake; 0 if it is accepted
 	}{
-		{"no header", 0, http.Header{}, false},
-		{"few lines", 10, strange, false},
-		{"the most lines", manyLines - 8, strange, false},
-		{"one line more", manyLines - 7, strange, true},
-		{"many names", 5000, strange, true},
-		{"one name", 0, http.Header{"A": make([]string, 5000)}, true},
-		{"long lines", 0, http.Header{"A": {long}}, false},
-	}
-	for _, tt := range tests {
+		{"the most", manyHeaders(maxHeaderLines-requestLines, ""), 0},
+		{"one more", manyHeaders(maxHeaderLines-requestLines+1, ""), maxHeaderLines - requestLines + 1},
+		{"one more of one name", strings.Repeat("a: b\r\n", maxHeaderLines-requestLines+1), maxHeaderLines - requestLines + 1},
+		{"one more subprotocol", strings.Repeat("Sec-WebSocket-Protocol: a\r\n", maxHeaderLines-requestLines+1), maxHeaderLines - requestLines + 1},
+		{"a megabyte", manyHeaders(128_000, ""), 128_000},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
-			want := maps.Clone(tt.header)
-			for i := range tt.lines {
-				want[fmt.Sprintf("X-%d", i)] = []string{fmt.Sprint(i)}
+			s := newUpgradeServer(t, nil, AcceptConnection(func(*http.Request) bool {
+				if tt.lines > 0 {
+					t.Error("the policy was called")
+				}
+				return true
+			}))
+			raw := strings.TrimSuffix(wstest.Request(), "\r\n") + tt.headers + "\r\n"
+			if tt.lines > 0 {
+				raw += nextRequest
+			} else {
+				raw += string(clientFrame(true, Text, "")) + string(clientFrame(true, Close, ""))
 			}
-			r := httptest.NewRequest("GET", "/path?query", nil)
-			r.SetPathValue("id", "4711")
-			r.Header = maps.Clone(want)
-			c := newRequestConn(packRequest(r), wstest.NewSocket(), nil)
-			defer c.Close(StatusNormalClosure, "")
-			got := c.Request()
-			if (got != r) != tt.packed || tt.packed != (len(r.Header) == 0 && len(want) > 0) {
-				t.Errorf("packed: %t, with %d headers left in the first request, want packed: %t", got != r, len(r.Header), tt.packed)
+			_, br := s.dial(t, raw)
+			if tt.lines == 0 {
+				if res := s.result(t); res.err != nil {
+					t.Fatal(res.err)
+				}
+				return
 			}
-			checkHeader(t, got.Header, want)
-			if again := c.Request(); again != got {
-				t.Error("a second call returned another request while the first one is in use")
+			resp, body := readRefusal(t, br)
+			want := fmt.Sprintf(reason, tt.lines+requestLines)
+			if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge || body != want+"\n" {
+				t.Errorf("got %s %q, want 431 %q", resp.Status, body, want)
 			}
-			if got.URL.RawQuery != "query" || got.PathValue("id") != "4711" || got.Context().Value(http.ServerContextKey) != nil {
-				t.Errorf("got the request %+v, want all that was in the first one", got)
-			}
-			runtime.KeepAlive(got)
+			checkRefusal(t, s.result(t), http.StatusRequestHeaderFieldsTooLarge, want)
 		})
 	}
 }
 
-// checkHeader compares two headers. A name without values may have nil or an empty slice.
-func checkHeader(t *testing.T, got, want http.Header) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Errorf("got %d headers, want %d", len(got), len(want))
-	}
-	for name, values := range want {
-		gotValues, ok := got[name]
-		if !ok || len(values) != len(gotValues) || len(values) > 0 && !reflect.DeepEqual(gotValues, values) {
-			t.Errorf("header %.20q: got %.20q, want %.20q", name, gotValues, values)
-		}
-		if cap(gotValues) > len(gotValues) && len(values) > 0 {
-			t.Errorf("header %.20q: append would overwrite the value of another header", name)
-		}
-	}
-}
-
-// Requests are made anew and released while other goroutines use them.
-func TestConn_Request_with_many_headers_from_many_goroutines(t *testing.T) {
-	r := httptest.NewRequest("GET", "/", nil)
-	for i := range 2 * manyLines {
-		r.Header.Set(fmt.Sprintf("X-%d", i), "value")
-	}
-	c := newRequestConn(packRequest(r), wstest.NewSocket(), nil)
-	defer c.Close(StatusNormalClosure, "")
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for i := range 20 {
-				if got := c.Request().Header.Get("X-7"); got != "value" {
-					t.Errorf("got the header %q, want value", got)
+// Middleware reads the header of its request after ServeHTTP, for a log, or at the same time
+// (the race detector sees a write).
+func TestConn_leaves_the_header_of_its_request_alone(t *testing.T) {
+	for _, detached := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			h := Handle(func(c *Conn) error {
+				if first := c.Request(); c.Request() != first {
+					t.Error("Request returned two requests")
 				}
-				if i%5 == 0 {
-					runtime.GC()
+				return receiveAll(c)
+			}, Detached(detached))
+			logged := make(chan string, 2)
+			srv := wstest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				log := func() { logged <- r.Header.Get("User-Agent") }
+				go func() {
+					time.Sleep(time.Millisecond)
+					log()
+				}()
+				h.ServeHTTP(w, r)
+				log()
+			}))
+			p := dialTCP(t, srv)
+			p.Handshake("User-Agent: test\r\n", manyHeaders(maxHeaderLines-requestLines-1, ""))
+			p.send(Text, "")
+			p.Close()
+			for range cap(logged) {
+				if got := await(t, logged); got != "test" {
+					t.Errorf("middleware read the User-Agent %q, want test", got)
 				}
 			}
+			awaitDetached(t)
 		})
 	}
-	wg.Wait()
-	if got, ok := FromContext(c.Context()); !ok || got != c {
-		t.Errorf("FromContext returned %v, %t, want the Conn", got, ok)
-	}
-}
-
-// The handshake of an ordinary request does not pay for the others.
-func TestPackRequest_allocates_nothing(t *testing.T) {
-	r := wstest.ReadRequest(wstest.Request("Cookie: a=b", "User-Agent: x", "Accept: */*", "Accept-Language: en"))
-	checkAllocs(t, "packRequest", 0, func() { packRequest(r) })
 }

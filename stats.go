@@ -14,7 +14,7 @@ type Stats struct {
 	MessagesSent     uint64        // given to the kernel, or being written to it; those that wait, also in the queue, are counted when they are written
 	BytesReceived    uint64        // read from the socket
 	BytesSent        uint64        // given to the kernel, or being written to it
-	RTT              time.Duration // from the latest ping to its pong; 0 before the first pong
+	RTT              time.Duration // from the latest ping to its pong, the keepalive's or that of Ping, in whole microseconds; 0 before the first pong
 	Queued           int           // bytes that wait in the queue, as SendQueue counts them
 }
 
@@ -130,18 +130,15 @@ func (c *counts) add(packed uint64) {
 func (c *core) moveToOverflow(t *tally, d direction) {
 	c.life.mu.Lock() // so that no goroutine sees the counts at neither place, or at both
 	defer c.life.mu.Unlock()
-	if c.overflow == nil {
-		c.overflow = new(overflow)
-	}
-	c.overflow[d].add(t.packed.Swap(0))
+	c.seldomUsed().overflow[d].add(t.packed.Swap(0))
 }
 
 // countsOf returns the counts of t.
 func (c *core) countsOf(t *tally, d direction) (sum counts) {
 	c.life.mu.Lock()
 	defer c.life.mu.Unlock()
-	if c.overflow != nil {
-		sum = c.overflow[d]
+	if s := c.seldom.Load(); s != nil {
+		sum = s.overflow[d]
 	}
 	sum.add(t.packed.Load())
 	return sum
@@ -149,17 +146,22 @@ func (c *core) countsOf(t *tally, d direction) (sum counts) {
 
 // noteRead notes that n bytes have arrived. The lock is held.
 func (r *reader) noteRead(n int) {
-	r.fresh += uint64(n)
+	r.socket.freshBytes += uint32(n)
 	r.timer.noteRead()
 }
 
 // showCounts makes the counts visible, before the read of a socket that may wait, and with the
 // last message before one, because the peer may get its answer and ask for Stats elsewhere.
 func (r *reader) showCounts() {
-	if r.fresh > 0 {
-		r.tally.add(r.fresh, r.core, receiving)
-		r.fresh = 0
+	if fresh := r.fresh(); fresh > 0 {
+		r.tally.add(fresh, r.core, receiving)
+		r.freshMessages, r.socket.freshBytes = 0, 0
 	}
+}
+
+// fresh returns the counts that the tally does not show, as a packed number.
+func (r *reader) fresh() uint64 {
+	return uint64(r.freshMessages)*oneMessage + uint64(r.socket.freshBytes)
 }
 
 // counted returns what was received. While a goroutine is receiving, it has shown its counts,
@@ -173,7 +175,7 @@ func (r *reader) counted() counts {
 	}
 	defer r.lock.Unlock()
 	sum := r.countsOf(&r.tally, receiving)
-	sum.add(r.fresh)
+	sum.add(r.fresh())
 	return sum
 }
 
@@ -194,22 +196,16 @@ func (w *writer) count(h *Header) {
 // endsMessage reports whether a frame that begins with b ends a message, which then counts.
 func endsMessage(b []byte) bool { return b[0]&0x80 != 0 && !Opcode(b[0]&opcodeBits).IsControl() }
 
-// isMessageBehind reports whether the frame behind the first accepted bytes of b ends a message.
-func isMessageBehind(b []byte, accepted int) bool {
-	return accepted < len(b) && endsMessage(b[accepted:])
-}
-
 // showCounts makes the counts visible before n bytes are written, because their peer may ask for
-// Stats elsewhere before the write returns.
+// Stats elsewhere before the write returns. If all of them are written, the caller has to clear
+// unsent, and otherwise call takeBack.
 func (w *writer) showCounts(n int) {
 	w.tally.add(uint64(w.unsent)*oneMessage+uint64(n), w.core, sending)
-	w.unsent = 0
 }
 
-// takeBack takes back n bytes that could not be written, and the messages that were written with
-// them.
-func (w *writer) takeBack(n int, messages uint32) {
-	w.tally.packed.Store(w.tally.packed.Load() - uint64(messages)*oneMessage - uint64(n))
+// takeBack takes back n bytes that could not be written, and the messages that were in the write.
+func (w *writer) takeBack(n int) {
+	w.tally.packed.Store(w.tally.packed.Load() - uint64(w.unsent)*oneMessage - uint64(n))
 }
 
 func (w *writer) counted() counts { return w.countsOf(&w.tally, sending) }
@@ -218,7 +214,7 @@ func (w *writer) counted() counts { return w.countsOf(&w.tally, sending) }
 func (k *keepalive) roundTrip() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.rtt
+	return time.Duration(k.rtt) * time.Microsecond
 }
 
 // notePong measures the round trip of the latest ping of the keepalive, which was due a
@@ -228,6 +224,18 @@ func (k *keepalive) notePong() {
 	defer k.mu.Unlock()
 	if k.awaitsPong {
 		k.awaitsPong = false
-		k.rtt = clock() - (k.nextPing - k.timeouts.pingInterval)
+		k.setRTT(clock() - (k.nextPing - k.timeouts.pingInterval))
 	}
+}
+
+// noteRTT notes the round trip time of a ping of Ping.
+func (k *keepalive) noteRTT(rtt time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.setRTT(rtt)
+}
+
+// setRTT is noteRTT with mu held. More than an hour counts as an hour.
+func (k *keepalive) setRTT(rtt time.Duration) {
+	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
 }

@@ -65,13 +65,13 @@ var errMessageDropped = errors.New("websocket: read of a message that was droppe
 
 func (m *messageReader) Read(p []byte) (int, error) {
 	c := m.c
+	if m.done { // also after the end of the connection, because the message is complete
+		return 0, io.EOF
+	}
 	if err := c.in.acquire(); err != nil {
 		return 0, err
 	}
 	defer c.in.release()
-	if m.done {
-		return 0, io.EOF
-	}
 	if err := c.life.receiveErr(); err != nil {
 		return 0, err
 	}

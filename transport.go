@@ -394,7 +394,10 @@ type socket struct {
 	polling          bool           // a poll has the read deadline
 	ending           bool           // the closing connection has it, until the end
 	limited          bool           // a write has failed
+	writesEnded      bool           // a write has taken WriteTimeout
 	writer           caller         // whose call writes; bySender when none does
+
+	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
 
 // A caller is the kind of call that writes. Its deadline applies to the write, also to
@@ -453,6 +456,8 @@ func (s *socket) applyWrite() error {
 // deadlineOf returns the write deadline of a call. s.mu is held.
 func (s *socket) deadlineOf(c caller) time.Time {
 	switch {
+	case s.writesEnded:
+		return longAgo
 	case s.user == nil:
 	case c == bySender:
 		return s.user.write
@@ -477,16 +482,26 @@ func (s *socket) setUserRead(t time.Time) error {
 	return s.applyRead(time.Now().Add(pingPoll))
 }
 
+// readExpired reports whether the user's read deadline has passed.
+func (s *socket) readExpired() bool {
+	if !s.hasReadDeadline.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.user.read.IsZero() && !time.Now().Before(s.user.read)
+}
+
 // limitReads limits the reads of a connection that cannot be written to: they wait until
 // t at most. It fails if the transport has no deadlines.
 func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limited = true
-	if s.ending || s.polling {
+	if s.ending {
 		return nil
 	}
-	return s.applyRead(t)
+	return s.applyRead(t) // also during a poll, because that of Ping has no limit
 }
 
 // setUserWrite sets the user's write deadline.
@@ -548,6 +563,28 @@ func (s *socket) beginPoll(until time.Time) bool {
 	return s.polling
 }
 
+// beginWait is beginPoll for Ping, which waits until it is interrupted. It is called again
+// to wait again. It reports false after a failed write, too.
+func (s *socket) beginWait() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || s.limited || s.waiting > 0 {
+		return false
+	}
+	s.polling = true
+	s.polling = s.applyRead(time.Time{}) == nil
+	return s.polling
+}
+
+// interruptWait ends the wait of a Ping, but does not prevent the next.
+func (s *socket) interruptWait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polling && !s.ending && !s.limited {
+		s.applyRead(longAgo)
+	}
+}
+
 // beginLastLook is beginPoll after a write has failed. It does not give way to a goroutine
 // that waits to receive. It fails if the transport has no deadlines.
 func (s *socket) beginLastLook(until time.Time) error {
@@ -589,6 +626,21 @@ func (s *socket) endReads(t time.Time) {
 	defer s.mu.Unlock()
 	s.ending = true
 	s.applyRead(t)
+}
+
+// endWrites makes the write in progress fail, and all later ones.
+func (s *socket) endWrites() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writesEnded = true
+	s.applyWrite()
+}
+
+// writesOver reports whether endWrites was called.
+func (s *socket) writesOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writesEnded
 }
 
 // stop ends the timers of the deadlines.

@@ -295,7 +295,8 @@ func TestPoll_gives_the_handler_time_before_the_end_of_the_stream(t *testing.T) 
 	p.Conn.(*net.TCPConn).CloseWrite()
 	for i := range messages {
 		if i%100 == 0 {
-			pollOnce(c)
+			c.in.lock.Lock()
+			c.poll(1) // unlocks
 		}
 		if _, _, err := c.ReceiveMessage(); err != nil {
 			t.Fatalf("got error %v for message %d", err, i)

@@ -97,9 +97,6 @@ type Handler struct {
 //
 // When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
 // is closed. Handle panics if fn is nil or an [Option] is invalid.
-//
-// If a request has more than 256 header lines, its header is empty while fn runs, to save
-// memory; [Conn.Request] has all of them.
 func Handle(fn HandlerFunc, opts ...Option) *Handler {
 	if fn == nil {
 		panic("websocket: Handle(nil): want a HandlerFunc")
@@ -131,10 +128,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.conns.noteRefused()
 		return // the refusal is answered
 	}
-	if h.concurrent {
-		c.ahead = startReadAhead(&c.life, c)
+	if !h.concurrent {
+		h.conns.add(c) // not by serve, because it takes stack
 	}
-	h.conns.add(c)
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
 		return
@@ -146,6 +142,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // closed and all goroutines of the connection have ended. It has one deferred call and leaves
 // the rest to end, because fn runs on top of its stack frame (TestConn_stack_stays_small).
 func (h *Handler) serve(c *Conn) {
+	if h.concurrent {
+		h.beginReadAhead(c)
+	}
 	returned := false
 	defer func() { h.end(c, returned, recover()) }()
 	err := h.closeAs(c, h.fn(c))
@@ -153,6 +152,15 @@ func (h *Handler) serve(c *Conn) {
 	if err != nil {
 		h.report(c, err)
 	}
+}
+
+// beginReadAhead begins what HandleConcurrent does beside Handle. It is not inlined, because fn
+// runs on top of the stack frame of serve.
+//
+//go:noinline
+func (h *Handler) beginReadAhead(c *Conn) {
+	c.ahead = startReadAhead(&c.life, c)
+	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or

@@ -38,10 +38,12 @@ type writer struct {
 	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
 	hasPending    atomic.Bool // there are pending frames
 	tally         tally       // messages and bytes that were written
-	unsent        uint32      // messages among the frames that wait to be written
+	unsent        uint16      // messages among the frames that wait to be written, in less than 128 KiB
 	coalescing    bool        // see WriteCoalescing
 	broken        bool        // a write has failed
 	stopped       bool        // see stop
+	keepsRest     bool        // the frame in send is one of sendWhole
+	begun         bool        // a part of that frame was written
 
 	urgent urgent
 }
@@ -210,6 +212,7 @@ func (w *writer) sendUrgent(by caller) {
 	if ping && w.check() == nil {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, nil)
 	}
+	w.sendRequestedPings(by)
 }
 
 // flushPending writes what is pending, or leaves that to the flush timer if a deadline
@@ -326,8 +329,9 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 // is written. It reports whether it did. The lock is held.
 func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	switch b := w.pendingFrames(); {
-	case h.Opcode&opcodeBits == Close && w.queued() > 0:
-		w.queueOf().add(AppendFrame(nil, Frame{*h, payload}))
+	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
+		w.seldomUsed().queue.add(AppendFrame(nil, Frame{*h, payload}))
+		w.hasPending.Store(true)
 		return true
 	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
 		w.urgent.keepPong(payload) // the timer looks for it without being asked
@@ -430,8 +434,7 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	if by != bySender {
 		w.socket.writeAs(by)
 	}
-	size, messages := len(b)-n+len(payload), w.unsent
-	w.showCounts(size)
+	w.showCounts(len(b) - n + len(payload))
 	w.timer.beginWrite()
 	if payload == nil && len(b) <= pendingSize {
 		m, err = w.socket.Write(b[n:])
@@ -445,29 +448,35 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 		w.socket.writeAs(bySender)
 	}
 	if err != nil {
-		w.takeBack(size-m, messages)
-		return w.notWritten(by, b, n+m, accepted, messages, err)
+		return w.notWritten(by, b, payload, n+m, accepted, err)
 	}
+	w.unsent = 0
 	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
 	return nil
 }
 
 // notWritten returns the error of a sender whose write has returned err after n bytes of
-// flush's b and payload. messages is how many were in the write.
-func (w *writer) notWritten(by caller, b []byte, n, accepted int, messages uint32, err error) error {
-	if !w.mayContinue(by, err, n, accepted) {
-		releaseFrames(b)
-		return w.failed(err)
+// flush's b and payload.
+func (w *writer) notWritten(by caller, b, payload []byte, n, accepted int, err error) error {
+	w.takeBack(len(b) + len(payload) - n)
+	switch {
+	case w.mayContinue(by, err, n, accepted):
+		if accepted < len(b) && endsMessage(b[accepted:]) {
+			w.unsent-- // the frame of the call is not sent at all
+		}
+		if n == accepted {
+			w.showCounts(0)
+			w.unsent = 0
+		}
+		w.keep(b[:accepted], n)
+		return w.cutOff()
+	case w.keepsRest && n > accepted && w.expiredExactly(err):
+		w.keepRest(b, payload, n)
+		return w.cutOff()
 	}
-	if messages > 0 && isMessageBehind(b, accepted) {
-		messages-- // it is not sent at all
-	}
-	w.unsent = messages
-	if n == accepted {
-		w.showCounts(0)
-	}
-	w.keep(b[:accepted], n)
-	return w.cutOff()
+	w.unsent = 0
+	releaseFrames(b)
+	return w.failed(err)
 }
 
 // takePending makes nothing pending, and returns how much of the pending frames was
@@ -485,10 +494,36 @@ func (w *writer) takePending() (written int) {
 // mayContinue reports whether the connection works after a write that returned err: the
 // deadline of the call has cut it off in front of a frame, or in an accepted one.
 func (w *writer) mayContinue(by caller, err error, n, accepted int) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !w.socket.exact() {
+	if !w.expiredExactly(err) {
 		return false
 	}
 	return n == accepted || n < accepted && (by == bySender || by == byReceiver)
+}
+
+// expiredExactly reports whether err is an expired deadline after which it is known how much
+// was written.
+func (w *writer) expiredExactly(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && w.socket.exact() && !w.socket.writesOver()
+}
+
+// sendWhole is send for a Stream. If a deadline cuts its frame off, the rest is sent later,
+// before anything else, and begun is true together with the error. The lock is held.
+func (w *writer) sendWhole(h *Header, payload []byte) (begun bool, err error) {
+	w.keepsRest = true
+	err = w.send(h, payload)
+	begun, w.keepsRest, w.begun = w.begun, false, false
+	return begun, err
+}
+
+// keepRest is keep for the frame of sendWhole, which b ends with, or payload. It makes a copy,
+// because payload is the caller's.
+func (w *writer) keepRest(b, payload []byte, n int) {
+	fromPayload := max(n-len(b), 0)
+	rest := withRoom(nil, len(b)-min(n, len(b))+len(payload)-fromPayload)
+	rest = append(append(rest, b[min(n, len(b)):]...), payload[fromPayload:]...)
+	releaseFrames(b)
+	w.begun = true
+	w.keep(rest, 0)
 }
 
 // keep keeps the accepted frames b pending, of which n bytes are written. The flush timer

@@ -251,7 +251,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 			go p.send(Ping, "")
 			began := time.Now()
 			_, _, err := c.ReceiveMessage()
-			if waited := time.Since(began).Round(time.Millisecond); waited != time.Minute || CloseStatus(err) != StatusAbnormalClosure {
+			if waited := time.Since(began).Round(time.Millisecond); waited != time.Minute+pingPoll || CloseStatus(err) != StatusAbnormalClosure {
 				t.Errorf("got error %v after %v, want the error of a failed write after 1m", err, waited)
 			}
 		})

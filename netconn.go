@@ -1,0 +1,301 @@
+package websocket
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
+
+// Stream returns the connection as a [net.Conn] for protocols that need a stream of bytes, in
+// messages of type op, Text or Binary. The ends of messages mean nothing in it.
+//
+// Read continues across messages, and does not wait for whole ones. MaxMessageSize and
+// MaxFragments do not apply, except with [HandleConcurrent], which receives whole messages;
+// MaxFrameSize applies to each frame. A message of the other type fails the connection with
+// 1003. Read returns [io.EOF] itself when the peer has closed with 1000, 1001 or without a
+// code. For other errors, see [Conn].
+//
+// Write sends each call as one message. If the write deadline cuts its frame off, it returns
+// len(p) with the error: the rest is sent before anything else, and the stream continues.
+// Over TLS, that ends the connection instead. If nothing of the frame was written, it returns
+// 0. A Text stream keeps the bytes of an incomplete
+// character for the next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
+//
+// Close closes with 1000 and does not wait, as [Conn.StartClose]. The methods return
+// an error that is [net.ErrClosed] from then on. If a Text stream ends inside a character,
+// Close closes with 1011 and returns ErrInvalidUTF8. The deadlines are those of the
+// Conn, and can be lifted: see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
+//
+// All methods may be called from any goroutine. Streams of the same Conn share its messages.
+// If another receiving method is called, it drops the rest of the message in progress.
+func (c *Conn) Stream(op Opcode) net.Conn {
+	return &byteStream{c: c, op: op, begun: unfinished{by: byStream}}
+}
+
+// A byteStream is the net.Conn of Conn.Stream.
+type byteStream struct {
+	c      *Conn
+	op     Opcode
+	closed atomic.Bool
+
+	begun unfinished // reader.begun in the middle of a message; in.lock guards it
+
+	queue wait.Lock // guards rest, with HandleConcurrent
+	rest  []byte    // of the message that Read has begun
+
+	writing atomic.Bool // a Write has out.lock
+	partial atomic.Bool // char is not empty
+	char    []byte      // the beginning of a character for the next Write; out.lock guards it
+}
+
+var errStreamClosed = fmt.Errorf("websocket: use of a closed stream: %w", net.ErrClosed)
+
+// check returns why the stream cannot be used, or nil.
+func (s *byteStream) check() error {
+	switch {
+	case s.op != Text && s.op != Binary:
+		return fmt.Errorf("%w: Stream(%v); want Text or Binary", ErrInvalidOpcode, s.op)
+	case s.closed.Load():
+		return errStreamClosed
+	}
+	return nil
+}
+
+func (s *byteStream) Read(p []byte) (n int, err error) {
+	if err := s.check(); err != nil {
+		return 0, err
+	}
+	if s.c.ahead != nil {
+		n, err = s.readQueued(p)
+	} else {
+		n, err = s.read(p)
+	}
+	switch {
+	case err == nil || errors.Is(err, net.ErrClosed):
+		return n, err
+	case s.closed.Load():
+		return n, errStreamClosed
+	case errors.Is(err, io.EOF):
+		return n, io.EOF
+	}
+	return n, err
+}
+
+func (s *byteStream) read(p []byte) (int, error) {
+	if err := s.c.in.acquire(); err != nil {
+		return 0, err
+	}
+	defer s.c.in.release()
+	n, err := s.c.in.readBytes(s, p)
+	if err != nil {
+		err = s.c.received(err)
+	}
+	return n, err
+}
+
+// readBytes reads the next bytes of s.
+func (r *reader) readBytes(s *byteStream, p []byte) (int, error) {
+	switch err := r.begin(byStream); {
+	case err != nil:
+		return 0, err
+	case r.socket.readExpired(): // bytes in the buffer must not hide that
+		return 0, errReadDeadline
+	case len(p) == 0:
+		return 0, nil
+	}
+	for {
+		end, err := r.next(modeStream)
+		if err != nil {
+			return 0, err
+		}
+		if op := r.incoming.op; op != s.op {
+			return 0, &streamTypeError{s.op, op}
+		}
+		n := 0
+		if end == notEnd {
+			r.begun = &s.begun
+			n, end, err = r.payload(p, modeStream)
+		}
+		if end == endOfMessage {
+			r.begun = nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// readQueued is read with HandleConcurrent.
+func (s *byteStream) readQueued(p []byte) (int, error) {
+	s.queue.Lock() // its holder waits for the same deadline
+	defer s.queue.Unlock()
+	c := s.c
+	for len(p) > 0 && len(s.rest) == 0 {
+		if c.life.err() == nil && c.ahead.expired() {
+			return 0, errReadDeadline
+		}
+		m, err := c.ahead.next()
+		if err != nil {
+			return 0, err
+		}
+		if m.Opcode != s.op {
+			err := &streamTypeError{s.op, m.Opcode}
+			if c.beginFailing(err) {
+				c.failAsync(failPayload(err))
+			}
+			return 0, c.life.err()
+		}
+		s.rest = m.Data
+	}
+	if c.life.err() == nil && c.ahead.expired() {
+		return 0, errReadDeadline
+	}
+	n := copy(p, s.rest)
+	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+		s.rest = nil // the message is garbage now
+	}
+	return n, nil
+}
+
+func (s *byteStream) Write(p []byte) (n int, err error) {
+	if err := s.check(); err != nil {
+		return 0, err
+	}
+	out := &s.c.out
+	if err := out.check(); err != nil {
+		return 0, s.c.sendError(err)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := out.acquireForMessage(); err != nil {
+		return 0, s.c.sendError(err)
+	}
+	defer s.c.finishSend(&err)
+	s.writing.Store(true)
+	defer s.writing.Store(false)
+	var sent bool
+	if s.op == Text {
+		sent, err = s.writeText(p)
+	} else {
+		sent, err = s.send(p)
+	}
+	if sent {
+		n = len(p)
+	}
+	return n, err
+}
+
+// send sends data as one message, and reports whether all of it is sent or will be, although
+// a deadline has passed. out.lock is held.
+func (s *byteStream) send(data []byte) (sent bool, err error) {
+	begun, err := s.c.out.sendWhole(&Header{Fin: true, Opcode: s.op}, data)
+	return begun || err == nil, err
+}
+
+// writeText sends p up to the last complete character, behind what the last Write has left.
+// out.lock is held.
+func (s *byteStream) writeText(p []byte) (sent bool, err error) {
+	data := p
+	if len(s.char) > 0 {
+		data = append(s.char[:len(s.char):len(s.char)], p...) // a copy, because it has to be one frame
+	}
+	end := len(data) - incompleteBytes(data)
+	if !ValidUTF8(data[:end]) {
+		return false, fmt.Errorf("%w: in text to be sent by a stream; use Stream(Binary) for bytes (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	}
+	if end > 0 {
+		if sent, err = s.send(data[:end]); !sent {
+			return false, err
+		}
+	}
+	s.char = append([]byte(nil), data[end:]...)
+	s.partial.Store(len(s.char) > 0)
+	return true, err
+}
+
+// incompleteBytes returns how many bytes at the end of b are the beginning of a character.
+func incompleteBytes(b []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
+			if utf8.FullRune(last) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// Close begins the close handshake. If the connection has ended already, that is no error, as
+// for a TCP connection that the peer has closed.
+func (s *byteStream) Close() error {
+	if s.closed.Swap(true) {
+		return errStreamClosed
+	}
+	code, err := StatusNormalClosure, error(nil)
+	if s.partial.Load() {
+		code = StatusInternalError // the peer must not take it for all of the text
+		err = fmt.Errorf("%w: the text of a stream ends inside a character, whose first bytes were not sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	}
+	s.c.StartClose(code, "")
+	if s.writing.Load() && s.c.socket.exact() {
+		s.c.socket.setUserWrite(longAgo) // the rest of its frame is sent before the close frame
+	}
+	return err
+}
+
+func (s *byteStream) LocalAddr() net.Addr  { return s.c.LocalAddr() }
+func (s *byteStream) RemoteAddr() net.Addr { return s.c.RemoteAddr() }
+
+func (s *byteStream) SetDeadline(t time.Time) error {
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return s.SetWriteDeadline(t)
+}
+
+func (s *byteStream) SetReadDeadline(t time.Time) error {
+	return s.deadlineError(s.c.SetReadDeadline(t))
+}
+
+func (s *byteStream) SetWriteDeadline(t time.Time) error {
+	return s.deadlineError(s.c.SetWriteDeadline(t))
+}
+
+// deadlineError returns the error for a deadline that could not be set. If the peer has ended
+// the connection, the deadline has no effect and that is no error.
+func (s *byteStream) deadlineError(err error) error {
+	switch {
+	case s.closed.Load():
+		return errStreamClosed
+	case err != nil && err == s.c.life.err() && !errors.Is(err, net.ErrClosed):
+		return nil
+	}
+	return err
+}
+
+// A streamTypeError is the error of a connection whose peer has sent a message of the wrong
+// type to a stream. The connection is closed with 1003.
+type streamTypeError struct{ want, got Opcode }
+
+func (e *streamTypeError) Error() string {
+	return fmt.Sprintf("websocket: unsupported data: this endpoint reads a stream of %v messages, and the peer has sent a %v message (RFC 6455 section 7.4.1)", e.want, e.got)
+}
+
+func (e *streamTypeError) Is(target error) bool { return target == net.ErrClosed }
+
+// As makes it an error of a connection that was closed here, for CloseStatus.
+func (e *streamTypeError) As(target any) bool {
+	here, ok := target.(**closedError)
+	if ok {
+		*here = &closedError{CloseError: CloseError{Code: StatusUnsupportedData}}
+	}
+	return ok
+}

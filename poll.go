@@ -1,0 +1,211 @@
+package websocket
+
+import (
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/mask"
+)
+
+// A patience says how much of the end of a connection a poll may take. The end takes effect
+// behind the messages in front of it, which the handler may still answer.
+type patience struct {
+	closing bool // the peer's close frame, because no method has received since the last poll
+	ending  bool // a broken rule, and the end of the stream in front of which the buffer holds all
+	gone    bool // the end of the stream behind more than the buffer holds, which is dropped
+}
+
+// poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
+// the control frames among the unread messages, which stay for the handler. It returns an
+// error if the connection has to end. The lock is held.
+func (r *reader) poll(may patience) error {
+	if r.end != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
+		return nil
+	}
+	defer r.socket.endPoll()
+	r.polling = true
+	defer func() { r.polling = false }()
+	s := controlScan{may: may}
+	for {
+		if err := r.scan(&s); err != nil {
+			return r.endBehind(err)
+		}
+		if r.buf.full() && !r.growForPoll() {
+			return r.pollBehind(may)
+		}
+		switch err := r.fillInPoll(false); {
+		case err == errReadDeadline:
+			return nil
+		case err == errStreamEnd && !may.ending && !(r.incoming.left == 0 && r.buf.empty()):
+			return nil // the handler has time to receive what came before
+		case err != nil:
+			return r.endBehind(err)
+		}
+	}
+}
+
+// endBehind returns err, the end of the connection, and notes whether there are messages in
+// front of it that the handler can still receive.
+func (r *reader) endBehind(err error) error {
+	r.life.unread.Store(r.holdsInput())
+	return err
+}
+
+// growForPoll makes a full buffer larger if the system does not tell what waits behind it.
+// Otherwise the answers to pings could not be seen there.
+func (r *reader) growForPoll() bool {
+	if _, _, ok := r.socket.behind(); ok || len(r.buf.buf) >= largeReadBufferSize {
+		return false
+	}
+	r.buf.large = true
+	return true
+}
+
+// pollBehind looks at what waits in the kernel behind a full buffer. New bytes there are a
+// sign of life. If the peer has ended the stream, and the handler has had its time, it looks
+// for a close frame there, and keeps only the messages in the buffer.
+func (r *reader) pollBehind(may patience) error {
+	unread, ended, ok := r.socket.behind()
+	if !ok {
+		return nil
+	}
+	if unread > r.buf.behind {
+		r.timer.noteRead()
+	}
+	r.buf.behind = unread
+	if !ended || !may.gone {
+		return nil
+	}
+	kept, before := append([]byte(nil), r.buf.bytes()...), r.incoming
+	mode := r.mode
+	r.socket.beginLastLook(time.Now().Add(maxPoll)) // all is there, so it does not wait
+	err := r.discard()
+	r.buf.release()
+	r.buf.load(kept)
+	r.incoming, r.mode = before, mode
+	if _, ok := err.(*peerClose); !ok {
+		err = errStreamEnd
+	}
+	return r.endBehind(err)
+}
+
+// fillInPoll is fill for a poll, or for Ping if wait is set.
+func (r *reader) fillInPoll(wait bool) (err error) {
+	if r.buf.full() {
+		r.buf.exchange(largeReadBufferSize)
+	} else {
+		r.buf.large = false // no handler waits for these bytes
+	}
+	if err := r.life.err(); err != nil {
+		return err
+	}
+	r.showCounts()
+	had := len(r.buf.bytes())
+	if wait {
+		err = r.socket.fill()
+	} else {
+		err = r.socket.poll()
+	}
+	if err != nil {
+		r.buf.shrink()
+		return r.failed(err)
+	}
+	r.noteRead(len(r.buf.bytes()) - had)
+	return nil
+}
+
+// A controlScan is the search of one poll for control frames in the read buffer.
+type controlScan struct {
+	may patience
+	at  int // the frames before this place of the unused bytes are data frames
+
+	closed bool // the next frame is a close frame, which stays
+}
+
+// scan handles the complete control frames in the buffer, also those behind data frames, and
+// takes them out. It stops at a frame that breaks a rule, or is not complete. It leaves what
+// ends the connection in the buffer, unless the patience is over.
+//
+// Before the first receiving call it is not known whether the handler wants messages or
+// frames: then a frame that breaks a rule is left to that call.
+func (r *reader) scan(s *controlScan) error {
+	if r.mode == modeFrames {
+		return nil
+	}
+	b := r.buf.bytes()
+	if s.at == 0 {
+		s.at = int(min(r.incoming.left, int64(len(b))))
+	}
+	from, to := s.at, s.at // b[from:] was not examined, and goes to b[to:]
+	defer func() {
+		r.buf.cut(to, from)
+		s.at = to
+	}()
+	for {
+		var h Header
+		n, err := h.parse(b[from:])
+		if err != nil || n == 0 || r.incoming.checkAlone(&h) != nil || h.Length > int64(len(b)-from-n) {
+			return r.brokenRule(b[:to], b[from:], s.may)
+		}
+		end := from + n + int(h.Length)
+		if !h.Opcode.IsControl() {
+			to += copy(b[to:], b[from:end])
+			from = end
+			continue
+		}
+		payload := append(make([]byte, 0, maxControlPayload), b[from+n:end]...) // a copy, because the frame may stay
+		mask.XOR(payload, h.MaskKey, 0)
+		if h.Opcode == Close {
+			if ok, err := r.mayClose(b[:to], payload, s.may); !ok {
+				s.closed = true
+				return err
+			}
+			end = len(b) // nothing counts behind it
+		}
+		from = end
+		if err := r.answer(h.Opcode, payload); err != nil {
+			return err
+		}
+	}
+}
+
+// checkedMode is the mode whose rules count for polls, 0 before the first receiving call.
+func (r *reader) checkedMode() frameMode {
+	if r.mode.inMessages() {
+		return r.mode
+	}
+	return 0
+}
+
+// brokenRule returns the rule that the data frames of before break, or the frame that rest
+// begins with, if the handler has had its time.
+func (r *reader) brokenRule(before, rest []byte, may patience) error {
+	mode := r.checkedMode()
+	if !may.ending || mode == 0 {
+		return nil
+	}
+	in := r.incoming
+	err := in.replay(before, mode)
+	if err == nil && in.left == 0 {
+		_, err = in.next(rest, mode)
+	}
+	return err
+}
+
+// mayClose reports whether the peer's close frame may end the connection now. It returns the
+// rule that the peer has broken before it, or with it, if the handler has had its time.
+func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
+	_, err := ParseClose(payload)
+	mode := r.checkedMode()
+	if in := r.incoming; mode != 0 && may.closing {
+		if earlier := in.replay(before, mode); earlier != nil {
+			err = earlier
+		}
+	}
+	switch {
+	case err == nil:
+		return may.closing, nil
+	case may.ending && mode != 0:
+		return false, err
+	}
+	return false, nil
+}
