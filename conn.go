@@ -111,7 +111,7 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 // be done before the connection has ended, and with [Detached] it always is: use
 // [Conn.Context].
 //
-// The Conn keeps the request until it ends. Its headers have 500 lines at most, see
+// The Conn keeps the request until it ends. Its headers have 400 lines at most, see
 // [Upgrade], and MaxHeaderBytes of the [http.Server] limits their size.
 func (c *Conn) Request() *http.Request { return c.request }
 
@@ -211,7 +211,7 @@ func (c *Conn) SetMaxMessageSize(n int64) error {
 // hundred. net/http needs about a hundred bytes for each line beside its text, which a
 // connection would hold: a header of 1 MiB in short lines would take fifteen times its own
 // size.
-const maxHeaderLines = 500
+const maxHeaderLines = 400
 
 // headerLines returns the number of lines of a header.
 func headerLines(h http.Header) int {

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -170,6 +171,51 @@ func TestDetached_survives_a_panic(t *testing.T) {
 			p.expect(Text, "and the server?")
 			p.Close()
 			awaitDetached(t)
+		})
+	}
+}
+
+// The value of a panic may repeat what the peer has sent.
+func TestPanics_with_text_of_the_peer(t *testing.T) {
+	const forged = "2026/11/26 12:00:00 all is well"
+	text := strings.Repeat("k", 200) + "\n" + forged + "\n" + strings.Repeat("\x00", 3000)
+	values := map[string]func(text string) any{
+		"string":   func(text string) any { return "unknown command " + text },
+		"error":    func(text string) any { return fmt.Errorf("unknown command %s", text) },
+		"bytes":    func(text string) any { return struct{ command []byte }{[]byte(text)} },
+		"Stringer": func(text string) any { return bytes.NewBufferString(text) },
+	}
+	for name, value := range values {
+		fn := func(c *Conn) error {
+			_, text, _ := c.ReceiveMessage()
+			panic(value(string(text)))
+		}
+		t.Run(name+"/Detached", func(t *testing.T) {
+			srv, logged, _ := serveDetached(t, Handle(fn, Detached(true)))
+			p := dialServer(t, srv)
+			p.send(Text, text)
+			answerClose(StatusInternalError, "")(p)
+			awaitDetached(t)
+			got := await(t, logged)
+			if line, stack, _ := strings.Cut(got, "\n"); len(line) > maxLogLine || !strings.HasPrefix(stack, "goroutine ") {
+				t.Errorf("logged a line of %d bytes, and then %.100q; want at most %d, and then the stack", len(line), stack, maxLogLine)
+			}
+			if strings.Contains(got, "\n"+forged) {
+				t.Errorf("logged %q, with a forged line", got)
+			}
+		})
+		t.Run(name+"/OnError", func(t *testing.T) {
+			reported := make(chan error, 1)
+			srv, logged, _ := serveDetached(t, Handle(fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err })))
+			p := dialServer(t, srv)
+			p.send(Text, text)
+			answerClose(StatusInternalError, "")(p)
+			got := await(t, reported).Error()
+			if !strings.HasPrefix(got, "websocket: handler panicked: ") || strings.Contains(got, "\n") || len(got) > maxLogLine {
+				t.Errorf("reported %q of %d bytes, want one short line", got, len(got))
+			}
+			awaitDetached(t)
+			await(t, logged)
 		})
 	}
 }

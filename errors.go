@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,6 +257,11 @@ var errMessageCutOff error = &timeoutError{
 // on, and their callers retry after os.ErrDeadlineExceeded.
 var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
+// errSocketDeadline is wrapped by the connError of a connection of HandleConcurrent whose
+// net.Conn sets read deadlines itself. It is neither os.ErrDeadlineExceeded, for the same
+// reason, nor errTimedOut, which is that for senders.
+var errSocketDeadline error = &timeoutError{text: "i/o timeout", ended: true}
+
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.
 // It is also os.ErrDeadlineExceeded, because a deadline for writing has passed.
 type cutOffError struct{ error }
@@ -278,9 +284,12 @@ func (e *jsonError) Unwrap() []error { return []error{ErrInvalidJSON, e.err} }
 // invalidJSON returns the ErrInvalidJSON for a message of size bytes that is not JSON for
 // v, as err says.
 func invalidJSON(size int, v any, err error) error {
-	if mismatch, ok := err.(*json.UnmarshalTypeError); ok && len(mismatch.Value) > maxQuoted {
-		short := *mismatch // Value holds a number of the peer with all of its digits
-		short.Value = cut(short.Value, maxQuoted) + "..."
+	if mismatch, ok := err.(*json.UnmarshalTypeError); ok && len(mismatch.Error()) > maxErrorText {
+		short := *mismatch // Value can hold a number of the peer, and Field a name
+		short.Value, short.Field = cut(short.Value, maxQuoted)+"...", cut(short.Field, maxQuoted)
+		if inner := reflect.ValueOf(&short).Elem().FieldByName("Err"); inner.IsValid() {
+			inner.SetZero() // since Go 1.27, and it repeats the text
+		}
 		err = &short
 	}
 	text := fmt.Sprintf("%v: message of %d bytes is not JSON for %T: %s", ErrInvalidJSON, size, v, oneLine(err.Error()))

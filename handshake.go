@@ -36,7 +36,7 @@ import (
 // that [http.ResponseController] can hijack the connection. After a nil error, use
 // neither w nor the body of r.
 //
-// A request with more than 500 header lines is refused with 431, because the connection
+// A request with more than 400 header lines is refused with 431, because the connection
 // would keep them, and net/http needs about a hundred bytes for each line beside its text.
 // MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //

@@ -6,7 +6,8 @@ import "sync"
 // connection on TCP waits for the socket to be readable without a buffer. Buffers
 // have two sizes. The larger one is for a peer that sends more at once than the
 // smaller one holds: with 32 messages of 1 KiB in flight it halves the cost of each
-// (BenchmarkReadBuffer). It has room for a message of 64 KiB and its header.
+// (BenchmarkReadBuffer). It has room for a message of 64 KiB and its header. Only the buffers
+// of polls have sizes between them, see reader.growForPoll.
 const (
 	readBufferSize      = 4 << 10
 	largeReadBufferSize = 72 << 10
@@ -99,13 +100,17 @@ func (b *inbuf) shrink() {
 	}
 }
 
-// exchange moves the unused bytes into a buffer of the given size, one of the two.
+// exchange moves the unused bytes into a buffer of the given size. Only the two usual sizes
+// have a pool.
 func (b *inbuf) exchange(size int) {
 	var buf []byte
-	if size == readBufferSize {
+	switch size {
+	case readBufferSize:
 		buf = readBuffers.Get().(*[readBufferSize]byte)[:]
-	} else {
+	case largeReadBufferSize:
 		buf = largeReadBuffers.Get().(*[largeReadBufferSize]byte)[:]
+	default:
+		buf = make([]byte, size)
 	}
 	w := copy(buf, b.bytes())
 	b.release()

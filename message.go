@@ -96,9 +96,8 @@ func (c *Conn) endPatience(end error) time.Duration {
 func (c *Conn) endAhead(end error) {
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	c.received(end)
-	if c.life.err() == nil { // a deadline that a wrapped socket sets itself
-		c.connectionLost(&connError{"receiving", errTimedOut})
+	if c.received(end); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", errSocketDeadline})
 	}
 }
 

@@ -149,9 +149,9 @@ func timeoutFor(ping time.Duration) time.Duration {
 // answers show that it is still there. The default of [ConnectionTimeout] follows
 // PingInterval.
 //
-// While no method is receiving, the library handles the control frames that have
-// arrived ahead of the next message after each ping. PingInterval is then also how
-// often it answers the peer's pings and notices a close frame.
+// PingInterval does not change how fast the peer's control frames are answered. While a
+// method is receiving, that is at once; otherwise it is once a second, also for those behind
+// unread messages of up to 4 KiB.
 func PingInterval(d time.Duration) Option {
 	return duration("PingInterval", d, func(o *options) { o.pingInterval = d })
 }
@@ -186,10 +186,11 @@ func ConnectionTimeout(d time.Duration) Option {
 // error that is [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading
 // can then block the goroutines that send to it for ever.
 //
-// Each 64 KiB of a large frame that the socket takes are progress (256 KiB over TCP on
-// systems other than Linux): the time starts again, and the peer counts as alive for
-// ConnectionTimeout. So a peer that reads steadily gets a frame of any size, if it
-// reads at least that much in d and in ConnectionTimeout.
+// Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
+// and the peer counts as alive for ConnectionTimeout. It is 256 KiB over TCP on Unix systems
+// other than Linux. Except for TCP on Linux, the first piece also has the frames in front of
+// it that wait to be written together, 64 KiB at most. So a peer that reads steadily gets a
+// frame of any size, if it reads at least that much in d and in ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
 	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
 }

@@ -50,13 +50,15 @@ func (r *reader) endBehind(err error) error {
 	return err
 }
 
-// growForPoll makes a full buffer larger if the system does not tell what waits behind it.
-// Otherwise the answers to pings could not be seen there.
+// growForPoll doubles a full buffer if the system does not tell what waits behind it.
+// Otherwise the answers to pings could not be seen there. It doubles, so that a connection
+// holds at most twice what the peer has sent.
 func (r *reader) growForPoll() bool {
-	if _, _, ok := r.socket.behind(); ok || len(r.buf.buf) >= largeReadBufferSize {
+	size := len(r.buf.buf)
+	if _, _, ok := r.socket.behind(); ok || size >= largeReadBufferSize {
 		return false
 	}
-	r.buf.large = true
+	r.buf.exchange(min(2*size, largeReadBufferSize))
 	return true
 }
 
@@ -90,11 +92,7 @@ func (r *reader) pollBehind(may patience) error {
 
 // fillInPoll is fill for a poll, or for Ping if wait is set.
 func (r *reader) fillInPoll(wait bool) (err error) {
-	if r.buf.full() {
-		r.buf.exchange(largeReadBufferSize)
-	} else {
-		r.buf.large = false // no handler waits for these bytes
-	}
+	r.buf.large = false // no handler waits for these bytes
 	if err := r.life.err(); err != nil {
 		return err
 	}

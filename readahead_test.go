@@ -443,22 +443,42 @@ func TestHandleConcurrent_returns_the_end_at_once(t *testing.T) {
 	})
 }
 
-// The end of the connection is sticky, also if a read deadline has passed before.
-func TestHandleConcurrent_returns_the_end_after_a_deadline(t *testing.T) {
-	for range 20 { // a select takes any of two channels
-		c, p := newTCPConn(t)
-		beginReadAhead(c)
-		c.SetReadDeadline(pastTime)
-		if _, _, err := c.ReceiveMessage(); !isTimeout(err) {
-			t.Fatalf("got %v, want a timeout", err)
+// An impatientConn sets a read deadline before each Read, as some wrappers do.
+type impatientConn struct{ net.Conn }
+
+func (c impatientConn) Read(p []byte) (int, error) {
+	c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	return c.Conn.Read(p)
+}
+
+// A handler that continues after os.ErrDeadlineExceeded would spin, so the error of an ended
+// connection must not be that.
+func TestHandleConcurrent_ends_with_the_deadline_of_the_socket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn { return impatientConn{conn} }, PingInterval(0))
+		done := runConcurrent(c, func(c *Conn) error {
+			for calls := 1; ; calls++ {
+				_, _, err := c.ReceiveMessage()
+				if isTimeout(err) && calls < 10 {
+					continue
+				}
+				if calls > 1 {
+					t.Errorf("continued %d times after os.ErrDeadlineExceeded, want an error that ends the loop", calls-1)
+				}
+				if sendErr := c.SendMessage(Text, nil); sendErr == nil || isTimeout(sendErr) {
+					t.Errorf("SendMessage returned %v, want an error that is not os.ErrDeadlineExceeded", sendErr)
+				}
+				return err
+			}
+		})
+		err := <-done
+		if err == nil || err.Error() != "websocket: receiving: i/o timeout" || CloseStatus(err) != StatusAbnormalClosure {
+			t.Errorf("got the error %v with the code %v, want an i/o timeout with 1006", err, CloseStatus(err))
+		}
+		wantError(t, err, endOf(c))
+		if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+			t.Errorf("got %#v, want a net.Error of a timeout", err)
 		}
 		p.Conn.Close()
-		<-c.Context().Done()
-		for range 3 {
-			if _, _, err := c.ReceiveMessage(); err != endOf(c) {
-				t.Fatalf("got %v, want %v", err, endOf(c))
-			}
-		}
-		c.waitGoroutines()
-	}
+	})
 }

@@ -351,14 +351,26 @@ type tlsTransport struct {
 }
 
 // behind counts encrypted bytes, of which those count that have not arrived yet.
-func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls.NetConn()) }
+func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls) }
 
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends
 // an alert, and would wait for a peer that does not read.
 func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
 
-// behind implements transport.behind for a net.Conn with a file descriptor.
+// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor. A
+// faulty wrapper may return itself.
+const maxWrappers = 8
+
+// behind implements transport.behind for a net.Conn with a file descriptor, or for a wrapper
+// of one that has the NetConn method of a tls.Conn.
 func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	for range maxWrappers {
+		wrapper, wraps := conn.(interface{ NetConn() net.Conn })
+		if !wraps {
+			break
+		}
+		conn = wrapper.NetConn()
+	}
 	sc, hasFile := conn.(syscall.Conn)
 	if !hasFile {
 		return 0, false, false

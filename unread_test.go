@@ -337,3 +337,78 @@ func TestReceive_writes_pending_frames_at_the_end_of_the_stream(t *testing.T) {
 		})
 	}
 }
+
+// A poll that cannot look behind a full buffer makes it larger. Thousands of connections may
+// do so at the same time.
+func TestPoll_holds_at_most_twice_what_is_unread(t *testing.T) {
+	for _, size := range []int{0, 100, readBufferSize - 8, readBufferSize - 7, 4100, 8184, 10_000, 40_000, 64 << 10, 70_000, 200_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newWrappedConn(t, wrapConn, PingInterval(0), ConnectionTimeout(0))
+				w := record(p, false)
+				wire := clientFrame(true, Binary, strings.Repeat("x", size))
+				w.Send(wire)
+				for range 5 {
+					time.Sleep(time.Second)
+					synctest.Wait()
+					if got, most := bufferSize(c), min(max(readBufferSize, 2*len(wire)), largeReadBufferSize); got > most {
+						t.Errorf("the connection holds %d bytes for %d unread ones, want at most %d", got, len(wire), most)
+					}
+				}
+				if got, least := bufferSize(c), min(len(wire), largeReadBufferSize); got < least {
+					t.Errorf("the polls have read %d bytes at most, want %d", got, least)
+				}
+				_, data, err := c.ReceiveMessage()
+				if len(data) != size || err != nil {
+					t.Errorf("got %d bytes and error %v, want %d", len(data), err, size)
+				}
+				if got := bufferSize(c); got > readBufferSize {
+					t.Errorf("the connection holds %d bytes after the message, want a small buffer at most", got)
+				}
+				w.hangUp()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
+// An openWrapper is a wrapper that shows what it wraps, as a tls.Conn does.
+type openWrapper struct {
+	net.Conn
+	below func() net.Conn
+}
+
+func (w *openWrapper) NetConn() net.Conn { return w.below() }
+
+// What waits behind a full buffer is seen through such wrappers, so it does not have to grow.
+func TestPoll_looks_below_wrappers(t *testing.T) {
+	client, server := tcpPair(t)
+	defer client.Close()
+	if _, _, ok := behind(server); !ok {
+		t.Skip("this system does not tell")
+	}
+	wrap := func(conn net.Conn) net.Conn {
+		return &openWrapper{wrapConn(conn), func() net.Conn { return conn }}
+	}
+	c := newTestConn(wrap(wrap(server)), nil, PingInterval(0), ConnectionTimeout(0))
+	defer c.Close(StatusNormalClosure, "")
+	go client.Write(clientFrame(true, Binary, strings.Repeat("x", 100_000)))
+	for start := time.Now(); c.in.buf.behind == 0; pollOnce(c) {
+		if time.Since(start) > time.Second {
+			t.Fatal("no poll has seen what waits behind the buffer")
+		}
+	}
+	if got := bufferSize(c); got != readBufferSize {
+		t.Errorf("the connection holds a buffer of %d bytes, want %d", got, readBufferSize)
+	}
+	client.Close()
+
+	itself := &openWrapper{Conn: server}
+	itself.below = func() net.Conn { return itself }
+	nothing := &openWrapper{server, func() net.Conn { return nil }}
+	for _, conn := range []net.Conn{itself, nothing} {
+		if _, _, ok := behind(conn); ok {
+			t.Error("something was found below a wrapper of nothing")
+		}
+	}
+}

@@ -36,8 +36,8 @@
 //
 // Every connection has a timer that sends a ping each [PingInterval] and ends the
 // connection after ConnectionTimeout of silence. It works without a goroutine that
-// receives: while no method is receiving, it handles the control frames that arrive
-// before the next message. [Conn.Context] is done as soon as the connection has ended.
+// receives: while no method is receiving, it handles the control frames that have arrived
+// each second, also behind unread messages of up to 4 KiB. [Conn.Context] is done as soon as the connection has ended.
 //
 // # Frames
 //
@@ -78,7 +78,8 @@ import (
 //     it is logged as net/http does.
 //
 // Without [OnError], an error is logged in one line of at most a kilobyte, because its text
-// may repeat what the peer has sent.
+// may repeat what the peer has sent. The value of a panic is cut to one line for OnError and
+// with Detached. Otherwise net/http logs all of it, so it should not repeat text of the peer.
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
@@ -180,7 +181,7 @@ func (h *Handler) end(c *Conn, returned bool, panicked any) {
 		return
 	}
 	if !returned && h.opts.onError != nil && panicked != http.ErrAbortHandler {
-		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %v", panicked))
+		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(fmt.Sprint(panicked))))
 	}
 	panic(panicked)
 }
@@ -252,7 +253,8 @@ const maxLogLine = 960
 
 // logPanic recovers and logs a panic of a detached HandlerFunc, with the words of
 // net/http, because people search their logs for those. Without it the panic would
-// end the process.
+// end the process. The value is cut to one line, because it may repeat what the peer has
+// sent.
 func logPanic(c *Conn) {
 	v := recover()
 	if v == nil || v == http.ErrAbortHandler {
@@ -260,7 +262,7 @@ func logPanic(c *Conn) {
 	}
 	stack := make([]byte, 64<<10)
 	stack = stack[:runtime.Stack(stack, false)]
-	logf(c, "http: panic serving %v: %v\n%s", c.RemoteAddr(), v, stack)
+	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
 }
 
 // logf writes to the log of the http.Server.

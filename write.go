@@ -376,6 +376,9 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 			w.hasPending.Store(true)
 			w.flushIn(pendingTime)
 		}
+		if !own && !w.frameBuffered.Load() { // the receiver has begun to wait meanwhile
+			return w.flush(by, b, nil, accepted)
+		}
 		return nil
 	}
 	if own {

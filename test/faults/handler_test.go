@@ -17,15 +17,21 @@ type session struct {
 	end      clientEnd
 	receives bool // the handler receives everything that the client sends
 	fn       func(c *websocket.Conn, l *log) error
+	opts     []websocket.Option
 }
+
+// oneByOne is for sessions that send and receive on different goroutines. Otherwise an accepted
+// message may wait for the next one while the connection breaks.
+var oneByOne = []websocket.Option{websocket.WriteCoalescing(false)}
 
 var sessions = []session{
 	{name: "ReceiveMessage and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveMessage)},
 	{name: "MessageReader and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(readMessage)},
 	{name: "ReceiveFragments and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveFragments)},
-	{name: "HandleConcurrent", handle: websocket.HandleConcurrent, end: closeWhenEchoed, receives: true, fn: echo(receiveMessage)},
+	{name: "HandleConcurrent", handle: websocket.HandleConcurrent, end: closeWhenEchoed, receives: true, fn: echo(receiveMessage), opts: oneByOne},
 	{name: "MessageWriter and Close", handle: websocket.Handle, fn: sendAndClose},
-	{name: "SendMessage beside a receiver, closed by the return of the handler", handle: websocket.Handle, receives: true, fn: sendBesideReceiver},
+	{name: "SendMessage beside a receiver, closed by the return of the handler", handle: websocket.Handle, receives: true, fn: sendBesideReceiver,
+		opts: oneByOne},
 }
 
 // A log holds the results that the handler of a session got.

@@ -69,7 +69,7 @@ func runSession(t *testing.T, s session, f fault, inWrite bool, at int) (reads, 
 		h := s.handle(func(c *websocket.Conn) error {
 			result = s.fn(c, &l)
 			return result
-		}, websocket.OnError(func(*websocket.Conn, error) {}))
+		}, append(s.opts, websocket.OnError(func(*websocket.Conn, error) {}))...)
 		start := time.Now()
 		h.ServeHTTP(&wstest.Hijacker{Conn: socket}, wstest.ReadRequest(wstest.Request()))
 		if lasted := time.Since(start); lasted > longestSession {

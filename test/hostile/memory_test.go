@@ -35,27 +35,64 @@ func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testin
 	})
 }
 
-// net/http needs about 15 MiB for such a header. The handshake is refused, so that no
-// connection holds it.
+// net/http needs about 15 MiB for each such header, so no connection is made.
 func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 	var headers strings.Builder
 	for i := range 128_000 {
 		fmt.Fprintf(&headers, "%05x:\r\n", i)
 	}
-	attack(t, receiveAll, func(l *wstest.Load) {
-		l.Each(wstest.Scale(t, 4, 2), 2, func(int) error {
-			c, err := l.Connect()
-			if err != nil {
-				return err
-			}
-			defer c.Conn.Close()
-			if err := c.Upgrade(headers.String()); err == nil || !strings.Contains(err.Error(), "431") {
-				return fmt.Errorf("got error %v of the handshake, want 431", err)
-			}
-			return nil
+	for _, detached := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			attack(t, receiveAll, func(l *wstest.Load) {
+				n := wstest.Scale(t, 4, 2)
+				l.Each(n, 2, func(int) error {
+					c, err := l.Connect()
+					if err != nil {
+						return err
+					}
+					if err := c.Upgrade(headers.String()); err == nil || !strings.Contains(err.Error(), "431") {
+						return fmt.Errorf("Upgrade returned %v, want the status 431", err)
+					}
+					return nil
+				})
+				l.WantAtMost(wstest.Measure().Growth(l.Before), wstest.MemorySlack, "memory after the refusals")
+			}, websocket.Detached(detached))
 		})
-		l.WantAtMost(wstest.Measure().Growth(l.Before), wstest.MemorySlack, "memory after the refusals")
-	})
+	}
+}
+
+// A connection keeps its headers, in as many lines as are accepted.
+func TestHostile_4_handshakes_with_1_MiB_of_headers(t *testing.T) {
+	headers := strings.Repeat("a: "+strings.Repeat("x", 2660)+"\r\n", 390)
+	for _, detached := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
+			attack(t, receiveAll, func(l *wstest.Load) {
+				n := wstest.Scale(t, 4, 2)
+				clients := make([]*wstest.Client, n)
+				l.Each(n, 2, func(i int) (err error) {
+					if clients[i], err = l.Connect(); err != nil {
+						return err
+					}
+					return clients[i].Upgrade(headers)
+				})
+				l.Together(clients, sendAndExpectPong)
+				now := wstest.Measure()
+				l.WantAtMost(now.Growth(l.Before), uint64(n*2*len(headers))+wstest.MemorySlack, "memory for the headers")
+			}, websocket.Detached(detached))
+		})
+	}
+}
+
+// sendAndExpectPong waits until the server has answered a ping.
+func sendAndExpectPong(c *wstest.Client) error {
+	if _, err := c.Conn.Write(wstest.Message(wstest.Ping, "")); err != nil {
+		return err
+	}
+	f, err := c.ReadFrame()
+	if err == nil && f.Opcode() != wstest.Pong {
+		err = fmt.Errorf("got %v, want a pong", f)
+	}
+	return err
 }
 
 func TestHostile_lengths_of_64_bits(t *testing.T) {
