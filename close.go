@@ -119,13 +119,13 @@ func (c *Conn) settle() {
 	if c.ahead != nil {
 		c.ahead.endNow()
 	}
-	if c.ahead != nil || !c.in.lock.TryLock() {
+	if c.ahead != nil || !c.in.tryLock() {
 		select {
 		case <-c.life.over.Done():
 			return
 		case <-patience.Done():
 		}
-		if !c.in.lock.TryLock() {
+		if !c.in.tryLock() {
 			c.connectionLost(nil)
 			return
 		}
@@ -426,17 +426,20 @@ func (c *Conn) tick() {
 	case silencePassed:
 		c.peerSilent()
 	}
+	if do.end {
+		c.StartClose(StatusGoingAway, "")
+	}
 	if do.ping {
 		c.out.ping()
 	}
-	if do.ping && c.life.current() == phaseLost && c.in.lock.TryLock() { // the ping could not be written
+	if do.ping && c.life.current() == phaseLost && c.in.tryLock() { // the ping could not be written
 		defer c.in.lock.Unlock()
 		c.lastLook(false)
 		return
 	}
 	if do.poll {
 		began := clock()
-		receiving := !c.in.lock.TryLock()
+		receiving := !c.in.tryLock()
 		if receiving {
 			c.timer.noteUnread(c.socket.behind())
 		} else {
@@ -492,7 +495,7 @@ func (c *Conn) phasePassed() {
 // has CloseTimeout for that first.
 func (c *Conn) lostPassed() {
 	switch {
-	case c.in.lock.TryLock():
+	case c.in.tryLock():
 		defer c.in.lock.Unlock()
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
@@ -508,7 +511,7 @@ func (c *Conn) lostPassed() {
 // that is why it ended.
 func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
-	if !c.in.lock.TryLock() { // the goroutine that is receiving looks for a close frame
+	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
 		if c.timer.enter(phaseLost, end, pingPoll) {
 			c.socket.limitReads(time.Now().Add(pingPoll))
 			c.socket.endWrites() // that goroutine may be in the write of a pong
@@ -527,7 +530,7 @@ func (c *Conn) writePassed() {
 // endKnown ends a connection with what the peer has ended it with, if that is known and only
 // waits for the handler, which is not receiving. It reports whether it did.
 func (c *Conn) endKnown() bool {
-	if !c.in.lock.TryLock() {
+	if !c.in.tryLock() {
 		return false
 	}
 	defer c.in.lock.Unlock()

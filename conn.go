@@ -35,7 +35,7 @@ import (
 // connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     *http.Request
-	subprotocol string
+	subprotocol *string // nil for none, as for most
 
 	// The parts of a connection, each of which only its own methods touch.
 	//
@@ -61,7 +61,11 @@ type config struct {
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
 // keepalive. buffered holds the bytes that arrived after the handshake.
 func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buffered []byte) *Conn {
-	c := &Conn{request: r, subprotocol: subprotocol}
+	c := &Conn{request: r}
+	if subprotocol != "" {
+		name := subprotocol // so that only this case allocates
+		c.subprotocol = &name
+	}
 	c.socket.transport = newTransport(nc, &c.in.buf)
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing
@@ -69,6 +73,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 	c.in.dropPings = cfg.dropIncomingPings
 	c.in.incoming.limits = &cfg.limits
 	c.in.buf.load(buffered)
+	c.socket.freshBytes = uint32(len(buffered))
 	c.life.by = never
 	c.timer.start(c, &c.life, &cfg.timeouts)
 	return c
@@ -80,6 +85,16 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 func (c *Conn) Context() context.Context {
 	return c.life.context(func() context.Context {
 		return context.WithValue(context.WithoutCancel(c.request.Context()), connKey{}, c)
+	})
+}
+
+// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
+// context, but no goroutine.
+func (c *Conn) afterClose(f func(*Conn, error)) {
+	context.AfterFunc(c.Context(), func() {
+		defer logPanic(c)
+		c.life.closed.Wait() // the close handshake has a limit
+		f(c, c.life.err())
 	})
 }
 
@@ -101,7 +116,12 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 func (c *Conn) Request() *http.Request { return c.request }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.
-func (c *Conn) Subprotocol() string { return c.subprotocol }
+func (c *Conn) Subprotocol() string {
+	if c.subprotocol == nil {
+		return ""
+	}
+	return *c.subprotocol
+}
 
 // LocalAddr returns the address of this side of the socket.
 func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }

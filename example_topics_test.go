@@ -2,78 +2,73 @@ package websocket_test
 
 import (
 	"context"
+	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/f44ffc3b/websocket"
 )
 
-// A server that shuts down closes all of its connections with 1001 (going away), at
-// the same time. It keeps a set of them, because http.Server.Shutdown neither closes
-// nor waits for connections that were upgraded.
+// http.Server.Shutdown neither closes nor waits for connections that were upgraded. So it also
+// starts the Shutdown of the handler, which closes all of them with 1001 (going away). A second
+// call waits for their functions. When its ctx is done, it cuts the connections that are left.
 func Example_shutdown() {
-	var (
-		mu      sync.Mutex
-		conns   = make(map[*websocket.Conn]bool) // nil once the server shuts down
-		running sync.WaitGroup                   // functions and calls of Close
-	)
-	add := func(c *websocket.Conn) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if conns == nil {
-			return false
-		}
-		conns[c] = true
-		running.Add(1)
-		return true
-	}
-	remove := func(c *websocket.Conn) {
-		mu.Lock()
-		defer mu.Unlock()
-		delete(conns, c)
-		running.Done()
-	}
-	goingAway := &websocket.CloseError{Code: websocket.StatusGoingAway, Reason: "the server restarts"}
 	greet := websocket.Handle(func(c *websocket.Conn) error {
-		if !add(c) {
-			return goingAway
-		}
-		defer remove(c)
 		if err := c.SendMessage(websocket.Text, []byte("welcome")); err != nil {
 			return err
 		}
-		_, _, err := c.ReceiveMessage() // returns an error when closeAll closes c
+		_, _, err := c.ReceiveMessage() // returns an error when Shutdown closes c
 		return err
 	})
-	closeAll := func() {
-		mu.Lock()
-		for c := range conns {
-			running.Go(func() { c.Close(goingAway.Code, goingAway.Reason) })
-		}
-		conns = nil
-		mu.Unlock()
-		running.Wait() // CloseTimeout limits each Close
-	}
-
 	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second}
+	server.RegisterOnShutdown(func() { greet.Shutdown(context.Background()) })
+
 	addr := start(server)
 	client, _ := connect(addr, nil)
-	fmt.Println(receive(client)) // the server has added the connection
+	fmt.Println(receive(client))
 	done := make(chan error)
-	go func() {
-		closeAll() // when the program gets a signal, see signal.NotifyContext
-		done <- server.Shutdown(context.Background())
+	go func() { // when the program gets a signal, see signal.NotifyContext
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		done <- errors.Join(server.Shutdown(ctx), greet.Shutdown(ctx))
 	}()
 	fmt.Println(receive(client))
+	client.Close()
 	fmt.Println("shutdown:", <-done)
 	// Output:
 	// text "welcome"
-	// closed with 1001 (going away) "the server restarts"
+	// closed with 1001 (going away) ""
 	// shutdown: <nil>
+}
+
+// The statistics of a handler are published with package expvar, which serves them as JSON at
+// /debug/vars. OnClose logs why each connection has ended.
+func ExampleHandler_Stats() {
+	greet := websocket.Handle(func(c *websocket.Conn) error {
+		return c.SendMessage(websocket.Text, []byte("welcome"))
+	}, websocket.OnClose(func(c *websocket.Conn, err error) {
+		fmt.Println("log:", websocket.CloseStatus(err), "after messages:", c.Stats().MessagesSent)
+	}))
+	expvar.Publish("websocket", expvar.Func(func() any { return greet.Stats() }))
+
+	server := &http.Server{Handler: greet, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second}
+	defer server.Close()
+	addr := start(server)
+	client, _ := connect(addr, nil)
+	fmt.Println(receive(client))
+	fmt.Println(receive(client))
+	client.Close()
+	greet.Shutdown(context.Background()) // waits for the end
+	fmt.Println(expvar.Get("websocket"))
+	// Output:
+	// text "welcome"
+	// closed with 1000 (normal closure) ""
+	// log: 1000 (normal closure) after messages: 1
+	// {"Open":0,"Accepted":1,"Refused":0,"MessagesReceived":0,"MessagesSent":1,"BytesReceived":8,"BytesSent":13,"Closed":{"1000":1}}
 }
 
 // The handshake is authenticated by a session cookie: AcceptConnection refuses a

@@ -43,22 +43,29 @@ import (
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
-	return upgrade(w, r, applyOptions(opts))
+	o := applyOptions(opts)
+	c, err := upgrade(w, r, o, nil)
+	if err == nil && o.onClose != nil {
+		c.afterClose(o.onClose)
+	}
+	return c, err
 }
 
-// upgrade is Upgrade with applied options.
-func upgrade(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
-	c, err := handshake(w, r, o)
+// upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
+// conns, which is nil for Upgrade.
+func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (*Conn, error) {
+	c, err := handshake(w, r, o, conns)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}
 	return c, err
 }
 
-// handshake answers r, and returns a Conn or the reason why there is none. It hijacks the
-// connection in the last step that can fail with a HandshakeError, because net/http sends
-// the response to a refused request.
-func handshake(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
+// handshake answers r, and returns a Conn or the reason why there is none.
+func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+	if e := conns.refusal(); e != nil {
+		return nil, refuse(w, r, e)
+	}
 	if o.err != nil {
 		return nil, refuseInvalidOptions(w, r, o.err)
 	}
@@ -68,6 +75,21 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error
 	if !accepts(w, r, o.acceptConnection) {
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
+	if e := conns.begin(); e != nil { // Shutdown was called while acceptConnection ran
+		return nil, refuse(w, r, e)
+	}
+	defer func() {
+		if c == nil { // also if a wrapper of w has panicked
+			conns.abandon()
+		}
+	}()
+	return establish(w, r, o)
+}
+
+// establish makes a Conn of a request that is accepted. It hijacks the connection in the last
+// step that can fail with a HandshakeError, because net/http sends the response to a refused
+// request.
+func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
 	nc, brw, err := hijack(w)
 	if err != nil {
@@ -170,6 +192,8 @@ func refusal(status int, format string, args ...any) *HandshakeError {
 func refuse(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 	closeAfterResponse(w, r)
 	switch e.Status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", retryAfter)
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:

@@ -417,7 +417,7 @@ func BenchmarkUpgrade(b *testing.B) {
 	w := &wstest.Hijacker{Conn: discardConn{wstest.Repeat([]byte{0})}}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := upgrade(w, r, o)
+		c, err := upgrade(w, r, o, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

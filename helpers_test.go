@@ -440,7 +440,7 @@ func parseHeader(b []byte) (h Header, n int, err error) {
 
 // isReceiving reports whether a goroutine holds the lock of the receiving side.
 func isReceiving(c *Conn) bool {
-	if c.in.lock.TryLock() {
+	if c.in.tryLock() {
 		c.in.lock.Unlock()
 		return false
 	}

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ type timeouts struct {
 	closeTimeout      time.Duration
 	connectionTimeout time.Duration
 	writeTimeout      time.Duration
+	maxLifetime       time.Duration
 }
 
 // A keepalive is the one timer of a connection. It says when to send a ping, and
@@ -34,19 +36,25 @@ type keepalive struct {
 	life     *life
 	timeouts *timeouts
 
-	lastRead atomic.Int64 // the last sign of life: a byte arrived, or the peer made room for one
+	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
 	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none
 	alarmAt  atomic.Int64 // when the alarm rings
 
-	mu       sync.Mutex
-	nextPing time.Duration
-	lastPoll time.Duration // when a poll was asked for
-	pollAt   time.Duration // when the next poll is due while no method is receiving
-	polled   bool          // a poll has ended since
-	extended uint8         // how often extendLost has extended phaseLost
-	unread   int32         // see noteUnread
-	quiet    uint8         // polls since a method has received
-	watching atomic.Bool   // the next end of a receiving call has to set the alarm
+	mu         sync.Mutex
+	nextPing   time.Duration
+	lastPoll   time.Duration // when a poll was asked for
+	pollAt     time.Duration // when the next poll is due while no method is receiving
+	opened     time.Duration // when the handshake was done
+	unread     int32         // see noteUnread
+	rtt        uint32        // see Stats, in microseconds
+	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
+	reads      atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
+	spread     uint16        // how much earlier than after MaxLifetime the connection ends
+	polled     bool          // a poll has ended since
+	extended   uint8         // how often extendLost has extended phaseLost
+	quiet      uint8         // polls since a method has received
+	aged       bool          // it was asked to end
+	awaitsPong bool          // the latest ping has no pong yet
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -72,6 +80,8 @@ type seldom struct {
 	pings  pings                  // the calls of Ping that wait
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
+
+	overflow overflow // of the counts of both directions, see tally
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -93,6 +103,7 @@ type ticker interface {
 type due struct {
 	ping  bool
 	poll  bool
+	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
 	quiet uint8 // polls before this one since a method has received
 }
@@ -140,11 +151,23 @@ func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
 	now := clock()
 	k.owner, k.life, k.timeouts = owner, life, t
 	k.lastRead.Store(int64(now))
+	k.opened = now
 	k.writing.Store(int64(noTime))
 	k.lastPoll, k.pollAt, k.quiet = noTime, now+pollInterval, 1
 	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, t.pingInterval)
+	k.spread = uint16(rand.Uint32())
 	k.schedule()
+}
+
+// endAt is when the connection reaches the end of its life: after 90 to 100 % of MaxLifetime.
+func (k *keepalive) endAt() time.Duration {
+	d := k.timeouts.maxLifetime
+	if d == 0 || k.aged {
+		return never
+	}
+	early := float64(d) / 10 * float64(k.spread) / (1 << 16)
+	return deadlineAfter(k.opened, d-time.Duration(early))
 }
 
 // stop ends the timer for good. waitTicks waits for ticks that are running.
@@ -193,7 +216,7 @@ func (k *keepalive) noteUnread(unread int32, _, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if ok && unread > k.unread {
-		k.noteRead()
+		k.lastRead.Store(int64(clock())) // noteRead would lock mu
 	}
 	k.unread = unread
 }
@@ -203,8 +226,60 @@ func (k *keepalive) quietFor(d time.Duration) bool {
 	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
-// noteRead notes that bytes have arrived: the peer is not silent.
-func (k *keepalive) noteRead() { k.lastRead.Store(int64(clock())) }
+// The states of keepalive.reads. To read the clock and to store the time would be a quarter of
+// the cost of a small message, so this is done once or twice between two ticks.
+const (
+	noReads   uint32 = iota // lastRead is exact
+	oneRead                 // lastRead is exact, and is the time of a read since the last tick
+	manyReads               // there were reads after lastRead: the next tick takes its own time for them
+)
+
+// readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
+// too early.
+const readPrecision = 10
+
+// noteRead notes that bytes have arrived: the peer is not silent. While many bytes arrive, it
+// costs one load.
+func (k *keepalive) noteRead() {
+	if k.reads.Load() != manyReads {
+		k.noteFirstReads()
+	}
+}
+
+// noteFirstReads is noteRead for the first reads after a tick. Of reads that are far apart it
+// notes each time, because a tick for each would cost more.
+func (k *keepalive) noteFirstReads() {
+	now, timeout := clock(), k.timeouts.connectionTimeout
+	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
+		k.noteReadNow(now)
+		return
+	}
+	k.reads.Store(manyReads)
+	if timeout > 0 && int64(k.lookBy()) < k.alarmAt.Load() {
+		k.schedule()
+	}
+}
+
+func (k *keepalive) noteReadNow(now time.Duration) {
+	k.lastRead.Store(int64(now))
+	k.reads.Store(oneRead)
+}
+
+// lookBy is when a tick has to look whether there were manyReads.
+func (k *keepalive) lookBy() time.Duration {
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
+}
+
+// settleReads makes lastRead exact again, or later. A tick begins with it.
+func (k *keepalive) settleReads() {
+	if k.reads.Swap(noReads) != manyReads {
+		return
+	}
+	now := int64(clock()) // after Swap, because the reads until then have left no time
+	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
+		last = k.lastRead.Load() // the next read has come already
+	}
+}
 
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
@@ -281,7 +356,7 @@ func (k *keepalive) reschedule() {
 	p, by := k.life.until()
 	next := never
 	if p == phaseOpen {
-		next = k.nextPing
+		next = min(k.nextPing, k.endAt())
 	}
 	if p <= phaseCloseSent {
 		next = min(next, k.pollAt)
@@ -292,9 +367,12 @@ func (k *keepalive) reschedule() {
 	}
 	next = min(next, by)
 	// In this order, either this call sees a write that begins meanwhile, or the
-	// write sees that the alarm is set too late for it.
+	// write sees that the alarm is set too late for it. The same holds for reads.
 	k.alarmAt.Store(int64(next))
 	next = min(next, k.writeBy())
+	if k.silentBy(p, by) != never && k.reads.Load() == manyReads {
+		next = min(next, k.lookBy())
+	}
 	k.alarmAt.Store(int64(next))
 	if next == never {
 		k.alarm.Clear()
@@ -397,6 +475,7 @@ func (k *keepalive) resumePolls() {
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.settleReads()
 	now := clock()
 	p, by := k.life.until()
 	switch {
@@ -414,8 +493,11 @@ func (k *keepalive) tick() (do due) {
 		k.beginPoll(now, &do)
 	}
 	if p == phaseOpen && now >= k.nextPing {
-		do.ping = true
+		do.ping, k.awaitsPong = true, true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
+	}
+	if p == phaseOpen && now >= k.endAt() {
+		do.end, k.aged = true, true
 	}
 	k.reschedule()
 	return do

@@ -32,6 +32,7 @@ type options struct {
 
 	propagateCommonErrors bool
 	onError               func(*Conn, error)
+	onClose               func(*Conn, error)
 	detached              bool
 
 	err error // the first invalid option
@@ -166,9 +167,10 @@ func CloseTimeout(d time.Duration) Option {
 
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
 // the peer for d, and it reads nothing that a write waits for, the connection is closed
-// with 1001 and [ErrConnectionTimeout]. 0 means no limit. The default is 60 s, or four times [PingInterval] if that is longer,
-// because an idle peer sends nothing but the answers to pings. With PingInterval(0) the
-// default is no limit.
+// with 1001 and [ErrConnectionTimeout]: never earlier, and a tenth of d later at most. 0 means
+// no limit. The default is 60 s, or four times [PingInterval] if that is longer, because an
+// idle peer sends nothing but the answers to pings. With PingInterval(0) the default is no
+// limit.
 //
 // If both options are given, PingInterval must be shorter than ConnectionTimeout.
 // PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
@@ -331,6 +333,31 @@ func OnError(f func(c *Conn, err error)) Option {
 		return invalid("OnError(nil): want a function; leave it out to log the errors")
 	}
 	return func(o *options) { o.onError = f }
+}
+
+// OnClose sets the function that is called once for each connection after it is closed,
+// however it ended. err is why it ended: the same error that the methods of the Conn return,
+// and the cause of [Conn.Context], which is done by then. [CloseStatus] gives its code. f may
+// block.
+//
+// With a Handler, f is called on the goroutine of the HandlerFunc, after the function and that
+// of [OnError], and before ServeHTTP and [Handler.Shutdown] return. A panic of f is treated as
+// one of the HandlerFunc, but is not reported to OnError. With [Upgrade], f is called on a new
+// goroutine as soon as the socket is closed, and its panic is logged.
+func OnClose(f func(c *Conn, err error)) Option {
+	if f == nil {
+		return invalid("OnClose(nil): want a function; leave it out to ignore the ends of connections")
+	}
+	return func(o *options) { o.onClose = f }
+}
+
+// MaxLifetime sets how long a connection lives. It is closed with 1001 after 90 to 100 % of d.
+// The time is chosen at random for each connection, so that clients that came at the same time,
+// as after a restart of the server, do not all come back at the same time. The default is 0,
+// which means no limit. A limit lets a load balancer distribute long-lived connections again,
+// and makes clients authenticate again.
+func MaxLifetime(d time.Duration) Option {
+	return duration("MaxLifetime", d, func(o *options) { o.maxLifetime = d })
 }
 
 // Detached sets whether the [HandlerFunc] runs on a new goroutine, so that ServeHTTP

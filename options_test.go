@@ -33,6 +33,8 @@ func TestOptions_defaults(t *testing.T) {
 		{"MaxFragments", o.maxFragments, 131072},
 		{"Subprotocols", len(o.subprotocols), 0},
 		{"OnError", o.onError == nil, true},
+		{"OnClose", o.onClose == nil, true},
+		{"MaxLifetime", o.maxLifetime, time.Duration(0)},
 		{"OnRefused", o.onRefused == nil, true},
 		{"Detached", o.detached, false},
 	}
@@ -68,6 +70,8 @@ func TestOptions_out_of_range(t *testing.T) {
 		{"AcceptConnection nil", AcceptConnection(nil), []string{"AcceptConnection(nil)", "function"}},
 		{"AccessDenied nil", AccessDenied(nil), []string{"AccessDenied(nil)", "http.Handler"}},
 		{"OnError nil", OnError(nil), []string{"OnError(nil)", "function"}},
+		{"MaxLifetime", MaxLifetime(-time.Hour), []string{"MaxLifetime(-1h0m0s)", "0 or more"}},
+		{"OnClose nil", OnClose(nil), []string{"OnClose(nil)", "function"}},
 		{"OnRefused nil", OnRefused(nil), []string{"OnRefused(nil)", "function"}},
 		{"Subprotocols empty name", Subprotocols("chat", ""), []string{`Subprotocols("")`, "token"}},
 		{"Subprotocols with a space", Subprotocols("a b"), []string{`Subprotocols("a b")`, "token"}},

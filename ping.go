@@ -68,7 +68,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 // receivePong reads until call is answered or ctx is done, if no method is receiving. If it
 // returns before that, a turn follows when it is worth trying again.
 func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
-	if !c.in.lock.TryLock() {
+	if !c.in.tryLock() {
 		return
 	}
 	over := func() bool { return call.isAnswered() || ctx.Err() != nil }
@@ -130,8 +130,14 @@ func (r *reader) passTurn() {
 
 // pong handles the payload of a pong.
 func (r *reader) pong(payload []byte) {
+	if len(payload) == 0 { // as the keepalive's pings
+		r.timer.notePong()
+		return
+	}
 	if s := r.seldom.Load(); s != nil && s.pings.count.Load() > 0 {
-		s.pings.answer(payload)
+		if rtt, ok := s.pings.answer(payload); ok {
+			r.timer.noteRTT(rtt)
+		}
 	}
 }
 
@@ -216,17 +222,18 @@ func (p *pings) next() []byte {
 }
 
 // answer completes the calls that a pong with this payload answers: that of the ping with
-// the same payload, and all before it.
-func (p *pings) answer(payload []byte) {
+// the same payload, and all before it. It returns the round trip time of that ping, unless its
+// call waits no longer.
+func (p *pings) answer(payload []byte) (rtt time.Duration, ok bool) {
 	if len(payload) != 8 {
-		return
+		return 0, false
 	}
 	now := clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	number := binary.BigEndian.Uint64(payload) - p.random
 	if number == 0 || number > p.sent {
-		return
+		return 0, false
 	}
 	n := 0
 	for _, call := range p.calls {
@@ -234,10 +241,12 @@ func (p *pings) answer(payload []byte) {
 			break
 		}
 		call.rtt = now - call.sent
+		rtt, ok = call.rtt, call.number == number
 		close(call.answered)
 		n++
 	}
 	p.setCalls(slices.Delete(p.calls, 0, n))
+	return rtt, ok
 }
 
 func (p *pings) pass() {

@@ -96,6 +96,8 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 	if err := r.life.err(); err != nil {
 		return err
 	}
+	r.showCounts()
+	had := len(r.buf.bytes())
 	if wait {
 		err = r.socket.fill()
 	} else {
@@ -105,7 +107,7 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 		r.buf.shrink()
 		return r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(len(r.buf.bytes()) - had)
 	return nil
 }
 

@@ -52,12 +52,13 @@ func (q *sendQueue) append(frame []byte) {
 }
 
 // take returns frames for one write: several that make no more than pendingSize bytes, or
-// one. The capacity of the result is never that of a pool.
-func (q *sendQueue) take() (b []byte, frames int) {
+// one. The capacity of one frame is never that of a pool. messages is how many of them count
+// for Stats.
+func (q *sendQueue) take() (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.frames) == 0 {
-		return nil, 0
+		return nil, 0, 0
 	}
 	total := 0
 	for _, f := range q.frames {
@@ -77,13 +78,16 @@ func (q *sendQueue) take() (b []byte, frames int) {
 	}
 	for i, f := range q.frames[:frames] {
 		q.size -= len(f) + queueOverhead
+		if endsMessage(f) {
+			messages++
+		}
 		q.frames[i] = nil
 	}
 	q.frames = q.frames[frames:]
 	if len(q.frames) == 0 {
 		q.frames = nil // with its array
 	}
-	return b, frames
+	return b, frames, messages
 }
 
 // queueOf returns the queue, or nil before the first frame.
@@ -178,7 +182,17 @@ func (w *writer) try(frame []byte, shared bool) error {
 // writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The
 // lock is held, and nothing is pending.
 func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
+	if endsMessage(frame) {
+		w.unsent++
+	}
+	w.showCounts(len(frame))
 	n, err := w.socket.writeNow(frame)
+	if n < len(frame) {
+		w.takeBack(len(frame) - n)
+	}
+	if n == len(frame) || n == 0 { // the queue counts its messages when they leave it
+		w.unsent = 0
+	}
 	switch {
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
 		return w.failed(err)
@@ -234,11 +248,12 @@ func (w *writer) writeQueue(by caller) error {
 		if w.openMessage != nil {
 			return nil
 		}
-		b, frames := w.queueOf().take()
+		b, frames, messages := w.queueOf().take()
 		if frames == 0 {
 			w.noPending()
 			return nil
 		}
+		w.unsent += messages
 		if err := w.flush(by, b, nil, len(b)); err != nil {
 			return err
 		}

@@ -53,6 +53,10 @@ func (r *reader) frame() (Frame, error) {
 	case Pong:
 		r.pong(f.Payload)
 	}
+	if f.Fin && !f.Opcode.IsControl() {
+		r.freshMessages++
+		r.showCounts()
+	}
 	return f, nil
 }
 

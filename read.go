@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -20,15 +21,17 @@ type reader struct {
 	out  *writer
 	lock wait.Lock // guards all of the following
 
-	buf        inbuf
-	incoming   incoming
-	mode       frameMode   // of the last receiving call, 0 before the first; modeFrames stays
-	polling    bool        // a poll is reading, not a receiving call
-	dropPings  bool        // see DropIncomingPings
-	lastChance bool        // in phaseLost, the handler has had time to receive
-	bufferOnly bool        // a read of the socket could wait for ever
-	end        error       // what HandleConcurrent has met, and will end the connection with
-	begun      *unfinished // the message that a method has begun, nil for none
+	buf           inbuf
+	incoming      incoming
+	mode          frameMode   // of the last receiving call, 0 before the first; modeFrames stays
+	polling       bool        // a poll is reading, not a receiving call
+	dropPings     bool        // see DropIncomingPings
+	lastChance    bool        // in phaseLost, the handler has had time to receive
+	bufferOnly    bool        // a read of the socket could wait for ever
+	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
+	end           error       // what HandleConcurrent has met, and will end the connection with
+	begun         *unfinished // the message that a method has begun, nil for none
+	tally         tally       // messages and bytes that have arrived
 }
 
 // A receiveMethod is a method of Conn that receives.
@@ -312,6 +315,9 @@ func (r *reader) passOn(end frameEnd) frameEnd {
 func (r *reader) afterMessage() {
 	_, end := parseWhole(r.buf.bytes())
 	r.out.noteBuffered(end > 0)
+	if r.freshMessages++; end == 0 || r.freshMessages == math.MaxUint16 {
+		r.showCounts()
+	}
 	r.buf.releaseIfLarge()
 }
 
@@ -347,7 +353,7 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	if err != nil {
 		return 0, r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(n)
 	return n, nil
 }
 
@@ -360,18 +366,20 @@ func (r *reader) fill() error {
 	if r.buf.large && r.buf.empty() && r.incoming.left == 0 && !r.socket.waitsWithoutBuffer() {
 		r.buf.large = false // between messages the wait can be long
 	}
+	had := len(r.buf.bytes())
 	if err := r.socket.fill(); err != nil {
 		r.buf.large = false
 		r.buf.shrink() // the next call may come late
 		return r.failed(err)
 	}
-	r.timer.noteRead()
+	r.noteRead(len(r.buf.bytes()) - had)
 	return nil
 }
 
 // beforeRead runs before each read of the socket, because the read may have to wait:
 // no reply to a buffered frame can be expected, and pending frames are written.
 func (r *reader) beforeRead() error {
+	r.showCounts()
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
 		r.out.beforeWait(r.caller())
@@ -435,6 +443,7 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 			_, next := parseWhole(r.buf.bytes())
 			r.out.noteBuffered(next > 0) // pings that come together are answered together
 		}
+		r.showCounts() // before the peer has the answer
 		r.out.pong(r.caller(), payload)
 	case op == Pong:
 		r.pong(payload)
@@ -573,8 +582,11 @@ func (r *reader) drain() {
 	p := readBuffers.Get().(*[readBufferSize]byte)
 	defer readBuffers.Put(p)
 	for {
-		if _, err := r.socket.Read(p[:]); err != nil {
+		n, err := r.socket.Read(p[:])
+		if err != nil {
 			return
 		}
+		r.socket.freshBytes += uint32(n)
+		r.showCounts()
 	}
 }

@@ -408,6 +408,8 @@ type socket struct {
 	limited          bool           // a write has failed
 	writesEnded      bool           // a write has taken WriteTimeout
 	writer           caller         // whose call writes; bySender when none does
+
+	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
 
 // A caller is the kind of call that writes. Its deadline applies to the write, also to

@@ -88,6 +88,7 @@ type Handler struct {
 	fn         HandlerFunc
 	opts       *options
 	concurrent bool
+	conns      registry
 }
 
 // Handle returns an http.Handler that upgrades each request that is a valid WebSocket
@@ -123,9 +124,13 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
 // connection is closed or, with [Detached], when the handshake response is sent.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, err := upgrade(w, r, h.opts)
+	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
+		h.conns.noteRefused()
 		return // the refusal is answered
+	}
+	if !h.concurrent {
+		h.conns.add(c) // not by serve, because it takes stack
 	}
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
@@ -135,34 +140,50 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve runs fn and closes the connection when fn ends. When serve returns, the socket is
-// closed and all goroutines of the connection have ended.
+// closed and all goroutines of the connection have ended. It has one deferred call and leaves
+// the rest to end, because fn runs on top of its stack frame (TestConn_stack_stays_small).
 func (h *Handler) serve(c *Conn) {
 	if h.concurrent {
-		c.ahead = startReadAhead(&c.life, c)
-	}
-	if h.opts.detached {
-		defer logPanic(c) // after the next defer, because OnError may panic too
+		h.beginReadAhead(c)
 	}
 	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		v := recover() // nil for runtime.Goexit
-		c.Close(StatusInternalError, "")
-		if v == nil {
-			return
-		}
-		if h.opts.onError != nil && v != http.ErrAbortHandler {
-			h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(fmt.Sprint(v))))
-		}
-		panic(v)
-	}()
+	defer func() { h.end(c, returned, recover()) }()
 	err := h.closeAs(c, h.fn(c))
 	returned = true
 	if err != nil {
 		h.report(c, err)
 	}
+}
+
+// beginReadAhead begins what HandleConcurrent does beside Handle. It is not inlined, because fn
+// runs on top of the stack frame of serve.
+//
+//go:noinline
+func (h *Handler) beginReadAhead(c *Conn) {
+	c.ahead = startReadAhead(&c.life, c)
+	h.conns.add(c) // from now on, other goroutines may call its methods
+}
+
+// end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
+// OnError has panicked with. It is nil for runtime.Goexit.
+func (h *Handler) end(c *Conn, returned bool, panicked any) {
+	defer h.conns.remove(c) // last, because Shutdown waits for it
+	if h.opts.detached {
+		defer logPanic(c)
+	}
+	if h.opts.onClose != nil {
+		defer func() { h.opts.onClose(c, c.life.err()) }()
+	}
+	if !returned {
+		c.Close(StatusInternalError, "")
+	}
+	if panicked == nil {
+		return
+	}
+	if !returned && h.opts.onError != nil && panicked != http.ErrAbortHandler {
+		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(fmt.Sprint(panicked))))
+	}
+	panic(panicked)
 }
 
 // closeAs closes c according to err, the result of fn, and returns the error to report, or

@@ -37,6 +37,8 @@ type writer struct {
 
 	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
 	hasPending    atomic.Bool // there are pending frames
+	tally         tally       // messages and bytes that were written
+	unsent        uint16      // messages among the frames that wait to be written, in less than 128 KiB
 	coalescing    bool        // see WriteCoalescing
 	broken        bool        // a write has failed
 	stopped       bool        // see stop
@@ -287,6 +289,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
+	w.count(h)
 	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
 	if len(payload) > maxCopied {
 		return w.flush(bySender, b, payload, 0)
@@ -350,6 +353,7 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 		b = w.pendingFrames()
 	}
 	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
+		w.count(h)
 		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
 		return nil
 	}
@@ -361,8 +365,10 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 			}
 			return w.sendPending(by, h, payload, wait, own)
 		}
+		w.count(h)
 		return w.flush(by, h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, accepted)
 	}
+	w.count(h)
 	b = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
 	if wait {
 		w.pending.frames = b
@@ -431,6 +437,7 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	if by != bySender {
 		w.socket.writeAs(by)
 	}
+	w.showCounts(len(b) - n + len(payload))
 	w.timer.beginWrite()
 	if payload == nil && len(b) <= pendingSize {
 		m, err = w.socket.Write(b[n:])
@@ -443,19 +450,36 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	if by != bySender {
 		w.socket.writeAs(bySender)
 	}
-	if n += m; err != nil && w.mayContinue(by, err, n, accepted) {
+	if err != nil {
+		return w.notWritten(by, b, payload, n+m, accepted, err)
+	}
+	w.unsent = 0
+	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
+	return nil
+}
+
+// notWritten returns the error of a sender whose write has returned err after n bytes of
+// flush's b and payload.
+func (w *writer) notWritten(by caller, b, payload []byte, n, accepted int, err error) error {
+	w.takeBack(len(b) + len(payload) - n)
+	switch {
+	case w.mayContinue(by, err, n, accepted):
+		if accepted < len(b) && endsMessage(b[accepted:]) {
+			w.unsent-- // the frame of the call is not sent at all
+		}
+		if n == accepted {
+			w.showCounts(0)
+			w.unsent = 0
+		}
 		w.keep(b[:accepted], n)
 		return w.cutOff()
-	}
-	if err != nil && w.keepsRest && n > accepted && w.expiredExactly(err) {
+	case w.keepsRest && n > accepted && w.expiredExactly(err):
 		w.keepRest(b, payload, n)
 		return w.cutOff()
 	}
-	releaseFrames(b) // not deferred, because that takes stack (TestConn_stack_stays_small)
-	if err != nil {
-		return w.failed(err)
-	}
-	return nil
+	w.unsent = 0
+	releaseFrames(b)
+	return w.failed(err)
 }
 
 // takePending makes nothing pending, and returns how much of the pending frames was
@@ -540,7 +564,7 @@ func (w *writer) failed(err error) error {
 		err = &connError{"sending", err}
 	}
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.timer.noteRead()                            // quietFor in Conn.lostPassed counts from here
+		w.timer.noteReadNow(clock())                  // quietFor in Conn.lostPassed counts from here
 		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()

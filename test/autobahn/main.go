@@ -6,13 +6,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// shutdownTimeout limits the time in which http.Server.Shutdown waits.
+	// shutdownTimeout limits the time in which the server closes all connections.
 	shutdownTimeout = 10 * time.Second
 
 	// maxFragments allows a message of the largest size in frames of one byte.
@@ -49,8 +49,8 @@ func main() {
 
 // serve echoes on l until ctx is done, and then closes every connection with 1001.
 func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) error {
-	echo := websocket.Handle(
-		func(c *websocket.Conn) error { return echoUntil(ctx, c) },
+	h := websocket.Handle(
+		echo,
 		websocket.AcceptConnection(websocket.AnyOrigin),
 		websocket.MaxMessageSize(maxMessage),
 		websocket.MaxFrameSize(maxFrame),
@@ -60,18 +60,7 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 		websocket.PingInterval(0),
 		websocket.ConnectionTimeout(time.Minute), // which would be off without pings
 	)
-	// open counts the connections, because Shutdown does not wait for connections that
-	// were upgraded.
-	var open sync.WaitGroup
-	srv := &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			open.Add(1)
-			defer open.Done()
-			echo.ServeHTTP(w, r)
-		}),
-	}
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, Handler: h}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
@@ -81,17 +70,13 @@ func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) erro
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err := srv.Shutdown(ctx)
+	err := errors.Join(srv.Shutdown(ctx), h.Shutdown(ctx))
 	<-served
-	open.Wait() // CloseTimeout limits this wait
 	return err
 }
 
-// echoUntil sends every message back until the connection ends. When ctx is done, it closes
-// the connection with 1001.
-func echoUntil(ctx context.Context, c *websocket.Conn) error {
-	stop := context.AfterFunc(ctx, func() { c.Close(websocket.StatusGoingAway, "") })
-	defer stop()
+// echo sends every message back until the connection ends.
+func echo(c *websocket.Conn) error {
 	var buf []byte
 	for {
 		op, msg, err := c.AppendMessage(buf[:0])
