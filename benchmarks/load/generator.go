@@ -70,6 +70,7 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 		if len(g.streams) < w.readers() {
 			g.streams = append(g.streams, newStream(c, sent, echoed, buf))
 		} else {
+			c.(*net.TCPConn).SetReadBuffer(slowBuffer)
 			g.slow = append(g.slow, c)
 		}
 		if path == servers.EchoPath || raw {
@@ -87,12 +88,13 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 	return g, nil
 }
 
-// What a socket holds when the peer does not read: the server's buffer, see
-// servers.SendBuffer, and the buffer of the client. The messages that fill it are large,
-// because that takes less time.
+// A connection that is not read holds up to 82 KiB on Linux: in the client's buffer, and in the
+// server's, see servers.SendBuffer. The messages that fill them are large, because that takes
+// less time.
 const (
-	fillSize = 16 << 10
-	fills    = 7
+	slowBuffer = 16 << 10
+	fillSize   = 16 << 10
+	fills      = 6
 )
 
 // fill broadcasts until the sockets of the connections that are not read are full.
