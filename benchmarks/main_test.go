@@ -145,7 +145,9 @@ func TestBlockedProcess(t *testing.T) {
 
 // TestSlowResults checks the figures that are relative to the run without slow members.
 func TestSlowResults(t *testing.T) {
-	result := func(workload string, s Sample) Result { return Result{Contestant: "gws", Workload: workload, Median: s} }
+	result := func(workload string, s Sample) Result {
+		return Result{Contestant: "gws", Workload: workload, Median: s}
+	}
 	got := slowResults([]Result{
 		result("a", Sample{P99: 100, Rate: 50}),
 		result("a"+load.SlowSuffix, Sample{P99: 110, Rate: 40}),
