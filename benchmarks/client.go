@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"os"
 	"time"
 
@@ -26,7 +27,9 @@ type outcome struct {
 	Messages int
 	Elapsed  time.Duration
 	CPU      time.Duration
+	P99      time.Duration // of the deliveries of a broadcast
 	Error    string
+	Blocked  bool // Error is load.ErrBlocked
 }
 
 // generate runs the process of a load generator. It keeps its connections open until its
@@ -44,7 +47,7 @@ func generate() error {
 	}
 	g, err := prepare(j)
 	if err != nil {
-		return out.Encode(outcome{Error: err.Error()})
+		return out.Encode(failed(err))
 	}
 	defer g.Close()
 	out.Encode(outcome{})
@@ -76,7 +79,12 @@ func measure(g *load.Generator, l load.Limit, verify bool) outcome {
 	n, err := g.Run(l, verify)
 	o := outcome{Messages: n, Elapsed: time.Since(start), CPU: cpuTime() - cpu}
 	if err != nil {
-		o.Error = err.Error()
+		return failed(err)
 	}
+	o.P99 = g.P99()
 	return o
+}
+
+func failed(err error) outcome {
+	return outcome{Error: err.Error(), Blocked: errors.Is(err, load.ErrBlocked)}
 }

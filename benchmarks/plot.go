@@ -84,7 +84,7 @@ func (t table) chart(rows [][]Result) string {
 			length := int(longest * t.metric(r.Median) / max(t.metric(most.Median), 1e-9))
 			text(0, "%s", r.Contestant)
 			fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"%s\"/>\n", labels, y, max(1, length), bar-3, barColors[c.Kind])
-			text(labels+max(1, length)+5, "%s", number(t.metric(r.Median)))
+			text(labels+max(1, length)+5, "%s", t.figure(r))
 		}
 	}
 	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"11\">\n"+

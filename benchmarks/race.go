@@ -26,6 +26,10 @@ func (r race) run() ([]Result, error) {
 	var results []Result
 	for _, w := range r.workloads {
 		w, note := fitFiles(w)
+		if w.Conns == 0 {
+			fmt.Fprintf(os.Stderr, "%s: left out%s\n", w.Name, note)
+			continue
+		}
 		samples := make(map[string][]Sample)
 		rounds := r.rounds
 		if w.Kind == load.Idle {
@@ -50,9 +54,14 @@ func (r race) run() ([]Result, error) {
 }
 
 // fitFiles reduces the connections of w to the limit on open files. It returns a note if it
-// did.
+// did. A broadcast to fewer connections would be another workload, so it gets none.
 func fitFiles(w load.Workload) (load.Workload, string) {
 	if most := maxFiles() - 100; w.Conns > most {
+		if w.Kind == load.Broadcast {
+			note := fmt.Sprintf(" (it needs %d open files, and the limit is %d: see ulimit -n)", w.Conns+100, maxFiles())
+			w.Conns = 0
+			return w, note
+		}
 		note := fmt.Sprintf(" (only %d connections, because of the limit on open files)", most)
 		w.Conns = most
 		return w, note
@@ -63,7 +72,8 @@ func fitFiles(w load.Workload) (load.Workload, string) {
 // runOnce runs one contestant in one workload once.
 func (r race) runOnce(c servers.Contestant, w load.Workload) (s Sample, err error) {
 	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)),
-		fmt.Sprintf("-keep=%t", w.Kind != load.Idle), "-cpuprofile", r.profile)
+		fmt.Sprintf("-keep=%t", w.Kind != load.Idle), fmt.Sprintf("-smallbuffers=%t", w.Kind == load.Broadcast),
+		"-cpuprofile", r.profile)
 	if err != nil {
 		return s, err
 	}
@@ -80,7 +90,12 @@ func (r race) runOnce(c servers.Contestant, w load.Workload) (s Sample, err erro
 	if w.Kind == load.Idle {
 		return idle(server, client, r.job(c, w, addr))
 	}
-	return busy(server, client, r.job(c, w, addr))
+	s, err = busy(server, client, r.job(c, w, addr))
+	if errors.Is(err, load.ErrBlocked) {
+		fmt.Fprintf(os.Stderr, "%s, %s: %v\n", w.Name, c.Name, err)
+		return Sample{Blocked: true}, nil
+	}
+	return s, err
 }
 
 // job returns the load generator's job. The warm-up is a quarter of the counted part.
@@ -105,11 +120,20 @@ func (p *process) outcome(line string) (outcome, error) {
 	if err := p.ask(line, &o); err != nil {
 		return o, err
 	}
+	if o.Blocked {
+		return o, blockedError(o.Error)
+	}
 	if o.Error != "" {
 		return o, errors.New(o.Error)
 	}
 	return o, nil
 }
+
+// A blockedError is a load.ErrBlocked that another process has seen.
+type blockedError string
+
+func (e blockedError) Error() string { return string(e) }
+func (e blockedError) Unwrap() error { return load.ErrBlocked }
 
 // busy measures the server's CPU time and allocations per message.
 func busy(server, client *process, j job) (Sample, error) {
@@ -134,6 +158,7 @@ func busy(server, client *process, j job) (Sample, error) {
 		Allocs:    float64(after.Mallocs-before.Mallocs) / n,
 		Bytes:     float64(after.Bytes-before.Bytes) / n,
 		Generator: micros(o.CPU) / n,
+		P99:       micros(o.P99),
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/f44ffc3b/websocket/benchmarks/load"
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
@@ -15,34 +16,83 @@ type table struct {
 	title  string
 	metric func(Sample) float64
 	ratios bool // show this library's figure divided by those of the best peer and the baseline
+	kind   kind
+}
+
+// A kind of results is shown in the same tables.
+type kind int
+
+const (
+	busyKind      kind = 1 << iota // every workload with messages
+	idleKind                       // idle connections
+	broadcastKind                  // broadcasts, which have a latency
+	slowKind                       // comparisons by slowResults
+)
+
+// kinds returns the kinds of r.
+func kinds(r Result) kind {
+	switch {
+	case r.slow:
+		return slowKind
+	case r.Median.Fresh != 0 || r.Median.Used != 0:
+		return idleKind
+	case r.Median.P99 != 0 || r.Median.Blocked:
+		return busyKind | broadcastKind
+	}
+	return busyKind
 }
 
 var raceTables = []table{
-	{"Server CPU, µs per message", func(s Sample) float64 { return s.CPU }, true},
-	{"Messages per second", func(s Sample) float64 { return s.Rate }, false},
-	{"Allocations per message", func(s Sample) float64 { return s.Allocs }, false},
-	{"Bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false},
-	{"Resident KiB per idle connection, new", func(s Sample) float64 { return s.Fresh }, true},
-	{"Resident KiB per idle connection, after one echo", func(s Sample) float64 { return s.Used }, true},
+	{"Server CPU, µs per message", func(s Sample) float64 { return s.CPU }, true, busyKind},
+	{"Messages per second", func(s Sample) float64 { return s.Rate }, false, busyKind},
+	{"Allocations per message", func(s Sample) float64 { return s.Allocs }, false, busyKind},
+	{"Bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false, busyKind},
+	{"Resident KiB per idle connection, new", func(s Sample) float64 { return s.Fresh }, true, idleKind},
+	{"Resident KiB per idle connection, after one echo", func(s Sample) float64 { return s.Used }, true, idleKind},
+	{"Broadcast: p99 of the time of a delivery, ms", func(s Sample) float64 { return s.P99 / 1000 }, true, broadcastKind},
+	{"Broadcast: p99 with slow members ÷ p99 without", func(s Sample) float64 { return s.P99 }, false, slowKind},
+	{"Broadcast: deliveries per second with slow members ÷ without", func(s Sample) float64 { return s.Rate }, false, slowKind},
 }
 
 var memoryTables = []table{
-	{"Library alone: ns per message", func(s Sample) float64 { return s.CPU * 1000 }, true},
-	{"Library alone: allocations per message", func(s Sample) float64 { return s.Allocs }, false},
-	{"Library alone: bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false},
+	{"Library alone: ns per message", func(s Sample) float64 { return s.CPU * 1000 }, true, busyKind},
+	{"Library alone: allocations per message", func(s Sample) float64 { return s.Allocs }, false, busyKind},
+	{"Library alone: bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false, busyKind},
 }
 
 // markdown returns all tables.
 func (r Report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s on %s, %d cores. Each figure is the median of all rounds: %s.\n", r.Go, r.System, r.Cores, r.rounds())
+	results := append(slices.Clone(r.Race), slowResults(r.Race)...)
 	for _, t := range raceTables {
-		t.write(&b, r.Race)
+		t.write(&b, results)
 	}
 	for _, t := range memoryTables {
 		t.write(&b, r.InMemory)
 	}
 	return b.String()
+}
+
+// slowResults divides the figures of each workload with slow members by the figures of the
+// same workload without them.
+func slowResults(rs []Result) []Result {
+	var slow []Result
+	for _, r := range rs {
+		name, ok := strings.CutSuffix(r.Workload, load.SlowSuffix)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(rs, func(b Result) bool { return b.Workload == name && b.Contestant == r.Contestant })
+		if i < 0 || rs[i].Median.Rate == 0 || rs[i].Median.P99 == 0 {
+			continue
+		}
+		r.slow = true
+		r.Median.P99 /= rs[i].Median.P99
+		r.Median.Rate /= rs[i].Median.Rate
+		slow = append(slow, r)
+	}
+	return slow
 }
 
 // rounds describes how many rounds there were. It counts samples, because the reports
@@ -93,10 +143,7 @@ func (t table) write(b *strings.Builder, all []Result) {
 	}
 }
 
-func (t table) empty(r Result) bool {
-	idle := r.Median.Fresh != 0 || r.Median.Used != 0
-	return idle != strings.Contains(t.title, "idle")
-}
+func (t table) empty(r Result) bool { return kinds(r)&t.kind == 0 }
 
 // contestantNames returns the names of the contestants in rs, in the order of servers.All.
 func contestantNames(rs []Result) []string {
@@ -134,6 +181,13 @@ func (t table) cell(row []Result, name string) string {
 	if !ok {
 		return "–"
 	}
+	return t.figure(r)
+}
+
+func (t table) figure(r Result) string {
+	if r.Median.Blocked {
+		return "blocked"
+	}
 	return number(t.metric(r.Median))
 }
 
@@ -142,7 +196,7 @@ func (t table) cell(row []Result, name string) string {
 func (t table) rivals(row []Result) (peer, baseline string) {
 	for _, r := range row {
 		c, err := servers.Find(r.Contestant)
-		if err != nil || c.Kind != servers.Peer || isText(r) && !c.ChecksUTF8 {
+		if err != nil || c.Kind != servers.Peer || r.Median.Blocked || isText(r) && !c.ChecksUTF8 {
 			continue
 		}
 		if best, ok := find(row, peer); !ok || t.metric(r.Median) < t.metric(best.Median) {
@@ -160,7 +214,7 @@ func isText(r Result) bool {
 func (t table) ratio(row []Result, rival string) string {
 	own, ok := find(row, servers.All[0].Name)
 	other, found := find(row, rival)
-	if !ok || !found || t.metric(other.Median) == 0 {
+	if !ok || !found || own.Median.Blocked || t.metric(other.Median) == 0 {
 		return "–"
 	}
 	return fmt.Sprintf("%.2f (%s)", t.metric(own.Median)/t.metric(other.Median), rival)

@@ -23,6 +23,8 @@ type Sample struct {
 	Generator float64 `json:"generator_us,omitempty"` // CPU time of the load generator per message, in microseconds
 	Fresh     float64 `json:"fresh_kib,omitempty"`    // resident memory per new idle connection, in KiB
 	Used      float64 `json:"used_kib,omitempty"`     // resident memory per idle connection after one echo, in KiB
+	P99       float64 `json:"p99_us,omitempty"`       // 99 % of the deliveries of a broadcast took at most so many microseconds
+	Blocked   bool    `json:"blocked,omitempty"`      // the broadcast waited for connections that are not read; no other figures
 }
 
 // metrics has a function for each field of a Sample.
@@ -34,10 +36,15 @@ var metrics = []func(*Sample) *float64{
 	func(s *Sample) *float64 { return &s.Generator },
 	func(s *Sample) *float64 { return &s.Fresh },
 	func(s *Sample) *float64 { return &s.Used },
+	func(s *Sample) *float64 { return &s.P99 },
 }
 
-// median returns the median of each field.
+// median returns the median of each field. A broadcast that has blocked in one round can
+// block, so its median is blocked.
 func median(samples []Sample) (m Sample) {
+	if slices.ContainsFunc(samples, func(s Sample) bool { return s.Blocked }) {
+		return Sample{Blocked: true}
+	}
 	for _, metric := range metrics {
 		var values []float64
 		for _, s := range samples {
@@ -59,13 +66,18 @@ type Result struct {
 	Baseline   string   `json:"baseline"`
 	Median     Sample   `json:"median"`
 	Samples    []Sample `json:"samples"`
+
+	slow bool // the figures are ratios, see slowResults
 }
 
 // appendResults appends a Result for each contestant that has samples.
 func appendResults(rs []Result, cs []servers.Contestant, w load.Workload, baseline string, samples map[string][]Sample) []Result {
 	for _, c := range cs {
 		if s := samples[c.Name]; len(s) > 0 {
-			rs = append(rs, Result{c.Name, w.Name, w.Group, w.Conns, baseline, median(s), s})
+			rs = append(rs, Result{
+				Contestant: c.Name, Workload: w.Name, Group: w.Group, Conns: w.Conns,
+				Baseline: baseline, Median: median(s), Samples: s,
+			})
 		}
 	}
 	return rs

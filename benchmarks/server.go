@@ -45,6 +45,9 @@ func serve(name string, mode servers.Mode, profile string) error {
 	if err != nil {
 		return err
 	}
+	if flags.small {
+		ln = servers.SmallBuffers(ln)
+	}
 	go func() {
 		fmt.Fprintln(os.Stderr, "serving:", c.Serve(ln, mode))
 		os.Exit(1)

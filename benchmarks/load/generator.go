@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +23,15 @@ type Generator struct {
 	workload Workload
 	addr     string
 	streams  []*stream
+	slow     []net.Conn // connections that are not read
+
+	latencies []time.Duration // of the deliveries of the last run
+	progress  atomic.Int64    // the complete broadcasts
 }
+
+// ErrBlocked means that a broadcast waits for connections that are not read, so that the
+// others get no messages either.
+var ErrBlocked = errors.New("the broadcast waits for connections that are not read")
 
 // A Limit ends a run after a number of messages or, if that is 0, after a duration.
 type Limit struct {
@@ -45,10 +55,7 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 	if w.Kind == Handshake {
 		return g, nil
 	}
-	path := servers.EchoPath
-	if w.Kind == Broadcast {
-		path = servers.BroadcastPath
-	}
+	path := w.path()
 	sent, echoed := w.Wire(w.Burst)
 	if raw {
 		path, echoed = "", sent
@@ -60,8 +67,13 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 			g.Close()
 			return nil, fmt.Errorf("connection %d: %w", len(g.streams)+1, err)
 		}
-		g.streams = append(g.streams, newStream(c, sent, echoed, buf))
-		if w.Kind != Broadcast {
+		if len(g.streams) < w.readers() {
+			g.streams = append(g.streams, newStream(c, sent, echoed, buf))
+		} else {
+			c.(*net.TCPConn).SetReadBuffer(slowBuffer)
+			g.slow = append(g.slow, c)
+		}
+		if path == servers.EchoPath || raw {
 			continue
 		}
 		if err := awaitPong(c); err != nil {
@@ -69,13 +81,46 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 			return nil, err
 		}
 	}
+	if err := g.fill(); err != nil {
+		g.Close()
+		return nil, err
+	}
 	return g, nil
+}
+
+// A connection that is not read holds up to 82 KiB on Linux: in the client's buffer, and in the
+// server's, see servers.SendBuffer. The messages that fill them are large, because that takes
+// less time.
+const (
+	slowBuffer = 16 << 10
+	fillSize   = 16 << 10
+	fills      = 6
+)
+
+// fill broadcasts until the sockets of the connections that are not read are full.
+func (g *Generator) fill() error {
+	if len(g.slow) == 0 {
+		return nil
+	}
+	w := g.workload
+	w.Size = fillSize
+	large := &Generator{workload: w}
+	sent, echoed := w.Wire(1)
+	buf := make([]byte, len(echoed))
+	for _, s := range g.streams {
+		large.streams = append(large.streams, newStream(s.conn, sent, echoed, buf))
+	}
+	_, err := large.Run(Limit{Messages: fills * len(g.streams)}, true)
+	return err
 }
 
 // Close closes the connections.
 func (g *Generator) Close() {
 	for _, s := range g.streams {
 		s.close()
+	}
+	for _, c := range g.slow {
+		c.Close()
 	}
 }
 
@@ -94,7 +139,11 @@ func (g *Generator) Run(l Limit, verify bool) (int, error) {
 		return g.handshakes(l)
 	case Idle:
 		// One echo at a time, so that 10,000 handlers do not run at once.
-		return g.once()
+		n, err := g.once()
+		if err == nil && g.workload.Service == servers.GroupPath {
+			err = g.broadcastText()
+		}
+		return n, err
 	}
 	return g.echo(l)
 }
@@ -128,17 +177,82 @@ func (g *Generator) receiveAll() error {
 	return nil
 }
 
-// broadcast sends a message on the first connection and receives it on all of them.
+// broadcast sends a message on the first connection, receives it on all of them, and begins
+// again. So one message is under way, whatever queues the server has.
 func (g *Generator) broadcast(l Limit) (int, error) {
-	n := 0
-	for stop := l.stop(); n == 0 || !stop(n); {
-		g.streams[0].send()
-		if err := g.receiveAll(); err != nil {
-			return n, err
-		}
-		n += len(g.streams)
+	if g.workload.Stall > 0 {
+		defer g.watch(g.workload.Stall)()
 	}
-	return n, nil
+	g.latencies = g.latencies[:0]
+	for stop := l.stop(); len(g.latencies) == 0 || !stop(len(g.latencies)); {
+		start := time.Now()
+		g.streams[0].send()
+		for _, s := range g.streams {
+			err := s.receive()
+			if g.workload.Stall > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+				err = fmt.Errorf("%w: after %d deliveries there was none for %v", ErrBlocked, len(g.latencies), g.workload.Stall)
+			}
+			if err != nil {
+				return len(g.latencies), err
+			}
+			g.latencies = append(g.latencies, time.Since(start))
+		}
+		g.progress.Add(1)
+	}
+	return len(g.latencies), nil
+}
+
+// watch ends all reads and writes when no broadcast was complete for a time between d and 2d.
+// To set the deadlines of all connections for every broadcast would cost more than the reads.
+// The returned function ends the watch.
+func (g *Generator) watch(d time.Duration) func() {
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for last := int64(-1); ; {
+			select {
+			case <-ended:
+				return
+			case <-time.After(d):
+			}
+			now := g.progress.Load()
+			if now != last {
+				last = now
+				continue
+			}
+			for _, s := range g.streams {
+				s.conn.SetDeadline(time.Now())
+			}
+			return
+		}
+	}()
+	return func() {
+		close(ended)
+		<-done
+	}
+}
+
+// P99 returns the time in which 99 of 100 deliveries of the last run were read, from the
+// sending of their message. It is 0 if the run was no broadcast.
+func (g *Generator) P99() time.Duration {
+	if len(g.latencies) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(g.latencies))
+	return sorted[(len(sorted)-1)*99/100]
+}
+
+// broadcastText sends a text on the first connection and receives it on all of them.
+func (g *Generator) broadcastText() error {
+	w := g.workload
+	w.Text = ASCII
+	sent, echoed := w.Wire(1)
+	text := &Generator{workload: w}
+	for _, s := range g.streams {
+		text.streams = append(text.streams, newStream(s.conn, sent, echoed, s.buf))
+	}
+	_, err := text.broadcast(Limit{Messages: 1})
+	return err
 }
 
 // once does one echo on each connection, one after the other.

@@ -5,6 +5,7 @@ package load
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
@@ -30,6 +31,10 @@ type Workload struct {
 	Burst    int          // messages in flight on each connection
 	Fragment int          // bytes in the payload of each frame; 0 means one frame per message
 	Mode     servers.Mode // "" means the first mode of the contestant
+	Service  string       // the path of the handshake; "" means servers.EchoPath
+
+	Slow  int           // of 100 connections, so many do not read
+	Stall time.Duration // with Slow: after this time without a message, the server is blocked
 }
 
 // Baseline returns the name of the hand-written contestant that w is compared with.
@@ -47,8 +52,53 @@ func (w Workload) Admits(c servers.Contestant) bool {
 		return false
 	case w.Fragment > 0 && !c.JoinsFragments:
 		return false
+	case !c.Has(w.path()):
+		return false
 	}
 	return w.Kind == Echo || !c.Raw
+}
+
+func (w Workload) path() string {
+	if w.Service == "" {
+		return servers.EchoPath
+	}
+	return w.Service
+}
+
+// readers returns how many connections of w read. With slow ones, at least one does not.
+func (w Workload) readers() int {
+	if w.Slow == 0 {
+		return w.Conns
+	}
+	return w.Conns - max(1, w.Conns*w.Slow/100)
+}
+
+// SlowSuffix ends the name of a workload that is otherwise the same as the one without it.
+const SlowSuffix = "-1%slow"
+
+// stall is many times the time of a broadcast on a busy machine.
+const stall = 5 * time.Second
+
+// broadcasts returns the workloads with one message to all, for the service with this path.
+// Each workload with slow members is next to the one that it is compared with.
+func broadcasts(name, path string) []Workload {
+	var all []Workload
+	for _, conns := range []int{2000, 10000} {
+		for _, size := range []int{128, 1 << 10} {
+			w := Workload{
+				Name:  fmt.Sprintf("%s-%s-%dc", name, SizeName(size), conns),
+				Group: "One message to all", Kind: Broadcast, Conns: conns, Size: size, Burst: 1, Service: path,
+			}
+			all = append(all, w)
+			if size < 1<<10 {
+				continue
+			}
+			w.Name += SlowSuffix
+			w.Slow, w.Stall = 1, stall
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // ModeFor returns the mode in which c runs w.
@@ -78,15 +128,19 @@ func Workloads() []Workload {
 			})
 		}
 	}
-	return append(all,
+	all = append(all,
 		Workload{Name: "pipelined-16B-64c", Group: "Pipelined, 32 in flight", Conns: 64, Size: 16, Burst: 32},
 		Workload{Name: "pipelined-1K-64c", Group: "Pipelined, 32 in flight", Conns: 64, Size: 1 << 10, Burst: 32},
 		Workload{Name: "fragmented-64K/1K-64c", Group: "Fragmented receive", Conns: 64, Size: 64 << 10, Burst: 1, Fragment: 1 << 10},
 		Workload{Name: "fragmented-16K/125B-64c", Group: "Fragmented receive", Conns: 64, Size: 16 << 10, Burst: 1, Fragment: 125},
-		Workload{Name: "broadcast-1K-2000c", Group: "One message to all", Kind: Broadcast, Conns: 2000, Size: 1 << 10, Burst: 1},
+	)
+	all = append(all, broadcasts("broadcast", servers.BroadcastPath)...)
+	all = append(all, broadcasts("broadcast-queue", servers.QueuePath)...)
+	return append(all,
 		Workload{Name: "handshake", Group: "Connect, handshake, close", Kind: Handshake, Conns: 8},
 		Workload{Name: "idle-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},
 		Workload{Name: "idle-detached-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.Detached},
+		Workload{Name: "idle-group-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler, Service: servers.GroupPath},
 	)
 }
 

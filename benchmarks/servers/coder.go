@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -13,14 +14,18 @@ var coder = Contestant{
 	Kind:           Peer,
 	Modes:          []Mode{InHandler, Detached},
 	JoinsFragments: true,
+	More:           []string{QueuePath},
 	Handler:        coderHandler,
 }
 
 func coderHandler(m Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
-	return routes(
-		coderServe(m, coderEcho),
-		coderServe(m, func(c *websocket.Conn) { coderChat(room, c) }))
+	queues := new(hub[*writer[coderMessage]])
+	return services{
+		EchoPath:      coderServe(m, coderEcho),
+		BroadcastPath: coderServe(m, func(c *websocket.Conn) { coderChat(room, c) }),
+		QueuePath:     coderServe(m, func(c *websocket.Conn) { coderQueue(queues, c) }),
+	}
 }
 
 func coderServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
@@ -70,4 +75,33 @@ func coderChat(room *hub[*websocket.Conn], c *websocket.Conn) {
 		}
 		room.each(func(c *websocket.Conn) { c.Write(ctx, kind, data) })
 	}
+}
+
+type coderMessage struct {
+	kind websocket.MessageType
+	data []byte
+}
+
+// The queue and the time of a write in coder's chat example.
+const (
+	coderQueueLength = 16
+	coderWriteWait   = 5 * time.Second
+)
+
+// coderQueue does as coder's chat example: it has no prepared messages.
+func coderQueue(room *hub[*writer[coderMessage]], c *websocket.Conn) {
+	w := newWriter(coderQueueLength, func(m coderMessage) error {
+		ctx, cancel := context.WithTimeout(context.Background(), coderWriteWait)
+		defer cancel()
+		return c.Write(ctx, m.kind, m.data)
+	}, func() { c.Close(websocket.StatusPolicyViolation, "connection too slow to keep up with messages") })
+	w.member(room, func() {
+		for {
+			kind, data, err := c.Read(context.Background())
+			if err != nil {
+				return
+			}
+			room.each(func(w *writer[coderMessage]) { w.send(coderMessage{kind, data}) })
+		}
+	})
 }

@@ -16,14 +16,18 @@ var gobwas = Contestant{
 	Modes:          []Mode{Detached, InHandler},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
+	More:           []string{QueuePath},
 	Handler:        gobwasHandler,
 }
 
 func gobwasHandler(m Mode) http.Handler {
 	room := new(hub[net.Conn])
-	return routes(
-		gobwasServe(m, gobwasEcho),
-		gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasChat(room, c, br) }))
+	queues := new(hub[*writer[[]byte]])
+	return services{
+		EchoPath:      gobwasServe(m, gobwasEcho),
+		BroadcastPath: gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasChat(room, c, br) }),
+		QueuePath:     gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasQueue(queues, c, br) }),
+	}
 }
 
 // gobwasServe reads through net/http's buffer. The buffer may hold bytes of the first
@@ -93,6 +97,26 @@ func gobwasEcho(c net.Conn, br io.Reader) {
 func gobwasChat(room *hub[net.Conn], c net.Conn, br io.Reader) {
 	room.join(c)
 	defer room.leave(c)
+	gobwasCompile(c, br, func(frame []byte) {
+		room.each(func(c net.Conn) { c.Write(frame) })
+	})
+}
+
+// gobwasQueue has gorilla's queue, because gobwas has no example of a broadcast.
+func gobwasQueue(room *hub[*writer[[]byte]], c net.Conn, br io.Reader) {
+	w := newWriter(queueLength, func(frame []byte) error {
+		_, err := c.Write(frame)
+		return err
+	}, func() { c.Close() })
+	w.member(room, func() {
+		gobwasCompile(c, br, func(frame []byte) {
+			room.each(func(w *writer[[]byte]) { w.send(frame) })
+		})
+	})
+}
+
+// gobwasCompile reads messages and calls send with the frame of each.
+func gobwasCompile(c net.Conn, br io.Reader, send func(frame []byte)) {
 	r := gobwasReader(c, br)
 	var buf bytes.Buffer
 	for {
@@ -100,7 +124,6 @@ func gobwasChat(room *hub[net.Conn], c net.Conn, br io.Reader) {
 		if err != nil {
 			return
 		}
-		frame := ws.MustCompileFrame(ws.NewFrame(op, true, buf.Bytes()))
-		room.each(func(c net.Conn) { c.Write(frame) })
+		send(ws.MustCompileFrame(ws.NewFrame(op, true, buf.Bytes())))
 	}
 }

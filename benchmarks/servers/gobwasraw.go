@@ -23,13 +23,14 @@ func gobwasRawHandler(m Mode) http.Handler {
 	room := new(hub[net.Conn])
 	echo := func(c net.Conn, frame []byte) { c.Write(frame) }
 	chat := func(_ net.Conn, frame []byte) { room.each(func(c net.Conn) { c.Write(frame) }) }
-	return routes(
-		gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasRawLoop(c, br, echo) }),
-		gobwasServe(m, func(c net.Conn, br io.Reader) {
+	return services{
+		EchoPath: gobwasServe(m, func(c net.Conn, br io.Reader) { gobwasRawLoop(c, br, echo) }),
+		BroadcastPath: gobwasServe(m, func(c net.Conn, br io.Reader) {
 			room.join(c)
 			defer room.leave(c)
 			gobwasRawLoop(c, br, chat)
-		}))
+		}),
+	}
 }
 
 // gobwasRawLoop reads messages and calls send with the frame of the answer to each.

@@ -3,6 +3,7 @@ package servers
 import (
 	"bytes"
 	"net/http"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -12,14 +13,18 @@ var gorilla = Contestant{
 	Kind:           Peer,
 	Modes:          []Mode{InHandler, Detached},
 	JoinsFragments: true,
+	More:           []string{QueuePath},
 	Handler:        gorillaHandler,
 }
 
 func gorillaHandler(m Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
-	return routes(
-		gorillaServe(m, gorillaEcho),
-		gorillaServe(m, func(c *websocket.Conn) { gorillaChat(room, c) }))
+	queues := new(hub[*writer[*websocket.PreparedMessage]])
+	return services{
+		EchoPath:      gorillaServe(m, gorillaEcho),
+		BroadcastPath: gorillaServe(m, func(c *websocket.Conn) { gorillaChat(room, c) }),
+		QueuePath:     gorillaServe(m, func(c *websocket.Conn) { gorillaQueue(queues, c) }),
+	}
 }
 
 func gorillaServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
@@ -62,6 +67,29 @@ func gorillaEcho(c *websocket.Conn) {
 func gorillaChat(room *hub[*websocket.Conn], c *websocket.Conn) {
 	room.join(c)
 	defer room.leave(c)
+	gorillaPrepare(c, func(p *websocket.PreparedMessage) {
+		room.each(func(c *websocket.Conn) { c.WritePreparedMessage(p) })
+	})
+}
+
+// gorillaWriteWait is the deadline of a write in gorilla's chat example.
+const gorillaWriteWait = 10 * time.Second
+
+// gorillaQueue does as gorilla's chat example, but with a prepared message.
+func gorillaQueue(room *hub[*writer[*websocket.PreparedMessage]], c *websocket.Conn) {
+	w := newWriter(queueLength, func(p *websocket.PreparedMessage) error {
+		c.SetWriteDeadline(time.Now().Add(gorillaWriteWait))
+		return c.WritePreparedMessage(p)
+	}, func() { c.Close() })
+	w.member(room, func() {
+		gorillaPrepare(c, func(p *websocket.PreparedMessage) {
+			room.each(func(w *writer[*websocket.PreparedMessage]) { w.send(p) })
+		})
+	})
+}
+
+// gorillaPrepare reads messages and calls send with each as a prepared message.
+func gorillaPrepare(c *websocket.Conn, send func(*websocket.PreparedMessage)) {
 	for {
 		kind, data, err := c.ReadMessage()
 		if err != nil {
@@ -71,6 +99,6 @@ func gorillaChat(room *hub[*websocket.Conn], c *websocket.Conn) {
 		if err != nil {
 			return
 		}
-		room.each(func(c *websocket.Conn) { c.WritePreparedMessage(prepared) })
+		send(prepared)
 	}
 }

@@ -18,8 +18,11 @@ var gwsServer = Contestant{
 	Modes:          []Mode{Detached, InHandler},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
+	More:           []string{QueuePath},
 	Handler: func(m Mode) http.Handler {
-		return routes(gwsServe(m, gwsEcho{}), gwsServe(m, &gwsChat{}))
+		// A Broadcaster only adds to queues, so it is the broadcast with a queue too.
+		chat := gwsServe(m, &gwsChat{})
+		return services{EchoPath: gwsServe(m, gwsEcho{}), BroadcastPath: chat, QueuePath: chat}
 	},
 }
 

@@ -17,6 +17,7 @@ var nbioServer = Contestant{
 	Modes:          []Mode{Detached},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
+	More:           []string{QueuePath},
 	Handler:        func(Mode) http.Handler { return nbioHandler(nbhttp.NewEngine(nbioConfig())) },
 	Listen:         nbioListen,
 }
@@ -53,7 +54,8 @@ func nbioHandler(engine *nbhttp.Engine) http.Handler {
 	chat.OnMessage(func(_ *websocket.Conn, kind websocket.MessageType, data []byte) {
 		room.each(func(c *websocket.Conn) { c.WriteMessage(kind, data) })
 	})
-	return routes(nbioServe(echo), nbioServe(chat))
+	// The engine queues what a socket does not take, so this is the broadcast with a queue too.
+	return services{EchoPath: nbioServe(echo), BroadcastPath: nbioServe(chat), QueuePath: nbioServe(chat)}
 }
 
 func nbioUpgrader(engine *nbhttp.Engine) *websocket.Upgrader {

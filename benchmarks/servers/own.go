@@ -13,28 +13,38 @@ var own = Contestant{
 	Modes:          []Mode{InHandler, Detached},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
+	More:           []string{QueuePath, GroupPath},
 	Handler:        ownHandler,
 }
 
 func ownHandler(m Mode) http.Handler {
-	room := new(hub[*websocket.Conn])
+	broadcast, idle := new(websocket.Group), new(websocket.Group)
 	echo := ownEcho
 	if !KeepMessages {
 		echo = ownPlainEcho
 	}
-	return routes(ownServe(m, echo), ownServe(m, func(c *websocket.Conn) error { return ownChat(room, c) }))
+	// Group.Broadcast never waits for a peer, so it is the broadcast with a queue too.
+	chat := ownServe(m, func(c *websocket.Conn) error { return ownChat(broadcast, c) }, websocket.SendQueue(ownSendQueue))
+	return services{
+		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
+		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
+	}
 }
 
+// ownSendQueue is less than the default, so that a run of some seconds contains both times
+// of a connection that is not read: its queue fills, and it is closed.
+const ownSendQueue = 128 << 10
+
 // ownServe returns a handler that runs fn in mode m.
-func ownServe(m Mode, fn websocket.HandlerFunc) http.HandlerFunc {
-	opts := []websocket.Option{
+func ownServe(m Mode, fn websocket.HandlerFunc, more ...websocket.Option) http.HandlerFunc {
+	opts := append([]websocket.Option{
 		websocket.MaxFrameSize(messageLimit),
 		websocket.MaxMessageSize(messageLimit),
 		// The keepalive is on, but its first ping must come after the run, because a
 		// ping would come between the bytes that the load generator counts.
 		websocket.PingInterval(50 * time.Second),
 		websocket.Detached(m == Detached),
-	}
+	}, more...)
 	return websocket.Handle(fn, opts...).ServeHTTP
 }
 
@@ -64,14 +74,34 @@ func ownPlainEcho(c *websocket.Conn) error {
 	}
 }
 
-func ownChat(room *hub[*websocket.Conn], c *websocket.Conn) error {
-	room.join(c)
-	defer room.leave(c)
+func ownChat(room *websocket.Group, c *websocket.Conn) error {
+	room.Join(c)
 	for {
 		op, data, err := c.ReceiveMessage()
 		if err != nil {
 			return err
 		}
-		room.each(func(c *websocket.Conn) { c.SendMessage(op, data) })
+		if err := room.Broadcast(op, data); err != nil {
+			return err
+		}
+	}
+}
+
+// ownIdle is ownPlainEcho for a member of a group, who can also send text to all members.
+func ownIdle(room *websocket.Group, c *websocket.Conn) error {
+	room.Join(c)
+	for {
+		op, data, err := c.ReceiveMessage()
+		if err != nil {
+			return err
+		}
+		if op == websocket.Text {
+			err = room.Broadcast(op, data)
+		} else {
+			err = c.SendMessage(op, data)
+		}
+		if err != nil {
+			return err
+		}
 	}
 }

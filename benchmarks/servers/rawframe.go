@@ -37,13 +37,14 @@ func rawHandler(m Mode, batch bool) http.Handler {
 	room := new(hub[net.Conn])
 	echo := func(c net.Conn, frames []byte) { c.Write(frames) }
 	chat := func(_ net.Conn, frames []byte) { room.each(func(c net.Conn) { c.Write(frames) }) }
-	return routes(
-		rawServe(m, func(c net.Conn) { rawLoop(c, batch, echo) }),
-		rawServe(m, func(c net.Conn) {
+	return services{
+		EchoPath: rawServe(m, func(c net.Conn) { rawLoop(c, batch, echo) }),
+		BroadcastPath: rawServe(m, func(c net.Conn) {
 			room.join(c)
 			defer room.leave(c)
 			rawLoop(c, batch, chat)
-		}))
+		}),
+	}
 }
 
 func rawServe(m Mode, loop func(net.Conn)) http.HandlerFunc {

@@ -1,5 +1,5 @@
-// Package servers holds the contestants. Each has the same two services, an echo and a
-// broadcast, written with one library as its documentation recommends.
+// Package servers holds the contestants. Each has the same services, an echo and broadcasts,
+// written with one library as its documentation recommends.
 package servers
 
 import (
@@ -14,6 +14,8 @@ import (
 const (
 	EchoPath      = "/echo"      // sends every message back
 	BroadcastPath = "/broadcast" // sends every message to all connections with this path
+	QueuePath     = "/queue"     // a broadcast that waits for no connection: each has a queue
+	GroupPath     = "/group"     // joins a group; echoes binary messages and broadcasts text
 )
 
 // messageLimit leaves room for the largest message of the race, 1 MiB.
@@ -50,6 +52,8 @@ type Contestant struct {
 	ChecksUTF8     bool // the server checks text before it echoes it
 	JoinsFragments bool // the server echoes a fragmented message as one message
 	Raw            bool // the server echoes bytes and does not use WebSocket
+
+	More []string // the services beside EchoPath and BroadcastPath
 
 	// Handler serves through net/http. It is nil if the contestant is Raw.
 	Handler func(Mode) http.Handler
@@ -89,15 +93,27 @@ func run(m Mode, loop func()) {
 	loop()
 }
 
-// routes returns a handler for both services. A path other than BroadcastPath is an echo.
-func routes(echo, broadcast http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == BroadcastPath {
-			broadcast(w, r)
-			return
-		}
-		echo(w, r)
-	})
+// Has reports whether c has the service with this path.
+func (c Contestant) Has(path string) bool {
+	switch path {
+	case EchoPath:
+		return true
+	case BroadcastPath:
+		return !c.Raw
+	}
+	return slices.Contains(c.More, path)
+}
+
+// services holds the handlers of a contestant by their paths.
+type services map[string]http.HandlerFunc
+
+// ServeHTTP serves an unknown path as an echo.
+func (s services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	serve := s[r.URL.Path]
+	if serve == nil {
+		serve = s[EchoPath]
+	}
+	serve(w, r)
 }
 
 // A hub holds the connections of the broadcast service.
@@ -128,4 +144,22 @@ func (h *hub[C]) each(send func(C)) {
 	for c := range h.conns {
 		send(c)
 	}
+}
+
+// SendBuffer is the size of the socket's send buffer in broadcasts. Linux gives an unread
+// connection over loopback more than 2 MiB, so that a short run would never fill it.
+const SendBuffer = 16 << 10
+
+// SmallBuffers returns ln with connections that have small send buffers.
+func SmallBuffers(ln net.Listener) net.Listener { return smallBuffers{ln} }
+
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c.(*net.TCPConn).SetWriteBuffer(SendBuffer) // fails only if the peer has reset the connection
+	return c, nil
 }

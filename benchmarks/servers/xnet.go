@@ -19,7 +19,7 @@ func xnetHandler(Mode) http.Handler {
 	// generator sends none.
 	echo := websocket.Server{Handler: xnetEcho}
 	chat := websocket.Server{Handler: func(c *websocket.Conn) { xnetChat(room, c) }}
-	return routes(echo.ServeHTTP, chat.ServeHTTP)
+	return services{EchoPath: echo.ServeHTTP, BroadcastPath: chat.ServeHTTP}
 }
 
 type xnetMessage struct {
