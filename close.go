@@ -429,6 +429,9 @@ func (c *Conn) tick() {
 	if do.end {
 		c.StartClose(StatusGoingAway, "")
 	}
+	if do.acks != 0 {
+		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
+	}
 	if do.ping {
 		c.out.ping()
 	}
@@ -447,6 +450,27 @@ func (c *Conn) tick() {
 		}
 		c.timer.pollEnded(began, receiving)
 	}
+}
+
+// checkAcks takes a step of the search for a peer that reads slowly.
+func (c *Conn) checkAcks(step ackStep) {
+	now, ok := c.socket.acked()
+	if !ok {
+		return
+	}
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if step == compareAcks && s.acks.waits && now.total > s.acks.total {
+		c.timer.noteAcked()
+	}
+	s.acks = now
+}
+
+// tellsAcks implements ticker.
+func (c *Conn) tellsAcks() bool {
+	_, ok := c.socket.acked()
+	return ok
 }
 
 // poll looks for control frames while no method is receiving, and ends the connection if it

@@ -55,6 +55,7 @@ type keepalive struct {
 	quiet      uint8         // polls since a method has received
 	aged       bool          // it was asked to end
 	awaitsPong bool          // the latest ping has no pong yet
+	ackNoted   bool          // noteAcks was due in this silence
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -75,13 +76,20 @@ type core struct {
 
 // A seldom is the state of methods that most connections never call.
 type seldom struct {
-	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
+	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups and acks
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
 	pings  pings                  // the calls of Ping that wait
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 
 	overflow overflow // of the counts of both directions, see tally
+	acks     acks     // at the latest ackStep
+}
+
+// acks are what the kernel has told about the bytes that were sent.
+type acks struct {
+	total uint64 // bytes that the peer has acknowledged
+	waits bool   // more bytes wait, because the peer or the line takes no more
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -96,7 +104,8 @@ func (c *core) seldomUsed() *seldom {
 // A ticker does what is due.
 type ticker interface {
 	tick()
-	ended() // the connection has ended; more than one call is possible
+	ended()          // the connection has ended; more than one call is possible
+	tellsAcks() bool // whether the kernel tells what the peer has acknowledged
 }
 
 // due is what a tick asks for.
@@ -105,8 +114,21 @@ type due struct {
 	poll  bool
 	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
+	acks  ackStep
 	quiet uint8 // polls before this one since a method has received
 }
+
+// An ackStep is a step of the search for a peer that reads slowly, 0 for none. Such a peer is
+// not silent, but may have nothing to say while a message is on the way to it, because a ping
+// waits behind the message. If bytes wait in the kernel at the first step, and the peer has
+// acknowledged more at the second, it is alive. An idle peer that answers pings never comes to
+// the first step, because ConnectionTimeout is four times PingInterval.
+type ackStep byte
+
+const (
+	noteAcks    ackStep = 1 + iota // the peer has been silent for half of ConnectionTimeout
+	compareAcks                    // it has been silent for ConnectionTimeout
+)
 
 // A limitPassed is a limit that has passed, 0 if none has.
 type limitPassed byte
@@ -318,9 +340,10 @@ func (k *keepalive) endWrite(ok bool) {
 
 // noteTaken notes that the socket has taken bytes. If it has let the writer wait, it made
 // room because the peer has read: that is a sign of life. The peer may have no other one
-// to give, because no ping fits into a frame, and a ping behind it arrives late.
+// to give, because no ping fits into a frame, and a ping behind it arrives late. What
+// the kernel tells is better, because a write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
-	if now-began >= blockedTime {
+	if now-began >= blockedTime && !k.owner.tellsAcks() {
 		k.lastRead.Store(int64(now))
 	}
 }
@@ -344,6 +367,17 @@ func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
 }
 
+// noteAcksAt is when noteAcks is due.
+func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
+	if k.ackNoted || k.silentBy(p, by) == never {
+		return never
+	}
+	return time.Duration(k.lastRead.Load()) + k.timeouts.connectionTimeout/2
+}
+
+// noteAcked notes that the peer takes what was sent to it.
+func (k *keepalive) noteAcked() { k.lastRead.Store(int64(clock())) }
+
 // schedule sets the alarm to what is due next.
 func (k *keepalive) schedule() {
 	k.mu.Lock()
@@ -361,7 +395,7 @@ func (k *keepalive) reschedule() {
 	if p <= phaseCloseSent {
 		next = min(next, k.pollAt)
 	}
-	next = min(next, k.afterPoll(k.silentBy(p, by)))
+	next = min(next, k.noteAcksAt(p, by), k.afterPoll(k.silentBy(p, by)))
 	if p == phaseCloseSent {
 		by = k.afterPoll(by)
 	}
@@ -492,6 +526,7 @@ func (k *keepalive) tick() (do due) {
 	if p <= phaseCloseSent && now >= k.pollAt {
 		k.beginPoll(now, &do)
 	}
+	k.checkAcks(p, by, now, &do)
 	if p == phaseOpen && now >= k.nextPing {
 		do.ping, k.awaitsPong = true, true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
@@ -501,4 +536,15 @@ func (k *keepalive) tick() (do due) {
 	}
 	k.reschedule()
 	return do
+}
+
+// checkAcks notes which ackStep is due. A sign of life makes the first one due again.
+func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
+	k.ackNoted = k.ackNoted && now-time.Duration(k.lastRead.Load()) >= k.timeouts.connectionTimeout/2
+	switch {
+	case now >= k.noteAcksAt(p, by):
+		k.ackNoted, do.acks = true, noteAcks
+	case do.poll && now >= k.silentBy(p, by):
+		do.acks = compareAcks
+	}
 }

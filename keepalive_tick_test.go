@@ -21,6 +21,8 @@ type tickRecorder struct {
 	ticks int
 	stuck bool // polls do not end
 	busy  bool // no method is receiving
+	acks  bool // record the steps of ackStep, too
+	tells bool // see tellsAcks
 }
 
 // newTickRecorder returns the keepalive of a connection on which a method is receiving.
@@ -39,6 +41,9 @@ func (r *tickRecorder) tick() {
 	do.quiet = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.acks {
+		do.acks = 0
+	}
 	r.ticks++
 	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
@@ -48,6 +53,8 @@ func (r *tickRecorder) tick() {
 		r.timer.pollEnded(clock(), !r.busy)
 	}
 }
+
+func (r *tickRecorder) tellsAcks() bool { return r.tells }
 
 func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
@@ -95,6 +102,23 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 		{"a write that failed is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			r.timer.beginWrite()
 			time.AfterFunc(9*s, func() { r.timer.endWrite(false) })
+		}, []time.Duration{10 * s}, []due{poll}},
+		{"what the peer has acknowledged, before silence", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) { r.acks = true },
+			[]time.Duration{5 * s, 10 * s, 10*s + pingPoll}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {limit: silencePassed}}},
+		{"it again, after a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.acks = true
+			time.AfterFunc(10*s+pingPoll/2, r.timer.noteAcked)
+		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
+		{"it not, if the peer answers pings", timeouts{connectionTimeout: 40 * s, pingInterval: 10 * s}, func(r *tickRecorder) {
+			r.acks = true
+			for i := range 4 {
+				time.AfterFunc(time.Duration(i)*10*s+s, r.timer.noteRead)
+			}
+		}, []time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
+		{"a write that had to wait, if the kernel tells more, is no sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.tells = true
+			r.timer.beginWrite()
+			time.AfterFunc(9*s, func() { r.timer.endWrite(true) })
 		}, []time.Duration{10 * s}, []due{poll}},
 		{"an unanswered close frame, after a poll", timeouts{}, func(r *tickRecorder) {
 			r.timer.enter(phaseCloseSent, nil, 10*s)

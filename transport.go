@@ -31,6 +31,10 @@ type transport interface {
 	// TCP connection behind them. It returns false if the system does not tell.
 	behind() (unread int32, ended, ok bool)
 
+	// acked returns what the kernel tells about the bytes that were sent. It returns false if
+	// the system does not tell.
+	acked() (a acks, ok bool)
+
 	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
 	// arrived.
 	waitsWithoutBuffer() bool
@@ -182,6 +186,7 @@ func (t *tcpTransport) result() error {
 }
 
 func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }
+func (t *tcpTransport) acked() (a acks, ok bool)               { return acked(t.TCPConn) }
 
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
@@ -312,6 +317,7 @@ func (t *netTransport) fill() error {
 func (t *netTransport) poll() error { return t.fill() }
 
 func (t *netTransport) behind() (unread int32, ended, ok bool) { return behind(t.Conn) }
+func (t *netTransport) acked() (a acks, ok bool)               { return acked(t.Conn) }
 
 func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
@@ -359,9 +365,21 @@ func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
 // faulty wrapper may return itself.
 const maxWrappers = 8
 
-// behind implements transport.behind for a net.Conn with a file descriptor, or for a wrapper
-// of one that has the NetConn method of a tls.Conn.
+// behind implements transport.behind for any net.Conn.
 func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	withFile(conn, func(fd uintptr) { unread, ended, ok = sock.Behind(fd) })
+	return unread, ended, ok
+}
+
+// acked implements transport.acked for any net.Conn.
+func acked(conn net.Conn) (a acks, ok bool) {
+	withFile(conn, func(fd uintptr) { a.total, a.waits, ok = sock.Acked(fd) })
+	return a, ok
+}
+
+// withFile calls f with the file descriptor of conn. It does nothing if conn has none, and is
+// not a wrapper of such a net.Conn that has the NetConn method of a tls.Conn.
+func withFile(conn net.Conn, f func(fd uintptr)) {
 	for range maxWrappers {
 		wrapper, wraps := conn.(interface{ NetConn() net.Conn })
 		if !wraps {
@@ -371,14 +389,9 @@ func behind(conn net.Conn) (unread int32, ended, ok bool) {
 	}
 	sc, hasFile := conn.(syscall.Conn)
 	if !hasFile {
-		return 0, false, false
+		return
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return 0, false, false
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(f)
 	}
-	if raw.Control(func(fd uintptr) { unread, ended, ok = sock.Behind(fd) }) != nil {
-		return 0, false, false
-	}
-	return unread, ended, ok
 }
