@@ -586,3 +586,16 @@ func TestBroadcast_to_many(t *testing.T) {
 		expectNumbers(t, p, 0, 5)
 	}
 }
+
+// A delivery must not allocate, because there are thousands for one Broadcast.
+func TestBroadcast_delivery_without_allocation(t *testing.T) {
+	client, server := tcpPair(t)
+	c := newTestConn(server, nil)
+	defer c.expire(net.ErrClosed)
+	go io.Copy(io.Discard, client)
+	p, err := PrepareMessage(Text, []byte("to all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAllocs(t, "a delivery", 0, func() { deliver([]*Conn{c}, p) })
+}

@@ -251,25 +251,46 @@ func (w *largeWrite) write(fd uintptr) bool {
 	return true
 }
 
-func (t *tcpTransport) writeNow(p []byte) (n int, err error) {
+func (t *tcpTransport) writeNow(p []byte) (int, error) {
 	if !sock.Supported {
 		return 0, errors.ErrUnsupported
 	}
-	if rawErr := t.raw.Write(func(fd uintptr) bool {
-		for n, err = sock.Write(fd, p); sock.Interrupted(err); {
-			n, err = sock.Write(fd, p)
-		}
-		return true
-	}); rawErr != nil {
+	w := smallWrites.Get().(*smallWrite)
+	w.p = p
+	rawErr := t.raw.Write(w.callback)
+	n, err := w.n, w.err
+	w.p = nil
+	smallWrites.Put(w)
+	switch {
+	case rawErr != nil:
 		return 0, errors.ErrUnsupported // the user's deadline has passed, and does not apply here
-	}
-	if sock.WouldWait(err) {
+	case sock.WouldWait(err):
 		return 0, nil
-	}
-	if err != nil {
+	case err != nil:
 		return 0, os.NewSyscallError("write", err)
 	}
 	return n, nil
+}
+
+// A smallWrite is a call of writeNow. It is pooled, as largeWrite is.
+type smallWrite struct {
+	p        []byte
+	n        int
+	err      error
+	callback func(fd uintptr) bool
+}
+
+var smallWrites = sync.Pool{New: func() any {
+	w := new(smallWrite)
+	w.callback = w.write
+	return w
+}}
+
+func (w *smallWrite) write(fd uintptr) bool {
+	for w.n, w.err = sock.Write(fd, w.p); sock.Interrupted(w.err); {
+		w.n, w.err = sock.Write(fd, w.p)
+	}
+	return true
 }
 
 func (t *tcpTransport) exact() bool       { return true }
