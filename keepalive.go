@@ -245,14 +245,8 @@ func (p progress) report() {
 	p.timer.writes(now)
 }
 
-// endWrite notes that the write has ended. ok is false if it failed.
-func (k *keepalive) endWrite(ok bool) {
-	began := time.Duration(k.writing.Load())
-	k.writing.Store(int64(noTime))
-	if ok && began != noTime {
-		k.noteTaken(began, clock())
-	}
-}
+// endWrite notes that the write has ended. It does not read the clock, see ackStep.
+func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
 
 // writeBy is when the write in progress is late.
 func (k *keepalive) writeBy() time.Duration {

@@ -88,10 +88,17 @@ func (k *keepalive) settleReads() {
 	}
 }
 
-// noteTaken notes that the socket has taken bytes. If it has let the writer wait, it made
-// room because the peer has read: that is a sign of life. The peer may have no other one
-// to give, because no ping fits into a frame, and a ping behind it arrives late. What
-// the kernel tells is better, because a write may also have waited for a processor.
+// taken stands in for what the kernel tells about the bytes that were sent. A write that
+// waits for room, and has ended at the next step, or its piece has, was waiting for a peer that
+// reads.
+func (k *keepalive) taken() acks {
+	began := time.Duration(k.writing.Load())
+	return acks{total: uint64(began), waits: began != noTime && clock()-began >= blockedTime}
+}
+
+// noteTaken notes that the socket has taken a piece of a large frame. If it has let the writer
+// wait, it made room because the peer has read: that is a sign of life. What the kernel tells
+// is better, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
 	if now-began >= blockedTime && !k.owner.tellsAcks() {
 		k.lastRead.Store(int64(now))

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -92,5 +93,31 @@ func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
 	c.timer.noteTaken(clock()-time.Second, clock())
 	if c.timer.lastRead.Load() != before {
 		t.Error("the write counts as a sign of life")
+	}
+}
+
+// A peer may need seconds for each frame, and have nothing to say. The library knows it only
+// from the writes, if it does not know the kind of socket.
+func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testing.T) {
+	const frame = 50_000
+	for _, tt := range []struct {
+		name string
+		most int // what the peer reads in all, 0 for no limit
+	}{{"and goes on", 0}, {"and stops after three", 3*frame + 100}} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachConn(t, pacedConn{rate: 2000, most: tt.most}, func(t *testing.T, c *Conn, p *peer) {
+				go readAll(p.Conn)
+				start := time.Now()
+				for time.Since(start) < 10*time.Minute && c.SendMessage(Binary, make([]byte, frame)) == nil {
+				}
+				took := time.Since(start).Round(time.Second)
+				switch end := endOf(c); {
+				case tt.most == 0 && end != nil:
+					t.Errorf("the connection has ended after %v: %v", took, end)
+				case tt.most > 0 && (!errors.Is(end, ErrConnectionTimeout) || took > 75*time.Second+90*time.Second):
+					t.Errorf("got end %v after %v, want ErrConnectionTimeout", end, took)
+				}
+			}, WriteTimeout(0))
+		})
 	}
 }

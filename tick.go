@@ -48,12 +48,12 @@ func (c *Conn) tick() {
 func (c *Conn) checkAcks(step ackStep) {
 	now, ok := c.socket.acked()
 	if !ok {
-		return
+		now = c.timer.taken()
 	}
 	s := c.seldomUsed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if step == compareAcks && s.acks.waits && now.total > s.acks.total {
+	if step == compareAcks && s.acks.waits && now.total != s.acks.total {
 		c.timer.noteAcked()
 	}
 	s.acks = now

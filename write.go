@@ -308,7 +308,7 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	} else {
 		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, clock()})
 	}
-	w.timer.endWrite(err == nil)
+	w.timer.endWrite()
 	if by != bySender {
 		w.socket.writeAs(bySender)
 	}
