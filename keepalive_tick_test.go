@@ -54,6 +54,13 @@ func (r *tickRecorder) tick() {
 	}
 }
 
+// recordAcks lets the recorder keep the steps of ackStep, too.
+func (r *tickRecorder) recordAcks() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acks = true
+}
+
 func (r *tickRecorder) tellsAcks() bool { return r.tells }
 
 func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
@@ -95,14 +102,14 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 		{"a write for which there was room is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			time.AfterFunc(9*s, func() { r.timer.beginWrite(); progress{&r.timer, clock()}.report(); r.timer.endWrite() })
 		}, []time.Duration{10 * s}, []due{poll}},
-		{"what the peer has acknowledged, before silence", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) { r.acks = true },
+		{"what the peer has acknowledged, before silence", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) { r.recordAcks() },
 			[]time.Duration{5 * s, 10 * s, 10*s + pingPoll}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {limit: silencePassed}}},
 		{"it again, after a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
-			r.acks = true
+			r.recordAcks()
 			time.AfterFunc(10*s+pingPoll/2, r.timer.noteAcked)
 		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
 		{"it not, if the peer answers pings", timeouts{connectionTimeout: 40 * s, pingInterval: 10 * s}, func(r *tickRecorder) {
-			r.acks = true
+			r.recordAcks()
 			for i := range 4 {
 				time.AfterFunc(time.Duration(i)*10*s+s, r.timer.noteRead)
 			}

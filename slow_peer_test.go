@@ -23,8 +23,9 @@ func tcpOf(conn any) *net.TCPConn {
 // kernel is on the way to it, because a ping waits behind the message. It is not silent, but
 // a peer that has stopped to read is.
 func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
-	const timeout = 400 * time.Millisecond
-	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 1<<20)) }
+	t.Parallel()
+	const timeout = time.Second
+	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 2<<20)) }
 	tests := map[string]struct {
 		send  func(c *Conn)
 		read  func(client io.Reader)
