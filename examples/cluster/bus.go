@@ -100,7 +100,7 @@ func openBus(ctx context.Context, cfg busConfig, r *room) (*bus, error) {
 
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := r.waitCaughtUp(ctx); err != nil {
+	if err := r.waitReady(ctx); err != nil {
 		b.close()
 		return nil, fmt.Errorf("reading the history from NATS: %w", err)
 	}
@@ -122,7 +122,10 @@ func (b *bus) options() []nats.Option {
 		// A network that drops all packets is noticed after 15 to 20 seconds.
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(3),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if nc.IsClosed() {
+				return // by close
+			}
 			slog.Warn("NATS is away", "err", err)
 			b.to.setConnected(false)
 			b.restart()
@@ -208,7 +211,9 @@ func (b *bus) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		slog.Warn("the stream was interrupted", "err", err)
+		if !errors.Is(err, errDisconnected) { // which is in the log already
+			slog.Warn("the stream was interrupted", "err", err)
+		}
 		if time.Since(began) > 10*time.Second {
 			attempt = 0
 		}
@@ -237,6 +242,9 @@ func (b *bus) restart() {
 	}
 }
 
+// errDisconnected means that there is no connection to NATS.
+var errDisconnected = errors.New("not connected to NATS")
+
 // followOnce delivers the messages of the stream, beginning with the first that the receiver
 // does not have. It returns when the connection is lost, the stream is not the same any
 // more, or ctx is done. A new call then asks for the stream and its state again: NATS may
@@ -249,6 +257,9 @@ func (b *bus) followOnce(ctx context.Context) error {
 	b.interrupt = cancel
 	b.mu.Unlock()
 
+	if !b.nc.IsConnected() {
+		return errDisconnected
+	}
 	stream, err := b.stream(ctx)
 	if err != nil {
 		return err
@@ -286,7 +297,7 @@ func (b *bus) receive(ctx context.Context, stream jetstream.Stream, state stream
 	msg, err := messages.Next(jetstream.NextContext(wait))
 	if wait.Err() != nil && err != nil {
 		if ctx.Err() != nil {
-			return errors.New("the connection to NATS was lost")
+			return errDisconnected
 		}
 		return b.checkStream(ctx, stream, state)
 	}

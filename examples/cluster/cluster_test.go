@@ -159,7 +159,9 @@ func (r *reader) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s has %d of %d messages, and %d are not confirmed: %w", r.name, len(r.texts), r.wantMessages, len(r.unconfirmed)+len(r.stillToSend), err)
 		}
-		r.reconnected++
+		if err != nil {
+			r.reconnected++
+		}
 	}
 	return nil
 }

@@ -122,9 +122,13 @@ func (e *embedded) stop() {
 // natsLog passes the warnings and errors of NATS on.
 type natsLog struct{}
 
-func (natsLog) Noticef(string, ...any)            {}
-func (natsLog) Debugf(string, ...any)             {}
-func (natsLog) Tracef(string, ...any)             {}
-func (natsLog) Warnf(format string, args ...any)  { slog.Warn("NATS: " + fmt.Sprintf(format, args...)) }
-func (natsLog) Errorf(format string, args ...any) { slog.Error("NATS: " + fmt.Sprintf(format, args...)) }
-func (natsLog) Fatalf(format string, args ...any) { slog.Error("NATS: " + fmt.Sprintf(format, args...)) }
+func (natsLog) Noticef(string, ...any)           {}
+func (natsLog) Debugf(string, ...any)            {}
+func (natsLog) Tracef(string, ...any)            {}
+func (natsLog) Warnf(format string, args ...any) { slog.Warn("NATS: " + fmt.Sprintf(format, args...)) }
+func (natsLog) Errorf(format string, args ...any) {
+	slog.Error("NATS: " + fmt.Sprintf(format, args...))
+}
+func (natsLog) Fatalf(format string, args ...any) {
+	slog.Error("NATS: " + fmt.Sprintf(format, args...))
+}

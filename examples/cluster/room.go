@@ -238,10 +238,10 @@ func (r *room) changed() {
 	}
 }
 
-// waitCaughtUp waits until the history is complete.
-func (r *room) waitCaughtUp(ctx context.Context) error {
+// waitReady waits until the history is complete and the process is connected to NATS.
+func (r *room) waitReady(ctx context.Context) error {
 	for {
-		_, _, wait := r.tryPosition(hello{})
+		wait := r.ready()
 		if wait == nil {
 			return nil
 		}
@@ -251,6 +251,16 @@ func (r *room) waitCaughtUp(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// ready returns nil, or a channel that is closed when the room may be ready.
+func (r *room) ready() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream != "" && r.history.last >= r.target && r.connected {
+		return nil
+	}
+	return r.waitLocked()
 }
 
 // step returns the next entries for a client at the position at. If few are left, it puts them
@@ -388,5 +398,6 @@ func (r *room) setConnected(connected bool) {
 		return
 	}
 	r.connected = connected
+	r.changed()
 	r.live.Broadcast(websocket.Text, event{Type: "bus", Connected: &connected}.encode())
 }

@@ -139,7 +139,7 @@ function welcome(event) {
 function busChanged(now) {
   connected = now;
   $("away").hidden = connected;
-  $("away").textContent = connected ? "" : "The servers are cut off from each other. New messages wait until they are connected again.";
+  $("away").textContent = connected ? "" : "Messages cannot be delivered at the moment. They are sent as soon as the servers are connected again.";
   if (connected) for (const id of unconfirmed.keys()) send(id);
 }
 
@@ -159,7 +159,9 @@ function say(text) {
 }
 
 function send(id) {
-  if (!live || !connected || !unconfirmed.has(id)) return;
+  if (!unconfirmed.has(id)) return;
+  if (!live || !connected) return note(id, "waiting…");
+  note(id, "sending…");
   socket.send(JSON.stringify({ id, text: unconfirmed.get(id) }));
   expectAnswer();
 }
