@@ -40,7 +40,6 @@ func startBrowser(t *testing.T) context.Context {
 	}
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(path),
-		chromedp.UserDataDir(filepath.Join(t.TempDir(), "profile")),
 		chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck,
 		chromedp.Headless,
@@ -54,8 +53,8 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true))
 	t.Cleanup(cancel)
-	browser, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(cancel)
+	browser, _ := chromedp.NewContext(allocator)
+	t.Cleanup(func() { chromedp.Cancel(browser) }) // which waits for Chromium
 	if err := chromedp.Run(browser); err != nil {
 		t.Fatalf("starting %s: %v; set BROWSERTEST=skip to skip this test", path, err)
 	}

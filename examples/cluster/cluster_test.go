@@ -286,8 +286,7 @@ func TestCluster_kill(t *testing.T) {
 	}
 	// The messages of each client beyond its burst come at 2 per second, so they flow for two
 	// seconds. The process is killed in the middle of them.
-	b, watch := testBus(t, n.url())
-	_ = b
+	_, watch := testBus(t, n.url())
 	waitFor(t, watch, "half of the messages are sent", watch.has(clients*each/2))
 	mu.Lock()
 	alive = alive[1:]

@@ -139,7 +139,7 @@ function welcome(event) {
 function busChanged(now) {
   connected = now;
   $("away").hidden = connected;
-  $("away").textContent = connected ? "" : "Messages cannot be delivered at the moment. They are sent as soon as the servers are connected again.";
+  $("away").textContent = connected ? "" : "Messages wait, because the servers are not connected to each other at the moment.";
   if (connected) for (const id of unconfirmed.keys()) send(id);
 }
 
