@@ -74,16 +74,17 @@ type core struct {
 	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
 }
 
-// A seldom is the state of methods that most connections never call.
+// A seldom is the state of methods that most connections never call. The members of a Group
+// have one, so what they do not need is allocated on demand, too.
 type seldom struct {
 	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups and acks
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
-	pings  pings                  // the calls of Ping that wait
+	pings  atomic.Pointer[pings]  // the calls of Ping that wait, nil before the first
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 
-	overflow overflow // of the counts of both directions, see tally
-	acks     acks     // at the latest ackStep
+	overflow *overflow // of the counts of both directions, see tally; nil before the first
+	acks     acks      // at the latest ackStep
 }
 
 // acks are what the kernel has told about the bytes that were sent.

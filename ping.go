@@ -36,7 +36,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, &pingError{err, 0}
 	}
-	p := &c.seldomUsed().pings
+	p := c.pingsUsed()
 	call := p.begin()
 	defer p.end(call)
 	stop := context.AfterFunc(ctx, func() {
@@ -123,8 +123,8 @@ func (r *reader) awaitPong(over func() bool) error {
 // passTurn lets a call of Ping read, if one is waiting. It is called when the lock has been
 // free for a moment.
 func (r *reader) passTurn() {
-	if s := r.seldom.Load(); s != nil && s.pings.count.Load() > 0 {
-		s.pings.pass()
+	if p := r.waitingPings(); p != nil {
+		p.pass()
 	}
 }
 
@@ -134,8 +134,8 @@ func (r *reader) pong(payload []byte) {
 		r.timer.notePong()
 		return
 	}
-	if s := r.seldom.Load(); s != nil && s.pings.count.Load() > 0 {
-		if rtt, ok := s.pings.answer(payload); ok {
+	if p := r.waitingPings(); p != nil {
+		if rtt, ok := p.answer(payload); ok {
 			r.timer.noteRTT(rtt)
 		}
 	}
@@ -151,11 +151,11 @@ func (w *writer) requestPings() {
 
 // sendRequestedPings sends the ping of each call that waits. The lock is held.
 func (w *writer) sendRequestedPings(by caller) {
-	s := w.seldom.Load()
-	if s == nil || s.pings.count.Load() == 0 || w.check() != nil {
+	p := w.waitingPings()
+	if p == nil || w.check() != nil {
 		return
 	}
-	for payload := s.pings.next(); payload != nil; payload = s.pings.next() {
+	for payload := p.next(); payload != nil; payload = p.next() {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, payload)
 	}
 }
@@ -180,6 +180,27 @@ type pingCall struct {
 	rtt      time.Duration // set before answered is closed
 	answered chan struct{}
 	reading  atomic.Bool // it reads from the connection
+}
+
+// pingsUsed returns the pings. It allocates them if this is the first call of Ping.
+func (c *core) pingsUsed() *pings {
+	s := c.seldomUsed()
+	if s.pings.Load() == nil {
+		s.pings.CompareAndSwap(nil, new(pings))
+	}
+	return s.pings.Load()
+}
+
+// waitingPings returns the pings if a call of Ping waits, or nil.
+func (c *core) waitingPings() *pings {
+	s := c.seldom.Load()
+	if s == nil {
+		return nil
+	}
+	if p := s.pings.Load(); p != nil && p.count.Load() > 0 {
+		return p
+	}
+	return nil
 }
 
 func (p *pings) begin() *pingCall {

@@ -130,14 +130,18 @@ func (c *counts) add(packed uint64) {
 func (c *core) moveToOverflow(t *tally, d direction) {
 	c.life.mu.Lock() // so that no goroutine sees the counts at neither place, or at both
 	defer c.life.mu.Unlock()
-	c.seldomUsed().overflow[d].add(t.packed.Swap(0))
+	s := c.seldomUsed()
+	if s.overflow == nil {
+		s.overflow = new(overflow)
+	}
+	s.overflow[d].add(t.packed.Swap(0))
 }
 
 // countsOf returns the counts of t.
 func (c *core) countsOf(t *tally, d direction) (sum counts) {
 	c.life.mu.Lock()
 	defer c.life.mu.Unlock()
-	if s := c.seldom.Load(); s != nil {
+	if s := c.seldom.Load(); s != nil && s.overflow != nil {
 		sum = s.overflow[d]
 	}
 	sum.add(t.packed.Load())
