@@ -147,7 +147,8 @@ func (w *writer) send(h *Header, payload []byte) error {
 		return w.ended()
 	}
 	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
-	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
+	// The rest is mayWait without its check of the life, which the caller has done.
+	wait := w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
@@ -207,17 +208,17 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
+	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
+		w.count(h)
+		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
+		return nil
+	}
 	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
 	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
 		if err := w.writeQueue(by); err != nil {
 			return err
 		}
 		b = w.pendingFrames()
-	}
-	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
-		w.count(h)
-		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
-		return nil
 	}
 	accepted := len(b)
 	if size > pendingSize-accepted {
