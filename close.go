@@ -80,7 +80,7 @@ func (c *Conn) streamEnded(err error) error {
 	if !idle {
 		c.out.lock.Lock()
 	}
-	c.out.writeQueue(byLibrary)
+	c.out.writeQueue(byLibrary, allWrites)
 	c.out.release(byLibrary)
 	if began {
 		c.expire(nil)
@@ -267,7 +267,7 @@ func (c *Conn) sendCloseOnce(payload []byte) bool {
 	if _, sent := c.life.closeSent(); !sent {
 		c.out.close(byLibrary, payload)
 	} else {
-		c.out.writeQueue(byLibrary) // the close frame may be among the pending frames
+		c.out.writeQueue(byLibrary, allWrites) // the close frame may be among the pending frames
 	}
 	return !c.out.broken
 }
@@ -317,7 +317,9 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
-	return c.closeHandshake(payload, by)
+	err = c.closeHandshake(payload, by)
+	c.life.closed.Wait() // CloseNow may be closing it at this moment
+	return err
 }
 
 // StartClose is [Conn.Close] without the waiting: the connection has ended when it returns,

@@ -2,9 +2,12 @@ package websocket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -35,6 +38,14 @@ func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
 	return p, nil
 }
 
+// check refuses the zero value, which is no message.
+func (p *PreparedMessage) check() error {
+	if len(p.frame) == 0 {
+		return fmt.Errorf("%w: this PreparedMessage is empty; make it with PrepareMessage", ErrInvalidOpcode)
+	}
+	return nil
+}
+
 // checkTry returns why a message must not be sent by TrySend.
 func checkTry(op Opcode, data []byte) error {
 	if op == Close {
@@ -45,6 +56,9 @@ func checkTry(op Opcode, data []byte) error {
 
 // SendPrepared is [Conn.SendMessage] of a prepared message.
 func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
+	if err := p.check(); err != nil {
+		return err
+	}
 	if err := c.out.check(); err != nil {
 		return c.sendError(err)
 	}
@@ -90,6 +104,9 @@ func (c *Conn) TrySend(op Opcode, data []byte) error {
 
 // TrySendPrepared is [Conn.TrySend] of a prepared message. Queues share its bytes.
 func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
+	if err := p.check(); err != nil {
+		return err
+	}
 	if err := c.out.check(); err != nil {
 		return err
 	}
@@ -163,7 +180,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 // fellBehind closes a connection whose queue is full. The goroutine is needed because the
 // close frame comes behind the queue.
 func (c *Conn) fellBehind(err error) {
-	if CloseStatus(err) == StatusTryAgainLater && c.beginFailing(err) {
+	if errors.Is(err, ErrSendQueueFull) && c.beginFailing(err) {
 		c.timer.run(func() { c.failAsync(failPayload(err)) })
 	}
 }
@@ -175,20 +192,24 @@ type Group struct {
 	mu      sync.Mutex
 	members map[*Conn]struct{}
 	closed  bool
+	closing []*Conn // the members when Close was called, until it returns
 }
 
 // Join adds c to the group. It returns false if c has ended, or if the group is closed. A
 // member may join again, which changes nothing.
 func (g *Group) Join(c *Conn) bool {
-	if !g.add(c) {
-		return false
+	s := c.seldomUsed()
+	s.mu.Lock()
+	joined := g.add(c)
+	if joined && !slices.Contains(s.groups, g) {
+		s.groups = append(s.groups, g)
 	}
-	c.joined(g)
-	if c.life.err() != nil { // either this call sees the end, or the end sees the group
+	s.mu.Unlock()
+	if joined && c.life.err() != nil { // either this call sees the end, or the end sees the group
 		g.Leave(c)
 		return false
 	}
-	return true
+	return joined
 }
 
 func (g *Group) add(c *Conn) bool {
@@ -206,8 +227,13 @@ func (g *Group) add(c *Conn) bool {
 
 // Leave removes c from the group, if it is a member.
 func (g *Group) Leave(c *Conn) {
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	g.remove(c)
-	c.left(g)
+	if i := slices.Index(s.groups, g); i >= 0 {
+		s.groups = slices.Delete(s.groups, i, i+1)
+	}
 }
 
 func (g *Group) remove(c *Conn) {
@@ -262,59 +288,44 @@ func (g *Group) Broadcast(op Opcode, data []byte) error {
 // Close closes the group for good, and the connections of all members at the same time, as
 // [Conn.StartClose] does. It waits until their sockets are closed, which CloseTimeout limits.
 // When ctx is done, it cuts those that are left, as [Conn.CloseNow] does, and returns the
-// error of ctx. It does not wait for HandlerFuncs.
+// error of ctx. It does not wait for HandlerFuncs, nor for connections that had begun to close
+// before, because these are no members any more. [Handler.Shutdown] waits for all.
 //
-// Afterwards the group is empty, and Join returns false. A code that must not be sent is
-// [ErrProtocol], and then nothing is closed.
+// Afterwards the group is empty, and Join returns false. A second call waits for the same
+// connections. A code that must not be sent is [ErrProtocol], and then nothing is closed.
 func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error {
 	if _, err := closePayload(code, reason); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	list := g.list()
-	defer releaseList(list)
-	for _, c := range *list {
+	left := g.beginClose()
+	for _, c := range left {
 		c.StartClose(code, reason)
 	}
-	for i, c := range *list {
+	for i, c := range left {
 		select {
 		case <-c.life.closed.Done():
 		case <-ctx.Done():
-			for _, c := range (*list)[i:] {
+			for _, c := range left[i:] {
 				c.CloseNow()
 			}
 			return ctx.Err()
 		}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = nil
 	return nil
 }
 
-// joined notes that c is a member of g.
-func (c *Conn) joined(g *Group) {
-	s := c.seldomUsed()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, member := range s.groups {
-		if member == g {
-			return
-		}
+// beginClose closes the group, and returns the connections that Close has to wait for.
+func (g *Group) beginClose() []*Conn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.closed = true
+		g.closing = slices.AppendSeq(make([]*Conn, 0, len(g.members)), maps.Keys(g.members))
 	}
-	s.groups = append(s.groups, g)
-}
-
-// left notes that c is not a member of g.
-func (c *Conn) left(g *Group) {
-	s := c.seldomUsed()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, member := range s.groups {
-		if member == g {
-			s.groups = append(s.groups[:i], s.groups[i+1:]...)
-			return
-		}
-	}
+	return g.closing
 }
 
 // ended runs when the connection has ended.

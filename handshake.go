@@ -52,8 +52,13 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
 // conns, which is nil for Upgrade.
-func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (*Conn, error) {
-	c, err := handshake(w, r, o, conns)
+func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+	defer func() {
+		if c == nil { // also if a function of the user has panicked
+			conns.noteRefused()
+		}
+	}()
+	c, err = handshake(w, r, o, conns)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}

@@ -56,6 +56,8 @@ type keepalive struct {
 	aged       bool          // it was asked to end
 	awaitsPong bool          // the latest ping has no pong yet
 	ackNoted   bool          // noteAcks was due in this silence
+	writeNoted time.Duration // when the write began for which noteWrite was due
+	writeAcked uint64        // bytes that the peer had acknowledged then
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -116,6 +118,7 @@ type due struct {
 	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
 	acks  ackStep
+	write writeStep
 	quiet uint8 // polls before this one since a method has received
 }
 
@@ -228,7 +231,7 @@ func (k *keepalive) beginWrite() { k.writes(clock()) }
 // writes notes that the write in progress, or its next piece, begins now.
 func (k *keepalive) writes(now time.Duration) {
 	k.writing.Store(int64(now))
-	if int64(deadlineAfter(now, k.timeouts.writeTimeout)) < k.alarmAt.Load() {
+	if int64(deadlineAfter(now, k.timeouts.writeTimeout/2)) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
@@ -248,6 +251,56 @@ func (p progress) report() {
 
 // endWrite notes that the write has ended. It does not read the clock, see ackStep.
 func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
+
+// A writeStep is a step of the search for a peer that takes what a write waits for, as ackStep
+// is. The kernel reports room only when a good part of its buffer is free, which can be
+// megabytes, so the write may see no progress although the peer reads.
+type writeStep struct {
+	note  bool          // a write has taken half of WriteTimeout
+	noted bool          // it has taken WriteTimeout, and note was due for it
+	again time.Duration // when it begins again, if the peer takes enough
+}
+
+// leastTaken is what a peer has to take in the second half of WriteTimeout.
+const leastTaken = progressSize / 2
+
+// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
+func (k *keepalive) checkWrite(now time.Duration, do *due) {
+	began := k.writing.Load()
+	if began == int64(noTime) || !k.writing.CompareAndSwap(began, int64(now)) {
+		return // it has ended at this moment
+	}
+	do.limit, do.write = writePassed, writeStep{noted: k.writeNoted == time.Duration(began), again: now}
+}
+
+// noteWriteAcks notes what the peer had acknowledged when note was due.
+func (k *keepalive) noteWriteAcks(a acks) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.writeAcked = a.total
+}
+
+// writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
+// false if the system does not tell what the peer has acknowledged.
+func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ok && step.noted && a.total-k.writeAcked >= leastTaken {
+		return true
+	}
+	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
+	return false
+}
+
+// noteWriteAt is when half of WriteTimeout is over for the write in progress, never if that was
+// noted.
+func (k *keepalive) noteWriteAt() time.Duration {
+	began := time.Duration(k.writing.Load())
+	if began == noTime || began == k.writeNoted {
+		return never
+	}
+	return deadlineAfter(began, k.timeouts.writeTimeout/2)
+}
 
 // writeBy is when the write in progress is late.
 func (k *keepalive) writeBy() time.Duration {
@@ -283,7 +336,7 @@ func (k *keepalive) reschedule() {
 	// In this order, either this call sees a write that begins meanwhile, or the
 	// write sees that the alarm is set too late for it. The same holds for reads.
 	k.alarmAt.Store(int64(next))
-	next = min(next, k.writeBy())
+	next = min(next, k.writeBy(), k.noteWriteAt())
 	if k.silentBy(p, by) != never && k.reads.Load() == manyReads {
 		next = min(next, k.lookBy())
 	}
@@ -397,8 +450,7 @@ func (k *keepalive) tick() (do due) {
 		do.limit = phasePassed
 		k.life.bound(p, never)
 	case now >= k.writeBy():
-		do.limit = writePassed
-		k.writing.Store(int64(noTime))
+		k.checkWrite(now, &do)
 	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
 		do.limit = silencePassed
 		k.lastRead.Store(int64(now))
@@ -407,6 +459,9 @@ func (k *keepalive) tick() (do due) {
 		k.beginPoll(now, &do)
 	}
 	k.checkAcks(p, by, now, &do)
+	if now >= k.noteWriteAt() {
+		k.writeNoted, do.write.note = time.Duration(k.writing.Load()), true
+	}
 	if p == phaseOpen && now >= k.nextPing {
 		do.ping, k.awaitsPong = true, true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)

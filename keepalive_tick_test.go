@@ -42,7 +42,7 @@ func (r *tickRecorder) tick() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.acks {
-		do.acks = 0
+		do.acks, do.write = 0, writeStep{}
 	}
 	r.ticks++
 	if do != (due{}) {
@@ -106,7 +106,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			[]time.Duration{5 * s, 10 * s, 10*s + pingPoll}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {limit: silencePassed}}},
 		{"it again, after a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			r.recordAcks()
-			time.AfterFunc(10*s+pingPoll/2, r.timer.noteAcked)
+			time.AfterFunc(10*s+pingPoll/2, func() { r.timer.noteAcked(0) })
 		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
 		{"it not, if the peer answers pings", timeouts{connectionTimeout: 40 * s, pingInterval: 10 * s}, func(r *tickRecorder) {
 			r.recordAcks()

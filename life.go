@@ -87,6 +87,9 @@ func (l *life) enter(p phase, cause error, by time.Duration) bool {
 		l.mu.Unlock()
 		return false
 	}
+	if cause == nil && l.cause.Load() == nil {
+		cause = &closedError{CloseError: CloseError{Code: StatusAbnormalClosure}} // err needs one
+	}
 	if cause != nil && now < phaseClosing {
 		kept := cause // a variable of its own, because only this one is allocated
 		l.cause.Store(&kept)

@@ -189,7 +189,9 @@ func ConnectionTimeout(d time.Duration) Option {
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
 // and the peer counts as alive for ConnectionTimeout. It is 256 KiB over TCP on Unix systems
 // other than Linux. Except for TCP on Linux, the first piece also has the frames in front of
-// it that wait to be written together, 64 KiB at most. So a peer that reads steadily gets a
+// it that wait to be written together, 64 KiB at most. On Linux, 32 KiB that the peer
+// acknowledges in the second half of d are progress too, because the socket may take nothing
+// for a long time while the peer reads what the kernel holds. So a peer that reads steadily gets a
 // frame of any size, if it reads at least that much in d and in ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
 	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
@@ -282,7 +284,8 @@ func MaxFragments(n int) Option {
 
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
 // [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
-// The default is 1 MiB. Each message counts with its frame and 32 bytes. If a message does not
+// The default is 1 MiB. Each message counts with its frame and 32 bytes, until the library
+// begins to write it. If a message does not
 // fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
 // methods that wait for the peer do not use the queue.
 func SendQueue(n int) Option {

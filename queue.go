@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -52,17 +53,28 @@ func (q *sendQueue) append(frame []byte) {
 	q.size.Add(int64(len(frame) + queueOverhead))
 }
 
-// take returns frames for one write: several that make no more than pendingSize bytes, or
-// one. The capacity of one frame is never that of a pool. messages is how many of them count
-// for Stats.
-func (q *sendQueue) take() (b []byte, frames int, messages uint16) {
+// len returns how many frames wait. q may be nil.
+func (q *sendQueue) len() int {
+	if q == nil {
+		return 0
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.frames) == 0 {
+	return len(q.frames)
+}
+
+// take returns frames for one write, at most so many: several that make no more than
+// pendingSize bytes, or one. The capacity of one frame is never that of a pool. messages is how many of them count
+// for Stats.
+func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waiting := q.frames[:min(most, len(q.frames))]
+	if len(waiting) == 0 {
 		return nil, 0, 0
 	}
 	total := 0
-	for _, f := range q.frames {
+	for _, f := range waiting {
 		if total += len(f); total > pendingSize && frames > 0 {
 			break
 		}
@@ -200,14 +212,24 @@ func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
 	case n == 0:
 		err = w.enqueue(q, frame, shared)
 	default:
-		rest := append(withRoom(nil, len(frame)), frame...)
 		w.pendingFrames()
-		w.pending.frames, w.pending.written = rest, n
+		w.pending.frames, w.pending.written = ownFrame(frame, n, shared)
 		w.hasPending.Store(true)
 		err = nil
 	}
 	w.flushSoon()
 	return err
+}
+
+// ownFrame returns what becomes pending of a frame of which n bytes are written, and how much
+// of that is written. A shared frame is not copied, unless its buffer could be taken for one
+// of the pools.
+func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
+	if shared && len(frame) != frameBufferSize && len(frame) != pendingSize {
+		return frame[:len(frame):len(frame)], n
+	}
+	rest := frame[n:]
+	return append(withRoom(nil, len(rest)), rest...), 0
 }
 
 // flushSoon makes the goroutine of the flush timer write what is pending, and the queue,
@@ -234,9 +256,12 @@ func (w *writer) releaseNow() {
 	}
 }
 
-// writeQueue writes the pending frames and then the queue. It writes nothing of the queue
-// while a MessageWriter is open, because its message has begun before. The lock is held.
-func (w *writer) writeQueue(by caller) error {
+// writeQueue writes the pending frames and then the queue, in as many writes as writes says. It
+// does not write what comes to the queue meanwhile, so that it has an end although others go on
+// to send. It writes nothing of the queue while a MessageWriter is open, because its message
+// has begun before. The lock is held.
+func (w *writer) writeQueue(by caller, writes int) error {
+	left := w.queueOf().len()
 	for w.hasPending.Load() && !w.broken {
 		if b := w.pendingFrames(); len(b) > 0 {
 			if err := w.flush(by, b, nil, len(b)); err != nil {
@@ -247,15 +272,27 @@ func (w *writer) writeQueue(by caller) error {
 		if w.openMessage != nil {
 			return nil
 		}
-		b, frames, messages := w.queueOf().take()
+		b, frames, messages := w.queueOf().take(left)
 		if frames == 0 {
-			w.noPending()
-			return nil
+			break
 		}
 		w.unsent += messages
 		if err := w.flush(by, b, nil, len(b)); err != nil {
 			return err
 		}
+		if left, writes = left-frames, writes-1; writes == 0 {
+			break
+		}
+		if w.urgent.any.Load() { // pings and pongs do not wait for the queue
+			ping, pong, _ := w.urgent.take()
+			w.sendControls(by, ping, pong)
+		}
+	}
+	if !w.broken && len(w.pendingFrames()) == 0 && !w.noPending() {
+		w.flushSoon() // the request of who has sent meanwhile may have been taken above
 	}
 	return nil
 }
+
+// allWrites is how many writes writeQueue needs for all of the queue.
+const allWrites = math.MaxInt

@@ -86,7 +86,7 @@ func (r *registry) add(c *Conn) {
 		c.StartClose(StatusGoingAway, "")
 	}
 	if cut {
-		c.expire(nil)
+		c.CloseNow()
 	}
 }
 
@@ -185,7 +185,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	default:
 	}
 	for _, c := range h.conns.cutOff() {
-		c.expire(nil)
+		c.CloseNow()
 	}
 	return ctx.Err()
 }

@@ -123,8 +123,8 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	return time.Duration(k.lastRead.Load()) + k.timeouts.connectionTimeout/2
 }
 
-// noteAcked notes that the peer takes what was sent to it.
-func (k *keepalive) noteAcked() { k.lastRead.Store(int64(clock())) }
+// noteAcked notes that the peer takes what was sent to it, or did a time ago.
+func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
 
 // checkAcks notes which ackStep is due. A sign of life makes the first one due again.
 func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {

@@ -122,3 +122,69 @@ func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testi
 		})
 	}
 }
+
+// The kernel may report room for a write only after megabytes. A peer that reads more than
+// the least rate must not be cut off meanwhile, and no other may go on.
+func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
+	t.Parallel()
+	for name, steady := range map[string]bool{"that reads steadily": true, "that has stopped to read": false} {
+		for _, kind := range []string{"TCP", "TLS"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				const timeout = time.Second
+				c, client := sockets[kind](t, WriteTimeout(timeout), PingInterval(0), ConnectionTimeout(0), CloseTimeout(50*time.Millisecond))
+				defer client.Close()
+				if _, ok := c.socket.acked(); !ok {
+					t.Skip("this system does not tell")
+				}
+				tcpOf(c.NetConn()).SetWriteBuffer(8 << 20)
+				tcpOf(client).SetReadBuffer(16 << 10)
+				if steady {
+					go func() {
+						b := make([]byte, 8<<10)
+						for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
+							_, err = io.ReadFull(client.(io.Reader), b)
+						}
+					}()
+				}
+				start, sent := time.Now(), make(chan error, 1)
+				go func() { sent <- c.SendMessage(Binary, make([]byte, 32<<20)) }()
+				var err error
+				select {
+				case err = <-sent:
+				case <-time.After(3 * timeout):
+				}
+				if took := time.Since(start); (err == nil) != steady || err != nil && took < timeout {
+					t.Errorf("after %v, got error %v", took, err)
+				}
+				c.CloseNow()
+			})
+		}
+	}
+}
+
+// A message that begins late in a silence is not noted at the first step.
+func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout*9/10))
+	defer client.Close()
+	if _, ok := c.socket.acked(); !ok {
+		t.Skip("this system does not tell")
+	}
+	tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
+	tcpOf(client).SetReadBuffer(16 << 10)
+	time.Sleep(timeout * 6 / 10)
+	go func() {
+		b := make([]byte, 8<<10)
+		for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
+			_, err = io.ReadFull(client.(io.Reader), b)
+		}
+	}()
+	c.SendMessage(Binary, make([]byte, 2<<20))
+	time.Sleep(2 * timeout)
+	if endOf(c) != nil {
+		t.Errorf("the connection has ended: %v", endOf(c))
+	}
+	c.CloseNow()
+}

@@ -79,6 +79,9 @@ func (r *registry) counted() (HandlerStats, []*Conn) {
 
 // noteRefused counts a request that did not become a connection.
 func (r *registry) noteRefused() {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Refused++

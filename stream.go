@@ -163,7 +163,7 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 	}
 	defer w.release(bySender)
 	if w.queued() > 0 { // its messages were sent before this one
-		if err := w.writeQueue(bySender); err != nil {
+		if err := w.writeQueue(bySender, allWrites); err != nil {
 			return nil, err
 		}
 	}

@@ -14,12 +14,18 @@ func (c *Conn) tick() {
 	case phasePassed:
 		c.phasePassed()
 	case writePassed:
-		c.writePassed()
+		if a, ok := c.socket.acked(); !c.timer.writeGoesOn(do.write, a, ok) {
+			c.writePassed()
+		}
 	case silencePassed:
 		c.peerSilent()
 	}
 	if do.end {
 		c.StartClose(StatusGoingAway, "")
+	}
+	if do.write.note {
+		a, _ := c.socket.acked()
+		c.timer.noteWriteAcks(a)
 	}
 	if do.acks != 0 {
 		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
@@ -53,8 +59,12 @@ func (c *Conn) checkAcks(step ackStep) {
 	s := c.seldomUsed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if step == compareAcks && s.acks.waits && now.total != s.acks.total {
-		c.timer.noteAcked()
+	switch {
+	case step == noteAcks:
+	case s.acks.waits && now.total != s.acks.total:
+		c.timer.noteAcked(0)
+	case ok && now.waits && !s.acks.waits: // they have come since noteAcks
+		c.timer.noteAcked(c.timer.timeouts.connectionTimeout / 2)
 	}
 	s.acks = now
 }
@@ -131,6 +141,8 @@ func (c *Conn) writePassed() {
 		if c.timer.enter(phaseLost, end, pingPoll) {
 			c.socket.limitReads(time.Now().Add(pingPoll))
 			c.socket.endWrites() // that goroutine may be in the write of a pong
+		} else if c.life.current() >= phaseClosing {
+			c.expire(nil) // which can be without another limit
 		}
 		return
 	}

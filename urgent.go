@@ -93,15 +93,20 @@ func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 	return ping, pong, flush
 }
 
-// sendUrgent sends what is urgent: the pending frames first, then a pong, which is
-// also sent ahead of the last close frame of a connection that is ending. What
-// cannot be sent any more is dropped. The lock is held.
+// sendUrgent sends what is urgent: the pending frames first, then the controls, and then the
+// queue. The lock is held.
 func (w *writer) sendUrgent(by caller) {
 	ping, pong, flush := w.urgent.take()
 	if flush {
 		w.flushPending(by)
 	}
+	w.sendControls(by, ping, pong)
 	w.sendQueued(by)
+}
+
+// sendControls sends pings, and a pong, which is also sent ahead of the last close frame of a
+// connection that is ending. What cannot be sent any more is dropped. The lock is held.
+func (w *writer) sendControls(by caller, ping bool, pong *pongPayload) {
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])
 	}
@@ -123,16 +128,16 @@ func (w *writer) flushPending(by caller) {
 	}
 }
 
-// sendQueued writes the queue, if this is a goroutine of the library. Other calls leave it
-// to the flush timer, because they must not wait for messages that are not theirs. The lock
-// is held.
+// sendQueued writes from the queue once, if this is a goroutine of the library. Other calls
+// leave it to the flush timer, because they must not wait for messages that are not theirs.
+// The lock is held.
 func (w *writer) sendQueued(by caller) {
 	switch {
 	case w.openMessage != nil || w.queued() == 0:
-	case by == byLibrary:
-		w.writeQueue(by)
-	default:
+	case by != byLibrary:
 		w.flushSoon()
+	default:
+		w.writeQueue(by, 1) // others may take the lock before the next
 	}
 }
 

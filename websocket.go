@@ -126,7 +126,6 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
-		h.conns.noteRefused()
 		return // the refusal is answered
 	}
 	if !h.concurrent {

@@ -215,7 +215,7 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 	}
 	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
 	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
-		if err := w.writeQueue(by); err != nil {
+		if err := w.writeQueue(by, allWrites); err != nil {
 			return err
 		}
 		b = w.pendingFrames()
