@@ -370,6 +370,16 @@ func (k *keepalive) noteReceived() {
 	}
 }
 
+// noteReceiving runs in the first receiving call. Most handlers begin with it, so that nothing
+// wakes the process before the first ping. The end of the call asks for a poll.
+func (k *keepalive) noteReceiving() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pollAt = never
+	k.watching.Store(true)
+	k.reschedule()
+}
+
 // awaitPoll sets the alarm to the next poll.
 func (k *keepalive) awaitPoll() {
 	k.mu.Lock()

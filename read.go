@@ -95,6 +95,9 @@ func (r *reader) begin(by receiveMethod) error {
 			return err
 		}
 	}
+	if r.mode == 0 {
+		r.timer.noteReceiving()
+	}
 	switch {
 	case by == byReadFrame:
 		r.mode = modeFrames
