@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -131,76 +129,9 @@ func (p *tab) until(description, format string, args ...any) {
 	}
 }
 
-// join opens the chat and joins the room with the keyboard alone.
-func join(t *testing.T, url, name string, scripts ...string) *tab {
-	t.Helper()
-	p := openTab(t, url, scripts...)
-	p.until("the field for the name has the focus", `document.activeElement?.id === "name"`)
-	p.run(chromedp.KeyEvent(name), enter)
-	p.online()
-	return p
-}
-
-// online waits until the page is connected.
-func (p *tab) online() {
-	p.t.Helper()
-	p.until("the page is connected", `document.querySelector("#status.online")`)
-}
-
-// offline waits until the page is not connected.
-func (p *tab) offline() {
-	p.t.Helper()
-	p.until("the page is not connected", `document.querySelector("#status:not(.online)")`)
-}
-
-// say types a message and sends it. The field for messages must have the focus.
-func (p *tab) say(text string) {
-	p.t.Helper()
-	p.until("the field for messages has the focus", `document.activeElement?.id === "text"`)
-	p.run(input.InsertText(text), enter)
-	p.until("the field for messages is empty", `document.activeElement.value === ""`)
-}
-
 // enter presses and releases the Enter key. chromedp.KeyEvent would also type a line
 // break, even if the page handles the key in another way.
 var enter = chromedp.Tasks{
 	input.DispatchKeyEvent(input.KeyDown).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r').WithText("\r"),
 	input.DispatchKeyEvent(input.KeyUp).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r'),
-}
-
-// sees waits until the page shows a confirmed message, and checks that it shows the
-// message once.
-func (p *tab) sees(name, text string) {
-	p.t.Helper()
-	const count = `[...document.querySelectorAll(".message:not(.pending)")].filter((m) =>
-		m.dataset.name === %s && m.querySelector(".words").textContent === %s).length`
-	p.until(fmt.Sprintf("the page shows the message %q of %s", text, name), count+" > 0", name, text)
-	var n int
-	p.eval(&n, script(count, name, text))
-	if n != 1 {
-		p.t.Errorf("the page shows the message %q of %s %d times, want once", text, name, n)
-	}
-}
-
-// seesPeople waits until the list of people shows these names, in this order.
-func (p *tab) seesPeople(names ...string) {
-	p.t.Helper()
-	p.until(fmt.Sprintf("the list of people is %q", names),
-		`JSON.stringify([...document.querySelectorAll("#people bdi")].map((b) => b.textContent)) === JSON.stringify(%s)
-			&& document.querySelector("#count").textContent === String(%s.length)`, names, names)
-}
-
-// screenshot writes a screenshot to the directory that SCREENSHOTS names, if it is set.
-func (p *tab) screenshot(name string) {
-	p.t.Helper()
-	dir := os.Getenv("SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	p.until("all animations have ended", "document.getAnimations().length === 0")
-	var png []byte
-	p.run(chromedp.CaptureScreenshot(&png))
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o666); err != nil {
-		p.t.Fatal(err)
-	}
 }
