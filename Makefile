@@ -9,7 +9,7 @@ SOAK      ?= 1m
 library := . ./internal/... ./websockettest
 
 .PHONY: help build test race cover lint fuzz bench compare soak nettest \
-	cross vet-cross purego versions emulated browser interop ci
+	cross vet-cross purego versions emulated browser cluster interop ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##/ { print substr($$0, 3) } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with 
 browser: ## test the chat example in Chromium (2 min)
 	.ci/install.sh chromium chromium chromium-browser google-chrome
 	cd test/browser && go test -race -count=1 ./...
+
+cluster: ## test the example on several processes, with NATS and Chromium (1 min)
+	.ci/install.sh chromium chromium chromium-browser google-chrome
+	cd examples/cluster && go build -o /dev/null . && go vet ./... && go test -race -count=1 -timeout 5m ./...
 
 interop: ## test with clients, proxies and middleware (3 min)
 	test/interop/install.sh

@@ -120,6 +120,7 @@ func TestDetached_off_holds_the_request(t *testing.T) {
 }
 
 func TestDetached_closes_according_to_the_result_of_fn(t *testing.T) {
+	t.Parallel()
 	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		for _, tt := range handlerEnds {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {

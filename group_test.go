@@ -124,6 +124,7 @@ var queueSockets = map[string]func(t testing.TB, opts ...Option) (*Conn, *peer){
 
 // Messages of all sending methods arrive in order, also if some of them had to wait.
 func TestTrySend_keeps_the_order_with_other_methods(t *testing.T) {
+	t.Parallel()
 	for name, connect := range queueSockets {
 		for _, size := range []int{10, 3000, frameBufferSize - 4, pendingSize - 10, 100_000} {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
@@ -200,6 +201,7 @@ func number(text string) int {
 
 // The bound holds, a message over it is not sent, and the connection stays usable.
 func TestTrySend_returns_ErrSendQueueFull(t *testing.T) {
+	t.Parallel()
 	for name, connect := range queueSockets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -377,6 +379,7 @@ func TestBroadcast_shares_the_bytes(t *testing.T) {
 
 // A member that reads nothing is closed with 1013, and the others get everything.
 func TestBroadcast_closes_slow_connections(t *testing.T) {
+	t.Parallel()
 	for name, connect := range queueSockets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -585,4 +588,17 @@ func TestBroadcast_to_many(t *testing.T) {
 	for _, p := range peers {
 		expectNumbers(t, p, 0, 5)
 	}
+}
+
+// A delivery must not allocate, because there are thousands for one Broadcast.
+func TestBroadcast_delivery_without_allocation(t *testing.T) {
+	client, server := tcpPair(t)
+	c := newTestConn(server, nil)
+	defer c.expire(net.ErrClosed)
+	go io.Copy(io.Discard, client)
+	p, err := PrepareMessage(Text, []byte("to all"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAllocs(t, "a delivery", 0, func() { deliver([]*Conn{c}, p) })
 }

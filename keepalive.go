@@ -55,6 +55,7 @@ type keepalive struct {
 	quiet      uint8         // polls since a method has received
 	aged       bool          // it was asked to end
 	awaitsPong bool          // the latest ping has no pong yet
+	ackNoted   bool          // noteAcks was due in this silence
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -75,13 +76,20 @@ type core struct {
 
 // A seldom is the state of methods that most connections never call.
 type seldom struct {
-	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups
+	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups and acks
 	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
 	pings  pings                  // the calls of Ping that wait
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 
 	overflow overflow // of the counts of both directions, see tally
+	acks     acks     // at the latest ackStep
+}
+
+// acks are what the kernel has told about the bytes that were sent.
+type acks struct {
+	total uint64 // bytes that the peer has acknowledged
+	waits bool   // more bytes wait, because the peer or the line takes no more
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is
@@ -96,7 +104,8 @@ func (c *core) seldomUsed() *seldom {
 // A ticker does what is due.
 type ticker interface {
 	tick()
-	ended() // the connection has ended; more than one call is possible
+	ended()          // the connection has ended; more than one call is possible
+	tellsAcks() bool // whether the kernel tells what the peer has acknowledged
 }
 
 // due is what a tick asks for.
@@ -105,6 +114,7 @@ type due struct {
 	poll  bool
 	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
+	acks  ackStep
 	quiet uint8 // polls before this one since a method has received
 }
 
@@ -209,78 +219,6 @@ func (k *keepalive) extendLost() bool {
 	return more
 }
 
-// noteUnread notes how many bytes wait in the kernel while a method is receiving. If there are
-// more than the last time, the peer is not silent: the goroutine of that method may be in a
-// write, the answer to a ping, and not read.
-func (k *keepalive) noteUnread(unread int32, _, ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if ok && unread > k.unread {
-		k.lastRead.Store(int64(clock())) // noteRead would lock mu
-	}
-	k.unread = unread
-}
-
-// quietFor reports whether nothing has arrived for d.
-func (k *keepalive) quietFor(d time.Duration) bool {
-	return clock() >= time.Duration(k.lastRead.Load())+d
-}
-
-// The states of keepalive.reads. To read the clock and to store the time would be a quarter of
-// the cost of a small message, so this is done once or twice between two ticks.
-const (
-	noReads   uint32 = iota // lastRead is exact
-	oneRead                 // lastRead is exact, and is the time of a read since the last tick
-	manyReads               // there were reads after lastRead: the next tick takes its own time for them
-)
-
-// readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
-// too early.
-const readPrecision = 10
-
-// noteRead notes that bytes have arrived: the peer is not silent. While many bytes arrive, it
-// costs one load.
-func (k *keepalive) noteRead() {
-	if k.reads.Load() != manyReads {
-		k.noteFirstReads()
-	}
-}
-
-// noteFirstReads is noteRead for the first reads after a tick. Of reads that are far apart it
-// notes each time, because a tick for each would cost more.
-func (k *keepalive) noteFirstReads() {
-	now, timeout := clock(), k.timeouts.connectionTimeout
-	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
-		k.noteReadNow(now)
-		return
-	}
-	k.reads.Store(manyReads)
-	if timeout > 0 && int64(k.lookBy()) < k.alarmAt.Load() {
-		k.schedule()
-	}
-}
-
-func (k *keepalive) noteReadNow(now time.Duration) {
-	k.lastRead.Store(int64(now))
-	k.reads.Store(oneRead)
-}
-
-// lookBy is when a tick has to look whether there were manyReads.
-func (k *keepalive) lookBy() time.Duration {
-	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
-}
-
-// settleReads makes lastRead exact again, or later. A tick begins with it.
-func (k *keepalive) settleReads() {
-	if k.reads.Swap(noReads) != manyReads {
-		return
-	}
-	now := int64(clock()) // after Swap, because the reads until then have left no time
-	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
-		last = k.lastRead.Load() // the next read has come already
-	}
-}
-
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
 // write can be late, because a ping comes sooner.
@@ -307,23 +245,8 @@ func (p progress) report() {
 	p.timer.writes(now)
 }
 
-// endWrite notes that the write has ended. ok is false if it failed.
-func (k *keepalive) endWrite(ok bool) {
-	began := time.Duration(k.writing.Load())
-	k.writing.Store(int64(noTime))
-	if ok && began != noTime {
-		k.noteTaken(began, clock())
-	}
-}
-
-// noteTaken notes that the socket has taken bytes. If it has let the writer wait, it made
-// room because the peer has read: that is a sign of life. The peer may have no other one
-// to give, because no ping fits into a frame, and a ping behind it arrives late.
-func (k *keepalive) noteTaken(began, now time.Duration) {
-	if now-began >= blockedTime {
-		k.lastRead.Store(int64(now))
-	}
-}
+// endWrite notes that the write has ended. It does not read the clock, see ackStep.
+func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
 
 // writeBy is when the write in progress is late.
 func (k *keepalive) writeBy() time.Duration {
@@ -332,16 +255,6 @@ func (k *keepalive) writeBy() time.Duration {
 		return never
 	}
 	return deadlineAfter(began, k.timeouts.writeTimeout)
-}
-
-// silentBy is when the peer has been silent for ConnectionTimeout, if that counts
-// in phase p with the limit by. A closing connection has a limit, unless
-// CloseTimeout is 0.
-func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
-	if p >= phaseClosing && by != never {
-		return never
-	}
-	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
 }
 
 // schedule sets the alarm to what is due next.
@@ -361,7 +274,7 @@ func (k *keepalive) reschedule() {
 	if p <= phaseCloseSent {
 		next = min(next, k.pollAt)
 	}
-	next = min(next, k.afterPoll(k.silentBy(p, by)))
+	next = min(next, k.noteAcksAt(p, by), k.afterPoll(k.silentBy(p, by)))
 	if p == phaseCloseSent {
 		by = k.afterPoll(by)
 	}
@@ -492,6 +405,7 @@ func (k *keepalive) tick() (do due) {
 	if p <= phaseCloseSent && now >= k.pollAt {
 		k.beginPoll(now, &do)
 	}
+	k.checkAcks(p, by, now, &do)
 	if p == phaseOpen && now >= k.nextPing {
 		do.ping, k.awaitsPong = true, true
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)

@@ -24,7 +24,7 @@ func TestKeepalive_reports_silence_after_the_last_read(t *testing.T) {
 		{"one read", 0, every(7 * time.Second), 1, 0},
 		{"two reads at once", 0, every(time.Microsecond), 2, 1e6},
 		{"pongs", 15 * time.Second, every(15 * time.Second), 50, 1.0 / 15},
-		{"a read each 10 s", 0, every(10 * time.Second), 50, 0.02},
+		{"a read each 10 s", 0, every(10 * time.Second), 50, 0.04},
 		{"a read each second", 0, every(time.Second), 500, 0.2},
 		{"a read each second, and pings", 15 * time.Second, every(time.Second), 500, 0.3},
 		{"a read each millisecond", 0, every(time.Millisecond), 20000, 0.25},

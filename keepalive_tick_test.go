@@ -21,6 +21,8 @@ type tickRecorder struct {
 	ticks int
 	stuck bool // polls do not end
 	busy  bool // no method is receiving
+	acks  bool // record the steps of ackStep, too
+	tells bool // see tellsAcks
 }
 
 // newTickRecorder returns the keepalive of a connection on which a method is receiving.
@@ -39,6 +41,9 @@ func (r *tickRecorder) tick() {
 	do.quiet = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.acks {
+		do.acks = 0
+	}
 	r.ticks++
 	if do != (due{}) {
 		r.times = append(r.times, time.Since(r.start))
@@ -48,6 +53,15 @@ func (r *tickRecorder) tick() {
 		r.timer.pollEnded(clock(), !r.busy)
 	}
 }
+
+// recordAcks lets the recorder keep the steps of ackStep, too.
+func (r *tickRecorder) recordAcks() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acks = true
+}
+
+func (r *tickRecorder) tellsAcks() bool { return r.tells }
 
 func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
@@ -73,7 +87,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 		}, []time.Duration{15 * s}, []due{{limit: writePassed}}},
 		{"nothing for a write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
 			time.AfterFunc(5*s, r.timer.beginWrite)
-			time.AfterFunc(14*s, func() { r.timer.endWrite(true) })
+			time.AfterFunc(14*s, func() { r.timer.endWrite() })
 		}, nil, nil},
 		{"each piece of a write has the time of a write", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
 			began := clock()
@@ -81,20 +95,29 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			time.AfterFunc(9*s, func() { progress{&r.timer, began}.report() })
 			time.AfterFunc(18*s, func() { progress{&r.timer, began}.report() })
 		}, []time.Duration{28 * s}, []due{{limit: writePassed}}},
-		{"a write that had to wait is a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
-			time.AfterFunc(4*s, r.timer.beginWrite)
-			time.AfterFunc(9*s, func() { r.timer.endWrite(true) })
-		}, []time.Duration{19 * s}, []due{poll}},
 		{"a piece of a write that had to wait is a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			r.timer.beginWrite()
 			time.AfterFunc(9*s, func() { progress{&r.timer, clock() - 9*s}.report() })
 		}, []time.Duration{19 * s}, []due{poll}},
 		{"a write for which there was room is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
-			time.AfterFunc(9*s, func() { r.timer.beginWrite(); progress{&r.timer, clock()}.report(); r.timer.endWrite(true) })
+			time.AfterFunc(9*s, func() { r.timer.beginWrite(); progress{&r.timer, clock()}.report(); r.timer.endWrite() })
 		}, []time.Duration{10 * s}, []due{poll}},
-		{"a write that failed is not a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+		{"what the peer has acknowledged, before silence", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) { r.recordAcks() },
+			[]time.Duration{5 * s, 10 * s, 10*s + pingPoll}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {limit: silencePassed}}},
+		{"it again, after a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.recordAcks()
+			time.AfterFunc(10*s+pingPoll/2, r.timer.noteAcked)
+		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
+		{"it not, if the peer answers pings", timeouts{connectionTimeout: 40 * s, pingInterval: 10 * s}, func(r *tickRecorder) {
+			r.recordAcks()
+			for i := range 4 {
+				time.AfterFunc(time.Duration(i)*10*s+s, r.timer.noteRead)
+			}
+		}, []time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
+		{"a piece of a write is no sign of life if the kernel tells more", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.tells = true
 			r.timer.beginWrite()
-			time.AfterFunc(9*s, func() { r.timer.endWrite(false) })
+			time.AfterFunc(9*s, func() { progress{&r.timer, clock() - 9*s}.report() })
 		}, []time.Duration{10 * s}, []due{poll}},
 		{"an unanswered close frame, after a poll", timeouts{}, func(r *tickRecorder) {
 			r.timer.enter(phaseCloseSent, nil, 10*s)

@@ -143,6 +143,7 @@ func TestLost_is_limited_in_total(t *testing.T) {
 
 // A handler that has not received yet still gets the messages that have arrived.
 func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
+	t.Parallel()
 	for _, frames := range []bool{false, true} {
 		c, p := newTCPConn(t, PingInterval(20*time.Millisecond))
 		p.Write(slices.Concat(clientFrame(true, Ping, ""), clientFrame(true, Ping, ""), clientFrame(true, Ping, ""),

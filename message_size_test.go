@@ -154,6 +154,7 @@ func TestSetMaxMessageSize_during_a_poll(t *testing.T) {
 
 // Handlers share their options. The limit of one connection is not that of another one.
 func TestSetMaxMessageSize_is_for_one_connection(t *testing.T) {
+	t.Parallel()
 	handler, results := captureError(func(c *Conn) error {
 		if c.Request().Header.Get("X-Large") != "" {
 			c.SetMaxMessageSize(20)

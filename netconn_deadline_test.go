@@ -162,6 +162,7 @@ func TestStream_write_deadline_at_any_byte(t *testing.T) {
 
 // The frame is larger than the buffers of TCP, so the deadline cuts it off.
 func TestStream_write_deadline_over_TCP(t *testing.T) {
+	t.Parallel()
 	c, p := newTCPConn(t)
 	s := c.Stream(Binary)
 	message := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // queueOverhead is what a frame in a sendQueue counts beside its bytes.
@@ -18,7 +19,7 @@ const queueOverhead = 32
 type sendQueue struct {
 	mu     sync.Mutex
 	frames [][]byte
-	size   int // of the frames, with queueOverhead for each
+	size   atomic.Int64 // of the frames, with queueOverhead for each; changes with mu held
 }
 
 // fits returns ErrSendQueueFull if a frame of n bytes does not fit into a queue of limit
@@ -31,9 +32,9 @@ func (q *sendQueue) fits(n, limit int) error {
 
 // room is fits with q.mu held.
 func (q *sendQueue) room(n, limit int) error {
-	if n+queueOverhead > limit-q.size {
+	if size := int(q.size.Load()); n+queueOverhead > limit-size {
 		return fmt.Errorf("%w: a frame of %d bytes does not fit beside the %d bytes that wait for the peer; SendQueue is %d",
-			ErrSendQueueFull, n, q.size, limit)
+			ErrSendQueueFull, n, size, limit)
 	}
 	return nil
 }
@@ -48,7 +49,7 @@ func (q *sendQueue) add(frame []byte) {
 // append is add with q.mu held.
 func (q *sendQueue) append(frame []byte) {
 	q.frames = append(q.frames, frame)
-	q.size += len(frame) + queueOverhead
+	q.size.Add(int64(len(frame) + queueOverhead))
 }
 
 // take returns frames for one write: several that make no more than pendingSize bytes, or
@@ -77,7 +78,7 @@ func (q *sendQueue) take() (b []byte, frames int, messages uint16) {
 		b = b[:len(b):len(b)]
 	}
 	for i, f := range q.frames[:frames] {
-		q.size -= len(f) + queueOverhead
+		q.size.Add(-int64(len(f) + queueOverhead))
 		if endsMessage(f) {
 			messages++
 		}
@@ -100,13 +101,10 @@ func (w *writer) queueOf() *sendQueue {
 
 // queued returns how many bytes wait in the queue.
 func (w *writer) queued() int {
-	q := w.queueOf()
-	if q == nil {
-		return 0
+	if q := w.queueOf(); q != nil {
+		return int(q.size.Load())
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.size
+	return 0
 }
 
 // enqueue puts a frame into the queue.
@@ -142,7 +140,8 @@ func (w *writer) noPending() bool {
 func (w *writer) dropQueue() {
 	if q := w.queueOf(); q != nil {
 		q.mu.Lock()
-		q.frames, q.size = nil, 0
+		q.frames = nil
+		q.size.Store(0)
 		q.mu.Unlock()
 		if w.pending == nil || len(w.pending.frames) == 0 {
 			w.noPending()

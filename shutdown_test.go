@@ -338,6 +338,7 @@ type panickingHijacker struct{ *httptest.ResponseRecorder }
 func (panickingHijacker) Unwrap() http.ResponseWriter { panic(errSecret) }
 
 func TestShutdown_started_by_the_server(t *testing.T) {
+	t.Parallel()
 	over := make(chan error, 1)
 	h := Handle(func(c *Conn) error { over <- receiveAll(c); return nil })
 	srv := wstest.Serve(t, h)

@@ -15,6 +15,7 @@ import (
 
 // What waited in the queue counts once, when it is written.
 func TestStats_of_messages_that_wait_in_the_queue(t *testing.T) {
+	t.Parallel()
 	for name, connect := range queueSockets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

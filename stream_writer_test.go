@@ -402,6 +402,7 @@ func closeIf(w io.Closer) error {
 
 // If a message cannot be finished, the connection ends before another message can begin.
 func TestMessageWriter_ends_the_connection_before_another_message_begins(t *testing.T) {
+	t.Parallel()
 	inside := 0
 	for range 300 {
 		c, p := newTCPConn(t, PingInterval(0))

@@ -8,12 +8,10 @@ import (
 	"os"
 	"reflect"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/sock"
-	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // A transport is what a connection needs of its socket. Kinds of sockets differ
@@ -32,6 +30,10 @@ type transport interface {
 	// behind returns how many bytes wait in the kernel, and whether the peer has ended the
 	// TCP connection behind them. It returns false if the system does not tell.
 	behind() (unread int32, ended, ok bool)
+
+	// acked returns what the kernel tells about the bytes that were sent. It returns false if
+	// the system does not tell.
+	acked() (a acks, ok bool)
 
 	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
 	// arrived.
@@ -184,6 +186,7 @@ func (t *tcpTransport) result() error {
 }
 
 func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }
+func (t *tcpTransport) acked() (a acks, ok bool)               { return acked(t.TCPConn) }
 
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
@@ -248,25 +251,46 @@ func (w *largeWrite) write(fd uintptr) bool {
 	return true
 }
 
-func (t *tcpTransport) writeNow(p []byte) (n int, err error) {
+func (t *tcpTransport) writeNow(p []byte) (int, error) {
 	if !sock.Supported {
 		return 0, errors.ErrUnsupported
 	}
-	if rawErr := t.raw.Write(func(fd uintptr) bool {
-		for n, err = sock.Write(fd, p); sock.Interrupted(err); {
-			n, err = sock.Write(fd, p)
-		}
-		return true
-	}); rawErr != nil {
+	w := smallWrites.Get().(*smallWrite)
+	w.p = p
+	rawErr := t.raw.Write(w.callback)
+	n, err := w.n, w.err
+	w.p = nil
+	smallWrites.Put(w)
+	switch {
+	case rawErr != nil:
 		return 0, errors.ErrUnsupported // the user's deadline has passed, and does not apply here
-	}
-	if sock.WouldWait(err) {
+	case sock.WouldWait(err):
 		return 0, nil
-	}
-	if err != nil {
+	case err != nil:
 		return 0, os.NewSyscallError("write", err)
 	}
 	return n, nil
+}
+
+// A smallWrite is a call of writeNow. It is pooled, as largeWrite is.
+type smallWrite struct {
+	p        []byte
+	n        int
+	err      error
+	callback func(fd uintptr) bool
+}
+
+var smallWrites = sync.Pool{New: func() any {
+	w := new(smallWrite)
+	w.callback = w.write
+	return w
+}}
+
+func (w *smallWrite) write(fd uintptr) bool {
+	for w.n, w.err = sock.Write(fd, w.p); sock.Interrupted(w.err); {
+		w.n, w.err = sock.Write(fd, w.p)
+	}
+	return true
 }
 
 func (t *tcpTransport) exact() bool       { return true }
@@ -314,6 +338,7 @@ func (t *netTransport) fill() error {
 func (t *netTransport) poll() error { return t.fill() }
 
 func (t *netTransport) behind() (unread int32, ended, ok bool) { return behind(t.Conn) }
+func (t *netTransport) acked() (a acks, ok bool)               { return acked(t.Conn) }
 
 func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
@@ -361,9 +386,21 @@ func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
 // faulty wrapper may return itself.
 const maxWrappers = 8
 
-// behind implements transport.behind for a net.Conn with a file descriptor, or for a wrapper
-// of one that has the NetConn method of a tls.Conn.
+// behind implements transport.behind for any net.Conn.
 func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	withFile(conn, func(fd uintptr) { unread, ended, ok = sock.Behind(fd) })
+	return unread, ended, ok
+}
+
+// acked implements transport.acked for any net.Conn.
+func acked(conn net.Conn) (a acks, ok bool) {
+	withFile(conn, func(fd uintptr) { a.total, a.waits, ok = sock.Acked(fd) })
+	return a, ok
+}
+
+// withFile calls f with the file descriptor of conn. It does nothing if conn has none, and is
+// not a wrapper of such a net.Conn that has the NetConn method of a tls.Conn.
+func withFile(conn net.Conn, f func(fd uintptr)) {
 	for range maxWrappers {
 		wrapper, wraps := conn.(interface{ NetConn() net.Conn })
 		if !wraps {
@@ -373,293 +410,9 @@ func behind(conn net.Conn) (unread int32, ended, ok bool) {
 	}
 	sc, hasFile := conn.(syscall.Conn)
 	if !hasFile {
-		return 0, false, false
+		return
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return 0, false, false
-	}
-	if raw.Control(func(fd uintptr) { unread, ended, ok = sock.Behind(fd) }) != nil {
-		return 0, false, false
-	}
-	return unread, ended, ok
-}
-
-// A socket is the transport of a connection and its deadlines. The user sets
-// deadlines, but the keepalive and the closing of the connection need them for
-// themselves now and then, so the socket has these rules:
-//
-//   - The read deadline is that of the closing connection, if there is one; else
-//     that of a poll; else the user's. After a failed write, it is pingPoll from
-//     now, or the user's if that is earlier.
-//   - The write deadline is that of the call that writes: the user's write deadline in
-//     a sending method, the user's read deadline in a receiving method, and none in
-//     all other goroutines.
-type socket struct {
-	transport
-
-	mu               sync.Mutex     // guards the fields below, and setting a deadline of the transport
-	user             *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
-	waiting          int32          // goroutines that wait to receive and interrupt a poll
-	hasReadDeadline  atomic.Bool    // the user has set a read deadline
-	hasWriteDeadline atomic.Bool    // the user has set a write deadline
-	polling          bool           // a poll has the read deadline
-	ending           bool           // the closing connection has it, until the end
-	limited          bool           // a write has failed
-	writesEnded      bool           // a write has taken WriteTimeout
-	writer           caller         // whose call writes; bySender when none does
-
-	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
-}
-
-// A caller is the kind of call that writes. Its deadline applies to the write, also to
-// frames that other goroutines have requested.
-type caller byte
-
-const (
-	bySender   caller = iota // a sending method
-	byReceiver               // a receiving method
-	byPoll                   // a poll, which holds the lock of the reader
-	byLibrary                // a goroutine without a deadline, or the closing of the connection
-)
-
-// userDeadlines are allocated on demand, because most connections have none.
-type userDeadlines struct {
-	read, write  time.Time
-	writeExpired wait.Deadline // for goroutines that wait for something else than the socket
-}
-
-// pingPoll is how long a poll waits. It is not 0, because a read with a deadline that has
-// passed does not look at the socket.
-const pingPoll = 10 * time.Millisecond
-
-// longAgo is a deadline that makes a blocked read return at once.
-var longAgo = time.Unix(1, 0)
-
-// userOf returns the user's deadlines. s.mu is held.
-func (s *socket) userOf() *userDeadlines {
-	if s.user == nil {
-		s.user = new(userDeadlines)
-	}
-	return s.user
-}
-
-// applyRead sets the read deadline of the transport: own, if the library has it, or
-// the user's. s.mu is held.
-func (s *socket) applyRead(own time.Time) error {
-	switch {
-	case s.polling || s.ending:
-		return s.transport.SetReadDeadline(own)
-	case s.limited && s.user != nil && !s.user.read.IsZero() && s.user.read.Before(own):
-		return s.transport.SetReadDeadline(s.user.read)
-	case s.limited:
-		return s.transport.SetReadDeadline(own)
-	case s.user == nil:
-		return s.transport.SetReadDeadline(time.Time{})
-	}
-	return s.transport.SetReadDeadline(s.user.read)
-}
-
-// applyWrite sets the write deadline of the transport. s.mu is held.
-func (s *socket) applyWrite() error {
-	return s.transport.SetWriteDeadline(s.deadlineOf(s.writer))
-}
-
-// deadlineOf returns the write deadline of a call. s.mu is held.
-func (s *socket) deadlineOf(c caller) time.Time {
-	switch {
-	case s.writesEnded:
-		return longAgo
-	case s.user == nil:
-	case c == bySender:
-		return s.user.write
-	case c == byReceiver:
-		return s.user.read
-	}
-	return time.Time{}
-}
-
-// setUserRead sets the user's read deadline.
-func (s *socket) setUserRead(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.userOf().read = t
-	s.hasReadDeadline.Store(!t.IsZero())
-	if s.writer == byReceiver {
-		s.applyWrite()
-	}
-	if s.polling || s.ending {
-		return nil // endPoll applies it
-	}
-	return s.applyRead(time.Now().Add(pingPoll))
-}
-
-// readExpired reports whether the user's read deadline has passed.
-func (s *socket) readExpired() bool {
-	if !s.hasReadDeadline.Load() {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.user.read.IsZero() && !time.Now().Before(s.user.read)
-}
-
-// limitReads limits the reads of a connection that cannot be written to: they wait until
-// t at most. It fails if the transport has no deadlines.
-func (s *socket) limitReads(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limited = true
-	if s.ending {
-		return nil
-	}
-	return s.applyRead(t) // also during a poll, because that of Ping has no limit
-}
-
-// setUserWrite sets the user's write deadline.
-func (s *socket) setUserWrite(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.userOf().write = t
-	s.user.writeExpired.Set(t)
-	s.hasWriteDeadline.Store(!t.IsZero())
-	if s.writer != bySender {
-		return nil // writeAs applies it
-	}
-	return s.applyWrite()
-}
-
-// userWriteExpired returns a channel that is closed when the user's write deadline
-// has passed.
-func (s *socket) userWriteExpired() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.userOf().writeExpired.Done()
-}
-
-// writeAs gives the write deadline to a kind of call. Only the holder of the writer's lock
-// calls it, and gives it back to bySender.
-func (s *socket) writeAs(c caller) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.deadlineOf(s.writer)
-	s.writer = c
-	if !before.Equal(s.deadlineOf(c)) {
-		s.applyWrite()
-	}
-}
-
-// hasDeadline reports whether a call of this kind must not wait in a write of frames
-// that are not its own: it has a deadline, or holds a lock that such a call needs.
-func (s *socket) hasDeadline(c caller) bool {
-	switch c {
-	case bySender:
-		return s.hasWriteDeadline.Load()
-	case byReceiver:
-		return s.hasReadDeadline.Load()
-	}
-	return c == byPoll
-}
-
-// beginPoll gives the read deadline to a poll, until endPoll. It reports false if
-// the connection is being closed, a goroutine waits to receive, or the transport
-// has no deadlines, because then a poll could not be ended.
-func (s *socket) beginPoll(until time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending || s.waiting > 0 {
-		return false
-	}
-	s.polling = true
-	s.polling = s.applyRead(until) == nil
-	return s.polling
-}
-
-// beginWait is beginPoll for Ping, which waits until it is interrupted. It is called again
-// to wait again. It reports false after a failed write, too.
-func (s *socket) beginWait() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending || s.limited || s.waiting > 0 {
-		return false
-	}
-	s.polling = true
-	s.polling = s.applyRead(time.Time{}) == nil
-	return s.polling
-}
-
-// interruptWait ends the wait of a Ping, but does not prevent the next.
-func (s *socket) interruptWait() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.polling && !s.ending && !s.limited {
-		s.applyRead(longAgo)
-	}
-}
-
-// beginLastLook is beginPoll after a write has failed. It does not give way to a goroutine
-// that waits to receive. It fails if the transport has no deadlines.
-func (s *socket) beginLastLook(until time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limited, s.polling = true, true
-	return s.applyRead(until)
-}
-
-func (s *socket) endPoll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.polling = false
-	if !s.ending {
-		s.applyRead(time.Now().Add(pingPoll))
-	}
-}
-
-// interruptPoll ends a poll and prevents the next, until endInterrupt. A goroutine
-// that waits to receive calls it.
-func (s *socket) interruptPoll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting++
-	if s.polling && !s.ending && !s.limited {
-		s.applyRead(longAgo)
-	}
-}
-
-func (s *socket) endInterrupt() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting--
-}
-
-// endReads sets the read deadline to t. Later deadlines of the user have no effect.
-func (s *socket) endReads(t time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ending = true
-	s.applyRead(t)
-}
-
-// endWrites makes the write in progress fail, and all later ones.
-func (s *socket) endWrites() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writesEnded = true
-	s.applyWrite()
-}
-
-// writesOver reports whether endWrites was called.
-func (s *socket) writesOver() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.writesEnded
-}
-
-// stop ends the timers of the deadlines.
-func (s *socket) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.user != nil {
-		s.user.writeExpired.Set(time.Time{})
+	if raw, err := sc.SyscallConn(); err == nil {
+		raw.Control(f)
 	}
 }

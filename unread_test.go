@@ -214,6 +214,7 @@ var sockets = map[string]func(t testing.TB, opts ...Option) (*Conn, io.WriteClos
 
 // What a peer has sent is not a sign of life when it is read later, or never.
 func TestConnectionTimeout_does_not_count_unread_bytes(t *testing.T) {
+	t.Parallel()
 	for name, connect := range sockets {
 		for _, size := range []int{5 << 10, 5 << 20} {
 			t.Run(fmt.Sprintf("%s/%d bytes", name, size), func(t *testing.T) {
@@ -235,6 +236,7 @@ func TestConnectionTimeout_does_not_count_unread_bytes(t *testing.T) {
 
 // New bytes behind unread ones are a sign of life.
 func TestConnectionTimeout_counts_bytes_behind_unread_ones(t *testing.T) {
+	t.Parallel()
 	for name, connect := range sockets {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -190,6 +190,7 @@ func blockedPeer(t *testing.T, fn HandlerFunc, opts ...Option) <-chan error {
 }
 
 func TestSendMessage_write_timeout(t *testing.T) {
+	t.Parallel()
 	large := make([]byte, 32<<20)
 	t.Run("frees a sender from a peer that reads nothing", func(t *testing.T) {
 		results := blockedPeer(t, func(c *Conn) error { return c.SendMessage(Binary, large) }, WriteTimeout(50*time.Millisecond))

@@ -12,6 +12,11 @@ import (
 	"time"
 )
 
+// parallelTests is how many parallel tests run at the same time, unless the command says it.
+// Parallel are the tests that wait for the clock most of their time, so there may be more than
+// one for each processor.
+const parallelTests = "16"
+
 // Main is for the TestMain of a package. It runs the tests and fails a run that
 // leaves a goroutine of this module or a file descriptor behind. A single test cannot
 // check that, because it may end before the goroutine or the descriptor does.
@@ -19,6 +24,9 @@ func Main(m *testing.M) {
 	flag.Parse()
 	if isFuzzing() {
 		os.Exit(m.Run())
+	}
+	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
+		p.Value.Set(parallelTests)
 	}
 	before := OpenFiles()
 	code := m.Run()

@@ -1,0 +1,183 @@
+package websocket
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/mask"
+)
+
+// control waits for the whole of a control frame, whose header is the next n bytes
+// of the buffer, and answers it. It returns a *peerClose for a close frame.
+func (r *reader) control(n int) error {
+	h := &r.incoming.header
+	end := n + int(h.Length)
+	for len(r.buf.bytes()) < end {
+		if err := r.fill(); err != nil {
+			return err
+		}
+	}
+	payload := r.buf.bytes()[n:end]
+	r.buf.discard(end)
+	mask.XOR(payload, h.MaskKey, 0)
+	return r.answer(h.Opcode, payload)
+}
+
+// answer handles a control frame, whose payload is unmasked.
+func (r *reader) answer(op Opcode, payload []byte) error {
+	switch {
+	case op == Close:
+		r.life.received.Store(true)
+		return &peerClose{bytes.Clone(payload)}
+	case op == Ping && !r.dropPings && r.mode != modeDiscard:
+		if !r.polling {
+			_, next := parseWhole(r.buf.bytes())
+			r.out.noteBuffered(next > 0) // pings that come together are answered together
+		}
+		r.showCounts() // before the peer has the answer
+		r.out.pong(r.caller(), payload)
+	case op == Pong:
+		r.pong(payload)
+	}
+	return nil
+}
+
+// caller returns which kind of call reads.
+func (r *reader) caller() caller {
+	if r.polling {
+		return byPoll
+	}
+	return byReceiver
+}
+
+// peerClose is the error of a reader that has read the peer's close frame.
+type peerClose struct{ payload []byte }
+
+func (*peerClose) Error() string { return "websocket: the peer has sent a close frame" }
+
+// leadingControls handles the complete control frames that the buffer begins with.
+// Before the first receiving call it is not known whether the handler wants messages
+// or frames: then a frame that breaks a rule is left to that call.
+func (r *reader) leadingControls() error {
+	mode := modeMessages
+	if r.mode == modeSkip || r.mode == modeStream {
+		mode = r.mode // the next call is likely to be the same, which has fewer limits
+	}
+	for r.incoming.left == 0 && r.mode != modeFrames {
+		n, err := r.examine(mode)
+		switch {
+		case err != nil && r.mode != 0:
+			return err
+		case n == 0 || !r.incoming.isControl(mode), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
+			return nil
+		case r.mode == 0 && !r.validClose(n):
+			return nil
+		}
+		if err := r.control(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validClose reports whether the control frame whose header is the next n bytes of the
+// buffer is anything but an invalid close frame. It changes nothing.
+func (r *reader) validClose(n int) bool {
+	h := &r.incoming.header
+	if h.Opcode != Close {
+		return true
+	}
+	var payload [maxControlPayload]byte
+	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
+	mask.XOR(payload[:size], h.MaskKey, 0)
+	_, err := ParseClose(payload[:size])
+	return err == nil
+}
+
+// look reads what arrives until the read deadline, and handles the leading control
+// frames.
+func (r *reader) look() error {
+	r.polling = true
+	defer func() { r.polling = false }()
+	for {
+		if err := r.leadingControls(); err != nil || r.buf.full() {
+			return err
+		}
+		r.buf.large = false // no handler waits for these bytes
+		if err := r.fill(); err == errReadDeadline {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// lastLook reads what has arrived, after a write has failed, for at most pingPoll. It
+// returns a *peerClose if the peer's close frame is there, else the error of the reads, or
+// nil. Unless it is final, it leaves input that the handler can receive in the buffer.
+// Otherwise it drops everything up to a close frame that is not in the buffer.
+func (r *reader) lastLook(final bool) error {
+	if r.end != nil {
+		return r.end
+	}
+	if r.life.received.Load() {
+		return nil // ReadFrame has returned the close frame, and its bytes are gone
+	}
+	r.bufferOnly = r.socket.beginLastLook(time.Now().Add(pingPoll)) != nil
+	defer r.socket.endPoll()
+	err := r.look()
+	if _, isClose := err.(*peerClose); isClose || !final && (err != nil || r.holdsInput()) {
+		return err
+	}
+	s := controlScan{may: patience{closing: true, ending: true}}
+	if err := r.scan(&s); err != nil {
+		return r.endBehind(err)
+	}
+	return r.discard()
+}
+
+// holdsInput reports whether the buffer has something for the next receiving call: a
+// piece of the open frame, or a complete frame.
+func (r *reader) holdsInput() bool {
+	if r.incoming.left > 0 {
+		return !r.buf.empty()
+	}
+	_, end := parseWhole(r.buf.bytes())
+	return end > 0
+}
+
+// discard drops everything up to the peer's close frame and returns a *peerClose
+// then. The rules do not apply to what is dropped, because the connection is over.
+func (r *reader) discard() error {
+	if r.life.received.Load() {
+		return &peerClose{}
+	}
+	r.mode = modeDiscard
+	for {
+		if r.incoming.left > 0 {
+			if _, err := r.dropFrame(modeDiscard); err != nil {
+				return err
+			}
+		}
+		if _, err := r.next(modeDiscard); err != nil {
+			return err
+		}
+	}
+}
+
+// drain drops what arrives until a read fails.
+func (r *reader) drain() {
+	if !r.life.unread.Load() {
+		r.buf.release()
+	}
+	p := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(p)
+	for {
+		n, err := r.socket.Read(p[:])
+		if err != nil {
+			return
+		}
+		r.socket.freshBytes += uint32(n)
+		r.showCounts()
+	}
+}

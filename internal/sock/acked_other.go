@@ -1,0 +1,6 @@
+//go:build !linux || 386 || s390x
+
+package sock
+
+// Acked returns false.
+func Acked(uintptr) (acked uint64, waits, ok bool) { return 0, false, false }

@@ -1,0 +1,176 @@
+package websocket
+
+import (
+	"encoding/base64"
+	"fmt"
+	"iter"
+	"net/http"
+	"strings"
+)
+
+// checkRequest returns nil if r is a valid handshake (RFC 6455 section 4.2.1), else the
+// refusal. If a request has several faults, the first check that fails is the one
+// whose text helps the client's developer most.
+func checkRequest(r *http.Request) *HandshakeError {
+	h := r.Header
+	switch {
+	// 4.2.1 item 1: an HTTP/1.1 GET. HTTP/2 has no Upgrade header, and a server
+	// must ignore the one of an HTTP/1.0 request (RFC 9110 section 7.8).
+	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
+		return refusal(http.StatusUpgradeRequired,
+			"WebSocket handshakes need HTTP/1.1; this request came as HTTP/%d.%d: connect with a WebSocket client, and let proxies forward the handshake as HTTP/1.1",
+			r.ProtoMajor, r.ProtoMinor)
+	case r.Method != http.MethodGet:
+		return refusal(http.StatusMethodNotAllowed,
+			"send the WebSocket handshake as a GET request; this request has the method %s", quoted(r.Method))
+
+	// Item 2: the server's authority. Origin policies compare Origin with it.
+	case r.Host == "":
+		return refusal(http.StatusBadRequest, "the Host header is empty; send the name of the server")
+
+	// Items 3 and 4.
+	case !hasToken(h["Upgrade"], "websocket") || !hasToken(h["Connection"], "upgrade"):
+		return refusal(http.StatusUpgradeRequired,
+			"this is a WebSocket endpoint: connect with a WebSocket client, which sends Upgrade: websocket and Connection: Upgrade; this request has %s and %s%s",
+			headerText("Upgrade", h["Upgrade"]), headerText("Connection", h["Connection"]), upgradeAdvice(h))
+
+	// Item 6. The answer names the supported version (section 4.4).
+	case len(h["Sec-Websocket-Version"]) != 1 || h["Sec-Websocket-Version"][0] != "13":
+		return refusal(http.StatusUpgradeRequired,
+			"send Sec-WebSocket-Version: 13 once, because this server supports no other version; this request has %s",
+			headerText("Sec-WebSocket-Version", h["Sec-Websocket-Version"]))
+
+	// Item 5.
+	case len(h["Sec-Websocket-Key"]) != 1 || !validKey(h["Sec-Websocket-Key"][0]):
+		return refusal(http.StatusBadRequest,
+			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
+			headerText("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
+
+	// Items 8 and 9: lists as section 4.3 defines them. An empty list is not valid there,
+	// but is treated as an absent header, because clients send it if they have no elements.
+	case !validList(h["Sec-Websocket-Protocol"], isToken):
+		return refusal(http.StatusBadRequest,
+			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; this request has %s",
+			headerText("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
+	case !validExtensions(h["Sec-Websocket-Extensions"]):
+		return refusal(http.StatusBadRequest,
+			"send Sec-WebSocket-Extensions as a list of extensions (RFC 6455 section 9.1), or leave it out; this request has %s",
+			headerText("Sec-WebSocket-Extensions", h["Sec-Websocket-Extensions"]))
+
+	// With a body, a proxy and this server would disagree on where the request
+	// ends, because the server reads frames after the header (request smuggling).
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return refusal(http.StatusBadRequest,
+			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
+
+	case headerLines(h) > maxHeaderLines:
+		return refusal(http.StatusRequestHeaderFieldsTooLarge,
+			"this request has %d header lines; send at most %d, because the connection keeps them until it ends", headerLines(h), maxHeaderLines)
+	}
+	return nil
+}
+
+// upgradeAdvice says what to do if a request with a key does not ask for an upgrade. Only
+// WebSocket clients send a key, so a proxy has changed the other headers.
+func upgradeAdvice(h http.Header) string {
+	if len(h["Sec-Websocket-Key"]) == 0 {
+		return ""
+	}
+	return ", but a Sec-WebSocket-Key: let the proxy before this server forward the Upgrade and Connection headers"
+}
+
+// bodyText names the header that gives r a body.
+func bodyText(r *http.Request) string {
+	if len(r.TransferEncoding) > 0 {
+		return headerText("Transfer-Encoding", r.TransferEncoding)
+	}
+	return fmt.Sprintf("Content-Length %d", r.ContentLength)
+}
+
+// keyLength is the length of 16 bytes in base64.
+const keyLength = 24
+
+// validKey reports whether key is 16 bytes in base64. The unused bits of the last digit
+// may have any value.
+func validKey(key string) bool {
+	if len(key) != keyLength {
+		return false
+	}
+	var room [keyLength / 4 * 3]byte
+	n, err := base64.StdEncoding.Decode(room[:], []byte(key))
+	return err == nil && n == 16
+}
+
+// validExtensions reports whether the values of Sec-WebSocket-Extensions are an
+// extension-list (RFC 6455 section 9.1), or the header is absent or empty.
+func validExtensions(values []string) bool {
+	return validList(values, func(extension string) bool {
+		name, params, found := strings.Cut(extension, ";")
+		for found {
+			var param string
+			param, params, found = strings.Cut(params, ";")
+			if !validParameter(param) {
+				return false
+			}
+		}
+		return isToken(strings.Trim(name, " \t"))
+	})
+}
+
+// validParameter reports whether s is token [ "=" ( token | quoted-string ) ] (RFC 6455
+// section 9.1). The text in the quotes must be a token too, so a comma or a semicolon
+// always separates.
+func validParameter(s string) bool {
+	name, value, found := strings.Cut(s, "=")
+	if !isToken(strings.Trim(name, " \t")) {
+		return false
+	}
+	if !found {
+		return true
+	}
+	value = strings.Trim(value, " \t")
+	if inner, ok := strings.CutPrefix(value, `"`); ok {
+		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
+			return false
+		}
+		value = strings.ReplaceAll(value, `\`, "") // a backslash stands for the next character
+	}
+	return isToken(value)
+}
+
+// validList reports whether all elements of a list header are valid. A header that is
+// absent or has only empty elements has none.
+func validList(values []string, valid func(element string) bool) bool {
+	for element := range listElements(values) {
+		if !valid(element) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasToken reports whether one of the comma-separated lists in values contains token.
+// Case is ignored.
+func hasToken(values []string, token string) bool {
+	for element := range listElements(values) {
+		// EqualFold also equates k with the Kelvin sign, which has another length.
+		if len(element) == len(token) && strings.EqualFold(element, token) {
+			return true
+		}
+	}
+	return false
+}
+
+// listElements yields the elements of a list header: comma-separated, in one or more
+// lines, with optional whitespace. Empty elements are left out (RFC 9110 section 5.6.1).
+func listElements(values []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range values {
+			for element := range strings.SplitSeq(line, ",") {
+				if element = strings.Trim(element, " \t"); element != "" && !yield(element) {
+					return
+				}
+			}
+		}
+	}
+}

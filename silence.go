@@ -1,0 +1,138 @@
+package websocket
+
+import (
+	"time"
+)
+
+// An ackStep is a step of the search for a peer that reads slowly, 0 for none. Such a peer is
+// not silent, but may have nothing to say while a message is on the way to it, because a ping
+// waits behind the message. If bytes wait in the kernel at the first step, and the peer has
+// acknowledged more at the second, it is alive. An idle peer that answers pings never comes to
+// the first step, because ConnectionTimeout is four times PingInterval.
+type ackStep byte
+
+const (
+	noteAcks    ackStep = 1 + iota // the peer has been silent for half of ConnectionTimeout
+	compareAcks                    // it has been silent for ConnectionTimeout
+)
+
+// noteUnread notes how many bytes wait in the kernel while a method is receiving. If there are
+// more than the last time, the peer is not silent: the goroutine of that method may be in a
+// write, the answer to a ping, and not read.
+func (k *keepalive) noteUnread(unread int32, _, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ok && unread > k.unread {
+		k.lastRead.Store(int64(clock())) // noteRead would lock mu
+	}
+	k.unread = unread
+}
+
+// quietFor reports whether nothing has arrived for d.
+func (k *keepalive) quietFor(d time.Duration) bool {
+	return clock() >= time.Duration(k.lastRead.Load())+d
+}
+
+// The states of keepalive.reads. To read the clock and to store the time would be a quarter of
+// the cost of a small message, so this is done once or twice between two ticks.
+const (
+	noReads   uint32 = iota // lastRead is exact
+	oneRead                 // lastRead is exact, and is the time of a read since the last tick
+	manyReads               // there were reads after lastRead: the next tick takes its own time for them
+)
+
+// readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
+// too early.
+const readPrecision = 10
+
+// noteRead notes that bytes have arrived: the peer is not silent. While many bytes arrive, it
+// costs one load.
+func (k *keepalive) noteRead() {
+	if k.reads.Load() != manyReads {
+		k.noteFirstReads()
+	}
+}
+
+// noteFirstReads is noteRead for the first reads after a tick. Of reads that are far apart it
+// notes each time, because a tick for each would cost more.
+func (k *keepalive) noteFirstReads() {
+	now, timeout := clock(), k.timeouts.connectionTimeout
+	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
+		k.noteReadNow(now)
+		return
+	}
+	k.reads.Store(manyReads)
+	if timeout > 0 && int64(k.lookBy()) < k.alarmAt.Load() {
+		k.schedule()
+	}
+}
+
+func (k *keepalive) noteReadNow(now time.Duration) {
+	k.lastRead.Store(int64(now))
+	k.reads.Store(oneRead)
+}
+
+// lookBy is when a tick has to look whether there were manyReads.
+func (k *keepalive) lookBy() time.Duration {
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
+}
+
+// settleReads makes lastRead exact again, or later. A tick begins with it.
+func (k *keepalive) settleReads() {
+	if k.reads.Swap(noReads) != manyReads {
+		return
+	}
+	now := int64(clock()) // after Swap, because the reads until then have left no time
+	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
+		last = k.lastRead.Load() // the next read has come already
+	}
+}
+
+// taken stands in for what the kernel tells about the bytes that were sent. A write that
+// waits for room, and has ended at the next step, or its piece has, was waiting for a peer that
+// reads.
+func (k *keepalive) taken() acks {
+	began := time.Duration(k.writing.Load())
+	return acks{total: uint64(began), waits: began != noTime && clock()-began >= blockedTime}
+}
+
+// noteTaken notes that the socket has taken a piece of a large frame. If it has let the writer
+// wait, it made room because the peer has read: that is a sign of life. What the kernel tells
+// is better, because the write may also have waited for a processor.
+func (k *keepalive) noteTaken(began, now time.Duration) {
+	if now-began >= blockedTime && !k.owner.tellsAcks() {
+		k.lastRead.Store(int64(now))
+	}
+}
+
+// silentBy is when the peer has been silent for ConnectionTimeout, if that counts
+// in phase p with the limit by. A closing connection has a limit, unless
+// CloseTimeout is 0.
+func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
+	if p >= phaseClosing && by != never {
+		return never
+	}
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
+}
+
+// noteAcksAt is when noteAcks is due.
+func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
+	if k.ackNoted || k.silentBy(p, by) == never {
+		return never
+	}
+	return time.Duration(k.lastRead.Load()) + k.timeouts.connectionTimeout/2
+}
+
+// noteAcked notes that the peer takes what was sent to it.
+func (k *keepalive) noteAcked() { k.lastRead.Store(int64(clock())) }
+
+// checkAcks notes which ackStep is due. A sign of life makes the first one due again.
+func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
+	k.ackNoted = k.ackNoted && now-time.Duration(k.lastRead.Load()) >= k.timeouts.connectionTimeout/2
+	switch {
+	case now >= k.noteAcksAt(p, by):
+		k.ackNoted, do.acks = true, noteAcks
+	case do.poll && now >= k.silentBy(p, by):
+		do.acks = compareAcks
+	}
+}

@@ -1,0 +1,124 @@
+package websocket
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// tcpOf returns the TCP connection below conn.
+func tcpOf(conn any) *net.TCPConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	return conn.(*net.TCPConn)
+}
+
+// A peer that reads slowly has nothing to say while a message that fits the buffers of the
+// kernel is on the way to it, because a ping waits behind the message. It is not silent, but
+// a peer that has stopped to read is.
+func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 2<<20)) }
+	tests := map[string]struct {
+		send  func(c *Conn)
+		read  func(client io.Reader)
+		alive bool // after three times the timeout
+	}{
+		"that reads steadily": {sendLarge, func(client io.Reader) {
+			b := make([]byte, 8<<10)
+			for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
+				_, err = io.ReadFull(client, b)
+			}
+		}, true},
+		"that has stopped to read": {sendLarge, func(client io.Reader) {}, false},
+		"whose kernel has room for what it does not read": {func(c *Conn) {
+			for c.SendMessage(Binary, []byte("small")) == nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}, func(client io.Reader) {}, false},
+	}
+	for name, tt := range tests {
+		for _, kind := range []string{"TCP", "TLS"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				c, client := sockets[kind](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
+				defer client.Close()
+				if _, ok := c.socket.acked(); !ok {
+					t.Skip("this system does not tell")
+				}
+				tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
+				tcpOf(client).SetReadBuffer(16 << 10)
+				sent := make(chan struct{})
+				go func() { tt.send(c); close(sent) }()
+				go tt.read(client.(io.Reader))
+				start, limit := time.Now(), wstest.Patience
+				if tt.alive {
+					limit = 3 * timeout
+				}
+				select {
+				case <-c.Context().Done():
+					if tt.alive {
+						t.Errorf("the connection has ended after %v: %v", time.Since(start), endOf(c))
+					} else {
+						wantError(t, endOf(c), ErrConnectionTimeout)
+					}
+				case <-time.After(limit):
+					if !tt.alive {
+						t.Error("the connection is still open")
+					}
+				}
+				client.Close()
+				c.Close(1000, "")
+				<-sent
+			})
+		}
+	}
+}
+
+// A write may also have waited for a processor. If the kernel tells what the peer takes, only
+// that counts.
+func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
+	c, _ := newTCPConn(t)
+	defer c.expire(net.ErrClosed)
+	if _, ok := c.socket.acked(); !ok {
+		t.Skip("this system does not tell")
+	}
+	before := c.timer.lastRead.Load()
+	c.timer.noteTaken(clock()-time.Second, clock())
+	if c.timer.lastRead.Load() != before {
+		t.Error("the write counts as a sign of life")
+	}
+}
+
+// A peer may need seconds for each frame, and have nothing to say. The library knows it only
+// from the writes, if it does not know the kind of socket.
+func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testing.T) {
+	const frame = 50_000
+	for _, tt := range []struct {
+		name string
+		most int // what the peer reads in all, 0 for no limit
+	}{{"and goes on", 0}, {"and stops after three", 3*frame + 100}} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachConn(t, pacedConn{rate: 2000, most: tt.most}, func(t *testing.T, c *Conn, p *peer) {
+				go readAll(p.Conn)
+				start := time.Now()
+				for time.Since(start) < 10*time.Minute && c.SendMessage(Binary, make([]byte, frame)) == nil {
+				}
+				took := time.Since(start).Round(time.Second)
+				switch end := endOf(c); {
+				case tt.most == 0 && end != nil:
+					t.Errorf("the connection has ended after %v: %v", took, end)
+				case tt.most > 0 && (!errors.Is(end, ErrConnectionTimeout) || took > 75*time.Second+90*time.Second):
+					t.Errorf("got end %v after %v, want ErrConnectionTimeout", end, took)
+				}
+			}, WriteTimeout(0))
+		})
+	}
+}

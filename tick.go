@@ -1,0 +1,184 @@
+package websocket
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// tick does what the timer says is due. The alarm is set again already, so the timer
+// limits all that this does.
+func (c *Conn) tick() {
+	do := c.timer.tick()
+	switch do.limit {
+	case phasePassed:
+		c.phasePassed()
+	case writePassed:
+		c.writePassed()
+	case silencePassed:
+		c.peerSilent()
+	}
+	if do.end {
+		c.StartClose(StatusGoingAway, "")
+	}
+	if do.acks != 0 {
+		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
+	}
+	if do.ping {
+		c.out.ping()
+	}
+	if do.ping && c.life.current() == phaseLost && c.in.tryLock() { // the ping could not be written
+		defer c.in.lock.Unlock()
+		c.lastLook(false)
+		return
+	}
+	if do.poll {
+		began := clock()
+		receiving := !c.in.tryLock()
+		if receiving {
+			c.timer.noteUnread(c.socket.behind())
+		} else {
+			c.poll(int(do.quiet))
+		}
+		c.timer.pollEnded(began, receiving)
+	}
+}
+
+// checkAcks takes a step of the search for a peer that reads slowly.
+func (c *Conn) checkAcks(step ackStep) {
+	now, ok := c.socket.acked()
+	if !ok {
+		now = c.timer.taken()
+	}
+	s := c.seldomUsed()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if step == compareAcks && s.acks.waits && now.total != s.acks.total {
+		c.timer.noteAcked()
+	}
+	s.acks = now
+}
+
+// tellsAcks implements ticker.
+func (c *Conn) tellsAcks() bool {
+	_, ok := c.socket.acked()
+	return ok
+}
+
+// poll looks for control frames while no method is receiving, and ends the connection if it
+// finds the end. quiet is how many polls there were since a method has received. in.lock is
+// held; poll unlocks it.
+func (c *Conn) poll(quiet int) {
+	defer c.in.passTurn() // after Unlock
+	defer c.in.lock.Unlock()
+	if c.life.current() > phaseCloseSent {
+		return
+	}
+	if err := c.in.poll(c.patience(quiet)); err != nil {
+		c.received(err)
+	}
+}
+
+// patience returns what a poll may do after so many polls since a method has received.
+func (c *Conn) patience(quiet int) patience {
+	const dropTime = 60 * time.Second // ConnectionTimeout by default
+	ending := c.endLimit()
+	gone := dropTime
+	if limit := c.timer.timeouts.connectionTimeout; limit > 0 {
+		gone = min(limit, dropTime)
+	}
+	over := func(limit time.Duration) bool {
+		return quiet >= int(min(limit/pollInterval, math.MaxUint8))
+	}
+	return patience{closing: quiet > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
+}
+
+// phasePassed ends a phase that took too long.
+func (c *Conn) phasePassed() {
+	switch c.life.current() {
+	case phaseCloseSent:
+		if !c.endKnown() {
+			c.expire(c.noAnswer())
+		}
+	case phaseLost:
+		c.lostPassed()
+	case phaseClosing, phaseFailing, phaseDraining:
+		c.expire(nil)
+	}
+}
+
+// lostPassed ends phaseLost. If there is input that the handler can receive, the handler
+// has CloseTimeout for that first.
+func (c *Conn) lostPassed() {
+	switch {
+	case c.in.tryLock():
+		defer c.in.lock.Unlock()
+		c.lastLook(c.in.lastChance)
+		c.in.lastChance = true
+		c.timer.bound(phaseLost, c.endLimit())
+	case c.timer.quietFor(maxPoll): // the read of a socket without deadlines does not return
+		c.connectionLost(nil)
+	case !c.timer.extendLost(): // the goroutine that is receiving has not ended it
+		c.connectionLost(nil)
+	}
+}
+
+// writePassed ends a connection whose peer does not read. If the peer has closed it before,
+// that is why it ended.
+func (c *Conn) writePassed() {
+	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
+	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
+		if c.timer.enter(phaseLost, end, pingPoll) {
+			c.socket.limitReads(time.Now().Add(pingPoll))
+			c.socket.endWrites() // that goroutine may be in the write of a pong
+		}
+		return
+	}
+	defer c.in.lock.Unlock()
+	if found, ok := c.in.lastLook(true).(*peerClose); ok {
+		if peer, err := ParseClose(found.payload); err == nil {
+			end = peer
+		}
+	}
+	c.expire(end)
+}
+
+// endKnown ends a connection with what the peer has ended it with, if that is known and only
+// waits for the handler, which is not receiving. It reports whether it did.
+func (c *Conn) endKnown() bool {
+	if !c.in.tryLock() {
+		return false
+	}
+	defer c.in.lock.Unlock()
+	end := c.in.end
+	if _, ended, _ := c.socket.behind(); end == nil && ended {
+		end = c.in.poll(patience{closing: true, ending: true, gone: true})
+	}
+	if end != nil {
+		c.received(end)
+	}
+	return c.life.err() != nil
+}
+
+// peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
+func (c *Conn) peerSilent() {
+	switch c.life.current() {
+	case phaseOpen, phaseCloseSent:
+	case phaseLost:
+		c.settle()
+		return
+	case phaseClosing: // without CloseTimeout
+		c.expire(nil)
+		return
+	default:
+		return // these phases have a limit
+	}
+	if c.endKnown() {
+		return
+	}
+	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
+	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
+	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
+		c.failAsync(failPayload(err))
+	}
+}

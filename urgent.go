@@ -1,0 +1,144 @@
+package websocket
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// urgent is what other goroutines want the holder of the writer's lock to send
+// before it unlocks. It is at most a ping, a pong and a flush: RFC 6455 section 5.5.3
+// lets an endpoint answer only the latest ping, so a flood of pings takes no memory.
+type urgent struct {
+	mu    sync.Mutex
+	any   atomic.Bool
+	ping  bool
+	flush bool         // the pending frames
+	pong  *pongPayload // nil for none
+}
+
+// A pongPayload is the payload of a pong frame.
+type pongPayload struct {
+	payload [maxControlPayload]byte
+	size    byte
+}
+
+// pong answers a ping. It does not wait for the lock. payload is only read until it
+// returns.
+func (w *writer) pong(by caller, payload []byte) {
+	if !w.lock.TryLock() {
+		w.urgent.setPong(payload)
+		w.flushUrgent(by)
+		return
+	}
+	defer w.release(by)
+	if w.check() == nil {
+		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, payload)
+	}
+}
+
+// ping sends a ping. It does not wait for the lock.
+func (w *writer) ping() {
+	u := &w.urgent
+	u.mu.Lock()
+	u.ping = true
+	u.any.Store(true)
+	u.mu.Unlock()
+	w.flushUrgent(byLibrary)
+}
+
+// flushByTimer writes what is pending, on the goroutine of the flush timer.
+func (w *writer) flushByTimer() { w.requestFlush(byLibrary) }
+
+// requestFlush writes what is pending. It does not wait for the lock.
+func (w *writer) requestFlush(by caller) {
+	u := &w.urgent
+	u.mu.Lock()
+	u.flush = true
+	u.any.Store(true)
+	u.mu.Unlock()
+	w.flushUrgent(by)
+}
+
+// flushUrgent sends what is urgent, unless the holder of the lock is about to.
+func (w *writer) flushUrgent(by caller) {
+	if w.lock.TryLock() {
+		w.release(by)
+	}
+}
+
+// request asks the holder of the lock to look for what is urgent, and for the queue.
+func (u *urgent) request() { u.any.Store(true) }
+
+func (u *urgent) setPong(payload []byte) {
+	u.keepPong(payload)
+	u.request()
+}
+
+// keepPong is setPong, but does not ask the holder of the lock.
+func (u *urgent) keepPong(payload []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pong == nil {
+		u.pong = new(pongPayload)
+	}
+	u.pong.size = byte(copy(u.pong.payload[:], payload))
+}
+
+func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	ping, pong, flush = u.ping, u.pong, u.flush
+	u.ping, u.pong, u.flush = false, nil, false
+	u.any.Store(false)
+	return ping, pong, flush
+}
+
+// sendUrgent sends what is urgent: the pending frames first, then a pong, which is
+// also sent ahead of the last close frame of a connection that is ending. What
+// cannot be sent any more is dropped. The lock is held.
+func (w *writer) sendUrgent(by caller) {
+	ping, pong, flush := w.urgent.take()
+	if flush {
+		w.flushPending(by)
+	}
+	w.sendQueued(by)
+	if _, closed := w.life.closeSent(); pong != nil && !closed {
+		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])
+	}
+	if ping && w.check() == nil {
+		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, nil)
+	}
+	w.sendRequestedPings(by)
+}
+
+// flushPending writes what is pending, or leaves that to the flush timer if a deadline
+// must not wait for it. The lock is held.
+func (w *writer) flushPending(by caller) {
+	switch {
+	case w.broken || len(w.pendingFrames()) == 0:
+	case w.leavesToTimer(by):
+		w.flushIn(0)
+	default:
+		w.flush(by, w.pending.frames, nil, len(w.pending.frames))
+	}
+}
+
+// sendQueued writes the queue, if this is a goroutine of the library. Other calls leave it
+// to the flush timer, because they must not wait for messages that are not theirs. The lock
+// is held.
+func (w *writer) sendQueued(by caller) {
+	switch {
+	case w.openMessage != nil || w.queued() == 0:
+	case by == byLibrary:
+		w.writeQueue(by)
+	default:
+		w.flushSoon()
+	}
+}
+
+// leavesToTimer reports whether frames that are not of a call are left to the goroutine
+// of the flush timer. A write of them must not hold up a call that has a deadline, and
+// over TLS it cannot be cut off: that would end the connection. The lock is held.
+func (w *writer) leavesToTimer(by caller) bool {
+	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
+}
