@@ -12,7 +12,7 @@ import (
 
 const (
 	interval   = time.Second // between two samples
-	maxHistory = 120         // samples that a new viewer gets
+	maxHistory = 60          // samples that a new viewer gets
 )
 
 // A sample has the numbers of one moment. Rates are for the time since the sample before.

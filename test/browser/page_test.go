@@ -92,9 +92,15 @@ func (p *tab) eval(result any, js string) {
 	}))
 }
 
+// js is JavaScript as an argument of script, which does not encode it.
+type js string
+
 // script returns JavaScript: format with args, encoded as JSON, in place of its verbs.
 func script(format string, args ...any) string {
 	for i, arg := range args {
+		if _, ok := arg.(js); ok {
+			continue
+		}
 		b, err := json.Marshal(arg)
 		if err != nil {
 			panic(err)
@@ -135,3 +141,29 @@ var enter = chromedp.Tasks{
 	input.DispatchKeyEvent(input.KeyDown).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r').WithText("\r"),
 	input.DispatchKeyEvent(input.KeyUp).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r'),
 }
+
+// backsOff checks the delays between the page's attempts to connect. Its clock is fastClock.
+func (p *tab) backsOff() {
+	p.t.Helper()
+	p.until("ten delays are recorded", "delays.length >= 10")
+	var delays []float64
+	p.eval(&delays, "delays")
+	for i, got := range delays {
+		most := min(500*float64(int(1)<<i), 30_000)
+		if got < most/2 || got > most {
+			p.t.Errorf("delay %d is %.0f ms, want %.0f to %.0f", i+1, got, most/2, most)
+		}
+	}
+}
+
+// fastClock is a script that makes the page's clock run fifty times as fast and records
+// the page's delays. It does not shorten the 10 seconds for an answer of the server.
+const fastClock = `
+	window.delays = [];
+	const [set, now] = [setTimeout, Date.now];
+	Date.now = () => 50 * now();
+	window.setTimeout = (f, ms) => {
+		if (ms === 10_000) return set(f, ms);
+		delays.push(ms);
+		return set(f, ms / 50);
+	};`

@@ -37,7 +37,7 @@ func (p *tab) screenshot(name string) {
 	}
 }
 
-// fewColors returns the image with its most frequent colors, without those that are almost the
+// fewColors returns the image with its most frequent colors, and others that are not almost the
 // same, because a file with a palette is less than half as large.
 func fewColors(img image.Image) image.Image {
 	frequency := make(map[color.Color]int)
@@ -54,7 +54,7 @@ func fewColors(img image.Image) image.Image {
 	slices.SortFunc(palette, func(a, b color.Color) int { return frequency[b] - frequency[a] })
 	var few color.Palette
 	for _, c := range palette {
-		if len(few) < 128 && (len(few) == 0 || distance(c, few.Convert(c)) > 30) {
+		if len(few) < 16 || len(few) < 128 && distance(c, few.Convert(c)) > 30 {
 			few = append(few, c)
 		}
 	}

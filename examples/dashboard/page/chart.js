@@ -1,11 +1,11 @@
 // A line chart as SVG. The style sheet has its colors, so it follows the light and dark mode
 // of the system.
 
-export const span = 120_000; // milliseconds that a chart shows
+export const span = 60_000; // milliseconds that a chart shows
 
 const gap = 2500; // milliseconds between two samples behind which a line is interrupted
 const margin = { left: 62, right: 14, top: 10, bottom: 26 };
-const times = [[120, "start", "2 min ago"], [60, "middle", "1 min ago"], [0, "end", "now"]];
+const times = [[60, "start", "60 s ago"], [30, "middle", "30 s ago"], [0, "end", "now"]];
 
 // A Chart shows one or two series of numbers. A series has a label, and a function value that
 // returns its number in a sample, or null. format returns a number with its unit. step returns
@@ -35,7 +35,7 @@ export class Chart {
     const x = (time) => margin.left + (1 - (end - time) / span) * (width - margin.left - margin.right);
     const y = (value) => margin.top + (1 - value / top) * (height - margin.top - margin.bottom);
 
-    const parts = [...this.grid(width, step, top, y), ...axis(height, x, end)];
+    const parts = [...this.grid(width, step, top, y), ...axis(x, y(0), end)];
     this.series.forEach(({ value }, i) => parts.push(...lines(samples, value, x, y, i)));
     const shown = cursor ?? samples.at(-1);
     if (cursor) parts.push(svg("line", { class: "cursor", x1: x(cursor.time), x2: x(cursor.time), y1: margin.top, y2: y(0) }));
@@ -65,7 +65,7 @@ export class Chart {
       return v === null ? "–" : this.format(v);
     });
     texts.forEach((text, i) => { this.values[i].textContent = text; });
-    const when = seconds === 0 ? "now" : `${-seconds} seconds ago`;
+    const when = seconds === 0 ? "now" : `${-seconds} s ago`;
     this.plot.setAttribute("aria-valuenow", seconds);
     this.plot.setAttribute("aria-valuetext", `${when}: ${this.series.map(({ label }, i) => `${label} ${texts[i]}`).join(", ")}`);
   }
@@ -78,10 +78,15 @@ export class Chart {
   }
 }
 
-// axis returns the labels of the times.
-function axis(height, x, end) {
-  return times.map(([seconds, anchor, label]) =>
-    svg("text", { x: x(end - seconds * 1000), y: height - 7, "text-anchor": anchor }, label));
+// axis returns the marks of the times and their labels, below the line at bottom.
+function axis(x, bottom, end) {
+  return times.flatMap(([seconds, anchor, label]) => {
+    const at = x(end - seconds * 1000);
+    return [
+      svg("line", { class: "base", x1: at, x2: at, y1: bottom, y2: bottom + 4 }),
+      svg("text", { x: at, y: bottom + 18, "text-anchor": anchor }, label),
+    ];
+  });
 }
 
 // lines returns the line of a series, and for the first series the area below it. They are
@@ -115,7 +120,7 @@ export function decimal(least) {
 
 // binary returns a power of two, so that bytes get round numbers of KiB.
 export function binary(least) {
-  return 2 ** Math.ceil(Math.log2(Math.max(least, 256)));
+  return 2 ** Math.ceil(Math.log2(Math.max(least, 1024)));
 }
 
 export function element(tag, attributes, ...children) {

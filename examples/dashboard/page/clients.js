@@ -14,10 +14,7 @@ let closed = {}; // the number of clients that the server has closed, by code
 
 onmessage = ({ data }) => {
   settings = data.settings;
-  if (data.close) {
-    for (const ws of clients.keys()) ws.close(1000);
-    closed = {};
-  }
+  if (data.close) for (const ws of clients.keys()) ws.close(1000);
   for (let i = 0; i < data.open && clients.size < maxClients; i++) open();
   report();
 };
@@ -57,7 +54,14 @@ setInterval(() => {
   }
 }, tick);
 
+let reporting = 0; // the timer of the next report, or 0
+
+// report tells the page how many clients there are. It waits a moment, so that a screen reader
+// does not announce each of a hundred clients.
 function report() {
-  const open = [...clients.keys()].filter((ws) => ws.readyState === WebSocket.OPEN).length;
-  postMessage({ open, all: clients.size, closed });
+  reporting ||= setTimeout(() => {
+    reporting = 0;
+    const open = [...clients.keys()].filter((ws) => ws.readyState === WebSocket.OPEN).length;
+    postMessage({ open, all: clients.size, closed });
+  }, 200);
 }

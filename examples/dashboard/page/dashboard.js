@@ -197,7 +197,6 @@ document.addEventListener("visibilitychange", () => retry && !document.hidden &&
 const maxClients = 100; // the same as in clients.js
 
 let worker = startWorker();
-let open = 0;
 
 function startWorker() {
   const w = new Worker("clients.js");
@@ -218,12 +217,12 @@ function command(what = {}) {
   });
 }
 
-function showClients({ open: now, all, closed }) {
-  open = now;
+function showClients({ open, all, closed }) {
   $("open-clients").disabled = all >= maxClients;
   $("close-clients").disabled = all === 0;
   const ended = Object.entries(closed).map(([code, n]) => ` ${n} ended with ${code} (${meanings[code] ?? "other"}).`);
-  $("clients-now").textContent = `${open === 0 ? "No client is" : open === 1 ? "1 client is" : `${open} clients are`} open.${ended.join("")}`;
+  const text = `${open === 1 ? "1 client is" : `${open || "No"} clients are`} open.${ended.join("")}`;
+  if ($("clients-now").textContent !== text) $("clients-now").textContent = text; // announced only when it changes
 }
 
 $("controls").addEventListener("submit", (event) => {
@@ -231,16 +230,14 @@ $("controls").addEventListener("submit", (event) => {
   command({ open: $("count").valueAsNumber });
 });
 
-// Slow clients may take long to read the command, so they are ended after a second.
+// A new worker takes the place of the old one, which may be slow to read the command and is ended
+// after a second.
 $("close-clients").addEventListener("click", () => {
   command({ close: true });
-  const slow = worker;
-  setTimeout(() => {
-    if (open === 0 || slow !== worker) return;
-    worker.terminate();
-    worker = startWorker();
-    showClients({ open: 0, all: 0, closed: {} });
-  }, 1000);
+  const old = worker;
+  setTimeout(() => old.terminate(), 1000);
+  worker = startWorker();
+  showClients({ open: 0, all: 0, closed: {} });
 });
 
 for (const id of ["rate", "size", "answers", "slow"]) {
