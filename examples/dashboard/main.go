@@ -61,20 +61,13 @@ func serve(addr string) error {
 		return err
 	}
 	slog.Info("open this in a browser", "url", pageURL(l.Addr()))
-	return run(ctx, l)
+	return run(ctx, l, newMonitor(newEchoes()))
 }
 
 // run serves the page and both WebSockets on l until ctx is done. Then it closes all
 // connections and waits for them.
-func run(ctx context.Context, l net.Listener) error {
-	echoes := websocket.Handle(echo,
-		websocket.MaxMessageSize(maxMessage),
-		websocket.SendQueue(sendQueue),
-		websocket.PingInterval(2*time.Second)) // the default is 15 s, which is too long for a live chart
-	m := newMonitor(echoes)
-	viewers := websocket.Handle(m.watch)
-
-	handler := routes(echoes, viewers)
+func run(ctx context.Context, l net.Listener, m *monitor) error {
+	handler := routes(m)
 	if addr, ok := l.Addr().(*net.TCPAddr); ok && addr.IP.IsLoopback() {
 		handler = localOnly(handler)
 	}
@@ -88,8 +81,8 @@ func run(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes: 16 << 10,
 	}
 	// Shutdown of the server neither closes nor waits for WebSocket connections.
-	srv.RegisterOnShutdown(func() { echoes.Shutdown(context.Background()) })
-	srv.RegisterOnShutdown(func() { viewers.Shutdown(context.Background()) })
+	srv.RegisterOnShutdown(func() { m.echoes.Shutdown(context.Background()) })
+	srv.RegisterOnShutdown(func() { m.socket.Shutdown(context.Background()) })
 
 	go m.run(ctx)
 	served := make(chan error, 1)
@@ -103,9 +96,17 @@ func run(ctx context.Context, l net.Listener) error {
 	slog.Info("shutting down")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err := errors.Join(srv.Shutdown(ctx), echoes.Shutdown(ctx), viewers.Shutdown(ctx))
+	err := errors.Join(srv.Shutdown(ctx), m.echoes.Shutdown(ctx), m.socket.Shutdown(ctx))
 	<-served
 	return err
+}
+
+// newEchoes returns the handler of the test clients, which the dashboard watches.
+func newEchoes() *websocket.Handler {
+	return websocket.Handle(echo,
+		websocket.MaxMessageSize(maxMessage),
+		websocket.SendQueue(sendQueue),
+		websocket.PingInterval(2*time.Second)) // the default is 15 s, which is too long for a live chart
 }
 
 // echo sends every message back, as often as the message asks for. It does not wait for the
@@ -139,14 +140,14 @@ func answers(data []byte) int {
 
 // routes returns the handler of the program: the page, the WebSocket of the test clients, and
 // that of the page. Both WebSockets accept only pages of this server, as every Handler does.
-func routes(echoes, viewers http.Handler) http.Handler {
+func routes(m *monitor) http.Handler {
 	page, err := fs.Sub(files, "page")
 	if err != nil {
 		panic(err) // cannot happen, because the directory is embedded in the program
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/echo", atMost(maxClients, echoes))
-	mux.Handle("/stats", atMost(maxViewers, viewers))
+	mux.Handle("/echo", atMost(maxClients, m.echoes))
+	mux.Handle("/stats", atMost(maxViewers, m.socket))
 	mux.Handle("/", secured(http.FileServerFS(page)))
 	return mux
 }

@@ -59,9 +59,10 @@ type message struct {
 
 // A monitor takes samples of a Handler and sends them to all viewers.
 type monitor struct {
-	handler *websocket.Handler
-	started time.Time
+	echoes  *websocket.Handler // the one it watches
+	socket  *websocket.Handler // the one of the viewers
 	viewers websocket.Group
+	started time.Time
 
 	// mu guards the fields below. It is held while a sample is sent, so that no viewer misses
 	// a sample behind its history.
@@ -71,9 +72,11 @@ type monitor struct {
 	at      time.Time              // of the last sample
 }
 
-func newMonitor(h *websocket.Handler) *monitor {
+func newMonitor(echoes *websocket.Handler) *monitor {
 	now := time.Now()
-	return &monitor{handler: h, started: now, at: now, history: []sample{}}
+	m := &monitor{echoes: echoes, started: now, at: now, history: []sample{}}
+	m.socket = websocket.Handle(m.watch)
+	return m
 }
 
 // run takes samples until ctx is done.
@@ -105,14 +108,14 @@ func (m *monitor) next() {
 // take returns the numbers of now. The caller holds m.mu.
 func (m *monitor) take(now time.Time) sample {
 	var rtts, queues []float64
-	for c := range m.handler.Conns() {
+	for c := range m.echoes.Conns() {
 		stats := c.Stats()
 		queues = append(queues, float64(stats.Queued))
 		if stats.RTT > 0 { // 0 before the first pong
 			rtts = append(rtts, float64(stats.RTT)/float64(time.Millisecond))
 		}
 	}
-	stats, before, d := m.handler.Stats(), m.before, now.Sub(m.at)
+	stats, before, d := m.echoes.Stats(), m.before, now.Sub(m.at)
 	m.before, m.at = stats, now
 	return sample{
 		Time:          now.UnixMilli(),
