@@ -129,6 +129,9 @@ func TestShutdown(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Errorf("the dashboard stopped with %v, want no error", err)
 	}
+	if open := m.echoes.Stats().Open + m.socket.Stats().Open; open != 0 {
+		t.Errorf("%d connections are open after the end, want none", open)
+	}
 	if _, err := net.Dial("tcp", addr); err == nil {
 		t.Error("the dashboard still accepts connections")
 	}

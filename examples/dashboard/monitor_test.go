@@ -72,11 +72,15 @@ func TestMonitor_Run(t *testing.T) {
 	})
 }
 
-// A round trip is shown when a ping is answered.
+// A round trip is shown when a ping is answered. Connections that have answered none do not
+// change the median.
 func TestMonitor_RTT(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitor(newEchoes())
 		client := websockettest.Dial(t, m.echoes)
+		for range 2 {
+			websockettest.Dial(t, m.echoes)
+		}
 		m.next()
 		if got := m.history[0].RTT; got != (spread{}) {
 			t.Errorf("before the first pong, the round trips are %+v, want none", got)

@@ -181,7 +181,7 @@ func TestDashboard_Readme(t *testing.T) {
 	}
 	s := startServer(t, "dashboard", "127.0.0.1:0")
 	p := openDashboard(t, s.url())
-	p.size(1280, 800, false, "light")
+	p.size(1280, 880, false, "light")
 	rest := func(seconds time.Duration) { time.Sleep(seconds * time.Second) }
 	rest(3)
 	p.run(chromedp.Click("#open-clients"))
@@ -210,7 +210,7 @@ func TestDashboard_Readme(t *testing.T) {
 	rest(8)
 	p.eval(nil, `document.activeElement.blur(); 0`)
 	p.screenshot("dashboard-readme-light")
-	p.size(1280, 800, false, "dark")
+	p.size(1280, 880, false, "dark")
 	p.screenshot("dashboard-readme-dark")
 }
 

@@ -85,7 +85,11 @@ func distance(a, b color.Color) (sum int) {
 func (p *tab) size(width, height int64, phone bool, scheme string) {
 	p.t.Helper()
 	prefer := emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})
-	p.run(emulation.SetDeviceMetricsOverride(width, height, 2, phone), prefer)
+	scale := 1.5
+	if phone {
+		scale = 2
+	}
+	p.run(emulation.SetDeviceMetricsOverride(width, height, scale, phone), prefer)
 }
 
 // forEachView runs f for a phone and for a desktop, in light and in dark mode.
