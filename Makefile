@@ -68,7 +68,7 @@ emulated: ## run the tests for arm64, arm (32 bits) and s390x (big-endian) with 
 	.ci/install.sh qemu-user qemu-s390x qemu-s390x-static
 	.ci/emulate.sh
 
-browser: ## test the chat example in Chromium (2 min)
+browser: ## test the chat and the dashboard in Chromium (3 min)
 	.ci/install.sh chromium chromium chromium-browser google-chrome
 	cd test/browser && go test -race -count=1 ./...
 

@@ -130,7 +130,7 @@ func TestAttack_flood_from_many_addresses(t *testing.T) {
 	const senders, remarks = 30, 10
 	l := many()
 	l.wholeRoom = rate{2 * time.Millisecond, 20}
-	l.queue = 120
+	l.queue = 20 << 10 // 120 remarks
 	addr, _ := start(t, newHub(l))
 	var flooders []*tcpClient
 	for i := range senders {
@@ -280,11 +280,26 @@ func TestAttack_full_room(t *testing.T) {
 	bob.wantClose(1008)
 }
 
-// The queue holds the events of the time in which a client may be slow.
+// The queue holds the welcome and the events of the time in which a client may be slow.
 func TestDefaultLimits(t *testing.T) {
 	l := defaultLimits()
-	if most := l.people + l.wholeRoom.burst + int(l.write/l.wholeRoom.pace); l.queue < most {
-		t.Errorf("the queue has %d events, want at least %d", l.queue, most)
+	// A "<" is six bytes in the JSON of Go.
+	name := strings.Repeat("<", maxName)
+	said := message{remark{strings.Repeat("<", maxKey), strings.Repeat("<", maxText)}, name, time.Now()}
+	welcome := event{Type: "welcome", Name: name}
+	for range l.people {
+		welcome.People = append(welcome.People, name)
+	}
+	for range maxHistory {
+		welcome.History = append(welcome.History, said)
+	}
+	const overhead = 14 + 32 // of a message in a SendQueue: its header, and what the queue adds
+	remarks := l.wholeRoom.burst + int(l.write/l.wholeRoom.pace)
+	most := len(welcome.encode()) + overhead +
+		remarks*(len(event{Type: "said", Message: &said}.encode())+overhead) +
+		l.people*(len(event{Type: "left", Name: name}.encode())+overhead)
+	if l.queue < most {
+		t.Errorf("the queue has %d bytes, want at least %d", l.queue, most)
 	}
 	if l.open <= l.people+l.waiting {
 		t.Errorf("at most %d connections are open, want more than the %d of people and waiting", l.open, l.people+l.waiting)

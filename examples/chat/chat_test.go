@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -93,41 +92,29 @@ func (b *browser) expect(kind string) event {
 	return e
 }
 
+// Ctrl-C closes all connections with 1001, also before their hello.
 func TestShutdown(t *testing.T) {
-	t.Run("closes all connections with 1001, also before their hello", func(t *testing.T) {
-		h := newHub(defaultLimits())
-		addr, stop := start(t, h)
-		ada, _ := join(t, h, "Ada")
-		bob, _ := join(t, h, "Bob")
-		silent := dial(t, h)
-		ada.expect("joined")
-		// No event says that the silent browser has entered the room. Eve connects
-		// later. When Eve has the welcome, the silent browser very likely is in the room.
-		eve, _ := join(t, h, "Eve")
+	h := newHub(defaultLimits())
+	addr, stop := start(t, h)
+	ada, _ := join(t, h, "Ada")
+	bob, _ := join(t, h, "Bob")
+	silent := dial(t, h)
+	ada.expect("joined")
+	// No event says that the silent browser has entered the room. Eve connects
+	// later. When Eve has the welcome, the silent browser very likely is in the room.
+	eve, _ := join(t, h, "Eve")
 
-		result := make(chan error, 1)
-		go func() { result <- stop() }()
-		for _, b := range []*browser{ada, bob, silent, eve} {
-			b.WantClose(websocket.StatusGoingAway)
-		}
-		if err := <-result; err != nil {
-			t.Errorf("the chat stopped with %v, want no error", err)
-		}
-		if _, err := net.Dial("tcp", addr); err == nil {
-			t.Error("the chat still accepts connections")
-		}
-	})
-
-	t.Run("stops waiting when the context is done", func(t *testing.T) {
-		h := newHub(defaultLimits())
-		h.running.Add(1) // a connection that does not end
-		defer h.running.Done()
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := h.wait(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("wait returned %v, want context.Canceled", err)
-		}
-	})
+	result := make(chan error, 1)
+	go func() { result <- stop() }()
+	for _, b := range []*browser{ada, bob, silent, eve} {
+		b.WantClose(websocket.StatusGoingAway)
+	}
+	if err := <-result; err != nil {
+		t.Errorf("the chat stopped with %v, want no error", err)
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("the chat still accepts connections")
+	}
 }
 
 func TestPage(t *testing.T) {

@@ -61,26 +61,35 @@ func (e event) encode() []byte {
 	return data
 }
 
-// A hub is the chat room. It never waits for a browser: it puts events into the queue
-// of each member, and a goroutine of the member sends them. If a queue is full, the hub
-// removes the member. Events come at the rate of the gate, and no faster, so the queues of
-// members that read are not full.
+// A hub is the chat room. A websocket.Group sends the events to its members. It does not wait
+// for a browser: events wait in the queue of each connection, and a connection whose queue is
+// full is closed with 1013. Events come at the rate of the gate, and no faster, so the queues
+// of members that read are not full.
 type hub struct {
-	socket  http.Handler
-	gate    *gate
-	running sync.WaitGroup // the calls of ServeHTTP
+	socket *websocket.Handler
+	gate   *gate
+	room   websocket.Group // the connections of the members
 
-	mu      sync.Mutex // guards the fields below, and the name and key of each member
-	closed  bool
+	// mu guards the fields below. It is held while an event is sent, so all members get the
+	// events in the same order.
+	mu      sync.Mutex
 	members map[*member]bool
 	waiting []*member // those that have not sent their hello, the oldest first
 	history []message
+}
+
+// A member is a connection to the room.
+type member struct {
+	conn      *websocket.Conn
+	from      *address
+	name, key string // from its hello; they do not change after join
 }
 
 func newHub(l limits) *hub {
 	h := &hub{gate: newGate(l), members: make(map[*member]bool)}
 	h.socket = websocket.Handle(h.serve,
 		websocket.MaxMessageSize(8<<10),
+		websocket.SendQueue(l.queue),
 		websocket.WriteTimeout(l.write),
 		websocket.CloseTimeout(2*time.Second), // a connection counts until it is closed
 		websocket.OnError(func(c *websocket.Conn, err error) {
@@ -92,8 +101,6 @@ func newHub(l limits) *hub {
 // ServeHTTP counts the connection. If there are too many, it refuses the request before
 // the handshake, because a refused WebSocket would take memory until it is closed.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.running.Add(1) // for wait, because http.Server does not track hijacked connections
-	defer h.running.Done()
 	from := h.gate.enter(h.gate.address(r))
 	if from == nil {
 		w.Header().Set("Connection", "close")
@@ -109,24 +116,19 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // addressKey is the key of the *address in the context of a connection.
 type addressKey struct{}
 
-// serve runs one connection. It receives on this goroutine and sends on another. It
-// returns when both have finished; then the library closes the connection.
+// serve runs one connection. When it returns, the library closes the connection.
 func (h *hub) serve(c *websocket.Conn) error {
-	m, err := h.enter(c)
-	if err != nil {
-		return err
-	}
-	var sender sync.WaitGroup
-	sender.Go(m.send)
-	err = h.listen(m)
+	m := &member{conn: c, from: c.Context().Value(addressKey{}).(*address)}
+	err := h.listen(m)
 	h.leave(m, err)
-	sender.Wait()
 	return err
 }
 
 // listen handles the messages of the browser until the connection ends or the browser
 // breaks a rule of the chat.
 func (h *hub) listen(m *member) error {
+	ctx := m.conn.Context()
+	h.expectHello(m)
 	var intro hello
 	m.conn.SetReadDeadline(time.Now().Add(h.gate.limits.hello))
 	if err := receive(m.conn, &intro); err != nil {
@@ -134,7 +136,7 @@ func (h *hub) listen(m *member) error {
 	}
 	m.conn.SetReadDeadline(time.Time{})
 	h.greeted(m)
-	h.gate.wait(m.ctx, m.from)
+	h.gate.wait(ctx, m.from)
 	if err := h.join(m, intro); err != nil {
 		return err
 	}
@@ -145,8 +147,8 @@ func (h *hub) listen(m *member) error {
 			return err
 		}
 		// While the member waits, its next remarks stay in the buffers of TCP.
-		own.wait(m.ctx)
-		h.gate.wait(m.ctx, m.from)
+		own.wait(ctx)
+		h.gate.wait(ctx, m.from)
 		if err := h.say(m, r); err != nil {
 			return err
 		}
@@ -164,23 +166,17 @@ func receive(c *websocket.Conn, v any) error {
 	return err
 }
 
-// enter adds a connection to the room. It has no name until join. If too many connections
-// have not sent their hello, enter removes the oldest of them: a browser sends its hello
-// at once, so a new connection is more likely to be honest than an old one.
-func (h *hub) enter(c *websocket.Conn) (*member, error) {
+// expectHello adds a connection to those that have not sent their hello. If there are too
+// many, it closes the oldest of them: a browser sends its hello at once, so a new connection
+// is more likely to be honest than an old one.
+func (h *hub) expectHello(m *member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return nil, goingAway
-	}
 	if len(h.waiting) == h.gate.limits.waiting {
-		h.waiting[0].dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "the hello is late"})
+		h.waiting[0].conn.StartClose(websocket.StatusTryAgainLater, "the hello is late")
 		h.waiting = slices.Delete(h.waiting, 0, 1)
 	}
-	m := newMember(c, h.gate.limits.queue)
-	h.members[m] = true
 	h.waiting = append(h.waiting, m)
-	return m, nil
 }
 
 // greeted removes a connection from those that have not sent their hello.
@@ -202,14 +198,14 @@ func (h *hub) join(m *member, intro hello) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m.ctx.Err() != nil {
-		return context.Cause(m.ctx) // the member was dismissed while it waited
+	if ctx := m.conn.Context(); ctx.Err() != nil {
+		return context.Cause(ctx) // the connection has ended while it waited
 	}
 	old := h.find(name)
 	if slices.ContainsFunc(old, func(other *member) bool { return other.key != intro.Key }) {
 		return refuse("the name %s is taken", name)
 	}
-	if len(old) == 0 && len(h.people()) >= h.gate.limits.people {
+	if len(old) == 0 && len(h.members) >= h.gate.limits.people {
 		return &websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "the room is full"}
 	}
 	again := h.replace(old, name)
@@ -217,9 +213,14 @@ func (h *hub) join(m *member, intro hello) error {
 		h.tell(event{Type: "joined", Name: name})
 	}
 	m.name, m.key = name, intro.Key
-	welcome := event{Type: "welcome", Name: name, People: h.people(), History: h.history}
-	m.tell(welcome.encode())
+	h.members[m] = true
 	slog.Info("joined", "name", name, "from", m.from.prefix, "reconnected", again)
+	// The welcome comes first, because the member joins the Group behind it.
+	welcome := event{Type: "welcome", Name: name, People: h.people(), History: h.history}
+	if err := m.conn.TrySend(websocket.Text, welcome.encode()); err != nil {
+		return err
+	}
+	h.room.Join(m.conn) // if the connection has ended, the next receive returns why
 	return nil
 }
 
@@ -229,7 +230,7 @@ func (h *hub) join(m *member, intro hello) error {
 func (h *hub) replace(old []*member, name string) (again bool) {
 	for _, m := range old {
 		delete(h.members, m)
-		m.dismiss(refuse("you have joined in another window"))
+		m.conn.StartClose(websocket.StatusPolicyViolation, "you have joined in another window")
 		if m.name == name {
 			again = true
 			continue
@@ -263,9 +264,8 @@ func (h *hub) say(m *member, r remark) error {
 	return nil
 }
 
-// leave removes the member from the room and stops the goroutine that sends to it.
+// leave removes a connection that ends because of err.
 func (h *hub) leave(m *member, err error) {
-	m.dismiss(nil)
 	h.greeted(m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -273,10 +273,9 @@ func (h *hub) leave(m *member, err error) {
 		return
 	}
 	delete(h.members, m)
-	if m.name != "" {
-		h.tellLeft(m.name)
-		slog.Info("left", "name", m.name, "err", err)
-	}
+	h.room.Leave(m.conn) // the connection is still open if the browser has broken a rule
+	h.tellLeft(m.name)
+	slog.Info("left", "name", m.name, "err", err)
 }
 
 // tellLeft tells all members at once that a member has left. It counts as an event of the
@@ -286,15 +285,9 @@ func (h *hub) tellLeft(name string) {
 	h.tell(event{Type: "left", Name: name})
 }
 
-// tell puts e into the queue of every member that has a name. The caller holds h.mu, so
-// all members get the events in the same order.
+// tell sends e to all members. The caller holds h.mu.
 func (h *hub) tell(e event) {
-	data := e.encode()
-	for m := range h.members {
-		if m.name != "" {
-			m.tell(data)
-		}
-	}
+	h.room.Broadcast(websocket.Text, e.encode()) // cannot fail, because JSON is valid UTF-8
 }
 
 // find returns the members with this name or one that looks like it. The caller holds
@@ -302,7 +295,7 @@ func (h *hub) tell(e event) {
 func (h *hub) find(name string) []*member {
 	var found []*member
 	for m := range h.members {
-		if m.name != "" && alike(m.name, name) {
+		if alike(m.name, name) {
 			found = append(found, m)
 		}
 	}
@@ -313,87 +306,10 @@ func (h *hub) find(name string) []*member {
 func (h *hub) people() []string {
 	var names []string
 	for m := range h.members {
-		if m.name != "" {
-			names = append(names, m.name)
-		}
+		names = append(names, m.name)
 	}
 	slices.Sort(names)
 	return names
-}
-
-var goingAway = &websocket.CloseError{Code: websocket.StatusGoingAway, Reason: "the server is going away"}
-
-// close closes the connections of all members with 1001. Connections that are made
-// later are closed in the same way.
-func (h *hub) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	for m := range h.members {
-		m.dismiss(goingAway)
-	}
-}
-
-// wait returns nil when the last connection is closed, or an error when ctx is done.
-func (h *hub) wait(ctx context.Context) error {
-	empty := make(chan struct{})
-	go func() {
-		h.running.Wait() // ends even if ctx does not, because connections have timeouts
-		close(empty)
-	}()
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for connections to close: %w", ctx.Err())
-	}
-}
-
-// A member is a connection to the room.
-type member struct {
-	conn      *websocket.Conn
-	from      *address
-	name, key string      // from its hello; "" before join
-	queue     chan []byte // encoded events
-
-	// ctx is done when the connection has ended or must end. If its cause is a
-	// *websocket.CloseError, send closes the connection with that code and reason.
-	ctx     context.Context
-	dismiss context.CancelCauseFunc
-}
-
-func newMember(c *websocket.Conn, queue int) *member {
-	ctx, dismiss := context.WithCancelCause(c.Context())
-	from := ctx.Value(addressKey{}).(*address)
-	return &member{conn: c, from: from, queue: make(chan []byte, queue), ctx: ctx, dismiss: dismiss}
-}
-
-// tell puts an encoded event into the queue. If the queue is full, the member is removed;
-// its browser reconnects and gets the last messages from the history.
-func (m *member) tell(data []byte) {
-	select {
-	case m.queue <- data:
-	default:
-		m.dismiss(&websocket.CloseError{Code: websocket.StatusTryAgainLater, Reason: "this connection is too slow"})
-	}
-}
-
-// send sends the queued events until ctx is done or sending fails. In both cases the
-// connection ends, so listen returns as well.
-func (m *member) send() {
-	for {
-		select {
-		case data := <-m.queue:
-			if err := m.conn.SendMessage(websocket.Text, data); err != nil {
-				return
-			}
-		case <-m.ctx.Done():
-			if end, ok := context.Cause(m.ctx).(*websocket.CloseError); ok {
-				m.conn.Close(end.Code, end.Reason)
-			}
-			return
-		}
-	}
 }
 
 // refuse returns the error that closes a connection because the browser broke a rule of

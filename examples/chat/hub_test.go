@@ -164,51 +164,54 @@ func TestRefusals(t *testing.T) {
 // TestSlowBrowser checks that the hub removes a browser that stops reading, and that the
 // other browsers get all messages meanwhile.
 func TestSlowBrowser(t *testing.T) {
-	l := unpaced()
-	l.queue = 64
-	h := newHub(l)
-	ada, _ := join(t, h, "Ada")
-	bob, _ := join(t, h, "Bob")
-	ada.expect("joined")
-	slow, _ := join(t, h, "Slow")
-	slow.StopReading()
-	ada.expect("joined")
-	bob.expect("joined")
+	synctest.Test(t, func(t *testing.T) {
+		l := unpaced()
+		l.queue = 256 << 10
+		h := newHub(l)
+		ada, _ := join(t, h, "Ada")
+		bob, _ := join(t, h, "Bob")
+		ada.expect("joined")
+		slow, _ := join(t, h, "Slow")
+		slow.StopReading()
+		ada.expect("joined")
+		bob.expect("joined")
 
-	// These messages are more than the network and a queue can hold, so the
-	// hub removes the slow browser. The event that it left comes during the loop or
-	// after it reads again. Ada and Bob get all messages in order.
-	text := strings.Repeat("🐌", maxText)
-	sawLeft := map[*browser]bool{}
-	for i := range 2 * l.queue {
-		id := fmt.Sprint(i)
-		ada.say(id, text)
+		// These messages are more than the network and a queue can hold, so the
+		// hub removes the slow browser. The event that it left comes during the loop or
+		// after it reads again. Ada and Bob get all messages in order.
+		const remarks = 128
+		text := strings.Repeat("🐌", maxText)
+		sawLeft := map[*browser]bool{}
+		for i := range remarks {
+			id := fmt.Sprint(i)
+			ada.say(id, text)
+			for _, b := range []*browser{ada, bob} {
+				e := b.receive()
+				if e.Type == "left" && e.Name == "Slow" {
+					sawLeft[b] = true
+					e = b.receive()
+				}
+				if e.Type != "said" || e.Message.ID != id {
+					t.Fatalf("got event %+v, want message %s", e, id)
+				}
+			}
+		}
+
+		slow.StartReading()
+		slow.WantClose(websocket.StatusTryAgainLater)
 		for _, b := range []*browser{ada, bob} {
-			e := b.receive()
-			if e.Type == "left" && e.Name == "Slow" {
-				sawLeft[b] = true
-				e = b.receive()
+			if sawLeft[b] {
+				continue
 			}
-			if e.Type != "said" || e.Message.ID != id {
-				t.Fatalf("got event %+v, want message %s", e, id)
+			if e := b.expect("left"); e.Name != "Slow" {
+				t.Errorf("got the event that %q left, want Slow", e.Name)
 			}
 		}
-	}
-
-	slow.StartReading()
-	slow.WantClose(websocket.StatusTryAgainLater)
-	for _, b := range []*browser{ada, bob} {
-		if sawLeft[b] {
-			continue
+		_, welcome := join(t, h, "Slow")
+		if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(remarks-1); got != want {
+			t.Errorf("after the slow browser reconnected, the history ends with message %s, want %s", got, want)
 		}
-		if e := b.expect("left"); e.Name != "Slow" {
-			t.Errorf("got the event that %q left, want Slow", e.Name)
-		}
-	}
-	_, welcome := join(t, h, "Slow")
-	if got, want := welcome.History[maxHistory-1].ID, fmt.Sprint(2*l.queue-1); got != want {
-		t.Errorf("after the slow browser reconnected, the history ends with message %s, want %s", got, want)
-	}
+	})
 }
 
 // TestNoHello checks that a browser which sends no hello does not stay in the room.

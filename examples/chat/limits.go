@@ -16,7 +16,7 @@ type limits struct {
 	waiting    int // connections that have not sent their hello
 	open       int // all connections; some more than people and waiting, because closing takes time
 	perAddress int // all connections of one address
-	queue      int // events in the queue of a member, see defaultLimits
+	queue      int // bytes of the events that may wait for a member, see defaultLimits
 
 	hello time.Duration // from the handshake to the end of the hello
 	write time.Duration // for one write to a client that does not read
@@ -33,17 +33,18 @@ type rate struct {
 	burst int
 }
 
-// defaultLimits returns the limits of the program. The queue is long enough for all
-// events of the time in which a client may be slow: the burst of the room, the events of
+// defaultLimits returns the limits of the program. The queue is long enough for a welcome and
+// all events of the time in which a client may be slow: the burst of the room, the events of
 // write, and all members leaving. A client that reads as fast as the room's pace is
-// therefore never removed, however many clients send.
+// therefore never removed, however many clients send. The queues of all members share the
+// memory of an event.
 func defaultLimits() limits {
 	return limits{
 		people:     200,
 		waiting:    50,
 		open:       400,
 		perAddress: 10,
-		queue:      512,
+		queue:      4 << 20,
 		hello:      10 * time.Second,
 		write:      5 * time.Second,
 		perMember:  rate{500 * time.Millisecond, 10},

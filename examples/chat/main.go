@@ -67,6 +67,8 @@ func run(ctx context.Context, l net.Listener, h *hub) error {
 		// A WebSocket keeps the headers of its handshake. Browsers send less than a kilobyte.
 		MaxHeaderBytes: 16 << 10,
 	}
+	// Shutdown of the server neither closes nor waits for WebSocket connections.
+	srv.RegisterOnShutdown(func() { h.socket.Shutdown(context.Background()) })
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
@@ -78,10 +80,7 @@ func run(ctx context.Context, l net.Listener, h *hub) error {
 	slog.Info("shutting down")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	// The hub closes the WebSocket connections and waits for them, because Shutdown
-	// does not track connections that were upgraded.
-	h.close()
-	err := errors.Join(srv.Shutdown(ctx), h.wait(ctx))
+	err := errors.Join(srv.Shutdown(ctx), h.socket.Shutdown(ctx))
 	<-served
 	return err
 }

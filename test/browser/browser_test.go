@@ -3,26 +3,19 @@ package browser
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
-
-	"github.com/f44ffc3b/websocket"
 )
 
 // TestMain sets these for all tests.
 var (
-	chatBinary string          // the path of the chat program
-	browser    context.Context // Chromium
+	binaries string          // the directory of the programs
+	browser  context.Context // Chromium
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runTests builds the chat, starts the browser, runs the tests and cleans up.
+// runTests builds the programs, starts the browser, runs the tests and cleans up.
 func runTests(m *testing.M) (code int, err error) {
 	dir, err := os.MkdirTemp("", "browser")
 	if err != nil {
@@ -46,9 +39,10 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(dir)
 
-	chatBinary = filepath.Join(dir, "chat")
-	if out, err := exec.Command("go", "build", "-C", "../../examples/chat", "-o", chatBinary, ".").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("building the chat: %w\n%s", err, out)
+	binaries = dir
+	build := exec.Command("go", "build", "-C", "../../examples", "-o", dir, "./chat", "./dashboard")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
 	chromium, err := findChromium()
 	if err != nil {
@@ -88,273 +82,4 @@ func findChromium() (string, error) {
 		}
 	}
 	return "", fmt.Errorf("none of %s is in PATH: install one of them, or set BROWSERTEST=skip", strings.Join(names, ", "))
-}
-
-func TestMessages(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	bob := join(t, s.url(), "Bob")
-	ada.seesPeople("Ada", "Bob")
-	bob.seesPeople("Ada", "Bob")
-
-	const markup = `<img src=x onerror="alert(1)"> & <b>bold</b>`
-	ada.say("Hello, Bob")
-	bob.sees("Ada", "Hello, Bob")
-	bob.say(markup)
-	for _, p := range []*tab{ada, bob} {
-		p.sees("Ada", "Hello, Bob")
-		p.sees("Bob", markup)
-	}
-
-	late := join(t, s.url(), "Cy")
-	late.sees("Ada", "Hello, Bob")
-	late.sees("Bob", markup)
-	ada.seesPeople("Ada", "Bob", "Cy")
-
-	bob.run(chromedp.Click("#leave"))
-	ada.seesPeople("Ada", "Cy")
-	bob.until("the page shows the form to join", `!document.querySelector("#login").hidden && document.querySelector("#room").hidden`)
-	bob.run(chromedp.SetValue("#name", "cy"), chromedp.Click("#join button"))
-	bob.until("the page says that the name is taken", `document.querySelector("#refusal").textContent === "The name cy is taken"`)
-
-	ada.run(chromedp.Reload())
-	ada.online()
-	ada.seesPeople("Ada", "Cy")
-	ada.sees("Ada", "Hello, Bob")
-}
-
-func TestReset(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	network := startProxy(t, s.addr)
-	ada := join(t, s.url(), "Ada")
-	bob := join(t, "http://"+network.addr, "Bob")
-	ada.say("Before")
-	bob.sees("Ada", "Before")
-
-	network.cut()
-	bob.offline()
-	ada.seesPeople("Ada")
-	bob.until("the connection was closed without a close frame", "closeCodes[0] === %s", websocket.StatusAbnormalClosure)
-	ada.say("Sent while Bob is offline")
-	bob.say("Sent by Bob while he is offline")
-
-	network.restore()
-	bob.online()
-	ada.seesPeople("Ada", "Bob")
-	ada.sees("Bob", "Sent by Bob while he is offline")
-	ada.say("After")
-	for _, text := range []string{"Before", "Sent while Bob is offline", "After"} {
-		bob.sees("Ada", text)
-	}
-	bob.say("Back again")
-	ada.sees("Bob", "Back again")
-	bob.sees("Bob", "Sent by Bob while he is offline")
-}
-
-// TestSilentServer checks that the page reconnects if the connection fails without any
-// event. Here the server process is stopped for a while.
-func TestSilentServer(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	bob := join(t, s.url(), "Bob")
-
-	s.signal(syscall.SIGSTOP)
-	ada.say("Sent to a stopped server")
-	ada.offline()
-
-	s.signal(syscall.SIGCONT)
-	ada.online()
-	for _, p := range []*tab{ada, bob} {
-		p.sees("Ada", "Sent to a stopped server")
-		p.seesPeople("Ada", "Bob")
-	}
-	bob.say("The answer")
-	ada.sees("Bob", "The answer")
-	bob.sees("Ada", "Sent to a stopped server")
-}
-
-func TestRestart(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	bob := join(t, s.url(), "Bob")
-	ada.say("Before")
-	bob.sees("Ada", "Before")
-
-	s.stop()
-	for _, p := range []*tab{ada, bob} {
-		p.until("the connection was closed with 1001", "closeCodes[0] === %s", websocket.StatusGoingAway)
-		p.offline()
-	}
-
-	startServer(t, s.addr)
-	for _, p := range []*tab{ada, bob} {
-		p.online()
-		p.seesPeople("Ada", "Bob")
-	}
-	bob.say("After")
-	ada.sees("Bob", "After")
-	ada.sees("Ada", "Before")
-}
-
-// TestBackOff checks the delays between the attempts to connect.
-func TestBackOff(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada", fastClock)
-	s.stop()
-	ada.until("ten delays are recorded", "delays.length >= 10")
-	var delays []float64
-	ada.eval(&delays, "delays")
-	for i, got := range delays {
-		most := min(500*float64(int(1)<<i), 30_000)
-		if got < most/2 || got > most {
-			t.Errorf("delay %d is %.0f ms, want %.0f to %.0f", i+1, got, most/2, most)
-		}
-	}
-	startServer(t, s.addr)
-	ada.online()
-}
-
-// fastClock is a script that makes the page's clock run fifty times as fast and records
-// the page's delays. It does not shorten the 10 seconds for an answer of the server.
-const fastClock = `
-	window.delays = [];
-	const [set, now] = [setTimeout, Date.now];
-	Date.now = () => 50 * now();
-	window.setTimeout = (f, ms) => {
-		if (ms === 10_000) return set(f, ms);
-		delays.push(ms);
-		return set(f, ms / 50);
-	};`
-
-// TestForeignOrigin checks that a page of another origin cannot connect.
-func TestForeignOrigin(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "<!doctype html><title>Elsewhere</title>")
-	}))
-	defer elsewhere.Close()
-	_, port, _ := strings.Cut(strings.TrimPrefix(elsewhere.URL, "http://"), ":")
-
-	for name, origin := range map[string]string{
-		"another port": elsewhere.URL,
-		"another host": "http://localhost:" + port,
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := openTab(t, origin)
-			refusals := make(chan string, 1)
-			chromedp.ListenTarget(p.ctx, func(event any) {
-				if e, ok := event.(*network.EventWebSocketFrameError); ok {
-					refusals <- e.ErrorMessage
-				}
-			})
-			p.run(network.Enable())
-			p.eval(nil, script(`window.seen = []; const ws = new WebSocket(%s);
-				for (const type of ["open", "error", "close"]) ws.addEventListener(type, () => seen.push(type)); 0`,
-				"ws://"+s.addr+"/chat"))
-			p.until("the connection was refused", `seen.join() === "error,close" && closeCodes[0] === %s`, websocket.StatusAbnormalClosure)
-			if refusal := <-refusals; !strings.Contains(refusal, "403") {
-				t.Errorf("the browser reported %q, want the status 403", refusal)
-			}
-		})
-	}
-}
-
-func TestLayout(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	bob := join(t, s.url(), "Bob")
-	join(t, s.url(), "Grace Hopper")
-	ada.say("Have you tried the new frames example?")
-	bob.sees("Ada", "Have you tried the new frames example?")
-	bob.say("Yes, it uploads a file and shows the progress of the upload.")
-	bob.say("I did not know that a ping may come in the middle of a message. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
-	ada.sees("Bob", "I did not know that a ping may come in the middle of a message. See section 5.4 of https://www.rfc-editor.org/rfc/rfc6455")
-	ada.say(strings.Repeat("Averylongwordthatcannotbebroken", 5))
-	ada.say("😀 مرحبا بالعالم")
-	bob.sees("Ada", "😀 مرحبا بالعالم")
-
-	for _, size := range []struct {
-		name          string
-		width, height int64
-		phone         bool
-	}{
-		{"phone", 390, 844, true},
-		{"desktop", 1280, 800, false},
-	} {
-		for _, scheme := range []string{"light", "dark"} {
-			t.Run(size.name+" "+scheme, func(t *testing.T) {
-				view := openTab(t, s.url())
-				prefer := emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})
-				view.run(emulation.SetDeviceMetricsOverride(size.width, size.height, 2, size.phone), prefer)
-				view.fits("#name")
-				view.screenshot(size.name + "-" + scheme + "-login")
-				view.run(chromedp.SendKeys("#name", "Edsger"), chromedp.Click("#join button"))
-				view.online()
-				view.sees("Ada", "😀 مرحبا بالعالم")
-				greeting := fmt.Sprintf("Good evening from a %s, %s", size.name, scheme)
-				view.say(greeting)
-				view.sees("Edsger", greeting)
-				view.fits("#text")
-				view.fits("#composer button")
-				view.fits("#leave")
-				view.fits("#messages > :last-child")
-				view.screenshot(size.name + "-" + scheme)
-			})
-		}
-	}
-}
-
-// TestTallMessage checks that a message of many lines, or of many accents on one character,
-// does not push the others out of the window or cover them.
-func TestTallMessage(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	ada.run(emulation.SetDeviceMetricsOverride(390, 600, 2, true))
-	ada.say("Hello")
-	lines := "first line" + strings.Repeat("\n", 400) + "last line"
-	ada.say(lines)
-	ada.sees("Ada", lines)
-	ada.fits("#messages > :last-child")
-	ada.say("a" + strings.Repeat("\u0301", 900))
-	ada.fits("#messages > :last-child")
-	ada.until("the accents are within their message", `[...document.querySelectorAll(".bubble")].every((b) =>
-		b.clientHeight < innerHeight && getComputedStyle(b).overflowY === "auto")`)
-}
-
-// TestScrolledBack checks that a new message does not scroll the list while the user
-// reads older messages, and that a button then leads to the new message.
-func TestScrolledBack(t *testing.T) {
-	s := startServer(t, "127.0.0.1:0")
-	ada := join(t, s.url(), "Ada")
-	long := strings.TrimSpace(strings.Repeat("many words ", 80))
-	ada.say(long)
-	ada.say("The end")
-
-	reader := openTab(t, s.url())
-	reader.run(emulation.SetDeviceMetricsOverride(390, 500, 2, true),
-		chromedp.SendKeys("#name", "Reader"), chromedp.Click("#join button"))
-	reader.sees("Ada", "The end")
-	reader.fits("#messages > :last-child")
-	reader.eval(nil, `document.querySelector("#log").scrollTop = 0;
-		new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(() => painted(0))))`)
-	ada.say("Not yet")
-	reader.sees("Ada", "Not yet")
-	reader.fits("#newer")
-	reader.until("the list is still at its beginning", `document.querySelector("#log").scrollTop === 0`)
-	reader.run(chromedp.Click("#newer"))
-	reader.fits("#messages > :last-child")
-	reader.until("the button is hidden", `document.querySelector("#newer").hidden`)
-}
-
-// fits checks that the element of selector is in the window and not covered by another
-// element, and that only the list of messages can be scrolled.
-func (p *tab) fits(selector string) {
-	p.t.Helper()
-	p.until(selector+" is in the window", `(() => {
-		const it = document.querySelector(%s), r = it.getBoundingClientRect();
-		const page = document.documentElement, log = document.querySelector("#log");
-		return r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight
-			&& it.contains(document.elementFromPoint((r.left + r.right) / 2, (r.top + r.bottom) / 2))
-			&& page.scrollWidth <= innerWidth && page.scrollHeight <= innerHeight && log.scrollWidth <= log.clientWidth;
-	})()`, selector)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -94,9 +92,15 @@ func (p *tab) eval(result any, js string) {
 	}))
 }
 
+// js is JavaScript as an argument of script, which does not encode it.
+type js string
+
 // script returns JavaScript: format with args, encoded as JSON, in place of its verbs.
 func script(format string, args ...any) string {
 	for i, arg := range args {
+		if _, ok := arg.(js); ok {
+			continue
+		}
 		b, err := json.Marshal(arg)
 		if err != nil {
 			panic(err)
@@ -131,36 +135,6 @@ func (p *tab) until(description, format string, args ...any) {
 	}
 }
 
-// join opens the chat and joins the room with the keyboard alone.
-func join(t *testing.T, url, name string, scripts ...string) *tab {
-	t.Helper()
-	p := openTab(t, url, scripts...)
-	p.until("the field for the name has the focus", `document.activeElement?.id === "name"`)
-	p.run(chromedp.KeyEvent(name), enter)
-	p.online()
-	return p
-}
-
-// online waits until the page is connected.
-func (p *tab) online() {
-	p.t.Helper()
-	p.until("the page is connected", `document.querySelector("#status.online")`)
-}
-
-// offline waits until the page is not connected.
-func (p *tab) offline() {
-	p.t.Helper()
-	p.until("the page is not connected", `document.querySelector("#status:not(.online)")`)
-}
-
-// say types a message and sends it. The field for messages must have the focus.
-func (p *tab) say(text string) {
-	p.t.Helper()
-	p.until("the field for messages has the focus", `document.activeElement?.id === "text"`)
-	p.run(input.InsertText(text), enter)
-	p.until("the field for messages is empty", `document.activeElement.value === ""`)
-}
-
 // enter presses and releases the Enter key. chromedp.KeyEvent would also type a line
 // break, even if the page handles the key in another way.
 var enter = chromedp.Tasks{
@@ -168,39 +142,28 @@ var enter = chromedp.Tasks{
 	input.DispatchKeyEvent(input.KeyUp).WithKey("Enter").WithCode("Enter").WithWindowsVirtualKeyCode('\r'),
 }
 
-// sees waits until the page shows a confirmed message, and checks that it shows the
-// message once.
-func (p *tab) sees(name, text string) {
+// backsOff checks the delays between the page's attempts to connect. Its clock is fastClock.
+func (p *tab) backsOff() {
 	p.t.Helper()
-	const count = `[...document.querySelectorAll(".message:not(.pending)")].filter((m) =>
-		m.dataset.name === %s && m.querySelector(".words").textContent === %s).length`
-	p.until(fmt.Sprintf("the page shows the message %q of %s", text, name), count+" > 0", name, text)
-	var n int
-	p.eval(&n, script(count, name, text))
-	if n != 1 {
-		p.t.Errorf("the page shows the message %q of %s %d times, want once", text, name, n)
+	p.until("ten delays are recorded", "delays.length >= 10")
+	var delays []float64
+	p.eval(&delays, "delays")
+	for i, got := range delays {
+		most := min(500*float64(int(1)<<i), 30_000)
+		if got < most/2 || got > most {
+			p.t.Errorf("delay %d is %.0f ms, want %.0f to %.0f", i+1, got, most/2, most)
+		}
 	}
 }
 
-// seesPeople waits until the list of people shows these names, in this order.
-func (p *tab) seesPeople(names ...string) {
-	p.t.Helper()
-	p.until(fmt.Sprintf("the list of people is %q", names),
-		`JSON.stringify([...document.querySelectorAll("#people bdi")].map((b) => b.textContent)) === JSON.stringify(%s)
-			&& document.querySelector("#count").textContent === String(%s.length)`, names, names)
-}
-
-// screenshot writes a screenshot to the directory that SCREENSHOTS names, if it is set.
-func (p *tab) screenshot(name string) {
-	p.t.Helper()
-	dir := os.Getenv("SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	p.until("all animations have ended", "document.getAnimations().length === 0")
-	var png []byte
-	p.run(chromedp.CaptureScreenshot(&png))
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o666); err != nil {
-		p.t.Fatal(err)
-	}
-}
+// fastClock is a script that makes the page's clock run fifty times as fast and records
+// the page's delays. It does not shorten the 10 seconds for an answer of the server.
+const fastClock = `
+	window.delays = [];
+	const [set, now] = [setTimeout, Date.now];
+	Date.now = () => 50 * now();
+	window.setTimeout = (f, ms) => {
+		if (ms === 10_000) return set(f, ms);
+		delays.push(ms);
+		return set(f, ms / 50);
+	};`

@@ -7,24 +7,27 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"sync"
 	"testing"
 	"time"
 )
 
-// A server is a process of the chat.
+// A server is a process of one of the programs.
 type server struct {
 	t    *testing.T
+	name string // of the program: "chat" or "dashboard"
 	addr string
 	cmd  *exec.Cmd
 	logs sync.WaitGroup // the goroutine that reads the log
 }
 
-// startServer starts the chat on addr. With port 0, the system chooses a port.
-func startServer(t *testing.T, addr string) *server {
+// startServer starts the program with this name on addr. With port 0, the system chooses a
+// port.
+func startServer(t *testing.T, name, addr string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: exec.Command(chatBinary, "-addr", addr)}
+	s := &server{t: t, name: name, cmd: exec.Command(filepath.Join(binaries, name), "-addr", addr)}
 	log, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +42,7 @@ func startServer(t *testing.T, addr string) *server {
 		s.addr = net.JoinHostPort("127.0.0.1", p)
 	case <-time.After(testTimeout):
 		s.kill()
-		t.Fatalf("the chat has not logged its URL after %v", testTimeout)
+		t.Fatalf("the %s has not logged its URL after %v", name, testTimeout)
 	}
 	t.Cleanup(s.stop)
 	return s
@@ -51,7 +54,7 @@ var listening = regexp.MustCompile(`url=http://.*:(\d+)`)
 // listens on.
 func (s *server) readLog(log io.Reader, port chan<- string) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
-		s.t.Log("chat: ", lines.Text())
+		s.t.Logf("%s: %s", s.name, lines.Text())
 		if match := listening.FindStringSubmatch(lines.Text()); match != nil {
 			port <- match[1]
 		}
@@ -70,14 +73,14 @@ func (s *server) stop() {
 	defer timer.Stop()
 	s.logs.Wait()
 	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("the chat ended with %v, want no error", err)
+		s.t.Errorf("the %s ended with %v, want no error", s.name, err)
 	}
 }
 
 func (s *server) signal(sig os.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Errorf("sending %v to the chat: %v", sig, err)
+		s.t.Errorf("sending %v to the %s: %v", sig, s.name, err)
 	}
 }
 
