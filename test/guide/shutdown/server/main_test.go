@@ -19,9 +19,8 @@ func TestMain(m *testing.M) { wstest.Main(m) }
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := websocket.Handle(serve)
-		var clients []*websockettest.Client
 		for range 10 {
-			clients = append(clients, websockettest.Dial(t, h))
+			websockettest.Dial(t, h)
 		}
 		begin := time.Now()
 		done := make(chan time.Duration)
