@@ -8,7 +8,7 @@ SOAK      ?= 1m
 # The packages of the library with their own tests, without the suites in test/.
 library := . ./internal/... ./websockettest
 
-.PHONY: help build test race cover lint fuzz bench compare soak nettest \
+.PHONY: help build test race cover lint fuzz bench compare soak nettest guides \
 	cross vet-cross purego versions emulated browser cluster interop ci
 
 help: ## list the targets
@@ -46,6 +46,10 @@ soak: ## run the soak test for SOAK=1m
 
 nettest: ## test Conn.Stream with golang.org/x/net/nettest and net/http (30 s)
 	cd test/nettest && go test -race -count=1 -timeout 5m ./...
+
+guides: ## test the programs of docs/migrating.md, and the metrics for Prometheus (1 min)
+	cd test/migrating && go test -race -count=1 -timeout 5m ./...
+	cd examples/prometheus && go test -race -count=1 -timeout 5m ./...
 
 vet-cross: ## run vet for other processors and systems (1 min)
 	GOOS=linux GOARCH=arm64 go vet ./...

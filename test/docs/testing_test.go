@@ -8,21 +8,6 @@ import (
 	"testing"
 )
 
-// All programs of the page on testing must be in test/guide, whose tests run them.
-func TestTestingPage(t *testing.T) {
-	guide := readGuide(t)
-	programs := strings.Split(readPage(t, "docs/testing.md"), "```go\n")[1:]
-	if len(programs) == 0 {
-		t.Error("docs/testing.md has no programs")
-	}
-	for _, rest := range programs {
-		program, _, _ := strings.Cut(rest, "```")
-		if !strings.Contains(guide, program) {
-			t.Errorf("test/guide does not have this program of docs/testing.md:\n%s", program)
-		}
-	}
-}
-
 // The program in the package comment of websockettest must be in test/guide.
 func TestTestingPackageComment(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "websockettest/dial.go"), nil, parser.ParseComments|parser.PackageClauseOnly)

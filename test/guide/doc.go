@@ -1,3 +1,4 @@
 // Package guide holds the programs of docs/testing.md as tests, so that they are compiled
-// and run. Package docs checks that the page has the same text.
+// and run. The folders in it have those of other pages, with tests. Package docs checks that
+// the pages have the same text.
 package guide

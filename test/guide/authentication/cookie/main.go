@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+)
+
+// statusLogin is the close code that tells the client to log in again.
+const statusLogin websocket.StatusCode = 4401
+
+// A session begins when a user logs in.
+type session struct {
+	user  string
+	conns websocket.Group // the connections of the session
+}
+
+// sessions are found by the value of the cookie. A real server keeps them in its database.
+var sessions = map[string]*session{"4f2c8a": {user: "Ada"}}
+
+// end closes the connections of the session. Others cannot join it any more.
+func (s *session) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s.conns.Close(ctx, statusLogin, "log in again")
+}
+
+type sessionKey struct{}
+
+// authenticate adds the session to the context of the request, and refuses requests without
+// one.
+func authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cookie, err := r.Cookie("session")
+		if err != nil || sessions[cookie.Value] == nil {
+			w.Header().Set("Connection", "close") // as after each refused handshake
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
+		ctx := context.WithValue(r.Context(), sessionKey{}, sessions[cookie.Value])
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func main() {
+	http.Handle("/ws", authenticate(websocket.Handle(serve, websocket.MaxLifetime(time.Hour))))
+	server := &http.Server{
+		Addr:              ":8080",
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+	}
+	log.Fatal(server.ListenAndServe())
+}
+
+// serve greets the user, and answers nothing else.
+func serve(c *websocket.Conn) error {
+	s := c.Context().Value(sessionKey{}).(*session)
+	if !s.conns.Join(c) { // the session has ended since the handshake
+		return &websocket.CloseError{Code: statusLogin, Reason: "log in again"}
+	}
+	if err := c.SendMessage(websocket.Text, []byte("hello "+s.user)); err != nil {
+		return err
+	}
+	return c.Discard()
+}
