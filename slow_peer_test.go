@@ -149,10 +149,14 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 				}
 				start, sent := time.Now(), make(chan error, 1)
 				go func() { sent <- c.SendMessage(Binary, make([]byte, 32<<20)) }()
+				limit := wstest.Patience
+				if steady {
+					limit = 3 * timeout
+				}
 				var err error
 				select {
 				case err = <-sent:
-				case <-time.After(3 * timeout):
+				case <-time.After(limit):
 				}
 				if took := time.Since(start); (err == nil) != steady || err != nil && took < timeout {
 					t.Errorf("after %v, got error %v", took, err)
