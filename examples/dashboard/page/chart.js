@@ -90,7 +90,8 @@ function axis(x, bottom, end) {
 }
 
 // lines returns the line of a series, and for the first series the area below it. They are
-// interrupted where the server was not connected, and where there is no number.
+// interrupted where samples are missing, where the server was started anew, and where there is
+// no number.
 function lines(samples, value, x, y, index) {
   const parts = [];
   let run = [];
@@ -102,11 +103,11 @@ function lines(samples, value, x, y, index) {
     }
     run = [];
   };
-  let before = 0;
+  let before = samples[0];
   for (const s of samples) {
-    if (s.time - before > gap || value(s) === null) finish();
+    if (s.time - before.time > gap || s.started !== before.started || value(s) === null) finish();
     if (value(s) !== null) run.push([x(s.time), y(value(s))]);
-    before = s.time;
+    before = s;
   }
   finish();
   return parts;

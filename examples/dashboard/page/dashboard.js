@@ -7,7 +7,9 @@ const $ = (id) => document.getElementById(id);
 
 // ---- Numbers ---------------------------------------------------------------
 
-const number = (n) => n.toLocaleString("en", { maximumFractionDigits: n < 10 ? 1 : 0 });
+const number = (n) => n.toLocaleString("en", n < 10_000
+  ? { maximumFractionDigits: n < 10 ? 1 : 0 }
+  : { notation: "compact", maximumSignificantDigits: 3 });
 
 function milliseconds(n) {
   const [value, unit] = n < 1000 ? [n, "ms"] : [n / 1000, "s"];
@@ -57,7 +59,6 @@ const charts = [
   }),
 ];
 
-let started = 0; // when the server was started, by its clock
 let samples = []; // of the last span, oldest first
 let cursor = null; // the sample that the user looks at, or null for the newest
 
@@ -65,7 +66,7 @@ function draw() {
   charts.forEach((chart) => chart.draw(samples, cursor));
   const s = samples.at(-1);
   if (!s) return;
-  $("uptime").textContent = duration(s.time - started);
+  $("uptime").textContent = duration(s.time - s.started);
   $("accepted").textContent = number(s.accepted);
   $("refused").textContent = number(s.refused);
   $("ended-now").textContent = number(Object.values(s.closed).reduce((sum, n) => sum + n, 0));
@@ -150,7 +151,7 @@ function receive(message) {
   expectMessage();
   attempts = 0;
   status("Live", true);
-  started = message.started;
+  message.samples.forEach((s) => { s.started = message.started; });
   // The history of a new connection repeats samples that the page has.
   const newest = samples.at(-1)?.time ?? 0;
   samples.push(...message.samples.filter((s) => s.time > newest));
