@@ -103,16 +103,14 @@ func run(ctx context.Context, l net.Listener, m *monitor) error {
 
 // newEchoes returns the handler of the test clients, which the dashboard watches.
 func newEchoes() *websocket.Handler {
-	return websocket.Handle(echo,
-		websocket.MaxMessageSize(maxMessage),
-		websocket.SendQueue(sendQueue),
-		websocket.PingInterval(2*time.Second)) // the default is 15 s, which is too long for a live chart
+	return websocket.Handle(echo, websocket.MaxMessageSize(maxMessage), websocket.SendQueue(sendQueue))
 }
 
 // echo sends every message back, as often as the message asks for. It does not wait for the
 // client, so a client that reads too slowly has a queue, which the dashboard shows. If the
 // queue is full, the error closes the connection with 1013.
 func echo(c *websocket.Conn) error {
+	go measure(c)
 	for msg, err := range c.Messages() {
 		if err != nil {
 			return err
@@ -128,6 +126,24 @@ func echo(c *websocket.Conn) error {
 		}
 	}
 	return nil
+}
+
+// measure measures the round trip time in each interval, for Stats. The keepalive sends a ping
+// only each PingInterval. A shorter one would not do, because a round trip that takes longer
+// than PingInterval is measured from a later ping.
+func measure(c *websocket.Conn) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		if _, err := c.Ping(c.Context()); err != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-c.Context().Done():
+			return
+		}
+	}
 }
 
 // answers returns how many answers a message asks for: the number before its first space, from
