@@ -19,24 +19,28 @@ func tcpOf(conn any) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
+// readSteadily reads 3 MB in a second. With less, and smaller buffers, TCP itself pauses for
+// most of a second now and then, because it sends no small segments.
+func readSteadily(client io.Reader) {
+	b := make([]byte, 64<<10)
+	for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
+		_, err = io.ReadFull(client, b)
+	}
+}
+
 // A peer that reads slowly has nothing to say while a message that fits the buffers of the
 // kernel is on the way to it, because a ping waits behind the message. It is not silent, but
 // a peer that has stopped to read is.
 func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
-	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 2<<20)) }
+	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 16<<20)) }
 	tests := map[string]struct {
 		send  func(c *Conn)
 		read  func(client io.Reader)
 		alive bool // after three times the timeout
 	}{
-		"that reads steadily": {sendLarge, func(client io.Reader) {
-			b := make([]byte, 8<<10)
-			for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
-				_, err = io.ReadFull(client, b)
-			}
-		}, true},
+		"that reads steadily":      {sendLarge, readSteadily, true},
 		"that has stopped to read": {sendLarge, func(client io.Reader) {}, false},
 		"whose kernel has room for what it does not read": {func(c *Conn) {
 			for c.SendMessage(Binary, []byte("small")) == nil {
@@ -54,7 +58,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					t.Skip("this system does not tell")
 				}
 				tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
-				tcpOf(client).SetReadBuffer(16 << 10)
+				tcpOf(client).SetReadBuffer(128 << 10)
 				sent := make(chan struct{})
 				go func() { tt.send(c); close(sent) }()
 				go tt.read(client.(io.Reader))
@@ -138,14 +142,9 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					t.Skip("this system does not tell")
 				}
 				tcpOf(c.NetConn()).SetWriteBuffer(8 << 20)
-				tcpOf(client).SetReadBuffer(16 << 10)
+				tcpOf(client).SetReadBuffer(128 << 10)
 				if steady {
-					go func() {
-						b := make([]byte, 8<<10)
-						for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
-							_, err = io.ReadFull(client.(io.Reader), b)
-						}
-					}()
+					go readSteadily(client.(io.Reader))
 				}
 				start, sent := time.Now(), make(chan error, 1)
 				go func() { sent <- c.SendMessage(Binary, make([]byte, 32<<20)) }()
@@ -177,15 +176,10 @@ func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 		t.Skip("this system does not tell")
 	}
 	tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
-	tcpOf(client).SetReadBuffer(16 << 10)
+	tcpOf(client).SetReadBuffer(128 << 10)
 	time.Sleep(timeout * 6 / 10)
-	go func() {
-		b := make([]byte, 8<<10)
-		for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
-			_, err = io.ReadFull(client.(io.Reader), b)
-		}
-	}()
-	c.SendMessage(Binary, make([]byte, 2<<20))
+	go readSteadily(client.(io.Reader))
+	c.SendMessage(Binary, make([]byte, 16<<20))
 	time.Sleep(2 * timeout)
 	if endOf(c) != nil {
 		t.Errorf("the connection has ended: %v", endOf(c))
