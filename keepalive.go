@@ -42,6 +42,7 @@ type keepalive struct {
 
 	mu         sync.Mutex
 	nextPing   time.Duration
+	pingSent   time.Duration // the first of the pings that have no pong yet
 	lastPoll   time.Duration // when a poll was asked for
 	pollAt     time.Duration // when the next poll is due while no method is receiving
 	opened     time.Duration // when the handshake was done
@@ -54,7 +55,7 @@ type keepalive struct {
 	extended   uint8         // how often extendLost has extended phaseLost
 	quiet      uint8         // polls since a method has received
 	aged       bool          // it was asked to end
-	awaitsPong bool          // the latest ping has no pong yet
+	awaitsPong bool          // there is such a ping
 	ackNoted   bool          // noteAcks was due in this silence
 	writeNoted time.Duration // when the write began for which noteWrite was due
 	writeAcked uint64        // bytes that the peer had acknowledged then
@@ -473,7 +474,9 @@ func (k *keepalive) tick() (do due) {
 		k.writeNoted, do.write.note = time.Duration(k.writing.Load()), true
 	}
 	if p == phaseOpen && now >= k.nextPing {
-		do.ping, k.awaitsPong = true, true
+		if do.ping = true; !k.awaitsPong {
+			k.awaitsPong, k.pingSent = true, now
+		}
 		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
 	}
 	if p == phaseOpen && now >= k.endAt() {

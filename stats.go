@@ -14,7 +14,7 @@ type Stats struct {
 	MessagesSent     uint64        // given to the kernel, or being written to it; those that wait, also in the queue, are counted when they are written
 	BytesReceived    uint64        // read from the socket
 	BytesSent        uint64        // given to the kernel, or being written to it
-	RTT              time.Duration // from the latest ping to its pong, the keepalive's or that of Ping, in whole microseconds; 0 before the first pong
+	RTT              time.Duration // from a ping of the keepalive or of Ping to the pong, in whole microseconds; 0 before the first pong
 	Queued           int           // bytes that wait in the queue, as SendQueue counts them
 }
 
@@ -217,21 +217,22 @@ func (w *writer) takeBack(n int) {
 
 func (w *writer) counted() counts { return w.countsOf(&w.tally, sending) }
 
-// roundTrip returns the round trip time of the latest ping.
+// roundTrip returns the latest round trip time.
 func (k *keepalive) roundTrip() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Duration(k.rtt) * time.Microsecond
 }
 
-// notePong measures the round trip of the latest ping of the keepalive, which was due a
-// PingInterval before the next. Its pong is the first one without payload after it.
+// notePong measures the round trip of a ping of the keepalive. Its pong is the first one
+// without payload after it. A round trip may take longer than PingInterval, so this is the first
+// ping that has no pong yet.
 func (k *keepalive) notePong() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.awaitsPong {
 		k.awaitsPong = false
-		k.setRTT(clock() - (k.nextPing - k.timeouts.pingInterval))
+		k.setRTT(clock() - k.pingSent)
 	}
 }
 

@@ -280,7 +280,8 @@ func TestStats_RTT(t *testing.T) {
 		want  []time.Duration // a second later
 	}{
 		{"answered", []time.Duration{30 * ms, 50 * ms, 20 * ms}, []time.Duration{30 * ms, 50 * ms, 20 * ms}},
-		{"not answered at first", []time.Duration{-1, 50 * ms}, []time.Duration{0, 50 * ms}},
+		{"not answered at first", []time.Duration{-1, 50 * ms}, []time.Duration{0, 15050 * ms}},
+		{"answered after the next ping", []time.Duration{20 * time.Second}, []time.Duration{20 * time.Second}},
 		{"not answered later", []time.Duration{50 * ms, -1}, []time.Duration{50 * ms, 50 * ms}},
 	}
 	for _, tt := range tests {
