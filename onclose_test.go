@@ -159,11 +159,13 @@ func TestOnClose_may_block(t *testing.T) {
 		h := Handle(receiveAll, OnClose(func(*Conn, error) { time.Sleep(time.Hour) }))
 		p, start := connectTo(t, h), time.Now()
 		synctest.Wait()
-		go func() { p.expectClose(1001); p.send(Close, closeBody(1001, "")); p.ExpectEOF() }()
+		var client sync.WaitGroup
+		client.Go(func() { p.expectClose(1001); p.send(Close, closeBody(1001, "")); p.ExpectEOF() })
 		if took, err := shutDown(h, 2*time.Hour); err != nil || took != time.Hour {
 			t.Errorf("Shutdown: got %v after %v, want nil after 1h", err, took)
 		}
 		<-p.served
+		client.Wait()
 		wantDuration(t, "ServeHTTP", start, time.Hour)
 	})
 }
@@ -177,12 +179,14 @@ func TestOnClose_of_Upgrade_is_called_while_the_caller_is_busy(t *testing.T) {
 				c.Close(StatusNormalClosure, "") // it must not wait for itself
 				closed <- err
 			})))
-		go func() { p.send(Close, closeBody(4000, "")); p.expectClose(4000); p.ExpectEOF() }()
+		var client sync.WaitGroup
+		client.Go(func() { p.send(Close, closeBody(4000, "")); p.expectClose(4000); p.ExpectEOF() })
 		if got := CloseStatus(<-closed); got != 4000 {
 			t.Errorf("got close status %v, want 4000", got)
 		}
 		close(proceed)
 		<-p.served
+		client.Wait()
 	})
 }
 
