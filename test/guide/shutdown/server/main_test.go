@@ -22,6 +22,7 @@ func TestDrain(t *testing.T) {
 		for range 10 {
 			websockettest.Dial(t, h)
 		}
+		synctest.Wait() // until Conns has all of them
 		begin := time.Now()
 		done := make(chan time.Duration)
 		go func() {
