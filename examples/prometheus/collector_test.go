@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 	"github.com/f44ffc3b/websocket/websockettest"
@@ -106,13 +107,16 @@ func TestCollector_round_trip(t *testing.T) {
 	client := websockettest.Dial(t, h)
 	done := make(chan error)
 	go func() {
-		var err error
-		for c := range h.Conns() {
-			if c.Context().Err() == nil { // the first one may still be served
-				_, err = c.Ping(t.Context())
+		for { // the handler may have the second one a moment later than the client
+			for c := range h.Conns() {
+				if c.Context().Err() == nil { // the first one may still be served
+					_, err := c.Ping(t.Context())
+					done <- err
+					return
+				}
 			}
+			time.Sleep(time.Millisecond)
 		}
-		done <- err
 	}()
 	ping := client.ReceiveFrame()
 	client.Send(websocket.Pong, ping.Payload)
