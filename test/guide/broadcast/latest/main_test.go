@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 	"github.com/f44ffc3b/websocket/internal/wstest"
@@ -50,5 +51,25 @@ func TestServe(t *testing.T) {
 		}
 		fast.Close(websocket.StatusNormalClosure, "")
 		slow.Close(websocket.StatusNormalClosure, "")
+	})
+}
+
+// A client that sends more than the buffers hold stays connected, because its pongs arrive.
+func TestServe_client_that_sends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		price = newCell()
+		price.set([]byte("0"))
+		c := websockettest.Dial(t, websocket.Handle(serve))
+		c.Receive()
+		for range 10 {
+			c.Send(websocket.Binary, make([]byte, 12<<10))
+		}
+		for i := range 40 {
+			time.AfterFunc(5*time.Second, func() { price.set(fmt.Append(nil, i+1)) })
+			if _, data := c.Receive(); string(data) != fmt.Sprint(i+1) {
+				t.Fatalf("got the price %s, want %d", data, i+1)
+			}
+		}
+		c.Close(websocket.StatusNormalClosure, "")
 	})
 }
