@@ -298,6 +298,7 @@ func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error
 		return err
 	}
 	left := g.beginClose()
+	defer g.endClose()
 	for _, c := range left {
 		c.StartClose(code, reason)
 	}
@@ -311,9 +312,6 @@ func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error
 			return ctx.Err()
 		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closing = nil
 	return nil
 }
 
@@ -323,9 +321,21 @@ func (g *Group) beginClose() []*Conn {
 	defer g.mu.Unlock()
 	if !g.closed {
 		g.closed = true
-		g.closing = slices.AppendSeq(make([]*Conn, 0, len(g.members)), maps.Keys(g.members))
+		g.closing = connsOf(g.members)
 	}
 	return g.closing
+}
+
+// endClose lets go of these connections.
+func (g *Group) endClose() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = nil
+}
+
+// connsOf returns the connections of a set, in no order.
+func connsOf(set map[*Conn]struct{}) []*Conn {
+	return slices.AppendSeq(make([]*Conn, 0, len(set)), maps.Keys(set))
 }
 
 // ended runs when the connection has ended.

@@ -57,7 +57,7 @@ type keepalive struct {
 	aged       bool          // it was asked to end
 	awaitsPong bool          // there is such a ping
 	ackNoted   bool          // noteAcks was due in this silence
-	writeNoted time.Duration // when the write began for which noteWrite was due
+	writeNoted time.Duration // when the write began for which writeStep.note was due
 	writeAcked uint64        // bytes that the peer had acknowledged then
 }
 
@@ -227,7 +227,11 @@ func (k *keepalive) extendLost() bool {
 // beginWrite limits the write that follows to WriteTimeout, which costs less than a
 // deadline of the socket for each write. The alarm nearly always rings before the
 // write can be late, because a ping comes sooner.
-func (k *keepalive) beginWrite() { k.writes(clock()) }
+func (k *keepalive) beginWrite() (began time.Duration) {
+	began = clock()
+	k.writes(began)
+	return began
+}
 
 // writes notes that the write in progress, or its next piece, begins now.
 func (k *keepalive) writes(now time.Duration) {

@@ -83,10 +83,10 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			time.AfterFunc(20*s+pingPoll/2, r.timer.noteRead)
 		}, []time.Duration{20 * s}, []due{poll}},
 		{"a write that takes too long", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
-			time.AfterFunc(5*s, r.timer.beginWrite)
+			time.AfterFunc(5*s, func() { r.timer.beginWrite() })
 		}, []time.Duration{15 * s}, []due{{limit: writePassed}}},
 		{"nothing for a write that ends in time", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {
-			time.AfterFunc(5*s, r.timer.beginWrite)
+			time.AfterFunc(5*s, func() { r.timer.beginWrite() })
 			time.AfterFunc(14*s, func() { r.timer.endWrite() })
 		}, nil, nil},
 		{"each piece of a write has the time of a write", timeouts{writeTimeout: 10 * s}, func(r *tickRecorder) {

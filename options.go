@@ -168,9 +168,9 @@ func CloseTimeout(d time.Duration) Option {
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
 // the peer for d, and it takes none of the bytes that wait for it, the connection is closed
 // with 1001 and [ErrConnectionTimeout]: never earlier, and a tenth of d later at most, or half
-// of d if the peer has stopped to take bytes that wait. 0 means no limit. The default is 60 s, or four times [PingInterval] if that is longer, because an
-// idle peer sends nothing but the answers to pings. With PingInterval(0) the default is no
-// limit.
+// of d if the peer has stopped to take bytes that wait. 0 means no limit. The default is 60 s,
+// or four times [PingInterval] if that is longer, because an idle peer sends nothing but the
+// answers to pings. With PingInterval(0) the default is no limit.
 //
 // If both options are given, PingInterval must be shorter than ConnectionTimeout.
 // PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only

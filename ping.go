@@ -143,9 +143,7 @@ func (r *reader) pong(payload []byte) {
 
 // requestPings sends the pings of the calls that wait. It does not wait for the lock.
 func (w *writer) requestPings() {
-	w.urgent.mu.Lock()
-	w.urgent.any.Store(true)
-	w.urgent.mu.Unlock()
+	w.urgent.request()
 	w.flushUrgent(byLibrary)
 }
 

@@ -64,8 +64,8 @@ func (q *sendQueue) len() int {
 }
 
 // take returns frames for one write, at most so many: several that make no more than
-// pendingSize bytes, or one. The capacity of one frame is never that of a pool. messages is how many of them count
-// for Stats.
+// pendingSize bytes, or one. The capacity of one frame is never that of a pool. messages is
+// how many of them count for Stats.
 func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

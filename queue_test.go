@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,10 +19,7 @@ import (
 func stalled(t *testing.T, c *Conn, p *peer, size int) (sent int) {
 	t.Helper()
 	for _, conn := range []any{c.NetConn(), p.Conn} {
-		if wrapper, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
-			conn = wrapper.NetConn()
-		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
+		if tcp := tcpOf(conn); tcp != nil {
 			tcp.SetWriteBuffer(64 << 10)
 			tcp.SetReadBuffer(64 << 10)
 		}

@@ -3,9 +3,7 @@ package websocket
 import (
 	"context"
 	"iter"
-	"maps"
 	"net/http"
-	"slices"
 	"sync"
 )
 
@@ -128,7 +126,7 @@ func (r *registry) all() []*Conn {
 
 // list is all with r.mu held.
 func (r *registry) list() []*Conn {
-	return slices.AppendSeq(make([]*Conn, 0, len(r.conns)), maps.Keys(r.conns))
+	return connsOf(r.conns)
 }
 
 // shutDown refuses new connections from now on. It returns those that are left, and a channel

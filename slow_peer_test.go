@@ -11,12 +11,13 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// tcpOf returns the TCP connection below conn.
+// tcpOf returns the TCP connection that conn is, or that is below TLS, or nil.
 func tcpOf(conn any) *net.TCPConn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	return conn.(*net.TCPConn)
+	tcp, _ := conn.(*net.TCPConn)
+	return tcp
 }
 
 // readSteadily reads 3 MB in a second. With less, and smaller buffers, TCP itself pauses for

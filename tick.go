@@ -69,11 +69,26 @@ func (c *Conn) checkAcks(step ackStep) {
 	s.acks = now
 }
 
-// tellsAcks implements ticker.
+// tellsAcks implements ticker. The answer does not change, and the progress of each piece of a
+// slow write needs it, so the system is asked once. out.lock is held.
 func (c *Conn) tellsAcks() bool {
-	_, ok := c.socket.acked()
-	return ok
+	if c.out.acksTold == notAsked {
+		c.out.acksTold = acksUnknown
+		if _, ok := c.socket.acked(); ok {
+			c.out.acksTold = acksKnown
+		}
+	}
+	return c.out.acksTold == acksKnown
 }
+
+// acksTold says whether the system tells what the peer has acknowledged.
+type acksTold byte
+
+const (
+	notAsked acksTold = iota
+	acksKnown
+	acksUnknown
+)
 
 // poll looks for control frames while no method is receiving, and ends the connection if it
 // finds the end. quiet is how many polls there were since a method has received. in.lock is

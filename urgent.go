@@ -66,7 +66,8 @@ func (w *writer) flushUrgent(by caller) {
 	}
 }
 
-// request asks the holder of the lock to look for what is urgent, and for the queue.
+// request asks the holder of the lock to look for what is urgent, for the calls of Ping, and
+// for the queue.
 func (u *urgent) request() { u.any.Store(true) }
 
 func (u *urgent) setPong(payload []byte) {

@@ -44,6 +44,7 @@ type writer struct {
 	stopped       bool        // see stop
 	keepsRest     bool        // the frame in send is one of sendWhole
 	begun         bool        // a part of that frame was written
+	acksTold      acksTold    // see Conn.tellsAcks
 
 	urgent urgent
 }
@@ -134,9 +135,9 @@ func (w *writer) beforeWait(by caller) {
 	}
 }
 
-// mayWait reports whether a frame may wait for the next one.
+// mayWait reports whether a frame may wait for the next one, while the connection is open.
 func (w *writer) mayWait(h *Header) bool {
-	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close && w.life.err() == nil
+	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
 // send sends one frame of a user: it writes the frame with those that are pending, or
@@ -147,8 +148,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 		return w.ended()
 	}
 	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
-	// The rest is mayWait without its check of the life, which the caller has done.
-	wait := w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
+	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
@@ -171,7 +171,7 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 		w.flushIn(0)
 		return nil
 	}
-	wait := toTimer || w.mayWait(h)
+	wait := toTimer || w.mayWait(h) && w.life.err() == nil
 	if wait || w.hasPending.Load() {
 		err := w.sendPending(by, h, payload, wait, true)
 		if toTimer && err == nil {
@@ -301,13 +301,13 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 		w.socket.writeAs(by)
 	}
 	w.showCounts(len(b) - n + len(payload))
-	w.timer.beginWrite()
+	began := w.timer.beginWrite()
 	if payload == nil && len(b) <= pendingSize {
 		m, err = w.socket.Write(b[n:])
 	} else if payload == nil {
-		m, err = w.socket.writeLarge(nil, b[n:], progress{&w.timer, clock()})
+		m, err = w.socket.writeLarge(nil, b[n:], progress{&w.timer, began})
 	} else {
-		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, clock()})
+		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, began})
 	}
 	w.timer.endWrite()
 	if by != bySender {
