@@ -170,7 +170,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 // A message that begins late in a silence is not noted at the first step.
 func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
+	const timeout = 2 * time.Second
 	c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout*9/10))
 	defer client.Close()
 	if _, ok := c.socket.acked(); !ok {
@@ -180,10 +180,12 @@ func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 	tcpOf(client).SetReadBuffer(128 << 10)
 	time.Sleep(timeout * 6 / 10)
 	go readSteadily(client.(io.Reader))
-	c.SendMessage(Binary, make([]byte, 16<<20))
-	time.Sleep(2 * timeout)
+	sent := make(chan error, 1)
+	go func() { sent <- c.SendMessage(Binary, make([]byte, 16<<20)) }()
+	time.Sleep(timeout * 12 / 10) // until half of the timeout after its end
 	if endOf(c) != nil {
 		t.Errorf("the connection has ended: %v", endOf(c))
 	}
 	c.CloseNow()
+	<-sent
 }
