@@ -56,17 +56,22 @@ type config struct {
 	limits
 	dropIncomingPings bool
 	writeCoalescing   bool
+	minCompressed     int // see Compression; negative if it is off
 }
 
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
 // keepalive. buffered holds the bytes that arrived after the handshake.
-func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buffered []byte) *Conn {
+func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement, cfg *config, buffered []byte) *Conn {
 	c := &Conn{request: r}
 	if subprotocol != "" {
 		name := subprotocol // so that only this case allocates
 		c.subprotocol = &name
 	}
 	c.socket.transport = newTransport(nc, &c.in.buf)
+	if agreed.agreed() {
+		c.compression = newCompression(agreed, cfg.minCompressed)
+		c.in.incoming.mayCompress = true
+	}
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing
 	c.in.core, c.in.out = &c.core, &c.out

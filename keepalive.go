@@ -74,6 +74,8 @@ type core struct {
 	life   life      // from the handshake to the end
 	timer  keepalive // pings and limits
 
+	compression *compression // nil if it was not agreed on
+
 	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
 }
 

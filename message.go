@@ -161,7 +161,12 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	if r.begun != nil {
 		msg, start = r.begun.data, 0
 	}
-	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
+	var err error
+	if r.inflates(modeMessages) {
+		msg, err = r.inflateMessage(msg)
+	} else {
+		msg, _, err = r.appendFrame(msg, start, modeMessages, true)
+	}
 	switch {
 	case err == errReadDeadline && r.begun == nil && dst != nil:
 		// A copy, because the array is the caller's.
@@ -299,6 +304,9 @@ func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
 	}
 	if op.IsControl() {
 		return c.sendControl(op, data)
+	}
+	if c.compression != nil {
+		return c.sendCompressed(op, data)
 	}
 	if err := c.out.acquireForMessage(); err != nil {
 		return c.sendError(err)
