@@ -60,8 +60,11 @@ func (d *Decoder) Append(dst, src []byte, last bool) ([]byte, error) {
 		status, err := d.advance(&s, last)
 		d.total += int64(s.pos - len(dst))
 		dst = s.out[:s.pos]
-		if err != nil || status != needsRoom {
+		if err != nil {
 			return dst, err
+		}
+		if status != needsRoom {
+			return dst, nil
 		}
 		if d.left() == 0 {
 			return dst, ErrTooLarge
@@ -96,10 +99,11 @@ func (d *Decoder) grow(dst []byte, rest int) []byte {
 // Reset, the end of the message and an error give it back. Do not use Read and Append for the same message.
 func (d *Decoder) Read(p, src []byte, last bool) (n, used int, err error) {
 	s := stream{src: src, out: p[:min(int64(len(p)), d.left())], history: d.total}
-	status, err := d.advance(&s, last)
+	status, corrupt := d.advance(&s, last)
 	d.total += int64(s.pos)
 	switch {
-	case err != nil:
+	case corrupt != nil:
+		err = corrupt
 	case status == complete:
 		err = io.EOF
 	case status == needsRoom && d.left() == 0:
@@ -116,7 +120,7 @@ func (d *Decoder) Read(p, src []byte, last bool) (n, used int, err error) {
 const messageTail = "\x00\x00\xff\xff"
 
 // advance inflates the rest of s.src. With last, it adds messageTail and returns complete at its end.
-func (d *Decoder) advance(s *stream, last bool) (status, error) {
+func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 	got, err := d.count(s)
 	if err != nil || got != needsInput || !last {
 		return got, err
@@ -126,22 +130,26 @@ func (d *Decoder) advance(s *stream, last bool) (status, error) {
 		// sender to do, but zlib accepts it, and some senders compress an empty message to nothing.
 		return complete, nil
 	}
+	size := d.taken - int64(d.tail)
 	end := *s
 	end.src, end.next = []byte(messageTail)[d.tail:], 0
 	got, err = d.count(&end)
 	d.tail += end.next
 	s.pos = end.pos
-	if err != nil || got != needsInput {
-		return got, err
+	if err == nil && got == needsInput {
+		if d.step == stepHeader && d.nbits == 0 {
+			return complete, nil
+		}
+		err = &CorruptError{size, "the message ends inside a block"}
 	}
-	if d.step != stepHeader || d.nbits > 0 {
-		return got, &CorruptError{d.taken - int64(len(messageTail)), "the message ends inside a block"}
+	if err != nil {
+		err.Offset = min(err.Offset, size)
 	}
-	return complete, nil
+	return got, err
 }
 
 // count calls run. It counts the input, and sets the offset of an error.
-func (d *Decoder) count(s *stream) (status, error) {
+func (d *Decoder) count(s *stream) (status, *CorruptError) {
 	before := s.next
 	got, reason := d.run(s)
 	d.taken += int64(s.next - before)
