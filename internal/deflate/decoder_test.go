@@ -137,7 +137,39 @@ func TestDecoder_legal_messages(t *testing.T) {
 }
 
 // A bitWriter makes streams that no encoder makes.
-type bitWriter struct{ writer }
+type bitWriter struct {
+	out []byte
+	b   uint64
+	n   int
+}
+
+// bits writes the lowest n bits of v, the lowest first.
+func (b *bitWriter) bits(v uint64, n int) {
+	for i := range n {
+		b.b |= v >> i & 1 << b.n
+		b.n++
+		if b.n == 8 {
+			b.out = append(b.out, byte(b.b))
+			b.b, b.n = 0, 0
+		}
+	}
+}
+
+// code writes a code of n bits, the highest first.
+func (b *bitWriter) code(v, n int) {
+	for i := n - 1; i >= 0; i-- {
+		b.bits(uint64(v>>i), 1)
+	}
+}
+
+// literal writes a literal of less than 144 in a fixed block.
+func (b *bitWriter) literal(c byte) { b.code(0x30+int(c), 8) }
+
+// match writes a match of up to 10 bytes, with a distance of up to 4, in a fixed block.
+func (b *bitWriter) match(length, dist int) {
+	b.code(length-2, 7)
+	b.code(dist-1, 5)
+}
 
 func (b *bitWriter) done() []byte {
 	if b.n > 0 {
