@@ -4,20 +4,35 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
+	"sync"
 )
 
-const hashBits = 11
+const (
+	minMatch = 4 // a shorter match saves next to nothing, because its distance costs up to 15 bits
+	maxMatch = 258
+	slack    = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
+
+	// maxTableBits is log2 of the entries of the largest hash table. More entries find few more matches in a window of 4 KiB.
+	maxTableBits = MaxWindowBits - 1
+)
 
 // An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
-// refer to them (context takeover). Call Reset before the first message. It is not safe for use by several goroutines
-// at the same time.
+// refer to them (context takeover). Call Reset before the first message. An Encoder is not safe for use by several
+// goroutines at the same time.
+//
+// It holds three bytes for each byte of its window: 12 KiB for 12 bits.
 type Encoder struct {
-	size  int // of the window
-	buf   []byte
-	n     int // the bytes in buf
-	old   int // where the history begins in buf
+	buf  []byte // the window, then new bytes; twice as large as the window, so that bytes are moved rarely
+	size int    // of the window
+	old  int    // where the history begins in buf
+	n    int    // where it ends
+
+	// table has the position of the last four bytes with a hash. A position is an index of buf plus base, modulo 1<<16.
+	// An entry may be wrong, so a match is checked always, and nothing needs to be removed.
+	table []uint16
 	base  uint16
-	table [1 << hashBits]uint16
+	shift uint8 // of a hash
 }
 
 // Reset forgets everything and sets the size of the window: no distance is larger than 1<<windowBits. It panics if
@@ -26,123 +41,215 @@ func (e *Encoder) Reset(windowBits int) {
 	if windowBits < MinWindowBits || windowBits > MaxWindowBits {
 		panic(fmt.Sprintf("deflate: the window has %d bits; want %d to %d", windowBits, MinWindowBits, MaxWindowBits))
 	}
-	e.size = 1 << windowBits
-	if len(e.buf) < 2*e.size {
-		e.buf = make([]byte, 2*e.size)
+	if size := 1 << windowBits; size != e.size {
+		e.size = size
+		e.buf = make([]byte, 2*size+slack)
+		e.table = make([]uint16, size/2)
+		e.shift = uint8(32 - (windowBits - 1))
 	}
-	e.n, e.old = 0, 0
-	clear(e.table[:])
+	e.old, e.n, e.base = 0, 0, 0
+	clear(e.table)
 }
 
 // Forget forgets the messages so far: the next message does not refer to them.
 func (e *Encoder) Forget() { e.old = e.n }
 
 // Append compresses the message src and appends the result to dst. It returns false if the compressed message is not
-// smaller than src. The caller then sends src uncompressed, and the peer's window does not change; dst is
-// returned as it was, and the next call of Append behaves as if this one had not been.
+// smaller than src. The caller then sends src uncompressed, and the peer's window does not change: dst is
+// returned as it was, and the next call of Append refers to the messages before this one.
+//
+// Bytes between the length and the capacity of dst may be overwritten. dst grows by at most an eighth more than the
+// length of src.
 func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
-	saved := append([]byte(nil), e.buf[e.old:e.n]...)
-	w := &writer{out: dst}
-	w.bits(2, 3)
-	for rest := src; len(rest) > 0; {
-		if e.n == len(e.buf) {
-			keep := min(e.size, e.n-e.old)
-			copy(e.buf, e.buf[e.n-keep:e.n])
-			e.base += uint16(e.n - keep)
-			e.n, e.old = keep, 0
+	s := scratches.Get().(*scratch)
+	if space := len(e.buf) - slack - e.n; len(src) > space {
+		e.slide()
+	}
+	before := *e
+	moves := len(src) > len(e.buf)-slack-e.n
+	if moves {
+		copy(s.saved[:], e.buf[max(e.old, e.n-e.size):e.n])
+	}
+	out, ok = e.deflate(dst, src, s)
+	if !ok {
+		*e = before
+		if moves {
+			copy(e.buf[max(e.old, e.n-e.size):e.n], s.saved[:])
 		}
-		k := copy(e.buf[e.n:], rest)
-		rest = rest[k:]
-		e.n += k
-		e.encode(w, e.n-k)
+		if len(src) > e.size/8 {
+			e.rebuild()
+		}
+		out = dst
 	}
-	w.bits(0, 7)
-	w.bits(0, 3)
-	if w.n > 0 {
-		w.bits(0, 8-w.n)
-	}
-	if len(w.out)-len(dst) >= len(src) {
-		e.n, e.old = copy(e.buf, saved), 0
-		clear(e.table[:])
-		return dst, false
-	}
-	return w.out, true
+	scratches.Put(s)
+	return out, ok
 }
 
-func (e *Encoder) encode(w *writer, i int) {
-	b := e.buf[:e.n]
-	for i < len(b) {
-		if i+4 > len(b) {
-			w.literal(b[i])
-			i++
-			continue
+// slide moves the history to the beginning of the buffer.
+func (e *Encoder) slide() {
+	from := max(e.old, e.n-e.size)
+	e.n = copy(e.buf, e.buf[from:e.n])
+	e.base += uint16(from)
+	e.old = 0
+}
+
+// rebuild sets the table to the positions of the history, after a message has used it that is not sent. A small message
+// does not need it: it replaces few entries, and they do no harm, because every match is checked.
+func (e *Encoder) rebuild() {
+	clear(e.table)
+	for i := max(e.old, e.n-e.size); i+minMatch <= e.n; i++ {
+		e.table[e.hash(binary.LittleEndian.Uint32(e.buf[i:]))] = e.base + uint16(i)
+	}
+}
+
+// hash returns the index of the table for four bytes.
+func (e *Encoder) hash(v uint32) uint32 { return v * 0x9e3779b1 >> (e.shift & 31) }
+
+// A scratch is the memory for one call of Append.
+type scratch struct {
+	blockSplitter
+	saved [1 << MaxWindowBits]byte // the history, for a message that is larger than the buffer
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// A sequence is a number of literals and the match behind them.
+type sequence struct {
+	literals uint32
+	length   uint16 // 0 at the end of a block
+	dist     uint16
+}
+
+// maxSequences and maxBlock end a block. A stored block has at most 65535 bytes.
+const (
+	maxSequences = 4096
+	maxBlock     = 32 << 10
+)
+
+// A blockSplitter has the sequences of one block.
+type blockSplitter struct {
+	n        int
+	literals int // behind the last sequence
+	seqs     [maxSequences + 1]sequence
+	codes    blockCodes
+}
+
+// deflate compresses src, one block after the other.
+func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
+	w := bitBuffer{out: dst, pos: len(dst)}
+	limit := len(dst) + len(src)
+	for rest := src; len(rest) > 0; {
+		s.n, s.literals = 0, 0
+		size := 0
+		for len(rest) > size && size < maxBlock {
+			if e.n == len(e.buf)-slack {
+				e.slide()
+			}
+			k := copy(e.buf[e.n:len(e.buf)-slack], rest[size:])
+			e.n += k
+			taken := e.find(&s.blockSplitter, e.n-k)
+			e.n -= k - taken
+			size += taken
+			if taken < k {
+				break // there is no room for another sequence
+			}
 		}
+		s.seqs[s.n] = sequence{literals: uint32(s.literals)}
+		s.n++
+		w.block(&s.blockSplitter, rest[:size])
+		rest = rest[size:]
+		if w.pos >= limit {
+			break
+		}
+	}
+	out := w.endMessage()
+	return out, len(out) < limit
+}
+
+// find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there are too many sequences.
+func (e *Encoder) find(s *blockSplitter, i int) int {
+	begin := i
+	b, table, shift, base := e.buf, e.table, e.shift, e.base
+	end := e.n
+	done := i - s.literals // what is before it is in sequences
+	low := i
+	for i+minMatch <= end {
 		v := binary.LittleEndian.Uint32(b[i:])
-		h := v * 0x9e3779b1 >> (32 - hashBits)
-		at := e.base + uint16(i)
-		dist := int(at - e.table[h])
-		e.table[h] = at
-		if dist == 0 || dist > min(e.size, i-e.old) || binary.LittleEndian.Uint32(b[i-dist:]) != v {
-			w.literal(b[i])
-			i++
+		h := v * 0x9e3779b1 >> (shift & 31)
+		at := base + uint16(i)
+		dist := int(at - table[h])
+		table[h] = at
+		if dist == 0 || dist > e.size || dist > i-e.old || binary.LittleEndian.Uint32(b[i-dist:]) != v {
+			// Look at fewer places of a message that does not repeat itself.
+			i += 1 + (i-low)>>6
 			continue
 		}
-		n := 4
-		for n < 258 && i+n < len(b) && b[i+n-dist] == b[i+n] {
+		n := minMatch + matchLength(b, i+minMatch, dist, min(end-i, maxMatch)-minMatch)
+		for i > low && i-dist > e.old && n < maxMatch && b[i-1] == b[i-1-dist] {
+			i--
 			n++
 		}
-		w.match(n, dist)
+		if s.n == maxSequences {
+			s.literals = i - done
+			return i - begin
+		}
+		s.seqs[s.n] = sequence{literals: uint32(i - done), length: uint16(n), dist: uint16(dist)}
+		s.n++
 		i += n
+		done, low = i, i
 	}
+	s.literals = end - done
+	return end - begin
 }
 
-type writer struct {
-	out []byte
-	b   uint64
-	n   int
-}
-
-func (w *writer) bits(v uint64, n int) {
-	w.b |= v << w.n
-	w.n += n
-	for w.n >= 8 {
-		w.out = append(w.out, byte(w.b))
-		w.b >>= 8
-		w.n -= 8
-	}
-}
-
-func (w *writer) code(v, n int) { w.bits(uint64(bits.Reverse16(uint16(v))>>(16-n)), n) }
-
-func (w *writer) literal(c byte) {
-	if c < 144 {
-		w.code(0x30+int(c), 8)
-	} else {
-		w.code(0x190+int(c)-144, 9)
-	}
-}
-
-func (w *writer) match(n, dist int) {
-	sym, base, extra := 285, 258, 0
-	if n < 258 {
-		if v := n - 3; v < 8 {
-			sym, base = 257+v, n
-		} else {
-			extra = bits.Len(uint(v)) - 3
-			sym, base = 257+4*extra+v>>extra, v>>extra<<extra+3
+// matchLength returns for how many bytes, at most limit, b[i:] equals the bytes at the distance dist before it.
+func matchLength(b []byte, i, dist, limit int) int {
+	for n := 0; n < limit; n += 8 {
+		x := binary.LittleEndian.Uint64(b[i+n:]) ^ binary.LittleEndian.Uint64(b[i+n-dist:])
+		if x != 0 {
+			return min(limit, n+bits.TrailingZeros64(x)/8)
 		}
 	}
-	if sym < 280 {
-		w.code(sym-256, 7)
-	} else {
-		w.code(0xc0+sym-280, 8)
-	}
-	w.bits(uint64(n-base), extra)
-	if v := dist - 1; v < 4 {
-		w.code(v, 5)
-	} else {
-		k := bits.Len(uint(v)) - 2
-		w.code(2*k+v>>k, 5)
-		w.bits(uint64(v&(1<<k-1)), k)
-	}
+	return limit
+}
+
+// A bitBuffer appends bits to out. Its first n bits are those of the next byte.
+type bitBuffer struct {
+	out  []byte // up to its capacity
+	pos  int
+	bits uint64
+	n    uint
+}
+
+// reserve makes room for size more bytes, and for the eight that flush writes.
+func (w *bitBuffer) reserve(size int) {
+	w.out = slices.Grow(w.out[:w.pos], size+16)
+	w.out = w.out[:cap(w.out)]
+}
+
+// put adds n bits. There may be 64 before flush must be called.
+func (w *bitBuffer) put(v uint64, n uint) {
+	w.bits |= v << (w.n & 63)
+	w.n += n
+}
+
+// flush writes the whole bytes.
+func (w *bitBuffer) flush() {
+	binary.LittleEndian.PutUint64(w.out[w.pos:], w.bits)
+	w.pos += int(w.n >> 3)
+	w.bits >>= w.n &^ 7 & 63
+	w.n &= 7
+}
+
+// align adds the header of an empty stored block and goes to the next byte.
+func (w *bitBuffer) align() {
+	w.n = (w.n + 3 + 7) &^ 7
+	w.flush()
+}
+
+// endMessage ends the message with the header of an empty stored block.
+func (w *bitBuffer) endMessage() []byte {
+	w.reserve(0)
+	w.align()
+	return w.out[:w.pos]
 }

@@ -1,0 +1,577 @@
+package deflate
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// inflate decodes a message in one call.
+func inflate(src []byte, max int64) ([]byte, error) {
+	var d Decoder
+	d.Reset(max)
+	return d.Append(nil, src, true)
+}
+
+// inflateStream decodes a message with Read, with the given sizes of the input and the output.
+func inflateStream(src []byte, max int64, in, out int) ([]byte, error) {
+	var d Decoder
+	d.Reset(max)
+	var got []byte
+	p := make([]byte, out)
+	for {
+		chunk := src[:min(in, len(src))]
+		n, used, err := d.Read(p, chunk, len(chunk) == len(src))
+		got = append(got, p[:n]...)
+		src = src[used:]
+		if err == io.EOF {
+			return got, nil
+		}
+		if err != nil {
+			return got, err
+		}
+		if n == 0 && used == 0 && len(chunk) > 0 {
+			return got, errors.New("Read makes no progress")
+		}
+	}
+}
+
+// reference decodes a message with compress/flate. It accepts a message without the header of the empty block, too.
+func reference(src []byte) ([]byte, error) {
+	const final = "\x01\x00\x00\xff\xff"
+	got, err := blocks(append(bytes.Clone(src), messageTail+final...))
+	if err != nil {
+		// The bits above the lowest three are padding only if these three are the header.
+		before, _ := blocks(src)
+		if short, err := blocks(append(bytes.Clone(src), "\xf8"+messageTail+final...)); err == nil && len(short) == len(before) {
+			return short, nil
+		}
+	}
+	return got, err
+}
+
+// blocks decodes src with compress/flate. Behind a block with BFINAL it continues with the next byte.
+func blocks(src []byte) ([]byte, error) {
+	in := bytes.NewReader(src)
+	var got []byte
+	for in.Len() > 0 {
+		r := flate.NewReaderDict(in, got[max(0, len(got)-windowSize):])
+		b, err := io.ReadAll(r)
+		got = append(got, b...)
+		if err != nil {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+// deflateStd compresses src with compress/flate as a message.
+func deflateStd(tb testing.TB, src []byte, level int) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, level)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := w.Write(src); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		tb.Fatal(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte(messageTail))
+}
+
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func TestDecoder_legal_messages(t *testing.T) {
+	tests := []struct {
+		name string
+		hex  string
+		want string
+	}{
+		{"RFC 7692 7.2.3.1: one block", "f248cdc9c90700", "Hello"},
+		{"RFC 7692 7.2.3.3: a stored block", "000500faff48656c6c6f00", "Hello"},
+		{"RFC 7692 7.2.3.4: a block with BFINAL", "f348cdc9c9070000", "Hello"},
+		{"RFC 7692 7.2.3.5: two blocks", "f248050000 00ffff cac9c90700", "Hello"},
+		{"two blocks with BFINAL", "f348cdc9c90700 f348cdc9c90700 00", "HelloHello"},
+		{"a block with BFINAL and another one without", "f348cdc9c90700 f248cdc9c90700", "HelloHello"},
+		{"a stored block with BFINAL and more", "010500faff48656c6c6f f248cdc9c90700", "HelloHello"},
+		{"RFC 7692 7.2.3.6: empty, a stored block", "00", ""},
+		{"empty, a fixed block and a stored block", "0200", ""},
+		{"empty, a block with BFINAL and a stored block", "030000", ""},
+		{"empty, a stored block with BFINAL", "01", ""},
+		{"empty, many stored blocks", "000000ffff 000000ffff 000000ffff 00", ""},
+		{"empty, compressed to nothing", "", ""},
+		{"no empty block behind a block with BFINAL", "f348cdc9c90700", "Hello"},
+		{"no empty block behind a stored block", "000500faff48656c6c6f", "Hello"},
+		{"padding that is not 0 behind BFINAL", "f348cdc9c907f8 00", "Hello"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := unhex(t, tt.hex)
+			got, err := inflate(src, int64(len(tt.want)))
+			if err != nil || string(got) != tt.want {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+			got, err = inflateStream(src, int64(len(tt.want)), 1, 1)
+			if err != nil || string(got) != tt.want {
+				t.Errorf("streaming: got %q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// A bitWriter makes streams that no encoder makes.
+type bitWriter struct {
+	out []byte
+	b   uint64
+	n   int
+}
+
+// bits writes the lowest n bits of v, the lowest first.
+func (b *bitWriter) bits(v uint64, n int) {
+	for i := range n {
+		b.b |= v >> i & 1 << b.n
+		b.n++
+		if b.n == 8 {
+			b.out = append(b.out, byte(b.b))
+			b.b, b.n = 0, 0
+		}
+	}
+}
+
+// code writes a code of n bits, the highest first.
+func (b *bitWriter) code(v, n int) {
+	for i := n - 1; i >= 0; i-- {
+		b.bits(uint64(v>>i), 1)
+	}
+}
+
+// literal writes a literal of less than 144 in a fixed block.
+func (b *bitWriter) literal(c byte) { b.code(0x30+int(c), 8) }
+
+// match writes a match of up to 10 bytes, with a distance of up to 4, in a fixed block.
+func (b *bitWriter) match(length, dist int) {
+	b.code(length-2, 7)
+	b.code(dist-1, 5)
+}
+
+func (b *bitWriter) done() []byte {
+	if b.n > 0 {
+		b.bits(0, 8-b.n)
+	}
+	return b.out
+}
+
+// dynamicHeader writes a header with the given lengths of the code length code and 5 bits for HLIT and HDIST.
+func dynamicHeader(hlit, hdist uint64, lens map[int]uint64) *bitWriter {
+	b := new(bitWriter)
+	b.bits(4, 3)
+	b.bits(hlit, 5)
+	b.bits(hdist, 5)
+	b.bits(15, 4)
+	for _, symbol := range lensOrder {
+		b.bits(lens[int(symbol)], 3)
+	}
+	return b
+}
+
+func TestDecoder_corrupt_messages(t *testing.T) {
+	fixed := func(f func(b *bitWriter)) []byte {
+		b := new(bitWriter)
+		b.bits(2, 3)
+		f(b)
+		b.code(0, 7)
+		b.bits(0, 3)
+		return b.done()
+	}
+	// The codes of these have one bit: 0 for the first symbol, 1 for the second.
+	lengths := func(hlit, hdist uint64, first, second int, codes func(b *bitWriter)) []byte {
+		b := dynamicHeader(hlit, hdist, map[int]uint64{first: 1, second: 1})
+		codes(b)
+		b.bits(0, 64-8)
+		b.bits(0, 64-8)
+		return b.done()
+	}
+	tests := []struct {
+		name string
+		src  []byte
+		want string
+	}{
+		{"the reserved block type", unhex(t, "0600"), "reserved type 3"},
+		{"the length of a stored block", unhex(t, "000500fafe48656c6c6f00"), "complement"},
+		{"a message that ends in a stored block", unhex(t, "000900f6ff4865"), "ends inside"},
+		{"a message that ends in a fixed block", unhex(t, "f248cdc9"), "ends inside"},
+		{"a message that ends in the length of a stored block", unhex(t, "0005"), "complement"},
+		{"a distance before the message", fixed(func(b *bitWriter) { b.literal('a'); b.match(3, 2) }), "beyond the beginning"},
+		{"literal or length code 286", fixed(func(b *bitWriter) { b.code(0xc6, 8) }), "literal or length code"},
+		{"literal or length code 287", fixed(func(b *bitWriter) { b.code(0xc7, 8) }), "literal or length code"},
+		{"distance code 30", fixed(func(b *bitWriter) { b.literal('a'); b.code(1, 7); b.code(30, 5) }), "distance code"},
+		{"distance code 31", fixed(func(b *bitWriter) { b.literal('a'); b.code(1, 7); b.code(31, 5) }), "distance code"},
+		{"287 literal and length codes", lengths(30, 0, 0, 1, func(*bitWriter) {}), "too many codes"},
+		{"31 distance codes", lengths(0, 30, 0, 1, func(*bitWriter) {}), "too many codes"},
+		{"no code length codes", dynamicHeader(0, 0, nil).done(), "code length code"},
+		{"an incomplete code length code", dynamicHeader(0, 0, map[int]uint64{1: 2, 2: 2}).done(), "code length code"},
+		{"a single code length code", dynamicHeader(0, 0, map[int]uint64{1: 1}).done(), "code length code"},
+		{"too many code length codes", dynamicHeader(0, 0, map[int]uint64{1: 1, 2: 1, 3: 1}).done(), "code length code"},
+		{"a repeat before the first length", lengths(0, 0, 1, 16, func(b *bitWriter) { b.bits(1, 1) }), "before the first"},
+		{"more lengths than codes", lengths(0, 0, 1, 18, func(b *bitWriter) {
+			b.bits(1, 1)
+			b.bits(127, 7)
+			b.bits(1, 1)
+			b.bits(127, 7)
+		}), "more code lengths"},
+		{"no code for the end of the block", lengths(0, 0, 1, 18, func(b *bitWriter) {
+			b.bits(0, 1)
+			b.bits(0, 1) // the literals 0 and 1
+			b.bits(1, 1)
+			b.bits(127, 7)
+			b.bits(1, 1)
+			b.bits(118-11, 7) // 2 to 257
+		}), "code for its end"},
+		{"too many literal codes", lengths(0, 0, 1, 18, func(b *bitWriter) {
+			for range 258 {
+				b.bits(0, 1)
+			}
+		}), "literal and length code"},
+		{"an incomplete literal code", lengths(0, 0, 2, 18, func(b *bitWriter) {
+			b.bits(1, 1)
+			b.bits(127, 7)
+			b.bits(1, 1)
+			b.bits(117-11, 7) // 0 to 254
+			b.bits(0, 1)
+			b.bits(0, 1) // 255 and 256
+			b.bits(0, 1)
+		}), "literal and length code"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, d := range []func() ([]byte, error){
+				func() ([]byte, error) { return inflate(tt.src, -1) },
+				func() ([]byte, error) { return inflateStream(tt.src, -1, 1, 1) },
+			} {
+				_, err := d()
+				var corrupt *CorruptError
+				if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), tt.want) {
+					t.Fatalf("got %v, want a CorruptError with %q", err, tt.want)
+				}
+				if corrupt.Offset < 0 || corrupt.Offset > int64(len(tt.src)) {
+					t.Errorf("got offset %d of %d bytes", corrupt.Offset, len(tt.src))
+				}
+			}
+		})
+	}
+}
+
+// A block with one distance code of one bit is legal, and so is one without distance codes (RFC 1951 section 3.2.7).
+func TestDecoder_single_distance_code(t *testing.T) {
+	// The literal and length codes: 0 for 'a', 10 for the end of the block, 11 for the length 3.
+	block := func(distance uint64, symbols func(b *bitWriter)) []byte {
+		// The codes of the code lengths: 00 for 0, 01 for 1, 10 for 2, 11 for 18.
+		b := dynamicHeader(1, 0, map[int]uint64{18: 2, 0: 2, 1: 2, 2: 2})
+		zeros := func(n uint64) { b.code(3, 2); b.bits(n-11, 7) }
+		zeros(97)
+		b.code(1, 2)
+		zeros(138)
+		zeros(20)
+		b.code(2, 2)
+		b.code(2, 2)
+		b.code(int(distance), 2)
+		symbols(b)
+		b.code(2, 2)
+		b.bits(0, 3)
+		return b.done()
+	}
+	match := func(code uint64) func(b *bitWriter) {
+		return func(b *bitWriter) { b.bits(0, 1); b.code(3, 2); b.bits(code, 1) }
+	}
+	literal := func(b *bitWriter) { b.bits(0, 1) }
+	tests := []struct {
+		name     string
+		distance uint64 // how many bits the only distance code has
+		symbols  func(b *bitWriter)
+		want     string
+		reason   string
+	}{
+		{"a code of one bit", 1, match(0), "aaaa", ""},
+		{"the code that does not exist beside a code of one bit", 1, match(1), "", "distance code"},
+		{"no code, and no match", 0, literal, "a", ""},
+		{"no code, and a match", 0, match(0), "", "distance code"},
+		{"a code of two bits", 2, literal, "", "invalid distance code"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := block(tt.distance, tt.symbols)
+			got, err := inflate(src, -1)
+			if tt.reason == "" && (err != nil || string(got) != tt.want) {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+			if tt.reason != "" && (err == nil || !strings.Contains(err.Error(), tt.reason)) {
+				t.Errorf("got %q, %v; want an error with %q", got, err, tt.reason)
+			}
+			agree(t, src, 1, 1)
+		})
+	}
+}
+
+// texts are messages of many kinds.
+func texts() map[string][]byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	random := make([]byte, 5000)
+	for i := range random {
+		random[i] = byte(r.Uint32())
+	}
+	few := make([]byte, 5000)
+	for i := range few {
+		few[i] = "abcdefgh"[int(min(7, r.ExpFloat64()*2))]
+	}
+	// Literals with frequencies that double, so that their codes are longer than the index of the table.
+	var skewed []byte
+	for i := range 14 {
+		skewed = append(skewed, bytes.Repeat([]byte{byte('A' + i)}, 1<<i)...)
+	}
+	r.Shuffle(len(skewed), func(i, j int) { skewed[i], skewed[j] = skewed[j], skewed[i] })
+	far := append(append(bytes.Clone(random[:1000]), make([]byte, windowSize-1000)...), random[:1000]...)
+	return map[string][]byte{
+		"empty": nil, "one byte": []byte("x"), "random": random, "few symbols": few, "skewed": skewed,
+		"zeros": make([]byte, 100000), "largest distance": far,
+		"json": ticks(1)[0], "chat": longChat(1)[0], "many": bytes.Join(ticks(300), nil),
+	}
+}
+
+func TestDecoder_messages_of_compress_flate(t *testing.T) {
+	for name, want := range texts() {
+		for level := flate.HuffmanOnly; level <= flate.BestCompression; level++ {
+			t.Run(fmt.Sprint(name, " at level ", level), func(t *testing.T) {
+				src := deflateStd(t, want, level)
+				got, err := inflate(src, int64(len(want)))
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("got %d bytes, %v; want %d", len(got), err, len(want))
+				}
+				for _, sizes := range [][2]int{{1, 100}, {3, 1}, {1000, 700}, {1 << 20, 40000}} {
+					got, err = inflateStream(src, int64(len(want)), sizes[0], sizes[1])
+					if err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%d: got %d bytes, %v; want %d", sizes, len(got), err, len(want))
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestDecoder_message_cut_at_every_byte(t *testing.T) {
+	want := longChat(1)[0]
+	for level := flate.HuffmanOnly; level <= 9; level++ {
+		src := deflateStd(t, want, level)
+		var d Decoder
+		for i := range len(src) + 1 {
+			d.Reset(int64(len(want)))
+			dst, err := d.Append([]byte("before "), src[:i], false)
+			if err == nil {
+				dst, err = d.Append(dst, nil, false)
+			}
+			if err == nil {
+				dst, err = d.Append(dst, src[i:], true)
+			}
+			if err != nil || string(dst) != "before "+string(want) {
+				t.Fatalf("level %d, cut at %d: got %q, %v", level, i, dst, err)
+			}
+			// Without its rest, the message is an error, except where a block ends.
+			got, err := inflate(src[:i], -1)
+			want, wantErr := reference(src[:i])
+			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("level %d, only %d bytes: got %q, %v; compress/flate %q, %v", level, i, got, err, want, wantErr)
+			}
+		}
+	}
+}
+
+func TestDecoder_limit(t *testing.T) {
+	for name, text := range map[string][]byte{"chat": longChat(1)[0], "zeros": make([]byte, 1000), "stored": texts()["random"][:1000]} {
+		src := deflateStd(t, text, 6)
+		for max := range int64(len(text) + 3) {
+			got, err := inflate(src, max)
+			fits := max >= int64(len(text))
+			if fits && (err != nil || !bytes.Equal(got, text)) || !fits && err != ErrTooLarge {
+				t.Fatalf("%s, limit %d: got %d bytes, %v", name, max, len(got), err)
+			}
+			if int64(len(got)) > max || int64(cap(got)) > max {
+				t.Fatalf("%s, limit %d: got %d bytes with a capacity of %d", name, max, len(got), cap(got))
+			}
+			got, err = inflateStream(src, max, 100, 300)
+			if fits && (err != nil || !bytes.Equal(got, text)) || !fits && err != ErrTooLarge {
+				t.Fatalf("%s, limit %d, streaming: got %d bytes, %v", name, max, len(got), err)
+			}
+		}
+	}
+}
+
+// A message that inflates to 1 GiB takes no more memory than its limit, and no more than a window when it is read in pieces.
+func TestDecoder_bomb(t *testing.T) {
+	block := deflateStd(t, make([]byte, 1<<20), 9)
+	block = append(block, messageTail...)
+	var d Decoder
+	d.Reset(3 << 20)
+	var dst []byte
+	var err error
+	for i := 0; err == nil; i++ {
+		if i > 4 {
+			t.Fatal("the limit has no effect")
+		}
+		dst, err = d.Append(dst, block, false)
+	}
+	if err != ErrTooLarge || cap(dst) > 3<<20 {
+		t.Errorf("got %v and a capacity of %d", err, cap(dst))
+	}
+	d.Reset(-1)
+	p := make([]byte, 4096)
+	var all int
+	allocated := testing.AllocsPerRun(1, func() {
+		for range 32 {
+			for rest := block; len(rest) > 0; {
+				n, used, err := d.Read(p, rest, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all += n
+				rest = rest[used:]
+			}
+		}
+	})
+	if want := 2 * 32 << 20; all > want || all < want-4096 || allocated > 1 {
+		t.Errorf("got %d bytes with %v allocations; want %d", all, allocated, want)
+	}
+}
+
+func TestDecoder_keeps_the_bytes_before_the_message(t *testing.T) {
+	text := longChat(1)[0]
+	src := deflateStd(t, text, 6)
+	before := bytes.Repeat([]byte("before"), 100)
+	dst := append(make([]byte, 0, 4000), before...)
+	var d Decoder
+	d.Reset(int64(len(text)))
+	got, err := d.Append(dst, src, true)
+	if err != nil || !bytes.Equal(got, append(bytes.Clone(before), text...)) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if &got[0] != &dst[0] {
+		t.Error("the result is not in dst, which has room for it")
+	}
+	// A distance into the bytes before the message is an error.
+	b := new(bitWriter)
+	b.bits(2, 3)
+	b.literal('a')
+	b.match(3, 2)
+	b.code(0, 7)
+	b.bits(0, 3)
+	d.Reset(-1)
+	if got, err := d.Append(dst, b.done(), true); err == nil {
+		t.Errorf("a distance before the message: got %q", got[len(dst):])
+	}
+}
+
+func TestDecoder_is_small_and_does_not_allocate(t *testing.T) {
+	if size := unsafe.Sizeof(Decoder{}); size > 8<<10 {
+		t.Errorf("a Decoder has %d bytes, want at most 8 KiB", size)
+	}
+	text := longChat(1)[0]
+	src := deflateStd(t, text, 6)
+	dst := make([]byte, 0, 4096)
+	var d Decoder
+	if n := testing.AllocsPerRun(100, func() {
+		d.Reset(4096)
+		if _, err := d.Append(dst, src, true); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("Append: got %v allocations", n)
+	}
+	p := make([]byte, 100)
+	if n := testing.AllocsPerRun(100, func() {
+		d.Reset(4096)
+		for rest := src; ; {
+			_, used, err := d.Read(p, rest, true)
+			rest = rest[used:]
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}); n > 0 {
+		t.Errorf("Read: got %v allocations", n)
+	}
+}
+
+// agree fails the test if the Decoder and compress/flate do not agree about a message.
+func agree(t *testing.T, src []byte, in, out int) {
+	t.Helper()
+	const limit = 1 << 20
+	got, err := inflate(src, limit)
+	if err == ErrTooLarge {
+		return
+	}
+	streamed, streamErr := inflateStream(src, limit, in, out)
+	if (err == nil) != (streamErr == nil) || err == nil && !bytes.Equal(got, streamed) {
+		t.Fatalf("%x: Append %x, %v; Read with %d and %d bytes %x, %v", src, got, err, in, out, streamed, streamErr)
+	}
+	want, wantErr := reference(src)
+	var corrupt *CorruptError
+	if wantErr == nil && errors.As(err, &corrupt) && (strings.Contains(corrupt.Reason, "code length code") || strings.Contains(corrupt.Reason, "for its end")) {
+		return // compress/flate accepts these, zlib does not
+	}
+	if (err == nil) != (wantErr == nil) {
+		t.Fatalf("%x: got %x, %v; compress/flate %x, %v", src, got, err, want, wantErr)
+	}
+	if err == nil && !bytes.Equal(got, want) {
+		t.Fatalf("%x: got %x; compress/flate %x", src, got, want)
+	}
+}
+
+func TestDecoder_agrees_with_compress_flate_about_damaged_messages(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, text := range texts() {
+		text = text[:min(len(text), 1500)]
+		for _, level := range []int{flate.HuffmanOnly, 0, 1, 6} {
+			src := deflateStd(t, text, level)
+			for range 60 {
+				b := bytes.Clone(src)
+				for range 1 + r.IntN(2) {
+					b[min(r.IntN(len(b)), r.IntN(len(b)))] ^= 1 << r.IntN(8)
+				}
+				agree(t, b, 1+r.IntN(20), 1+r.IntN(300))
+			}
+		}
+	}
+	for range 3000 {
+		b := make([]byte, 1+r.IntN(60))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		b[0] = b[0]&^7 | byte(r.IntN(6))
+		agree(t, b, 1+r.IntN(20), 1+r.IntN(300))
+	}
+}
+
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte("\xf2\x48\xcd\xc9\xc9\x07\x00"), uint8(0), uint16(0))
+	f.Fuzz(func(t *testing.T, src []byte, in uint8, out uint16) {
+		agree(t, src, 1+int(in), 1+int(out))
+	})
+}
