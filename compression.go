@@ -28,8 +28,9 @@ const gatherSize = 64 << 10
 // quietTime stands in for PingInterval if there are no pings.
 const quietTime = 15 * time.Second
 
-// encoders hold no state of a connection. Each has up to 12 KiB.
-var encoders = sync.Pool{New: func() any { return new(deflate.Encoder) }}
+// encoders hold no state of a connection. There is a pool for each size of the window, because
+// an Encoder of another size would allocate. The largest has 12 KiB.
+var encoders [deflate.MaxWindowBits + 1]sync.Pool
 
 // A compression is the permessage-deflate of one connection.
 type compression struct {
@@ -84,21 +85,27 @@ func (c *compression) alone(size int) bool { return c.agreed.noTakeover || size 
 // returns it. More than pendingSize bytes move to an array of their own.
 func room(size int) []byte {
 	const more = maxHeaderSize + 64
-	return withRoom(nil, min(size+more, pendingSize))
+	return withRoom(nil, min(size+size/8+more, pendingSize))
 }
 
 // newEncoder returns an encoder without history.
 func newEncoder(windowBits uint8) *deflate.Encoder {
-	e := encoders.Get().(*deflate.Encoder)
+	e, ok := encoders[windowBits].Get().(*deflate.Encoder)
+	if !ok {
+		e = new(deflate.Encoder)
+	}
 	e.Reset(int(windowBits))
 	return e
 }
+
+// releaseEncoder returns an encoder to its pool.
+func releaseEncoder(e *deflate.Encoder, windowBits uint8) { encoders[windowBits].Put(e) }
 
 // appendAlone appends a message to dst that is compressed without history. ok is false if it
 // does not become smaller.
 func appendAlone(dst, data []byte, windowBits uint8) (out []byte, ok bool) {
 	e := newEncoder(windowBits)
-	defer encoders.Put(e)
+	defer releaseEncoder(e, windowBits)
 	return e.Append(dst, data)
 }
 
@@ -124,14 +131,15 @@ func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 		defer c.finishSend(&err)
 		return c.out.sendData(h, data)
 	}
-	e := newEncoder(c.compression.agreed.windowBits)
+	bits := c.compression.agreed.windowBits
+	e := newEncoder(bits)
 	payload, ok := e.Append(room(len(data)), data)
 	defer releaseFrames(payload)
 	if h.RSV1 = ok; ok {
 		data = payload
 	}
 	if err := c.out.acquireForMessage(); err != nil {
-		encoders.Put(e)
+		releaseEncoder(e, bits)
 		return c.sendError(err)
 	}
 	defer c.finishSend(&err)
@@ -140,7 +148,7 @@ func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 		c.out.lend(e) // its history is the message
 		return nil
 	}
-	encoders.Put(e)
+	releaseEncoder(e, bits)
 	c.out.noteAlone(h)
 	return err
 }
@@ -281,7 +289,7 @@ func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 func (w *writer) lend(e *deflate.Encoder) {
 	c := w.compression
 	if c.encoder != nil {
-		encoders.Put(c.encoder)
+		releaseEncoder(c.encoder, c.agreed.windowBits)
 	}
 	c.encoder, c.used = e, true
 	w.watchIdle()
@@ -319,7 +327,7 @@ func (w *writer) watchIdle() {
 // returnEncoder returns the encoder to its pool. The lock is held.
 func (w *writer) returnEncoder() {
 	if c := w.compression; c != nil && c.encoder != nil {
-		encoders.Put(c.encoder)
+		releaseEncoder(c.encoder, c.agreed.windowBits)
 		c.encoder = nil
 	}
 }

@@ -42,6 +42,7 @@ func (r *reader) stopInflating() (ended bool) {
 		return false
 	}
 	if d := r.compression.decoder; d != nil {
+		d.Reset(-1) // it gives back what it has borrowed
 		decoders.Put(d)
 		r.compression.decoder = nil
 	}
