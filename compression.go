@@ -60,8 +60,8 @@ func newCompression(agreed agreement, minSize int) *compression {
 // Messages of a MessageWriter are compressed if that is allowed in each of its calls. The peer
 // may compress its messages in any case.
 func (c *Conn) SetCompression(minSize int) {
-	if c.compression != nil {
-		c.compression.minSize.Store(int64(minSize))
+	if own := c.compression(); own != nil {
+		own.minSize.Store(int64(minSize))
 	}
 }
 
@@ -124,14 +124,15 @@ func frameAlone(op Opcode, data []byte, windowBits uint8) []byte {
 // sendCompressed is SendMessage for a connection with compression.
 func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 	h := &Header{Fin: true, Opcode: op}
-	if !c.compression.wants(op, len(data)) || !c.compression.alone(len(data)) {
+	own := c.compression()
+	if !own.wants(op, len(data)) || !own.alone(len(data)) {
 		if err := c.out.acquireForMessage(); err != nil {
 			return c.sendError(err)
 		}
 		defer c.finishSend(&err)
 		return c.out.sendData(h, data)
 	}
-	bits := c.compression.agreed.windowBits
+	bits := own.agreed.windowBits
 	e := newEncoder(bits)
 	payload, ok := e.Append(room(len(data)), data)
 	defer releaseFrames(payload)
@@ -144,7 +145,7 @@ func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 	}
 	defer c.finishSend(&err)
 	err = c.out.send(h, data)
-	if ok && err == nil && !c.compression.agreed.noTakeover {
+	if ok && err == nil && !own.agreed.noTakeover {
 		c.out.lend(e) // its history is the message
 		return nil
 	}
@@ -155,11 +156,11 @@ func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 
 // sendData is send for a whole message, which it compresses if that is wanted. The lock is held.
 func (w *writer) sendData(h *Header, data []byte) error {
-	c := w.compression
+	c := w.compression()
 	if !c.wants(h.Opcode, len(data)) {
 		return w.send(h, data)
 	}
-	if w.openMessage == nil && w.queued() > 0 { // its messages are compressed first
+	if w.openMessage() == nil && w.queued() > 0 { // its messages are compressed first
 		if err := w.writeQueue(bySender, allWrites); err != nil {
 			return err
 		}
@@ -182,7 +183,10 @@ func (w *writer) sendData(h *Header, data []byte) error {
 
 // isOrdered reports whether the frame in send must come before the queue, because it refers to
 // frames that were written or are pending. The lock is held.
-func (w *writer) isOrdered() bool { return w.compression != nil && w.compression.ordered }
+func (w *writer) isOrdered() bool {
+	c := w.compression()
+	return c != nil && c.ordered
+}
 
 // sendFrameAlone sends a whole frame that is compressed without history, or not compressed. The
 // lock is held.
@@ -196,14 +200,14 @@ func (w *writer) sendFrameAlone(frame []byte) error {
 
 // noteAlone notes that a frame was sent which the encoder has not seen.
 func (w *writer) noteAlone(h *Header) {
-	if h.RSV1 && w.compression != nil {
+	if h.RSV1 && w.compression() != nil {
 		w.forget()
 	}
 }
 
 // forget makes the next message refer to nothing before it. The lock is held.
 func (w *writer) forget() {
-	if e := w.compression.encoder; e != nil {
+	if e := w.compression().encoder; e != nil {
 		e.Forget()
 	}
 }
@@ -212,7 +216,7 @@ func (w *writer) forget() {
 // false if it does not become smaller. The next frame of a message has to be this one. The lock
 // is held.
 func (w *writer) encode(dst, data []byte) (out []byte, ok bool) {
-	c := w.compression
+	c := w.compression()
 	if c.agreed.noTakeover {
 		return appendAlone(dst, data, c.agreed.windowBits)
 	}
@@ -258,7 +262,7 @@ func (w *writer) writeCompressedNow(q *sendQueue, f queuedFrame) error {
 // are to be compressed. messages is how many of them count for Stats. The lock is held.
 func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 	q := w.queueOf()
-	if w.compression == nil {
+	if w.compression() == nil {
 		b, frames, messages, _ = q.take(most)
 		return b, frames, messages
 	}
@@ -287,7 +291,7 @@ func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 
 // lend lends e to the connection, which then has its history. The lock is held.
 func (w *writer) lend(e *deflate.Encoder) {
-	c := w.compression
+	c := w.compression()
 	if c.encoder != nil {
 		releaseEncoder(c.encoder, c.agreed.windowBits)
 	}
@@ -299,7 +303,7 @@ func (w *writer) lend(e *deflate.Encoder) {
 // keepalive calls it with each ping, and the alarm if there are no pings. It does not wait for
 // the lock, whose holder may be about to use the encoder.
 func (w *writer) returnIdle() {
-	c := w.compression
+	c := w.compression()
 	if c == nil {
 		return
 	}
@@ -320,13 +324,13 @@ func (w *writer) returnIdle() {
 // watchIdle sets the alarm if no ping calls returnIdle.
 func (w *writer) watchIdle() {
 	if w.timer.timeouts.pingInterval == 0 {
-		w.compression.idle.Set(quietTime, w, (*writer).returnIdle)
+		w.compression().idle.Set(quietTime, w, (*writer).returnIdle)
 	}
 }
 
 // returnEncoder returns the encoder to its pool. The lock is held.
 func (w *writer) returnEncoder() {
-	if c := w.compression; c != nil && c.encoder != nil {
+	if c := w.compression(); c != nil && c.encoder != nil {
 		releaseEncoder(c.encoder, c.agreed.windowBits)
 		c.encoder = nil
 	}

@@ -69,7 +69,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 	}
 	c.socket.transport = newTransport(nc, &c.in.buf)
 	if agreed.agreed() {
-		c.compression = newCompression(agreed, cfg.minCompressed)
+		c.seldomUsed().compression = newCompression(agreed, cfg.minCompressed)
 		c.in.incoming.mayCompress = true
 	}
 	c.out.core = &c.core
@@ -80,7 +80,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 	c.in.buf.load(buffered)
 	c.socket.freshBytes = uint32(len(buffered))
 	c.life.by = never
-	c.timer.start(c, &c.life, &cfg.timeouts)
+	c.timer.start(c, &cfg.timeouts)
 	return c
 }
 

@@ -109,8 +109,8 @@ func parseWindowBits(value string) (bits int, ok bool) {
 // Extensions returns the extension that was agreed on in the handshake, as the response names
 // it: permessage-deflate with its parameters, see [Compression]. It returns "" if there is none.
 func (c *Conn) Extensions() string {
-	if c.compression == nil {
+	if c.compression() == nil {
 		return ""
 	}
-	return c.compression.agreed.String()
+	return c.compression().agreed.String()
 }

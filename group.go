@@ -75,8 +75,8 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 	if err := c.out.check(); err != nil {
 		return err
 	}
-	if c.compression != nil {
-		return c.out.sendFrameAlone(p.frameFor(c.compression))
+	if own := c.compression(); own != nil {
+		return c.out.sendFrameAlone(p.frameFor(own))
 	}
 	return c.out.send(&p.header, p.frame[p.start:])
 }
@@ -98,9 +98,10 @@ func (c *Conn) TrySend(op Opcode, data []byte) error {
 		return err
 	}
 	h := Header{Fin: true, Opcode: op}
-	compress := c.compression.wants(op, len(data))
-	if compress && c.compression.alone(len(data)) {
-		if frame := frameAlone(op, data, c.compression.agreed.windowBits); frame != nil {
+	own := c.compression()
+	compress := own.wants(op, len(data))
+	if compress && own.alone(len(data)) {
+		if frame := frameAlone(op, data, own.agreed.windowBits); frame != nil {
 			return c.out.try(queuedFrame{bytes: frame, shared: true})
 		}
 		compress = false
@@ -122,7 +123,7 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 	if err := c.out.check(); err != nil {
 		return err
 	}
-	return c.out.try(queuedFrame{bytes: p.frameFor(c.compression), shared: true})
+	return c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true})
 }
 
 // Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
@@ -183,7 +184,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 		if c.out.check() != nil {
 			continue
 		}
-		if err := c.out.try(queuedFrame{bytes: p.frameFor(c.compression), shared: true}); err != nil {
+		if err := c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true}); err != nil {
 			c.fellBehind(err)
 		}
 	}

@@ -23,7 +23,7 @@ func (r *reader) inflates(mode frameMode) bool { return r.incoming.compressed &&
 // decoderOf returns the decoder of the message in progress. A Stream has no limit, because it
 // passes on the bytes.
 func (r *reader) decoderOf(mode frameMode) *deflate.Decoder {
-	c := r.compression
+	c := r.compression()
 	if c.decoder == nil {
 		limit := r.incoming.limits.maxMessageSize
 		if mode == modeStream {
@@ -38,13 +38,14 @@ func (r *reader) decoderOf(mode frameMode) *deflate.Decoder {
 // stopInflating drops what is not inflated yet of the message in progress. It reports whether
 // the message has ended.
 func (r *reader) stopInflating() (ended bool) {
-	if r.compression == nil {
+	c := r.compression()
+	if c == nil {
 		return false
 	}
-	if d := r.compression.decoder; d != nil {
+	if d := c.decoder; d != nil {
 		d.Reset(-1) // it gives back what it has borrowed
 		decoders.Put(d)
-		r.compression.decoder = nil
+		c.decoder = nil
 	}
 	if ended = r.inflating; ended {
 		r.inflating = false

@@ -116,7 +116,7 @@ func TestReceive_compressed(t *testing.T) {
 // wantNoDecoder checks that c has returned its decoder.
 func wantNoDecoder(t *testing.T, c *Conn) {
 	t.Helper()
-	if c.compression.decoder != nil || c.in.inflating {
+	if c.compression().decoder != nil || c.in.inflating {
 		t.Error("the connection holds a decoder between messages")
 	}
 }
@@ -354,7 +354,7 @@ func TestDiscard_compressed(t *testing.T) {
 			t.Fatalf("got error %v, want that of the deadline", err)
 		}
 	}
-	if c.compression.decoder != nil {
+	if c.compression().decoder != nil {
 		t.Error("Discard has inflated")
 	}
 }

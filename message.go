@@ -74,7 +74,7 @@ func (c *Conn) receiveAhead() (Message, error) {
 	defer c.in.release()
 	op, data, err := c.in.message(nil)
 	if err != nil {
-		c.in.end = err
+		c.rareUsed().aheadEnd = err
 		c.out.noteBuffered(false)
 	}
 	return Message{op, data}, err
@@ -305,7 +305,7 @@ func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
 	if op.IsControl() {
 		return c.sendControl(op, data)
 	}
-	if c.compression != nil {
+	if c.compression() != nil {
 		return c.sendCompressed(op, data)
 	}
 	if err := c.out.acquireForMessage(); err != nil {

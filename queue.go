@@ -203,7 +203,7 @@ func (w *writer) try(f queuedFrame) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if w.openMessage != nil || w.hasPending.Load() {
+	if w.openMessage() != nil || w.hasPending.Load() {
 		err := w.enqueue(q, f)
 		w.flushSoon()
 		return err
@@ -211,7 +211,7 @@ func (w *writer) try(f queuedFrame) error {
 	if err := q.fits(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
 		return err
 	}
-	if w.compression != nil {
+	if w.compression() != nil {
 		return w.writeCompressedNow(q, f)
 	}
 	return w.writeNow(q, f, false)
@@ -265,7 +265,7 @@ func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
 // flushSoon makes the goroutine of the flush timer write what is pending, and the queue,
 // unless a MessageWriter is open. The lock is held.
 func (w *writer) flushSoon() {
-	if w.openMessage == nil {
+	if w.openMessage() == nil {
 		w.pendingFrames()
 		w.flushIn(0)
 	}
@@ -299,7 +299,7 @@ func (w *writer) writeQueue(by caller, writes int) error {
 			}
 			continue
 		}
-		if w.openMessage != nil {
+		if w.openMessage() != nil {
 			return nil
 		}
 		b, frames, messages := w.takeQueued(left)

@@ -28,7 +28,6 @@ type reader struct {
 	bufferOnly    bool        // a read of the socket could wait for ever
 	inflating     bool        // a compressed message has ended, but not all of it is inflated
 	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
-	end           error       // what HandleConcurrent has met, and will end the connection with
 	begun         *unfinished // the message that a method has begun, nil for none
 	tally         tally       // messages and bytes that have arrived
 }
@@ -72,7 +71,7 @@ func (r *reader) acquire() error {
 	if r.lock.LockUnless(r.life.over.Done(), nil) {
 		return nil
 	}
-	if !r.life.unread.Load() {
+	if !r.life.hasUnread() {
 		return r.life.err()
 	}
 	r.lock.Lock() // its holder ends the connection, and has a limit

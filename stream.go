@@ -127,7 +127,7 @@ func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, c.sendError(err)
 	}
-	return &messageWriter{c: c, op: op, isText: op == Text, compress: c.compression.on(), ended: ended}, nil
+	return &messageWriter{c: c, op: op, isText: op == Text, compress: c.compression().on(), ended: ended}, nil
 }
 
 // acquireForMessage locks the writer while no MessageWriter is open, and checks
@@ -141,7 +141,7 @@ func (w *writer) acquireForMessage() error {
 			w.release(bySender)
 			return err
 		}
-		open := w.openMessage
+		open := w.openMessage()
 		if open == nil {
 			return nil
 		}
@@ -168,14 +168,15 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 			return nil, err
 		}
 	}
-	w.openMessage = make(chan struct{})
-	return w.openMessage, nil
+	ended = make(chan struct{})
+	w.pendingOf().open = ended
+	return ended, nil
 }
 
 // closeStream ends the message, unless a close frame has ended it. The lock is held.
 func (w *writer) closeStream(ended chan struct{}) {
-	if w.openMessage == ended {
-		w.openMessage = nil
+	if w.openMessage() == ended {
+		w.pending.open = nil
 		if w.queued() > 0 {
 			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
 		}
@@ -233,7 +234,7 @@ func (w *messageWriter) checkOpen() error {
 
 // gathers returns how much buf gathers.
 func (w *messageWriter) gathers() int {
-	if w.compress = w.compress && w.c.compression.on(); w.compress {
+	if w.compress = w.compress && w.c.compression().on(); w.compress {
 		return gatherSize
 	}
 	return fragmentSize
