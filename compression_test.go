@@ -697,3 +697,85 @@ func TestPreparedMessage_is_compressed_once(t *testing.T) {
 		t.Error("a message below the minimum is compressed")
 	}
 }
+
+// The order of the wire is that of the encoder, also for frames that come to the queue while a
+// message is compressed.
+func TestSend_compressed_keeps_the_order_of_the_encoder(t *testing.T) {
+	alone := func(t *testing.T, c *Conn) []byte {
+		p, err := PrepareMessage(Binary, []byte(strings.Repeat(tick(3), 3)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.frameFor(c.compression())
+	}
+	start := func(t *testing.T) (*Conn, scriptSocket, func(want ...string)) {
+		c, s := offering(t, "permessage-deflate")
+		in := newInflater(c)
+		check := func(want ...string) {
+			t.Helper()
+			waitFlushed(t, c)
+			frames := s.frames(t)
+			if len(frames) != len(want) {
+				t.Fatalf("got %d frames, want %d", len(frames), len(want))
+			}
+			for i, f := range frames {
+				if got, err := in.message(f); err != nil || got != want[i] {
+					t.Fatalf("frame %d: got %q and error %v, want %q", i, got, err, want[i])
+				}
+			}
+		}
+		if err := c.SendMessage(Binary, []byte(tick(1))); err != nil {
+			t.Fatal(err)
+		}
+		check(tick(1))
+		return c, s, check
+	}
+	t.Run("the queue comes first", func(t *testing.T) {
+		c, _, check := start(t)
+		c.out.lock.Lock() // so that the frame waits in the queue
+		q := &c.seldomUsed().queue
+		c.out.enqueue(q, queuedFrame{bytes: alone(t, c), shared: true})
+		err := c.out.sendData(&Header{Fin: true, Opcode: Binary}, []byte(tick(2)))
+		c.out.release(byLibrary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(strings.Repeat(tick(3), 3), tick(2))
+	})
+	t.Run("a frame that comes to the queue meanwhile is behind", func(t *testing.T) {
+		c, _, check := start(t)
+		c.out.lock.Lock()
+		w := &c.out
+		payload, _ := w.encode(nil, []byte(tick(2)))
+		w.enqueue(&c.seldomUsed().queue, queuedFrame{bytes: alone(t, c), shared: true})
+		w.compression().ordered = true
+		err := w.send(&Header{Fin: true, RSV1: true, Opcode: Binary}, payload)
+		w.compression().ordered = false
+		w.release(byLibrary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(tick(2), strings.Repeat(tick(3), 3))
+		c.SendMessage(Binary, []byte(tick(4)))
+		check(tick(4))
+	})
+	t.Run("a frame that is written at once", func(t *testing.T) {
+		c, p := newTCPConn(t, Compression(0))
+		p.Frames.AnyFrame = true
+		in := newInflater(c)
+		for i := range 10 {
+			text := tick(i)
+			send := c.SendMessage
+			if i%3 == 1 {
+				text, send = strings.Repeat(tick(i), 3), messageSendersTo(c, "Broadcast")
+			}
+			if err := send(Binary, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := in.message(p.read()); err != nil || got != text {
+				t.Fatalf("message %d: got %q and error %v, want %q", i, got, err, text)
+			}
+		}
+		hangUp(p)
+	})
+}
