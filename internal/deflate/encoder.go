@@ -11,7 +11,10 @@ import (
 const (
 	minMatch = 4 // a shorter match saves next to nothing, because its distance costs up to 15 bits
 	maxMatch = 258
-	slack    = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
+
+	// lazyMatch is the length from which a match is taken without a look at the next byte.
+	lazyMatch = 32
+	slack     = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
 
 	// maxTableBits is log2 of the entries of the largest hash table. More entries find few more matches in a window of 4 KiB.
 	maxTableBits = MaxWindowBits - 1
@@ -168,23 +171,30 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 
 // find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there are too many sequences.
 func (e *Encoder) find(s *blockSplitter, i int) int {
-	begin := i
-	b, table, shift, base := e.buf, e.table, e.shift, e.base
-	end := e.n
+	begin, end := i, e.n
+	b := e.buf
 	done := i - s.literals // what is before it is in sequences
-	low := i
+	low := i               // what is before it is not looked at again
 	for i+minMatch <= end {
-		v := binary.LittleEndian.Uint32(b[i:])
-		h := v * 0x9e3779b1 >> (shift & 31)
-		at := base + uint16(i)
-		dist := int(at - table[h])
-		table[h] = at
-		if dist == 0 || dist > e.size || dist > i-e.old || binary.LittleEndian.Uint32(b[i-dist:]) != v {
+		dist := e.look(i)
+		if dist == 0 {
 			// Look at fewer places of a message that does not repeat itself.
 			i += 1 + (i-low)>>6
 			continue
 		}
-		n := minMatch + matchLength(b, i+minMatch, dist, min(end-i, maxMatch)-minMatch)
+		n := matchLength(b, i, dist, min(end-i, maxMatch))
+		for n < lazyMatch && i+1+minMatch <= end {
+			// A match that begins with the next byte is often longer.
+			next := e.look(i + 1)
+			if next == 0 {
+				break
+			}
+			m := matchLength(b, i+1, next, min(end-i-1, maxMatch))
+			if m <= n {
+				break
+			}
+			i, n, dist = i+1, m, next
+		}
 		for i > low && i-dist > e.old && n < maxMatch && b[i-1] == b[i-1-dist] {
 			i--
 			n++
@@ -197,9 +207,28 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 		s.n++
 		i += n
 		done, low = i, i
+		// Of the places in the match, these two find the most later matches for their time.
+		if i+minMatch <= end {
+			e.look(i - n + 2)
+			e.look(i - 1)
+		}
 	}
 	s.literals = end - done
 	return end - begin
+}
+
+// look notes that i is the last place of its four bytes. It returns the distance to the last place before that, or 0
+// if there is none that the peer knows.
+func (e *Encoder) look(i int) int {
+	v := binary.LittleEndian.Uint32(e.buf[i:])
+	last := &e.table[e.hash(v)]
+	at := e.base + uint16(i)
+	dist := int(at - *last)
+	*last = at
+	if uint(dist-1) >= uint(min(e.size, i-e.old)) || binary.LittleEndian.Uint32(e.buf[i-dist:]) != v {
+		return 0
+	}
+	return dist
 }
 
 // matchLength returns for how many bytes, at most limit, b[i:] equals the bytes at the distance dist before it.
