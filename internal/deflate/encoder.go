@@ -135,6 +135,7 @@ type blockSplitter struct {
 	literals int // behind the last sequence
 	seqs     [maxSequences + 1]sequence
 	codes    blockCodes
+	huffman  huffman
 }
 
 // deflate compresses src, one block after the other.
