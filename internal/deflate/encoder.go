@@ -133,15 +133,21 @@ const (
 type blockSplitter struct {
 	n        int
 	literals int // behind the last sequence
-	seqs     [maxSequences + 1]sequence
-	codes    blockCodes
-	huffman  huffman
+	// dynamicFrom is the size from which a block has codes of its own, if they make it smaller.
+	dynamicFrom int
+	seqs        [maxSequences + 1]sequence
+	codes       blockCodes
+	huffman     huffman
 }
 
 // deflate compresses src, one block after the other.
 func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 	w := bitBuffer{out: dst, pos: len(dst)}
 	limit := len(dst) + len(src)
+	s.dynamicFrom = dynamicWithHistory
+	if e.old == e.n {
+		s.dynamicFrom = dynamicWithout
+	}
 	for rest := src; len(rest) > 0; {
 		s.n, s.literals = 0, 0
 		size := 0
