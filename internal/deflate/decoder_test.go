@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 )
@@ -72,14 +73,23 @@ func blocks(src []byte) ([]byte, error) {
 	return got, nil
 }
 
+// stdWriters are writers of compress/flate for each level, because each has about a megabyte.
+var stdWriters [flate.BestCompression + 1 - flate.HuffmanOnly]sync.Pool
+
 // deflateStd compresses src with compress/flate as a message.
 func deflateStd(tb testing.TB, src []byte, level int) []byte {
 	tb.Helper()
 	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, level)
-	if err != nil {
-		tb.Fatal(err)
+	pool := &stdWriters[level-flate.HuffmanOnly]
+	w, ok := pool.Get().(*flate.Writer)
+	if !ok {
+		var err error
+		if w, err = flate.NewWriter(&b, level); err != nil {
+			tb.Fatal(err)
+		}
 	}
+	defer pool.Put(w)
+	w.Reset(&b)
 	if _, err := w.Write(src); err != nil {
 		tb.Fatal(err)
 	}
@@ -119,6 +129,7 @@ func TestDecoder_legal_messages(t *testing.T) {
 		{"empty, compressed to nothing", "", ""},
 		{"no empty block behind a block with BFINAL", "f348cdc9c90700", "Hello"},
 		{"no empty block behind a stored block", "000500faff48656c6c6f", "Hello"},
+		{"only a part of the header of the empty block", "32410580", strings.Repeat("4", 15)},
 		{"padding that is not 0 behind BFINAL", "f348cdc9c907f8 00", "Hello"},
 	}
 	for _, tt := range tests {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"unsafe"
 )
@@ -45,7 +46,9 @@ func (p *peer) receive(msg, want []byte) error {
 		got := p.history[before:]
 		return fmt.Errorf("strict decoder: got %d bytes with a difference at %d; want %d", len(got), difference(got, want), len(want))
 	}
-	p.history = bytes.Clone(p.history[max(0, len(p.history)-windowSize):])
+	if window := 1 << p.windowBits; len(p.history) > window {
+		p.history = append(p.history[:0], p.history[len(p.history)-window:]...)
+	}
 	return nil
 }
 
@@ -80,11 +83,7 @@ func strictInflate(history, msg []byte, window int) ([]byte, error) {
 			}
 			continue
 		case 1:
-			var lens [288]int
-			for i := range lens {
-				lens[i] = int(fixedBits(i))
-			}
-			lit, dist = codeMap(lens[:]), codeMap(bytes32(5))
+			lit, dist = fixedMaps()
 		case 2:
 			lit, dist = b.header()
 		default:
@@ -122,13 +121,17 @@ func strictInflate(history, msg []byte, window int) ([]byte, error) {
 	return history, nil
 }
 
-func bytes32(n int) []int {
-	lens := make([]int, 32)
+var fixedMaps = sync.OnceValues(func() (lit, dist map[[2]int]int) {
+	var lens [numLit]int
 	for i := range lens {
-		lens[i] = n
+		lens[i] = int(fixedBits(i))
 	}
-	return lens
-}
+	lit = codeMap(lens[:])
+	for i := range numDist {
+		lens[i] = 5
+	}
+	return lit, codeMap(lens[:numDist])
+})
 
 // A bitReader reads bits; behind the end of its input they are 0.
 type bitReader struct {
