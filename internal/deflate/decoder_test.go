@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,13 +23,18 @@ func inflate(src []byte, max int64) ([]byte, error) {
 	return d.Append(nil, src, true)
 }
 
-// inflateStream decodes a message with Read, with the given sizes of the input and the output.
+// inflateStream decodes a message with Read, with the given sizes of the input and the output. Every third time, the
+// output has only a byte.
 func inflateStream(src []byte, max int64, in, out int) ([]byte, error) {
 	var d Decoder
 	d.Reset(max)
 	var got []byte
-	p := make([]byte, out)
-	for {
+	buf := make([]byte, out)
+	for i := 0; ; i++ {
+		p := buf
+		if i%3 == 0 {
+			p = buf[:1]
+		}
 		chunk := src[:min(in, len(src))]
 		n, used, err := d.Read(p, chunk, len(chunk) == len(src))
 		got = append(got, p[:n]...)
@@ -228,6 +235,16 @@ func TestDecoder_corrupt_messages(t *testing.T) {
 		{"the length of a stored block", unhex(t, "000500fafe48656c6c6f00"), "complement"},
 		{"a message that ends in a stored block", unhex(t, "000900f6ff4865"), "ends inside"},
 		{"a message that ends in a fixed block", unhex(t, "f248cdc9"), "ends inside"},
+		{"a message that ends in the header of a fixed block", func() []byte {
+			b := new(bitWriter)
+			b.bits(2, 3)
+			for range 4 {
+				b.code(0x190, 9)
+			}
+			b.code(0, 7)
+			b.bits(2, 2)
+			return b.done()
+		}(), "ends inside"},
 		{"a message that ends in the length of a stored block", unhex(t, "0005"), "complement"},
 		{"a distance before the message", fixed(func(b *bitWriter) { b.literal('a'); b.match(3, 2) }), "beyond the beginning"},
 		{"literal or length code 286", fixed(func(b *bitWriter) { b.code(0xc6, 8) }), "literal or length code"},
@@ -357,20 +374,31 @@ func texts() map[string][]byte {
 		skewed = append(skewed, bytes.Repeat([]byte{byte('A' + i)}, 1<<i)...)
 	}
 	r.Shuffle(len(skewed), func(i, j int) { skewed[i], skewed[j] = skewed[j], skewed[i] })
+	// More matches than an Encoder puts into one block.
+	var short []byte
+	for range 7000 {
+		at := 5 * r.IntN(200)
+		short = append(short, random[at:at+5]...)
+	}
 	far := append(append(bytes.Clone(random[:1000]), make([]byte, windowSize-1000)...), random[:1000]...)
 	return map[string][]byte{
 		"empty": nil, "one byte": []byte("x"), "random": random, "few symbols": few, "skewed": skewed,
-		"zeros": make([]byte, 100000), "largest distance": far,
-		"json": ticks(1)[0], "chat": longChat(1)[0], "many": bytes.Join(ticks(300), nil),
+		"zeros": make([]byte, 100000), "largest distance": far, "far": bytes.Repeat(random, 12), "farther": bytes.Repeat(far[:30000], 3),
+		"short matches": short,
+		"json":          ticks(1)[0], "chat": longChat(1)[0], "many": bytes.Join(ticks(300), nil),
 	}
 }
 
 func TestDecoder_messages_of_compress_flate(t *testing.T) {
-	for name, want := range texts() {
+	var d Decoder // one for all messages, so that something of a message before them would be seen
+	all := texts()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		want := all[name]
 		for level := flate.HuffmanOnly; level <= flate.BestCompression; level++ {
 			t.Run(fmt.Sprint(name, " at level ", level), func(t *testing.T) {
 				src := deflateStd(t, want, level)
-				got, err := inflate(src, int64(len(want)))
+				d.Reset(int64(len(want)))
+				got, err := d.Append(nil, src, true)
 				if err != nil || !bytes.Equal(got, want) {
 					t.Errorf("got %d bytes, %v; want %d", len(got), err, len(want))
 				}
@@ -483,16 +511,21 @@ func TestDecoder_keeps_the_bytes_before_the_message(t *testing.T) {
 	if &got[0] != &dst[0] {
 		t.Error("the result is not in dst, which has room for it")
 	}
-	// A distance into the bytes before the message is an error.
-	b := new(bitWriter)
-	b.bits(2, 3)
-	b.literal('a')
-	b.match(3, 2)
-	b.code(0, 7)
-	b.bits(0, 3)
-	d.Reset(-1)
-	if got, err := d.Append(dst, b.done(), true); err == nil {
-		t.Errorf("a distance before the message: got %q", got[len(dst):])
+	// A distance into the bytes before the message is an error, also with room for many more bytes.
+	for literals := range 30 {
+		b := new(bitWriter)
+		b.bits(2, 3)
+		b.literal('a')
+		b.match(3, 2)
+		for range literals {
+			b.literal('b')
+		}
+		b.code(0, 7)
+		b.bits(0, 3)
+		d.Reset(-1)
+		if got, err := d.Append(dst, b.done(), true); err == nil {
+			t.Errorf("a distance before the message: got %q", got[len(dst):])
+		}
 	}
 }
 

@@ -359,16 +359,22 @@ func TestEncoder_Reset_refuses_other_windows(t *testing.T) {
 func TestEncoder_Reset_makes_an_Encoder_as_new(t *testing.T) {
 	var used, fresh Encoder
 	used.Reset(MaxWindowBits)
-	for _, src := range longChat(50) {
+	for _, src := range ticks(300) {
 		used.Append(nil, src)
 	}
-	used.Reset(10)
-	fresh.Reset(10)
-	for i, src := range ticks(100) {
-		got, _ := used.Append(nil, src)
-		want, _ := fresh.Append(nil, src)
-		if !bytes.Equal(got, want) {
-			t.Fatalf("message %d: got %x, want %x", i, got, want)
+	for _, windowBits := range []int{MaxWindowBits, 10} {
+		used.Reset(windowBits)
+		if slices.Max(used.table) > 0 {
+			t.Errorf("%d bits: the table has positions of before Reset", windowBits)
+		}
+		fresh = Encoder{}
+		fresh.Reset(windowBits)
+		for i, src := range append(longChat(50), ticks(100)...) {
+			got, _ := used.Append(nil, src)
+			want, _ := fresh.Append(nil, src)
+			if !bytes.Equal(got, want) {
+				t.Fatalf("%d bits, message %d: got %x, want %x", windowBits, i, got, want)
+			}
 		}
 	}
 }
