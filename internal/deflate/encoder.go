@@ -15,9 +15,6 @@ const (
 	// lazyMatch is the length from which a match is taken without a look at the next byte.
 	lazyMatch = 32
 	slack     = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
-
-	// maxTableBits is log2 of the entries of the largest hash table. More entries find few more matches in a window of 4 KiB.
-	maxTableBits = MaxWindowBits - 1
 )
 
 // An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
@@ -47,7 +44,7 @@ func (e *Encoder) Reset(windowBits int) {
 	if size := 1 << windowBits; size != e.size {
 		e.size = size
 		e.buf = make([]byte, 2*size+slack)
-		e.table = make([]uint16, size/2)
+		e.table = make([]uint16, size/2) // more entries find few more matches
 		e.shift = uint8(32 - (windowBits - 1))
 	}
 	e.old, e.n, e.base = 0, 0, 0

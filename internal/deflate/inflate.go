@@ -258,62 +258,47 @@ loop:
 		}
 
 		b, left := bits, n
-		if e&isSpecial != 0 {
-			if e&isSubtable == 0 {
-				break
-			}
-			b >>= litBits
-			left -= litBits
+		if e&isSubtable != 0 {
+			b, left = b>>litBits, left-litBits
 			e = lit[e.subtable(b)]
-			if e&isLiteral != 0 {
-				out[pos] = e.literal()
-				pos++
-				bits, n = b>>(e&63), left-uint(e&63)
-				continue
-			}
-			if e&isSpecial != 0 {
-				break
-			}
+		}
+		if e&(isSpecial|isLiteral) != 0 {
+			break
 		}
 		length := e.value(b)
-		b >>= e & 63
-		left -= uint(e & 63)
+		b, left = b>>(e&63), left-uint(e&63)
 
 		f := codes[b&(1<<distBits-1)]
-		if f&isSpecial != 0 {
-			if f&isSubtable == 0 {
-				break
-			}
-			b >>= distBits
-			left -= distBits
+		if f&isSubtable != 0 {
+			b, left = b>>distBits, left-distBits
 			f = codes[f.subtable(b)]
-			if f&isSpecial != 0 {
-				break
-			}
 		}
 		dist := f.value(b)
-		if dist > pos-s.start || length+8 > len(out)-pos {
+		if f&isSpecial != 0 || dist > pos-s.start || length+8 > len(out)-pos {
 			break
 		}
 		bits, n = b>>(f&63), left-uint(f&63)
-
-		from := out[pos-dist:]
-		to := out[pos : pos+length+8]
+		copyFast(out[pos-dist:pos+length+8], dist, length)
 		pos += length
-		switch {
-		case dist >= 8 && length <= 64:
-			for i := 0; i < length; i += 8 {
-				binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
-			}
-		case dist >= length:
-			copy(to[:length], from)
-		default:
-			k := 0
-			for k < length {
-				k += copy(to[k:length], from[:dist+k])
-			}
-		}
 	}
 	d.bits, d.nbits = bits&(1<<n-1), n
 	s.next, s.pos = next, pos
+}
+
+// copyFast copies a match to p[dist:]. p has the bytes before the match, and room for eight bytes behind it, which
+// may be overwritten.
+func copyFast(p []byte, dist, length int) {
+	to := p[dist:]
+	switch {
+	case dist >= 8 && length <= 64:
+		for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(p[i:]))
+		}
+	case dist >= length:
+		copy(to[:length], p)
+	default:
+		for n := 0; n < length; {
+			n += copy(to[n:length], p[:dist+n])
+		}
+	}
 }
