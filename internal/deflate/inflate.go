@@ -214,11 +214,8 @@ func (d *Decoder) copyMatch(s *stream) bool {
 		if behind := d.dist - (s.pos - s.start); behind > 0 {
 			n = d.window.copyTo(p, behind)
 		} else {
-			// If the match overlaps itself, its source grows with each copy.
-			n = copy(p, s.out[s.pos-d.dist:s.pos])
-			for n < len(p) {
-				n += copy(p[n:], s.out[s.pos-d.dist:s.pos+n])
-			}
+			n = len(p)
+			copyLong(p, s.out[s.pos-d.dist:], d.dist)
 		}
 		s.pos += n
 		d.length -= n
@@ -278,27 +275,24 @@ loop:
 			break
 		}
 		bits, n = b>>(f&63), left-uint(f&63)
-		copyFast(out[pos-dist:pos+length+8], dist, length)
+		from, to := out[pos-dist:], out[pos:pos+length+8]
 		pos += length
+		if dist < 8 || length > 64 {
+			copyLong(to[:length], from, dist)
+			continue
+		}
+		for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
+		}
 	}
 	d.bits, d.nbits = bits&(1<<n-1), n
 	s.next, s.pos = next, pos
 }
 
-// copyFast copies a match to p[dist:]. p has the bytes before the match, and room for eight bytes behind it, which
-// may be overwritten.
-func copyFast(p []byte, dist, length int) {
-	to := p[dist:]
-	switch {
-	case dist >= 8 && length <= 64:
-		for i := 0; i < length; i += 8 {
-			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(p[i:]))
-		}
-	case dist >= length:
-		copy(to[:length], p)
-	default:
-		for n := 0; n < length; {
-			n += copy(to[n:length], p[:dist+n])
-		}
+// copyLong copies a match to to, which is behind the first dist bytes of from in the same array. If the match overlaps
+// itself, its source grows with each copy.
+func copyLong(to, from []byte, dist int) {
+	for n := 0; n < len(to); {
+		n += copy(to[n:], from[:dist+n])
 	}
 }
