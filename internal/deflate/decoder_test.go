@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"unsafe"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // inflate decodes a message in one call.
@@ -173,7 +175,7 @@ func TestDecoder_messages_of_compress_flate(t *testing.T) {
 
 func TestDecoder_message_cut_at_every_byte(t *testing.T) {
 	want := longChat(1)[0]
-	for level := flate.HuffmanOnly; level <= 9; level++ {
+	for _, level := range []int{flate.HuffmanOnly, flate.NoCompression, flate.BestSpeed, flate.BestCompression} {
 		src := deflateStd(t, want, level)
 		var d Decoder
 		for i := range len(src) + 1 {
@@ -250,7 +252,7 @@ func TestDecoder_bomb(t *testing.T) {
 			}
 		}
 	})
-	if want := 2 * 32 << 20; all > want || all < want-4096 || allocated > 1 {
+	if want := 2 * 32 << 20; all > want || all < want-4096 || allocated > 1 && !wstest.RaceEnabled() {
 		t.Errorf("got %d bytes with %v allocations; want %d", all, allocated, want)
 	}
 }
@@ -316,7 +318,7 @@ func TestDecoder_is_small_and_does_not_allocate(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}); n > 0 {
+	}); n > 0 && !wstest.RaceEnabled() { // the detector empties pools
 		t.Errorf("Read: got %v allocations", n)
 	}
 }

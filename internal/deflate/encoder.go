@@ -58,8 +58,8 @@ func (e *Encoder) Forget() { e.old = e.n }
 // smaller than src. The caller then sends src uncompressed, and the peer's window does not change: dst is
 // returned as it was, and the next call of Append refers to the messages before this one.
 //
-// Bytes between the length and the capacity of dst may be overwritten. dst grows by at most an eighth more than the
-// length of src.
+// Bytes between the length and the capacity of dst may be overwritten. Append needs room for an eighth more than the
+// bytes of src, or for a block of 40 kB, whichever is less; dst grows if there is less.
 func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	s := scratches.Get().(*scratch)
 	if space := len(e.buf) - slack - e.n; len(src) > space {

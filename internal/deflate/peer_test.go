@@ -65,7 +65,7 @@ func strictInflate(history, msg []byte, window int) ([]byte, error) {
 		if b.take(1) == 1 {
 			return history, errors.New("BFINAL")
 		}
-		var lit, dist map[[2]int]int
+		var lit, dist *prefixCode
 		switch b.take(2) {
 		case 0:
 			b.pos = (b.pos + 7) &^ 7
@@ -78,7 +78,7 @@ func strictInflate(history, msg []byte, window int) ([]byte, error) {
 			}
 			continue
 		case 1:
-			lit, dist = fixedMaps()
+			lit, dist = fixedPrefixCodes()
 		case 2:
 			lit, dist = b.header()
 		default:
@@ -93,7 +93,7 @@ func strictInflate(history, msg []byte, window int) ([]byte, error) {
 }
 
 // symbols appends what the symbols of a block stand for.
-func (b *bitReader) symbols(history []byte, lit, dist map[[2]int]int, window int) ([]byte, error) {
+func (b *bitReader) symbols(history []byte, lit, dist *prefixCode, window int) ([]byte, error) {
 	for {
 		symbol := b.symbol(lit)
 		switch {
@@ -123,16 +123,16 @@ func (b *bitReader) symbols(history []byte, lit, dist map[[2]int]int, window int
 	}
 }
 
-var fixedMaps = sync.OnceValues(func() (lit, dist map[[2]int]int) {
+var fixedPrefixCodes = sync.OnceValues(func() (lit, dist *prefixCode) {
 	var lens [numLit]int
 	for i := range lens {
 		lens[i] = int(fixedBits(i))
 	}
-	lit = codeMap(lens[:])
+	lit = newPrefixCode(lens[:])
 	for i := range numDist {
 		lens[i] = 5
 	}
-	return lit, codeMap(lens[:numDist])
+	return lit, newPrefixCode(lens[:numDist])
 })
 
 // A bitReader reads bits; behind the end of its input they are 0.
@@ -151,47 +151,54 @@ func (b *bitReader) take(n int) (v int) {
 	return v
 }
 
-func (b *bitReader) symbol(codes map[[2]int]int) int {
-	code := 0
+// A prefixCode has how many codes of each length there are, and the symbols in the order of their codes.
+type prefixCode struct {
+	count   [maxBits + 1]int
+	symbols []int
+}
+
+func newPrefixCode(lens []int) *prefixCode {
+	c := new(prefixCode)
 	for n := 1; n <= maxBits; n++ {
-		code = code<<1 | b.take(1)
-		if symbol, ok := codes[[2]int{n, code}]; ok {
-			return symbol
+		for symbol, l := range lens {
+			if l == n {
+				c.count[n]++
+				c.symbols = append(c.symbols, symbol)
+			}
 		}
+	}
+	return c
+}
+
+// symbol returns the next symbol, or -1 if there is none with this code.
+func (b *bitReader) symbol(c *prefixCode) int {
+	code, first, index := 0, 0, 0
+	for n := 1; n <= maxBits; n++ {
+		code |= b.take(1)
+		if code-first < c.count[n] {
+			return c.symbols[index+code-first]
+		}
+		index += c.count[n]
+		first = (first + c.count[n]) << 1
+		code <<= 1
 	}
 	return -1
 }
 
-// codeMap returns the symbols by the length and the bits of their codes.
-func codeMap(lens []int) map[[2]int]int {
-	codes := make(map[[2]int]int)
-	code := 0
-	for n := 1; n <= maxBits; n++ {
-		for symbol, l := range lens {
-			if l == n {
-				codes[[2]int{n, code}] = symbol
-				code++
-			}
-		}
-		code <<= 1
-	}
-	return codes
-}
-
-func (b *bitReader) header() (lit, dist map[[2]int]int) {
+func (b *bitReader) header() (lit, dist *prefixCode) {
 	lits, dists, lens := b.take(5)+257, b.take(5)+1, b.take(4)+4
 	var first [numLens]int
 	for i := range lens {
 		first[lensOrder[i]] = b.take(3)
 	}
-	codes := codeMap(first[:])
+	codes := newPrefixCode(first[:])
 	var all []int
 	for len(all) < lits+dists {
 		symbol := b.symbol(codes)
 		n, value := 1, symbol
 		switch symbol {
 		case -1:
-			return nil, nil
+			return new(prefixCode), new(prefixCode)
 		case 16:
 			n, value = 3+b.take(2), all[len(all)-1]
 		case 17:
@@ -203,5 +210,5 @@ func (b *bitReader) header() (lit, dist map[[2]int]int) {
 			all = append(all, value)
 		}
 	}
-	return codeMap(all[:lits]), codeMap(all[lits:])
+	return newPrefixCode(all[:lits]), newPrefixCode(all[lits:])
 }
