@@ -16,8 +16,8 @@ func (c code) len() uint    { return uint(c >> codeShift) }
 type blockCodes struct {
 	lit    [256]code
 	end    code
-	length [maxMatch + 1]code // of a length, with its extra bits
-	dist   [30]code           // without extra bits
+	length [maxMatch + 1]code   // of a length, with its extra bits
+	dist   [numDistSymbols]code // without extra bits
 }
 
 // fixedCodes are the codes of a block of type 1.
@@ -25,7 +25,7 @@ var fixedCodes = newFixedCodes()
 
 func newFixedCodes() *blockCodes {
 	var lens [numLit]uint8 // also those of the symbols that are not used, because they take part in assigning the codes
-	var dists [30]uint8
+	var dists [numDistSymbols]uint8
 	for i := range lens {
 		lens[i] = fixedBits(i)
 	}
@@ -43,7 +43,7 @@ func (c *blockCodes) set(lens, dists []uint8) {
 	canonical(symbols[:], lens)
 	copy(c.lit[:], symbols[:256])
 	c.end = symbols[256]
-	for symbol := 257; symbol < min(len(lens), 286); symbol++ {
+	for symbol := 257; symbol < numSymbols; symbol++ {
 		base, extra := lengthBase(symbol)
 		s := symbols[symbol]
 		for i := 0; i < 1<<extra && base+i <= maxMatch; i++ {
@@ -69,7 +69,7 @@ func canonical(codes []code, lens []uint8) {
 	for symbol, n := range lens {
 		codes[symbol] = 0
 		if n > 0 {
-			codes[symbol] = newCode(int(bits.Reverse16(uint16(next[n]))>>(16-n)), int(n))
+			codes[symbol] = newCode(reversed(next[n], int(n)), int(n))
 			next[n]++
 		}
 	}
@@ -85,11 +85,47 @@ func distSymbol(dist int) (symbol int, extra uint64, n uint) {
 	return int(2*n + v>>n), uint64(v & (1<<n - 1)), n
 }
 
-// block writes a block for the sequences of src.
+// A block considers codes of its own from these sizes on. Their header has about 60 bytes, and it takes about 5 µs to
+// compute them. With a history, a message of 1 KiB would take twice the time to save a seventh of its bytes.
+// Without one, most of a message are literals, and a message of 240 bytes saves that much.
+const (
+	dynamicWithHistory = 1500
+	dynamicWithout     = 100
+)
+
+// block writes a block for the sequences of src: with the fixed codes, with codes of its own, or stored.
 func (w *bitBuffer) block(s *blockSplitter, src []byte) {
 	w.reserve(len(src) + len(src)/8 + 8)
-	w.put(2, 3)
-	w.symbols(fixedCodes, s.seqs[:s.n], src)
+	seqs := s.seqs[:s.n]
+	if len(src) < s.dynamicFrom {
+		w.put(2, 3)
+		w.symbols(fixedCodes, seqs, src)
+		return
+	}
+	h := &s.huffman
+	h.count(seqs, src)
+	fixed := h.fixedSize()
+	own := h.build()
+	stored := 8*len(src) + 3 + 7 + 32
+	switch {
+	case stored <= min(own, fixed):
+		w.stored(src)
+	case own < fixed:
+		h.writeHeader(w)
+		s.codes.set(h.lens[:numSymbols], h.lens[numSymbols:])
+		w.symbols(&s.codes, seqs, src)
+	default:
+		w.put(2, 3)
+		w.symbols(fixedCodes, seqs, src)
+	}
+}
+
+// stored writes a stored block. src has at most 65535 bytes.
+func (w *bitBuffer) stored(src []byte) {
+	w.align()
+	w.put(uint64(len(src))|uint64(^uint16(len(src)))<<16, 32)
+	w.flush()
+	w.pos += copy(w.out[w.pos:], src)
 }
 
 // symbols writes the sequences of src and the end of the block.

@@ -125,9 +125,9 @@ func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 	if err != nil || got != needsInput || !last {
 		return got, err
 	}
-	if d.tail == 0 && d.step == stepHeader && d.nbits < 3 && d.bits == 0 {
-		// The message ends with a block, without the header of the empty block. This is not what RFC 7692 tells the
-		// sender to do, but zlib accepts it, and some senders compress an empty message to nothing.
+	if d.tail == 0 && d.step == stepHeader && d.nbits < 3 && d.bits < 2 {
+		// The message ends with a block, without the whole header of the empty block behind it. RFC 7692 does not allow that,
+		// but receivers with zlib do, and some senders compress an empty message to nothing.
 		return complete, nil
 	}
 	size := d.taken - int64(d.tail)

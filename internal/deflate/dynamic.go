@@ -95,7 +95,7 @@ func (d *Decoder) buildCodes() (status, string) {
 	if h.len[256] == 0 {
 		return proceed, "a block has no code for its end"
 	}
-	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:]); f != fitComplete && f != fitSingle {
+	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:]); f > fitSingle {
 		return proceed, "a block has an invalid literal and length code"
 	}
 	if f := build(d.own.dist[:], distBits, h.len[h.lits:h.lits+h.dists], c.distSymbols[:]); f > fitEmpty {

@@ -11,10 +11,10 @@ import (
 const (
 	minMatch = 4 // a shorter match saves next to nothing, because its distance costs up to 15 bits
 	maxMatch = 258
-	slack    = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
 
-	// maxTableBits is log2 of the entries of the largest hash table. More entries find few more matches in a window of 4 KiB.
-	maxTableBits = MaxWindowBits - 1
+	// lazyMatch is the length from which a match is taken without a look at the next byte.
+	lazyMatch = 32
+	slack     = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
 )
 
 // An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
@@ -44,7 +44,7 @@ func (e *Encoder) Reset(windowBits int) {
 	if size := 1 << windowBits; size != e.size {
 		e.size = size
 		e.buf = make([]byte, 2*size+slack)
-		e.table = make([]uint16, size/2)
+		e.table = make([]uint16, size/2) // more entries find few more matches
 		e.shift = uint8(32 - (windowBits - 1))
 	}
 	e.old, e.n, e.base = 0, 0, 0
@@ -58,8 +58,8 @@ func (e *Encoder) Forget() { e.old = e.n }
 // smaller than src. The caller then sends src uncompressed, and the peer's window does not change: dst is
 // returned as it was, and the next call of Append refers to the messages before this one.
 //
-// Bytes between the length and the capacity of dst may be overwritten. dst grows by at most an eighth more than the
-// length of src.
+// Bytes between the length and the capacity of dst may be overwritten. Append needs room for an eighth more than the
+// bytes of src, or for a block of 40 kB, whichever is less; dst grows if there is less.
 func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	s := scratches.Get().(*scratch)
 	if space := len(e.buf) - slack - e.n; len(src) > space {
@@ -130,14 +130,21 @@ const (
 type blockSplitter struct {
 	n        int
 	literals int // behind the last sequence
-	seqs     [maxSequences + 1]sequence
-	codes    blockCodes
+	// dynamicFrom is the size from which a block has codes of its own, if they make it smaller.
+	dynamicFrom int
+	seqs        [maxSequences + 1]sequence
+	codes       blockCodes
+	huffman     huffman
 }
 
 // deflate compresses src, one block after the other.
 func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 	w := bitBuffer{out: dst, pos: len(dst)}
 	limit := len(dst) + len(src)
+	s.dynamicFrom = dynamicWithHistory
+	if e.old == e.n {
+		s.dynamicFrom = dynamicWithout
+	}
 	for rest := src; len(rest) > 0; {
 		s.n, s.literals = 0, 0
 		size := 0
@@ -168,23 +175,30 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 
 // find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there are too many sequences.
 func (e *Encoder) find(s *blockSplitter, i int) int {
-	begin := i
-	b, table, shift, base := e.buf, e.table, e.shift, e.base
-	end := e.n
+	begin, end := i, e.n
+	b := e.buf
 	done := i - s.literals // what is before it is in sequences
-	low := i
+	low := i               // what is before it is not looked at again
 	for i+minMatch <= end {
-		v := binary.LittleEndian.Uint32(b[i:])
-		h := v * 0x9e3779b1 >> (shift & 31)
-		at := base + uint16(i)
-		dist := int(at - table[h])
-		table[h] = at
-		if dist == 0 || dist > e.size || dist > i-e.old || binary.LittleEndian.Uint32(b[i-dist:]) != v {
+		dist := e.look(i)
+		if dist == 0 {
 			// Look at fewer places of a message that does not repeat itself.
 			i += 1 + (i-low)>>6
 			continue
 		}
-		n := minMatch + matchLength(b, i+minMatch, dist, min(end-i, maxMatch)-minMatch)
+		n := matchLength(b, i, dist, min(end-i, maxMatch))
+		for n < lazyMatch && i+1+minMatch <= end {
+			// A match that begins with the next byte is often longer.
+			next := e.look(i + 1)
+			if next == 0 {
+				break
+			}
+			m := matchLength(b, i+1, next, min(end-i-1, maxMatch))
+			if m <= n {
+				break
+			}
+			i, n, dist = i+1, m, next
+		}
 		for i > low && i-dist > e.old && n < maxMatch && b[i-1] == b[i-1-dist] {
 			i--
 			n++
@@ -197,9 +211,28 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 		s.n++
 		i += n
 		done, low = i, i
+		// Of the places in the match, these two find the most later matches for their time.
+		if i+minMatch <= end {
+			e.look(i - n + 2)
+			e.look(i - 1)
+		}
 	}
 	s.literals = end - done
 	return end - begin
+}
+
+// look notes that i is the last place of its four bytes. It returns the distance to the last place before that, or 0
+// if there is none that the peer knows.
+func (e *Encoder) look(i int) int {
+	v := binary.LittleEndian.Uint32(e.buf[i:])
+	last := &e.table[e.hash(v)]
+	at := e.base + uint16(i)
+	dist := int(at - *last)
+	*last = at
+	if uint(dist-1) >= uint(min(e.size, i-e.old)) || binary.LittleEndian.Uint32(e.buf[i-dist:]) != v {
+		return 0
+	}
+	return dist
 }
 
 // matchLength returns for how many bytes, at most limit, b[i:] equals the bytes at the distance dist before it.

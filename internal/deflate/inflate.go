@@ -214,11 +214,8 @@ func (d *Decoder) copyMatch(s *stream) bool {
 		if behind := d.dist - (s.pos - s.start); behind > 0 {
 			n = d.window.copyTo(p, behind)
 		} else {
-			// If the match overlaps itself, its source grows with each copy.
-			n = copy(p, s.out[s.pos-d.dist:s.pos])
-			for n < len(p) {
-				n += copy(p[n:], s.out[s.pos-d.dist:s.pos+n])
-			}
+			n = len(p)
+			copyLong(p, s.out[s.pos-d.dist:], d.dist)
 		}
 		s.pos += n
 		d.length -= n
@@ -258,62 +255,44 @@ loop:
 		}
 
 		b, left := bits, n
-		if e&isSpecial != 0 {
-			if e&isSubtable == 0 {
-				break
-			}
-			b >>= litBits
-			left -= litBits
+		if e&isSubtable != 0 {
+			b, left = b>>litBits, left-litBits
 			e = lit[e.subtable(b)]
-			if e&isLiteral != 0 {
-				out[pos] = e.literal()
-				pos++
-				bits, n = b>>(e&63), left-uint(e&63)
-				continue
-			}
-			if e&isSpecial != 0 {
-				break
-			}
+		}
+		if e&(isSpecial|isLiteral) != 0 {
+			break
 		}
 		length := e.value(b)
-		b >>= e & 63
-		left -= uint(e & 63)
+		b, left = b>>(e&63), left-uint(e&63)
 
 		f := codes[b&(1<<distBits-1)]
-		if f&isSpecial != 0 {
-			if f&isSubtable == 0 {
-				break
-			}
-			b >>= distBits
-			left -= distBits
+		if f&isSubtable != 0 {
+			b, left = b>>distBits, left-distBits
 			f = codes[f.subtable(b)]
-			if f&isSpecial != 0 {
-				break
-			}
 		}
 		dist := f.value(b)
-		if dist > pos-s.start || length+8 > len(out)-pos {
+		if f&isSpecial != 0 || dist > pos-s.start || length+8 > len(out)-pos {
 			break
 		}
 		bits, n = b>>(f&63), left-uint(f&63)
-
-		from := out[pos-dist:]
-		to := out[pos : pos+length+8]
+		from, to := out[pos-dist:], out[pos:pos+length+8]
 		pos += length
-		switch {
-		case dist >= 8 && length <= 64:
-			for i := 0; i < length; i += 8 {
-				binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
-			}
-		case dist >= length:
-			copy(to[:length], from)
-		default:
-			k := 0
-			for k < length {
-				k += copy(to[k:length], from[:dist+k])
-			}
+		if dist < 8 || length > 64 {
+			copyLong(to[:length], from, dist)
+			continue
+		}
+		for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
 		}
 	}
 	d.bits, d.nbits = bits&(1<<n-1), n
 	s.next, s.pos = next, pos
+}
+
+// copyLong copies a match to to, which is behind the first dist bytes of from in the same array. If the match overlaps
+// itself, its source grows with each copy.
+func copyLong(to, from []byte, dist int) {
+	for n := 0; n < len(to); {
+		n += copy(to[n:], from[:dist+n])
+	}
 }

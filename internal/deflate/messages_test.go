@@ -15,7 +15,7 @@ func ticks(n int) [][]byte {
 		price := 100 + r.Float64()*60000
 		all = append(all, fmt.Appendf(nil, `{"type":"ticker","sequence":%d,"product_id":"%s","price":"%.2f","open_24h":"%.2f","volume_24h":"%.8f",`+
 			`"best_bid":"%.2f","best_ask":"%.2f","side":"%s","time":"2026-05-14T12:%02d:%02d.%06dZ","trade_id":%d,"last_size":"%.8f"}`,
-			37475248783+i, symbols[r.IntN(len(symbols))], price, price*1.02, r.Float64()*10000, price-0.01, price+0.01,
+			37475248783+int64(i), symbols[r.IntN(len(symbols))], price, price*1.02, r.Float64()*10000, price-0.01, price+0.01,
 			[]string{"buy", "sell"}[r.IntN(2)], i/60%60, i%60, r.IntN(1000000), 370843401+i, r.Float64()))
 	}
 	return all
@@ -52,7 +52,7 @@ func chatOf(n, length int) [][]byte {
 	for i := range n {
 		user := r.IntN(len(users))
 		all = append(all, fmt.Appendf(nil, `{"event":"message","room":"general","id":"%016x","user":{"id":%d,"name":"%s"},"ts":%d,"edited":false,"text":"%s"}`,
-			r.Uint64(), 1000+user, users[user], 1778760000000+i*1371, sentence(r, length/2+r.IntN(length))))
+			r.Uint64(), 1000+user, users[user], 1778760000000+int64(i)*1371, sentence(r, length/2+r.IntN(length))))
 	}
 	return all
 }
