@@ -53,6 +53,14 @@ func newCompression(agreed agreement, minSize int) *compression {
 	return c
 }
 
+// compression returns the permessage-deflate of the connection, or nil if it was not agreed on.
+func (c *core) compression() *compression {
+	if s := c.seldom.Load(); s != nil {
+		return s.compression
+	}
+	return nil
+}
+
 // SetCompression sets which messages are compressed that are sent from now on: those of at least
 // minSize bytes, or none if minSize is negative. It has no effect if compression was not agreed
 // on, see [Compression]. For example, SetCompression(-1) comes before a message with a secret.

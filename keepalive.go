@@ -111,14 +111,6 @@ func (c *core) seldomUsed() *seldom {
 	return c.seldom.Load()
 }
 
-// compression returns the permessage-deflate of the connection, or nil if it was not agreed on.
-func (c *core) compression() *compression {
-	if s := c.seldom.Load(); s != nil {
-		return s.compression
-	}
-	return nil
-}
-
 // rareIf returns the state that most connections never have, or nil if this one has none.
 func (c *core) rareIf() *rare {
 	if s := c.seldom.Load(); s != nil {
