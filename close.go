@@ -240,12 +240,12 @@ func (w *writer) noteClose(payload []byte) {
 	if !w.life.noteCloseSent(code) {
 		return
 	}
-	if w.openMessage != nil {
-		w.closeStream(w.openMessage) // its message cannot be finished any more
-		w.dropQueue()                // and no message can begin inside it
+	if open := w.openMessage(); open != nil {
+		w.closeStream(open) // its message cannot be finished any more
+		w.dropQueue()       // and no message can begin inside it
 	}
 	limit := w.timer.timeouts.closeTimeout
-	if w.life.received.Load() {
+	if w.life.closeReceived() {
 		limit = 0 // the peer has sent its close frame already
 	}
 	w.timer.enter(phaseCloseSent, nil, limit)
@@ -277,7 +277,7 @@ func (c *Conn) sendCloseOnce(payload []byte) bool {
 func (c *Conn) drain() {
 	defer c.expire(nil)
 	err := c.socket.closeWrite()
-	if err == errors.ErrUnsupported && c.life.received.Load() {
+	if err == errors.ErrUnsupported && c.life.closeReceived() {
 		return // the peer has sent its last frame, so nothing more arrives
 	}
 	if err != nil && err != errors.ErrUnsupported {

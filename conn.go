@@ -75,7 +75,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 	c.in.buf.load(buffered)
 	c.socket.freshBytes = uint32(len(buffered))
 	c.life.by = never
-	c.timer.start(c, &c.life, &cfg.timeouts)
+	c.timer.start(c, &cfg.timeouts)
 	return c
 }
 

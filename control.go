@@ -27,7 +27,7 @@ func (r *reader) control(n int) error {
 func (r *reader) answer(op Opcode, payload []byte) error {
 	switch {
 	case op == Close:
-		r.life.received.Store(true)
+		r.life.noteCloseReceived()
 		return &peerClose{bytes.Clone(payload)}
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		if !r.polling {
@@ -117,10 +117,10 @@ func (r *reader) look() error {
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
 // Otherwise it drops everything up to a close frame that is not in the buffer.
 func (r *reader) lastLook(final bool) error {
-	if r.end != nil {
-		return r.end
+	if end := r.aheadEnd(); end != nil {
+		return end
 	}
-	if r.life.received.Load() {
+	if r.life.closeReceived() {
 		return nil // ReadFrame has returned the close frame, and its bytes are gone
 	}
 	r.bufferOnly = r.socket.beginLastLook(time.Now().Add(pingPoll)) != nil
@@ -149,7 +149,7 @@ func (r *reader) holdsInput() bool {
 // discard drops everything up to the peer's close frame and returns a *peerClose
 // then. The rules do not apply to what is dropped, because the connection is over.
 func (r *reader) discard() error {
-	if r.life.received.Load() {
+	if r.life.closeReceived() {
 		return &peerClose{}
 	}
 	r.mode = modeDiscard
@@ -167,7 +167,7 @@ func (r *reader) discard() error {
 
 // drain drops what arrives until a read fails.
 func (r *reader) drain() {
-	if !r.life.unread.Load() {
+	if !r.life.hasUnread() {
 		r.buf.release()
 	}
 	p := readBuffers.Get().(*[readBufferSize]byte)

@@ -456,7 +456,7 @@ func heldByConn(c *Conn) map[string]bool {
 		"a channel for its socket":     isMade(&c.life.closed, "over"),
 		"a buffer of pending frames":   c.out.hasPending.Load(),
 		"a timer for pending frames":   c.out.pending != nil,
-		"a channel of waiting senders": isMade(&c.out.lock, "freed"),
+		"a channel of waiting senders": isMade(&c.out.lock, "queue"),
 	}
 }
 

@@ -33,7 +33,6 @@ type timeouts struct {
 type keepalive struct {
 	alarm    wait.Alarm[keepalive]
 	owner    ticker
-	life     *life
 	timeouts *timeouts
 
 	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
@@ -57,8 +56,6 @@ type keepalive struct {
 	aged       bool          // it was asked to end
 	awaitsPong bool          // there is such a ping
 	ackNoted   bool          // noteAcks was due in this silence
-	writeNoted time.Duration // when the write began for which writeStep.note was due
-	writeAcked uint64        // bytes that the peer had acknowledged then
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -87,7 +84,15 @@ type seldom struct {
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 
 	overflow *overflow // of the counts of both directions, see tally; nil before the first
-	acks     acks      // at the latest ackStep
+
+	rare atomic.Pointer[rare] // nil until one of its parts is needed
+}
+
+// A rare is the state that most connections never have.
+type rare struct {
+	acks     acks      // at the latest ackStep; guarded by seldom.mu
+	write    slowWrite // the latest one; guarded by timer.mu
+	aheadEnd error     // what HandleConcurrent has met, and will end the connection with; guarded by in.lock
 }
 
 // acks are what the kernel has told about the bytes that were sent.
@@ -105,11 +110,29 @@ func (c *core) seldomUsed() *seldom {
 	return c.seldom.Load()
 }
 
+// rareIf returns the state that most connections never have, or nil if this one has none.
+func (c *core) rareIf() *rare {
+	if s := c.seldom.Load(); s != nil {
+		return s.rare.Load()
+	}
+	return nil
+}
+
+// rareUsed is rareIf, but allocates the state.
+func (c *core) rareUsed() *rare {
+	s := c.seldomUsed()
+	if s.rare.Load() == nil {
+		s.rare.CompareAndSwap(nil, new(rare))
+	}
+	return s.rare.Load()
+}
+
 // A ticker does what is due.
 type ticker interface {
 	tick()
 	ended()          // the connection has ended; more than one call is possible
 	tellsAcks() bool // whether the kernel tells what the peer has acknowledged
+	shared() *core   // of which the keepalive is a part
 }
 
 // due is what a tick asks for.
@@ -162,9 +185,9 @@ func deadlineAfter(t, d time.Duration) time.Duration {
 	return t + d
 }
 
-func (k *keepalive) start(owner ticker, life *life, t *timeouts) {
+func (k *keepalive) start(owner ticker, t *timeouts) {
 	now := clock()
-	k.owner, k.life, k.timeouts = owner, life, t
+	k.owner, k.timeouts = owner, t
 	k.lastRead.Store(int64(now))
 	k.opened = now
 	k.writing.Store(int64(noTime))
@@ -189,13 +212,15 @@ func (k *keepalive) endAt() time.Duration {
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
+func (k *keepalive) life() *life { return &k.owner.shared().life }
+
 // run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
 func (k *keepalive) run(f func()) { k.alarm.Go(f) }
 
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.
 func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
-	if !k.life.enter(p, cause, deadlineAfter(clock(), d)) {
+	if !k.life().enter(p, cause, deadlineAfter(clock(), d)) {
 		return false
 	}
 	k.schedule()
@@ -207,7 +232,7 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 
 // bound changes the limit of phase p to d from now on.
 func (k *keepalive) bound(p phase, d time.Duration) {
-	k.life.bound(p, deadlineAfter(clock(), d))
+	k.life().bound(p, deadlineAfter(clock(), d))
 	k.schedule()
 }
 
@@ -266,6 +291,18 @@ type writeStep struct {
 	again time.Duration // when it begins again, if the peer takes enough
 }
 
+// A slowWrite is a write for which writeStep.note was due. keepalive.mu guards it.
+type slowWrite struct {
+	began time.Duration
+	acked uint64 // bytes that the peer had acknowledged then
+}
+
+// noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
+func (k *keepalive) noted(began time.Duration) bool {
+	r := k.owner.shared().rareIf()
+	return r != nil && r.write.began == began
+}
+
 // leastTaken is what a peer has to take in the second half of WriteTimeout.
 const leastTaken = progressSize / 2
 
@@ -275,14 +312,14 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	if began == int64(noTime) || !k.writing.CompareAndSwap(began, int64(now)) {
 		return // it has ended at this moment
 	}
-	do.limit, do.write = writePassed, writeStep{noted: k.writeNoted == time.Duration(began), again: now}
+	do.limit, do.write = writePassed, writeStep{noted: k.noted(time.Duration(began)), again: now}
 }
 
 // noteWriteAcks notes what the peer had acknowledged when note was due.
 func (k *keepalive) noteWriteAcks(a acks) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.writeAcked = a.total
+	k.owner.shared().rareUsed().write.acked = a.total
 }
 
 // writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
@@ -290,7 +327,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && step.noted && a.total-k.writeAcked >= leastTaken {
+	if ok && step.noted && a.total-k.owner.shared().rareUsed().write.acked >= leastTaken {
 		return true
 	}
 	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
@@ -301,7 +338,7 @@ func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 // noted.
 func (k *keepalive) noteWriteAt() time.Duration {
 	began := time.Duration(k.writing.Load())
-	if began == noTime || began == k.writeNoted {
+	if began == noTime || k.noted(began) {
 		return never
 	}
 	return deadlineAfter(began, k.timeouts.writeTimeout/2)
@@ -325,7 +362,7 @@ func (k *keepalive) schedule() {
 
 // reschedule is schedule with k.mu held.
 func (k *keepalive) reschedule() {
-	p, by := k.life.until()
+	p, by := k.life().until()
 	next := never
 	if p == phaseOpen {
 		next = min(k.nextPing, k.endAt())
@@ -459,11 +496,11 @@ func (k *keepalive) tick() (do due) {
 	defer k.mu.Unlock()
 	k.settleReads()
 	now := clock()
-	p, by := k.life.until()
+	p, by := k.life().until()
 	switch {
 	case p == phaseCloseSent && k.passedAfterPoll(by, now, &do), p != phaseCloseSent && now >= by:
 		do.limit = phasePassed
-		k.life.bound(p, never)
+		k.life().bound(p, never)
 	case now >= k.writeBy():
 		k.checkWrite(now, &do)
 	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
@@ -475,7 +512,7 @@ func (k *keepalive) tick() (do due) {
 	}
 	k.checkAcks(p, by, now, &do)
 	if now >= k.noteWriteAt() {
-		k.writeNoted, do.write.note = time.Duration(k.writing.Load()), true
+		k.owner.shared().rareUsed().write.began, do.write.note = time.Duration(k.writing.Load()), true
 	}
 	if p == phaseOpen && now >= k.nextPing {
 		if do.ping = true; !k.awaitsPong {

@@ -12,8 +12,7 @@ import (
 
 // A tickRecorder is a keepalive without a connection. It notes the due work and its times.
 type tickRecorder struct {
-	life  life
-	timer keepalive
+	core
 	start time.Time
 	mu    sync.Mutex // guards the following: ticks may overlap
 	times []time.Duration
@@ -27,14 +26,16 @@ type tickRecorder struct {
 
 // newTickRecorder returns the keepalive of a connection on which a method is receiving.
 func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
-	r := &tickRecorder{life: life{by: never}, start: time.Now(), stuck: stuck}
-	r.timer.start(r, &r.life, &t)
+	r := &tickRecorder{start: time.Now(), stuck: stuck}
+	r.life.by = never
+	r.timer.start(r, &t)
 	r.timer.pollAt = never
 	r.timer.schedule()
 	return r
 }
 
-func (r *tickRecorder) ended() {}
+func (r *tickRecorder) ended()        {}
+func (r *tickRecorder) shared() *core { return &r.core }
 
 func (r *tickRecorder) tick() {
 	do := r.timer.tick()

@@ -56,10 +56,8 @@ const drainTime = time.Second
 // life is the state of a connection from its handshake to its end. enter is the
 // only function that changes the phase; all other code only asks for it.
 type life struct {
-	phase    atomic.Uint32
-	sent     atomic.Uint32 // see noteCloseSent; 0 while no close frame was sent
-	received atomic.Bool   // the peer's close frame has arrived
-	unread   atomic.Bool   // messages that arrived before the end can still be received
+	phase atomic.Uint32
+	notes atomic.Uint32 // see closeReceived; the lower half is the code of the close frame that was sent
 
 	cause  atomic.Pointer[error]       // why the connection ended, or cannot send any more
 	ctx    atomic.Pointer[connContext] // made by the first call of Conn.Context
@@ -138,7 +136,7 @@ func (l *life) err() error {
 
 // receiveErr is err, but nil while there is something left to receive from before the end.
 func (l *life) receiveErr() error {
-	if l.unread.Load() {
+	if l.hasUnread() {
 		return nil
 	}
 	return l.err()
@@ -153,17 +151,45 @@ func (l *life) sendErr() error {
 	return *l.cause.Load()
 }
 
+// The bits of life.notes above the code of the close frame that was sent.
+const (
+	closeWasSent   uint32 = 1 << (16 + iota)
+	closeReceived         // the peer's close frame has arrived
+	unreadMessages        // messages that arrived before the end can still be received
+)
+
+func (l *life) noteCloseReceived()  { l.notes.Or(closeReceived) }
+func (l *life) closeReceived() bool { return l.notes.Load()&closeReceived != 0 }
+func (l *life) hasUnread() bool     { return l.notes.Load()&unreadMessages != 0 }
+
+// noteUnread notes whether there are messages that can still be received.
+func (l *life) noteUnread(there bool) {
+	if there {
+		l.notes.Or(unreadMessages)
+	} else {
+		l.notes.And(^unreadMessages)
+	}
+}
+
 // noteCloseSent notes the code of the close frame that is about to be sent, and
 // reports whether it is the first one. The peer may answer with any code, also 0,
 // so a bit beside the code says that a frame was sent.
 func (l *life) noteCloseSent(code StatusCode) bool {
-	return l.sent.CompareAndSwap(0, 1<<16|uint32(code))
+	for {
+		notes := l.notes.Load()
+		if notes&closeWasSent != 0 {
+			return false
+		}
+		if l.notes.CompareAndSwap(notes, notes|closeWasSent|uint32(code)) {
+			return true
+		}
+	}
 }
 
 // closeSent returns the code of the close frame that was sent, and whether one was.
 func (l *life) closeSent() (StatusCode, bool) {
-	sent := l.sent.Load()
-	return StatusCode(sent), sent != 0
+	notes := l.notes.Load()
+	return StatusCode(notes), notes&closeWasSent != 0
 }
 
 // context returns the context of the connection, with the values of values().

@@ -74,7 +74,7 @@ func (c *Conn) receiveAhead() (Message, error) {
 	defer c.in.release()
 	op, data, err := c.in.message(nil)
 	if err != nil {
-		c.in.end = err
+		c.rareUsed().aheadEnd = err
 		c.out.noteBuffered(false)
 	}
 	return Message{op, data}, err

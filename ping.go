@@ -92,7 +92,7 @@ func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
 // could not be found: nothing can be read behind a close frame or the end of the stream, and
 // no more than the buffer holds. Those are left to the polls. The lock is held.
 func (r *reader) awaitPong(over func() bool) error {
-	if r.end != nil || r.mode == modeFrames || !r.socket.beginWait() {
+	if r.aheadEnd() != nil || r.mode == modeFrames || !r.socket.beginWait() {
 		return nil
 	}
 	defer r.socket.endPoll()

@@ -18,7 +18,7 @@ type patience struct {
 // the control frames among the unread messages, which stay for the handler. It returns an
 // error if the connection has to end. The lock is held.
 func (r *reader) poll(may patience) error {
-	if r.end != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
+	if r.aheadEnd() != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
 		return nil
 	}
 	defer r.socket.endPoll()
@@ -46,7 +46,7 @@ func (r *reader) poll(may patience) error {
 // endBehind returns err, the end of the connection, and notes whether there are messages in
 // front of it that the handler can still receive.
 func (r *reader) endBehind(err error) error {
-	r.life.unread.Store(r.holdsInput())
+	r.life.noteUnread(r.holdsInput())
 	return err
 }
 
@@ -206,4 +206,13 @@ func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
 		return false, err
 	}
 	return false, nil
+}
+
+// aheadEnd returns what HandleConcurrent has met, and will end the connection with, or nil.
+// The lock is held.
+func (r *reader) aheadEnd() error {
+	if s := r.rareIf(); s != nil {
+		return s.aheadEnd
+	}
+	return nil
 }

@@ -179,7 +179,7 @@ func (w *writer) try(frame []byte, shared bool) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if w.openMessage != nil || w.hasPending.Load() {
+	if w.openMessage() != nil || w.hasPending.Load() {
 		err := w.enqueue(q, frame, shared)
 		w.flushSoon()
 		return err
@@ -235,7 +235,7 @@ func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
 // flushSoon makes the goroutine of the flush timer write what is pending, and the queue,
 // unless a MessageWriter is open. The lock is held.
 func (w *writer) flushSoon() {
-	if w.openMessage == nil {
+	if w.openMessage() == nil {
 		w.pendingFrames()
 		w.flushIn(0)
 	}
@@ -269,7 +269,7 @@ func (w *writer) writeQueue(by caller, writes int) error {
 			}
 			continue
 		}
-		if w.openMessage != nil {
+		if w.openMessage() != nil {
 			return nil
 		}
 		b, frames, messages := w.queueOf().take(left)

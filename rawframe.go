@@ -49,7 +49,7 @@ func (r *reader) frame() (Frame, error) {
 	f := Frame{Header: r.incoming.unmaskedHeader(), Payload: data}
 	switch f.Opcode {
 	case Close:
-		r.life.received.Store(true)
+		r.life.noteCloseReceived()
 	case Pong:
 		r.pong(f.Payload)
 	}

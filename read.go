@@ -27,7 +27,6 @@ type reader struct {
 	lastChance    bool        // in phaseLost, the handler has had time to receive
 	bufferOnly    bool        // a read of the socket could wait for ever
 	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
-	end           error       // what HandleConcurrent has met, and will end the connection with
 	begun         *unfinished // the message that a method has begun, nil for none
 	tally         tally       // messages and bytes that have arrived
 }
@@ -71,7 +70,7 @@ func (r *reader) acquire() error {
 	if r.lock.LockUnless(r.life.over.Done(), nil) {
 		return nil
 	}
-	if !r.life.unread.Load() {
+	if !r.life.hasUnread() {
 		return r.life.err()
 	}
 	r.lock.Lock() // its holder ends the connection, and has a limit

@@ -116,7 +116,7 @@ func (a *readAhead) next() (Message, error) {
 	default: // a deadline that has passed does not hide a message
 	}
 	ended := a.life.over.Done()
-	if a.life.unread.Load() {
+	if a.life.hasUnread() {
 		ended = nil // the goroutine is about to pass on what it has read
 	}
 	select {

@@ -21,19 +21,31 @@ import (
 type socket struct {
 	transport
 
-	mu               sync.Mutex     // guards the fields below, and setting a deadline of the transport
-	user             *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
-	waiting          int32          // goroutines that wait to receive and interrupt a poll
-	hasReadDeadline  atomic.Bool    // the user has set a read deadline
-	hasWriteDeadline atomic.Bool    // the user has set a write deadline
-	polling          bool           // a poll has the read deadline
-	ending           bool           // the closing connection has it, until the end
-	limited          bool           // a write has failed
-	writesEnded      bool           // a write has taken WriteTimeout
-	writer           caller         // whose call writes; bySender when none does
+	mu      sync.Mutex     // guards the fields below, and setting a deadline of the transport
+	user    *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
+	waiting int32          // goroutines that wait to receive and interrupt a poll
+	has     atomic.Uint32  // hasReadDeadline and hasWriteDeadline; also read without mu
+	polling bool           // a poll has the read deadline
+	ending  bool           // the closing connection has it, until the end
+	failed  writeFailure
+	writer  caller // whose call writes; bySender when none does
 
 	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
+
+// The bits of socket.has: the deadlines that the user has set.
+const (
+	hasReadDeadline uint32 = 1 << iota
+	hasWriteDeadline
+)
+
+// A writeFailure is why nothing more can be written, 0 if something can.
+type writeFailure byte
+
+const (
+	limited     writeFailure = 1 << iota // a write has failed: reads are limited
+	writesEnded                          // a write has taken WriteTimeout
+)
 
 // A caller is the kind of call that writes. Its deadline applies to the write, also to
 // frames that other goroutines have requested.
@@ -73,9 +85,9 @@ func (s *socket) applyRead(own time.Time) error {
 	switch {
 	case s.polling || s.ending:
 		return s.transport.SetReadDeadline(own)
-	case s.limited && s.user != nil && !s.user.read.IsZero() && s.user.read.Before(own):
+	case s.failed&limited != 0 && s.user != nil && !s.user.read.IsZero() && s.user.read.Before(own):
 		return s.transport.SetReadDeadline(s.user.read)
-	case s.limited:
+	case s.failed&limited != 0:
 		return s.transport.SetReadDeadline(own)
 	case s.user == nil:
 		return s.transport.SetReadDeadline(time.Time{})
@@ -91,7 +103,7 @@ func (s *socket) applyWrite() error {
 // deadlineOf returns the write deadline of a call. s.mu is held.
 func (s *socket) deadlineOf(c caller) time.Time {
 	switch {
-	case s.writesEnded:
+	case s.failed&writesEnded != 0:
 		return longAgo
 	case s.user == nil:
 	case c == bySender:
@@ -107,7 +119,7 @@ func (s *socket) setUserRead(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.userOf().read = t
-	s.hasReadDeadline.Store(!t.IsZero())
+	s.note(hasReadDeadline, t)
 	if s.writer == byReceiver {
 		s.applyWrite()
 	}
@@ -117,9 +129,18 @@ func (s *socket) setUserRead(t time.Time) error {
 	return s.applyRead(time.Now().Add(pingPoll))
 }
 
+// note notes whether the user has set one of the deadlines.
+func (s *socket) note(deadline uint32, t time.Time) {
+	if t.IsZero() {
+		s.has.And(^deadline)
+	} else {
+		s.has.Or(deadline)
+	}
+}
+
 // readExpired reports whether the user's read deadline has passed.
 func (s *socket) readExpired() bool {
-	if !s.hasReadDeadline.Load() {
+	if s.has.Load()&hasReadDeadline == 0 {
 		return false
 	}
 	s.mu.Lock()
@@ -132,7 +153,7 @@ func (s *socket) readExpired() bool {
 func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limited = true
+	s.failed |= limited
 	if s.ending {
 		return nil
 	}
@@ -145,7 +166,7 @@ func (s *socket) setUserWrite(t time.Time) error {
 	defer s.mu.Unlock()
 	s.userOf().write = t
 	s.user.writeExpired.Set(t)
-	s.hasWriteDeadline.Store(!t.IsZero())
+	s.note(hasWriteDeadline, t)
 	if s.writer != bySender {
 		return nil // writeAs applies it
 	}
@@ -177,9 +198,9 @@ func (s *socket) writeAs(c caller) {
 func (s *socket) hasDeadline(c caller) bool {
 	switch c {
 	case bySender:
-		return s.hasWriteDeadline.Load()
+		return s.has.Load()&hasWriteDeadline != 0
 	case byReceiver:
-		return s.hasReadDeadline.Load()
+		return s.has.Load()&hasReadDeadline != 0
 	}
 	return c == byPoll
 }
@@ -203,7 +224,7 @@ func (s *socket) beginPoll(until time.Time) bool {
 func (s *socket) beginWait() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending || s.limited || s.waiting > 0 {
+	if s.ending || s.failed&limited != 0 || s.waiting > 0 {
 		return false
 	}
 	s.polling = true
@@ -215,7 +236,7 @@ func (s *socket) beginWait() bool {
 func (s *socket) interruptWait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.polling && !s.ending && !s.limited {
+	if s.polling && !s.ending && s.failed&limited == 0 {
 		s.applyRead(longAgo)
 	}
 }
@@ -225,7 +246,8 @@ func (s *socket) interruptWait() {
 func (s *socket) beginLastLook(until time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limited, s.polling = true, true
+	s.failed |= limited
+	s.polling = true
 	return s.applyRead(until)
 }
 
@@ -244,7 +266,7 @@ func (s *socket) interruptPoll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting++
-	if s.polling && !s.ending && !s.limited {
+	if s.polling && !s.ending && s.failed&limited == 0 {
 		s.applyRead(longAgo)
 	}
 }
@@ -267,7 +289,7 @@ func (s *socket) endReads(t time.Time) {
 func (s *socket) endWrites() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writesEnded = true
+	s.failed |= writesEnded
 	s.applyWrite()
 }
 
@@ -275,7 +297,7 @@ func (s *socket) endWrites() {
 func (s *socket) writesOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writesEnded
+	return s.failed&writesEnded != 0
 }
 
 // stop ends the timers of the deadlines.

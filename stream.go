@@ -140,7 +140,7 @@ func (w *writer) acquireForMessage() error {
 			w.release(bySender)
 			return err
 		}
-		open := w.openMessage
+		open := w.openMessage()
 		if open == nil {
 			return nil
 		}
@@ -167,14 +167,15 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 			return nil, err
 		}
 	}
-	w.openMessage = make(chan struct{})
-	return w.openMessage, nil
+	ended = make(chan struct{})
+	w.pendingOf().open = ended
+	return ended, nil
 }
 
 // closeStream ends the message, unless a close frame has ended it. The lock is held.
 func (w *writer) closeStream(ended chan struct{}) {
-	if w.openMessage == ended {
-		w.openMessage = nil
+	if w.openMessage() == ended {
+		w.pending.open = nil
 		if w.queued() > 0 {
 			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
 		}

@@ -56,17 +56,17 @@ func (c *Conn) checkAcks(step ackStep) {
 	if !ok {
 		now = c.timer.taken()
 	}
-	s := c.seldomUsed()
+	s, before := c.seldomUsed(), &c.rareUsed().acks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case step == noteAcks:
-	case s.acks.waits && now.total != s.acks.total:
+	case before.waits && now.total != before.total:
 		c.timer.noteAcked(0)
-	case ok && now.waits && !s.acks.waits: // they have come since noteAcks
+	case ok && now.waits && !before.waits: // they have come since noteAcks
 		c.timer.noteAcked(c.timer.timeouts.connectionTimeout / 2)
 	}
-	s.acks = now
+	*before = now
 }
 
 // tellsAcks implements ticker. The answer does not change, and the progress of each piece of a
@@ -80,6 +80,9 @@ func (c *Conn) tellsAcks() bool {
 	}
 	return c.out.acksTold == acksKnown
 }
+
+// shared implements ticker.
+func (c *Conn) shared() *core { return &c.core }
 
 // acksTold says whether the system tells what the peer has acknowledged.
 type acksTold byte
@@ -177,7 +180,7 @@ func (c *Conn) endKnown() bool {
 		return false
 	}
 	defer c.in.lock.Unlock()
-	end := c.in.end
+	end := c.in.aheadEnd()
 	if _, ended, _ := c.socket.behind(); end == nil && ended {
 		end = c.in.poll(patience{closing: true, ending: true, gone: true})
 	}

@@ -134,7 +134,7 @@ func (w *writer) flushPending(by caller) {
 // The lock is held.
 func (w *writer) sendQueued(by caller) {
 	switch {
-	case w.openMessage != nil || w.queued() == 0:
+	case w.openMessage() != nil || w.queued() == 0:
 	case by != byLibrary:
 		w.flushSoon()
 	default:

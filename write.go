@@ -31,9 +31,8 @@ var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }
 // A writer is the sending side of a connection. All frames leave through send.
 type writer struct {
 	*core
-	lock        wait.Lock     // held for one frame at a time; guards what is not atomic
-	openMessage chan struct{} // closed when the open MessageWriter ends; nil without one
-	pending     *pending      // frames that wait to be written together, nil before the first
+	lock    wait.Lock // held for one frame at a time; guards what is not atomic
+	pending *pending  // nil before a frame waits or a MessageWriter is opened
 
 	frameBuffered atomic.Bool // the read buffer holds a complete frame: see mayWait
 	hasPending    atomic.Bool // there are pending frames
@@ -49,11 +48,22 @@ type writer struct {
 	urgent urgent
 }
 
-// pending is allocated on demand, because most peers wait for each answer.
+// pending is what waits to be written, and why. It is allocated on demand, because most peers
+// wait for each answer.
 type pending struct {
-	frames     []byte
+	frames     []byte // that wait to be written together
 	written    int // how much of frames a write has sent that a deadline has cut off
 	flushTimer wait.Alarm[writer]
+	open       chan struct{} // closed when the open MessageWriter ends; nil without one
+}
+
+// openMessage returns the channel that is closed when the open MessageWriter ends, or nil
+// without one. The lock is held.
+func (w *writer) openMessage() chan struct{} {
+	if w.pending == nil {
+		return nil
+	}
+	return w.pending.open
 }
 
 // acquire locks the writer, unless the connection ends or the user's write deadline
@@ -148,7 +158,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 		return w.ended()
 	}
 	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
-	wait := w.mayWait(h) && !w.socket.hasWriteDeadline.Load() && w.queued() == 0
+	wait := w.mayWait(h) && !w.socket.hasDeadline(bySender) && w.queued() == 0
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
@@ -214,7 +224,7 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 		return nil
 	}
 	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
-	if !wait && behind && w.openMessage == nil && w.queued() > 0 {
+	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
 		if err := w.writeQueue(by, allWrites); err != nil {
 			return err
 		}
@@ -253,7 +263,7 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 // pendingFrames returns the frames that are pending.
 func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
 
-// pendingOf allocates w.pending if this is the first frame that waits.
+// pendingOf allocates w.pending if nothing has waited yet.
 func (w *writer) pendingOf() *pending {
 	if w.pending == nil {
 		w.pending = new(pending)

@@ -1,7 +1,7 @@
 package wait
 
 import (
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,46 +15,56 @@ import (
 //
 // The zero value is not set.
 type Alarm[T any] struct {
-	mu      sync.Mutex
-	timer   *time.Timer   // nil before the first Set and after Stop
-	ended   chan struct{} // closed when running becomes 0; nil unless a goroutine waits
-	running int32         // goroutines that are calling the function
-	stopped bool
+	timer atomic.Pointer[time.Timer] // nil before the first Set and after Stop
+	calls atomic.Uint32              // oneCall for each call that is running, and stopped
+	ended Event                      // the alarm is stopped and no call is running
 }
+
+const (
+	stopped uint32 = 1
+	oneCall uint32 = 2
+)
 
 // Set makes the alarm call f(arg) in d, instead of at the time of an earlier Set. arg
 // and f must be the same in every call, because only those of the first call are used.
 // After Stop, Set does nothing.
 func (a *Alarm[T]) Set(d time.Duration, arg *T, f func(*T)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case a.stopped:
-	case a.timer == nil:
-		a.timer = time.AfterFunc(d, func() { a.run(arg, f) })
-	default:
-		a.timer.Reset(d)
+	if a.isStopped() {
+		return
+	}
+	timer := a.timer.Load()
+	if timer != nil {
+		timer.Reset(d)
+	} else {
+		timer = time.AfterFunc(d, func() { a.run(arg, f) })
+		if !a.timer.CompareAndSwap(nil, timer) {
+			timer.Stop() // another goroutine has set the alarm for the first time
+			a.Set(d, arg, f)
+			return
+		}
+	}
+	if a.isStopped() {
+		timer.Stop() // the stopped alarm would otherwise stay in memory until the timer fires
 	}
 }
 
+func (a *Alarm[T]) isStopped() bool { return a.calls.Load()&stopped != 0 }
+
 // Clear cancels the call, until the next Set. A call that has begun continues.
 func (a *Alarm[T]) Clear() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.timer != nil {
-		a.timer.Stop()
+	if timer := a.timer.Load(); timer != nil {
+		timer.Stop()
 	}
 }
 
 // Stop cancels the call for good: no call begins after Stop has returned. A call that
 // has begun before continues, and Wait waits for it.
 func (a *Alarm[T]) Stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.stopped = true
-	if a.timer != nil {
-		a.timer.Stop()
-		a.timer = nil
+	if a.calls.Or(stopped)&^stopped == 0 {
+		a.ended.Set()
+	}
+	if timer := a.timer.Swap(nil); timer != nil {
+		timer.Stop()
 	}
 }
 
@@ -73,21 +83,7 @@ func (a *Alarm[T]) Go(f func()) bool {
 
 // Wait waits until the calls that have begun before Stop have returned. Call it after
 // Stop, and not from the function itself.
-func (a *Alarm[T]) Wait() {
-	if ended := a.waitFor(); ended != nil {
-		<-ended
-	}
-}
-
-// waitFor returns the channel that Wait waits on, or nil if no call is running.
-func (a *Alarm[T]) waitFor() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.running > 0 && a.ended == nil {
-		a.ended = make(chan struct{})
-	}
-	return a.ended
-}
+func (a *Alarm[T]) Wait() { a.ended.Wait() }
 
 // run calls f on the timer's goroutine. The timer may have fired before Stop stopped it,
 // so run looks whether the alarm was stopped.
@@ -100,21 +96,19 @@ func (a *Alarm[T]) run(arg *T, f func(*T)) {
 }
 
 func (a *Alarm[T]) begin() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopped {
-		return false
+	for {
+		calls := a.calls.Load()
+		if calls&stopped != 0 {
+			return false
+		}
+		if a.calls.CompareAndSwap(calls, calls+oneCall) {
+			return true
+		}
 	}
-	a.running++
-	return true
 }
 
 func (a *Alarm[T]) end() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.running--
-	if a.running == 0 && a.ended != nil {
-		close(a.ended)
-		a.ended = nil
+	if a.calls.Add(^(oneCall - 1)) == stopped { // subtracts oneCall
+		a.ended.Set()
 	}
 }

@@ -17,9 +17,14 @@ import (
 type Lock struct {
 	state   atomic.Uint32 // free, held or handed
 	waiting atomic.Int32  // waiting goroutines, plus starving for each that is starving
+	queue   atomic.Pointer[queue]
+}
 
-	mu    sync.Mutex
-	freed chan struct{} // made by the first waiting goroutine; guarded by mu
+// A queue is where goroutines wait for a Lock. The first of them allocates it, because few
+// locks are ever waited for.
+type queue struct {
+	mu    sync.Mutex // guards what becomes of a lock that is handed over
+	freed chan struct{}
 }
 
 // The states of a Lock. A lock that is handed is still locked: only a waiting goroutine
@@ -50,9 +55,9 @@ func (l *Lock) Lock() {
 // LockUnless waits until the lock is free and locks it, but gives up when a or b is
 // closed. It reports whether it has locked the lock. A nil channel is never closed.
 func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
-	freed := l.enter()
+	q := l.enter()
 	weight := int32(1)
-	defer func() { l.leave(weight) }()
+	defer func() { l.leave(q, weight) }()
 	woken := false // only a goroutine that was woken takes a lock that is handed over
 	for start := time.Now(); !l.TryLock() && !(woken && l.state.CompareAndSwap(handed, held)); {
 		if weight == 1 && time.Since(start) > starvingAfter {
@@ -60,7 +65,7 @@ func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
 			l.waiting.Add(starving)
 		}
 		select {
-		case <-freed:
+		case <-q.freed:
 			woken = true
 		case <-a:
 			return false
@@ -71,24 +76,21 @@ func (l *Lock) LockUnless(a, b <-chan struct{}) bool {
 	return true
 }
 
-// enter adds a waiting goroutine and returns the channel on which it waits. Every later
-// Unlock leaves a token in that channel. So a goroutine that finds the lock held after
-// enter is woken.
-func (l *Lock) enter() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.freed == nil {
-		l.freed = make(chan struct{}, 1)
+// enter adds a waiting goroutine and returns the queue in which it waits. Every later
+// Unlock leaves a token there. So a goroutine that finds the lock held after enter is woken.
+func (l *Lock) enter() *queue {
+	if l.queue.Load() == nil {
+		l.queue.CompareAndSwap(nil, &queue{freed: make(chan struct{}, 1)})
 	}
 	l.waiting.Add(1)
-	return l.freed
+	return l.queue.Load()
 }
 
 // leave removes a waiting goroutine. If the last one gives up, leave frees a lock that
 // was handed over, because no goroutine is left to take it.
-func (l *Lock) leave(weight int32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *Lock) leave(q *queue, weight int32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if l.waiting.Add(-weight) == 0 {
 		l.state.CompareAndSwap(handed, free)
 	}
@@ -100,31 +102,29 @@ func (l *Lock) Unlock() {
 		return
 	}
 	l.state.Store(free)
-	if l.waiting.Load() == 0 {
-		return
+	if l.waiting.Load() > 0 {
+		l.queue.Load().wake()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wake()
 }
 
 // handOver hands the lock to the waiting goroutines, and reports whether it has done so.
 // It does nothing if none of them is starving any more.
 func (l *Lock) handOver() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	q := l.queue.Load()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if l.waiting.Load() < starving {
 		return false
 	}
 	l.state.Store(handed)
-	l.wake()
+	q.wake()
 	return true
 }
 
-// wake leaves a token for one waiting goroutine. l.mu is held.
-func (l *Lock) wake() {
+// wake leaves a token for one waiting goroutine.
+func (q *queue) wake() {
 	select {
-	case l.freed <- struct{}{}:
+	case q.freed <- struct{}{}:
 	default: // a token is there already, and one goroutine at a time is enough
 	}
 }

@@ -218,7 +218,7 @@ func TestLock_makes_a_channel_only_for_a_waiting_goroutine(t *testing.T) {
 		l.TryLock()
 		l.Unlock()
 	}
-	if l.freed != nil {
+	if l.queue.Load() != nil {
 		t.Error("a channel was made, but no goroutine has waited")
 	}
 }

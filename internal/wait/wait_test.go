@@ -15,9 +15,9 @@ func TestSizes(t *testing.T) {
 		value any
 		most  uintptr
 	}{
-		{Lock{}, 24},
+		{Lock{}, 16},
 		{Event{}, 8},
-		{Alarm[int]{}, 32},
+		{Alarm[int]{}, 24},
 		{Deadline{}, 56},
 	} {
 		if typ := reflect.TypeOf(tt.value); typ.Size() > tt.most {
