@@ -14,7 +14,7 @@ const (
 
 	// lazyMatch is the length from which a match is taken without a look at the next byte.
 	lazyMatch = 32
-	slack     = 8 // behind the bytes of the buffer, so that eight bytes can be loaded at each of them
+	slack     = 8 // at the end of the buffer, so that eight bytes can be loaded at each of them
 )
 
 // An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
@@ -43,7 +43,7 @@ func (e *Encoder) Reset(windowBits int) {
 	}
 	if size := 1 << windowBits; size != e.size {
 		e.size = size
-		e.buf = make([]byte, 2*size+slack)
+		e.buf = make([]byte, 2*size)     // with slack in it, because a little more would be a larger size class
 		e.table = make([]uint16, size/2) // more entries find few more matches
 		e.shift = uint8(32 - (windowBits - 1))
 	}

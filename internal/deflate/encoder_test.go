@@ -46,7 +46,7 @@ func TestEncoder_takeover(t *testing.T) {
 				var e Encoder
 				e.Reset(windowBits)
 				p := newPeer(windowBits)
-				for i, src := range messages {
+				for i, src := range messages[:wstest.Scale(t, len(messages), len(messages)/5)] {
 					dst := []byte("before")
 					out, ok := e.Append(dst, src)
 					if !bytes.HasPrefix(out, dst) || !ok && len(out) != len(dst) || ok && len(out) >= len(dst)+len(src) {
@@ -225,6 +225,9 @@ func TestEncoder_Reset_makes_an_Encoder_as_new(t *testing.T) {
 
 // TestEncoder_ratio keeps the sizes of compressed messages from growing.
 func TestEncoder_ratio(t *testing.T) {
+	if wstest.RaceEnabled() {
+		t.Skip("the race detector finds nothing in the sizes, and takes long")
+	}
 	tests := []struct {
 		name             string
 		messages         [][]byte
