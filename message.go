@@ -281,7 +281,8 @@ func (c *Conn) SendJSON(v any) error {
 // SendMessage sends one frame: a Text or Binary message, a Ping or Pong, or the Close
 // that begins the close handshake. It returns when the frame is in the kernel, or
 // waits to be written together with others (see [WriteCoalescing]). It reads data
-// only until it returns, and never changes it.
+// only until it returns, and never changes it. With [Compression], a message may be sent
+// compressed.
 //
 // SendMessage refuses a message that would oblige the peer to fail the connection, and
 // sends nothing then: it returns [ErrInvalidUTF8] for Text that is not valid UTF-8,

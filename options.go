@@ -292,8 +292,7 @@ func MaxFragments(n int) Option {
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
 // [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
 // The default is 1 MiB. Each message counts with its frame and 32 bytes, until the library
-// begins to write it. If a message does not
-// fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
+// begins to write it, and with its size before it is compressed. If a message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
 // methods that wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
