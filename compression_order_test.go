@@ -241,84 +241,105 @@ func TestSend_compressed_after_a_write_deadline(t *testing.T) {
 	})
 }
 
-// The order of the wire is that of the encoder, also for frames that come to the queue while a
-// message is compressed.
+// An orderTest is a connection on which one message was sent, and its client.
+type orderTest struct {
+	*testing.T
+	c  *Conn
+	s  scriptSocket
+	in *inflater
+}
+
+func newOrderTest(t *testing.T) *orderTest {
+	c, s := offering(t, "permessage-deflate")
+	o := &orderTest{t, c, s, newInflater(c)}
+	if err := c.SendMessage(Binary, []byte(tick(1))); err != nil {
+		t.Fatal(err)
+	}
+	o.expect(tick(1))
+	return o
+}
+
+// expect checks the messages that were sent since the last call.
+func (o *orderTest) expect(want ...string) {
+	o.Helper()
+	waitFlushed(o.T, o.c)
+	frames := o.s.frames(o.T)
+	if len(frames) != len(want) {
+		o.Fatalf("got %d frames, want %d", len(frames), len(want))
+	}
+	for i, f := range frames {
+		if got, err := o.in.message(f); err != nil || got != want[i] {
+			o.Fatalf("frame %d: got %q and error %v, want %q", i, got, err, want[i])
+		}
+	}
+}
+
+// enqueueAlone puts a message into the queue that was compressed alone. out.lock is held, as by
+// a goroutine that is sending.
+func (o *orderTest) enqueueAlone(data string) {
+	o.Helper()
+	p, err := PrepareMessage(Binary, []byte(data))
+	if err != nil {
+		o.Fatal(err)
+	}
+	f := queuedFrame{bytes: p.frameFor(o.c.compression()), shared: true}
+	if err := o.c.out.enqueue(&o.c.seldomUsed().queue, f); err != nil {
+		o.Fatal(err)
+	}
+}
+
+// What is in the queue comes before a message that is compressed later.
+func TestSend_compressed_behind_the_queue(t *testing.T) {
+	o := newOrderTest(t)
+	alone := strings.Repeat(tick(3), 3)
+	o.c.out.lock.Lock()
+	o.enqueueAlone(alone)
+	err := o.c.out.sendData(&Header{Fin: true, Opcode: Binary}, []byte(tick(2)))
+	o.c.out.release(byLibrary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.expect(alone, tick(2))
+}
+
+// What comes to the queue after a message was compressed is behind it.
 func TestSend_compressed_keeps_the_order_of_the_encoder(t *testing.T) {
-	alone := func(t *testing.T, c *Conn) []byte {
-		p, err := PrepareMessage(Binary, []byte(strings.Repeat(tick(3), 3)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p.frameFor(c.compression())
+	o := newOrderTest(t)
+	alone := strings.Repeat(tick(3), 3)
+	w := &o.c.out
+	w.lock.Lock()
+	payload, _ := w.encode(nil, []byte(tick(2)))
+	o.enqueueAlone(alone)
+	w.compression().ordered = true
+	err := w.send(&Header{Fin: true, RSV1: true, Opcode: Binary}, payload)
+	w.compression().ordered = false
+	w.release(byLibrary)
+	if err != nil {
+		t.Fatal(err)
 	}
-	start := func(t *testing.T) (*Conn, scriptSocket, func(want ...string)) {
-		c, s := offering(t, "permessage-deflate")
-		in := newInflater(c)
-		check := func(want ...string) {
-			t.Helper()
-			waitFlushed(t, c)
-			frames := s.frames(t)
-			if len(frames) != len(want) {
-				t.Fatalf("got %d frames, want %d", len(frames), len(want))
-			}
-			for i, f := range frames {
-				if got, err := in.message(f); err != nil || got != want[i] {
-					t.Fatalf("frame %d: got %q and error %v, want %q", i, got, err, want[i])
-				}
-			}
-		}
-		if err := c.SendMessage(Binary, []byte(tick(1))); err != nil {
-			t.Fatal(err)
-		}
-		check(tick(1))
-		return c, s, check
+	o.expect(tick(2), alone)
+	if err := o.c.SendMessage(Binary, []byte(tick(4))); err != nil {
+		t.Fatal(err)
 	}
-	t.Run("the queue comes first", func(t *testing.T) {
-		c, _, check := start(t)
-		c.out.lock.Lock() // so that the frame waits in the queue
-		q := &c.seldomUsed().queue
-		c.out.enqueue(q, queuedFrame{bytes: alone(t, c), shared: true})
-		err := c.out.sendData(&Header{Fin: true, Opcode: Binary}, []byte(tick(2)))
-		c.out.release(byLibrary)
-		if err != nil {
+	o.expect(tick(4))
+}
+
+// Broadcasts that are written at once, between messages that refer to others.
+func TestBroadcast_compressed_between_messages(t *testing.T) {
+	c, p := newTCPConn(t, Compression(0))
+	p.Frames.AnyFrame = true
+	in := newInflater(c)
+	for i := range 10 {
+		text, method := tick(i), "SendMessage"
+		if i%3 == 1 {
+			text, method = strings.Repeat(tick(i), 3), "Broadcast"
+		}
+		if err := messageSenders[method](c, Binary, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		check(strings.Repeat(tick(3), 3), tick(2))
-	})
-	t.Run("a frame that comes to the queue meanwhile is behind", func(t *testing.T) {
-		c, _, check := start(t)
-		c.out.lock.Lock()
-		w := &c.out
-		payload, _ := w.encode(nil, []byte(tick(2)))
-		w.enqueue(&c.seldomUsed().queue, queuedFrame{bytes: alone(t, c), shared: true})
-		w.compression().ordered = true
-		err := w.send(&Header{Fin: true, RSV1: true, Opcode: Binary}, payload)
-		w.compression().ordered = false
-		w.release(byLibrary)
-		if err != nil {
-			t.Fatal(err)
+		if got, err := in.message(p.read()); err != nil || got != text {
+			t.Fatalf("message %d: got %q and error %v, want %q", i, got, err, text)
 		}
-		check(tick(2), strings.Repeat(tick(3), 3))
-		c.SendMessage(Binary, []byte(tick(4)))
-		check(tick(4))
-	})
-	t.Run("a frame that is written at once", func(t *testing.T) {
-		c, p := newTCPConn(t, Compression(0))
-		p.Frames.AnyFrame = true
-		in := newInflater(c)
-		for i := range 10 {
-			text := tick(i)
-			send := c.SendMessage
-			if i%3 == 1 {
-				text, send = strings.Repeat(tick(i), 3), messageSendersTo(c, "Broadcast")
-			}
-			if err := send(Binary, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := in.message(p.read()); err != nil || got != text {
-				t.Fatalf("message %d: got %q and error %v, want %q", i, got, err, text)
-			}
-		}
-		hangUp(p)
-	})
+	}
+	hangUp(p)
 }

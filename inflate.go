@@ -42,16 +42,21 @@ func (r *reader) stopInflating() (ended bool) {
 	if c == nil {
 		return false
 	}
-	if d := c.decoder; d != nil {
-		d.Reset(-1) // it gives back what it has borrowed
-		decoders.Put(d)
-		c.decoder = nil
-	}
+	c.returnDecoder()
 	if ended = r.inflating; ended {
 		r.inflating = false
 		r.afterMessage()
 	}
 	return ended
+}
+
+// returnDecoder returns the decoder to its pool. in.lock is held.
+func (c *compression) returnDecoder() {
+	if c.decoder != nil {
+		c.decoder.Reset(-1) // it gives back what it has borrowed
+		decoders.Put(c.decoder)
+		c.decoder = nil
+	}
 }
 
 // inflateMessage appends the rest of the message in progress to msg, which ends with what is
@@ -184,6 +189,7 @@ func (e *inflateError) Unwrap() error { return ErrProtocol }
 
 // inflateError returns the error that a connection ends with.
 func (r *reader) inflateError(err error) error {
+	r.compression().returnDecoder()
 	var corrupt *deflate.CorruptError
 	switch {
 	case err == deflate.ErrTooLarge:

@@ -226,6 +226,9 @@ func TestReceive_compressed_refused(t *testing.T) {
 				}
 				wantMention(t, err.Error(), tt.mention)
 				wantFailed(t, s, tt.code)
+				if c.compression().decoder != nil && strings.Contains(tt.mention, "inflate") {
+					t.Error("the connection holds a decoder after its end")
+				}
 			})
 		}
 	}
