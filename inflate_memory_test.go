@@ -35,8 +35,8 @@ func TestReceive_bomb(t *testing.T) {
 		}
 		t.Run("Discard "+name, func(t *testing.T) {
 			c, _ := newScriptConn(t, segments(wire, nil), Compression(0))
-			if got := wstest.Allocated(func() { c.Discard() }); got > 80<<10 {
-				t.Errorf("allocated %d bytes, want the read buffer at most", got)
+			if got := wstest.Allocated(func() { c.Discard() }); got > 160<<10 {
+				t.Errorf("allocated %d bytes, want the read buffers at most", got)
 			}
 		})
 		t.Run("Stream "+name, func(t *testing.T) {
