@@ -321,3 +321,53 @@ func stackInUse() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.StackInuse
 }
+
+// BenchmarkReceiveFunc compares the ways to receive without an allocation, in an echo over
+// loopback TCP on many connections: the buffers of AppendMessage are not in the cache.
+func BenchmarkReceiveFunc(b *testing.B) {
+	lendEcho := func(c *Conn) error {
+		for {
+			err := c.ReceiveFunc(func(op Opcode, data []byte) error { return c.SendMessage(op, data) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	ways := []struct {
+		name string
+		fn   HandlerFunc
+	}{{"AppendMessage", appendEcho}, {"ReceiveFunc", lendEcho}}
+	for _, size := range benchmarkSizes {
+		for _, way := range ways {
+			b.Run(fmt.Sprintf("%s/%s", size.name, way.name), func(b *testing.B) {
+				benchmarkEchoes(b, startServer(b, way.fn), size.size, 64)
+			})
+		}
+	}
+}
+
+// benchmarkEchoes sends messages on many connections in turn and waits for the echo of each.
+func benchmarkEchoes(b *testing.B, srv *httptest.Server, size, conns int) {
+	request := clientFrame(true, Binary, strings.Repeat("x", size))
+	response := make([]byte, len(request)-len(testMaskKey))
+	peers := make([]*peer, conns)
+	for i := range peers {
+		peers[i] = dialServer(b, srv)
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	requests := make(chan *peer, 1)
+	go func() {
+		for p := range requests {
+			p.Conn.Write(request)
+		}
+	}()
+	for i := 0; b.Loop(); i++ {
+		p := peers[i%conns]
+		requests <- p
+		if _, err := io.ReadFull(p.Buffer, response); err != nil {
+			b.Fatal(err)
+		}
+	}
+	close(requests)
+}

@@ -60,6 +60,25 @@ func ExampleConn_AppendMessage() {
 	// server closes with 1000 (normal closure) ""
 }
 
+// The function gets each message where it has arrived, without a copy.
+func ExampleConn_ReceiveFunc() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			err := c.ReceiveFunc(func(op websocket.Opcode, data []byte) error {
+				return c.SendMessage(op, data) // which does not keep data
+			})
+			if err != nil {
+				return err
+			}
+		}
+	})
+	talk(h, "lent", "and returned")
+	// Output:
+	// server sends text "lent"
+	// server sends text "and returned"
+	// server closes with 1000 (normal closure) ""
+}
+
 // The handler decodes a message while it arrives.
 func ExampleConn_MessageReader() {
 	h := websocket.Handle(func(c *websocket.Conn) error {

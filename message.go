@@ -49,6 +49,11 @@ func nonNil(op Opcode, data []byte, err error) (Opcode, []byte, error) {
 // payload of the next message appended. It allocates only if the capacity is too
 // small. On an error it returns dst as it was.
 //
+// A handler that uses a message only until it receives the next one can use
+// [Conn.ReceiveFunc] instead. With many connections and messages of 16 KiB and more it takes
+// less time, because the buffer of each connection is not in the cache of the processor when
+// its message arrives.
+//
 //	op, data, err := c.AppendMessage(buf[:0])
 func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	if c.ahead != nil {

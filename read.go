@@ -41,10 +41,11 @@ const (
 	byReadFrame
 	byDiscard
 	byStream
+	byReceiveFunc
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream", "ReceiveFunc"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read

@@ -52,7 +52,7 @@ type writer struct {
 // wait for each answer.
 type pending struct {
 	frames     []byte // that wait to be written together
-	written    int // how much of frames a write has sent that a deadline has cut off
+	written    int    // how much of frames a write has sent that a deadline has cut off
 	flushTimer wait.Alarm[writer]
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
 }
