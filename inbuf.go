@@ -26,6 +26,7 @@ type inbuf struct {
 	behind int32 // bytes that a poll has seen in the socket, when the buffer was full
 	large  bool  // the next buffer is a large one, because the last read filled a small one
 	short  bool  // the last read has left free space, so the socket had no more
+	noWait bool  // reads of a TCP connection do not wait; see eventTransport
 }
 
 // load puts bytes that were read before the connection existed into the buffer,

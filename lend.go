@@ -31,8 +31,8 @@ func (c *Conn) ReceiveFunc(fn MessageFunc) error {
 	if fn == nil {
 		return errNilFunc
 	}
-	if c.ahead != nil {
-		m, err := c.ahead.next()
+	if c.inbox != nil {
+		m, err := c.inbox.next()
 		if err != nil {
 			return err
 		}

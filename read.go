@@ -369,8 +369,8 @@ func (r *reader) fill() error {
 	}
 	had := len(r.buf.bytes())
 	if err := r.socket.fill(); err != nil {
-		r.buf.large = false
-		r.buf.shrink() // the next call may come late
+		r.buf.large = r.buf.large && r.buf.noWait // the loop of HandleMessages comes back with input
+		r.buf.shrink()                            // the next call may come late
 		return r.failed(err)
 	}
 	r.noteRead(len(r.buf.bytes()) - had)

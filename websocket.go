@@ -86,6 +86,7 @@ type HandlerFunc func(c *Conn) error
 // and runs a HandlerFunc with each. See [Handle].
 type Handler struct {
 	fn         HandlerFunc
+	open       func(*Conn) (MessageFunc, error) // of HandleMessages
 	opts       *options
 	concurrent bool
 	conns      registry
@@ -131,6 +132,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
+	if h.open != nil {
+		h.openMessages(c)
+		return
+	}
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
 		return
@@ -159,15 +164,15 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.ahead = startReadAhead(&c.life, c)
+	c.inbox = &startReadAhead(&c.life, c).inbox
 	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
 // OnError has panicked with. It is nil for runtime.Goexit.
 func (h *Handler) end(c *Conn, returned bool, panicked any) {
-	defer h.conns.remove(c) // last, because Shutdown waits for it
-	if h.opts.detached {
+	defer h.conns.remove(c)                         // last, because Shutdown waits for it
+	if h.opts.detached || c.request.Load() == nil { // HandleMessages, and open has returned
 		defer logPanic(c)
 	}
 	if h.opts.onClose != nil {
@@ -180,7 +185,7 @@ func (h *Handler) end(c *Conn, returned bool, panicked any) {
 		return
 	}
 	if !returned && h.opts.onError != nil && panicked != http.ErrAbortHandler {
-		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(fmt.Sprint(panicked))))
+		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(panicText(panicked))))
 	}
 	panic(panicked)
 }
@@ -244,7 +249,7 @@ func (h *Handler) report(c *Conn, err error) {
 		h.opts.onError(c, err)
 		return
 	}
-	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.request.URL.Path), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
+	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.path()), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
 }
 
 // maxLogLine leaves room for what the logger adds, so that a line has less than a kilobyte.
@@ -256,17 +261,40 @@ const maxLogLine = 960
 // sent.
 func logPanic(c *Conn) {
 	v := recover()
-	if v == nil || v == http.ErrAbortHandler {
+	if _, logged := v.(loggedPanic); v == nil || v == http.ErrAbortHandler || logged {
 		return
 	}
+	logPanicOf(c, v)
+}
+
+// logPanicOf logs a panic with the stack of the goroutine, which has not returned to the caller
+// of the function yet.
+func logPanicOf(c *Conn, v any) {
 	stack := make([]byte, 64<<10)
 	stack = stack[:runtime.Stack(stack, false)]
 	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
 }
 
+// server returns the http.Server of the connection, or nil.
+func (c *Conn) server() *http.Server {
+	if r := c.request.Load(); r != nil {
+		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+		return srv
+	}
+	return c.inbox.messages.server
+}
+
+// path returns the path of the request.
+func (c *Conn) path() string {
+	if r := c.request.Load(); r != nil {
+		return r.URL.Path
+	}
+	return c.inbox.messages.path.Value()
+}
+
 // logf writes to the log of the http.Server.
 func logf(c *Conn, format string, args ...any) {
-	if srv, ok := c.request.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
+	if srv := c.server(); srv != nil && srv.ErrorLog != nil {
 		srv.ErrorLog.Printf(format, args...)
 		return
 	}
