@@ -125,6 +125,12 @@ func (s *Source) Wake() {
 // to read then, if only the end.
 func (s *Source) Ended() bool { return s.ended.Load() }
 
+// Watched reports whether Watch has succeeded, and the source has not left.
+func (s *Source) Watched() bool {
+	state := s.state.Load()
+	return state != unwatched && state != left
+}
+
 // Unwatch ends the events. It has to be called before the socket is closed. Wake still works.
 func (s *Source) Unwatch() {
 	if s.state.Load() != unwatched {
