@@ -388,10 +388,10 @@ func TestHandleMessages_closed_from_outside(t *testing.T) {
 // answered, too, and the context is done. The message stays as it is.
 func TestHandleMessages_while_the_function_blocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // in memory, on a goroutine
-		var got []string
+		got := make(chan string, 2)
 		c, p := newMessagesConn(t, openWith(func(c *Conn, _ Opcode, data []byte) error {
 			<-c.Context().Done()
-			got = append(got, string(data))
+			got <- string(data)
 			return nil
 		}), PingInterval(0))
 		p.Write(clientFrame(true, Text, "hello"))
@@ -403,8 +403,10 @@ func TestHandleMessages_while_the_function_blocks(t *testing.T) {
 		p.Conn.Close()
 		c.life.closed.Wait()
 		time.Sleep(time.Second)
-		if !slices.Equal(got, []string{"hello", "unread"}) {
-			t.Errorf("got the messages %q", got)
+		for _, want := range []string{"hello", "unread"} {
+			if data := <-got; data != want {
+				t.Errorf("the message %q has become %q", want, data)
+			}
 		}
 	})
 	if testing.Short() {

@@ -211,7 +211,7 @@ func TestLoop_blocking_runners(t *testing.T) {
 			arrives(t, other, 0)
 			goOn := make(chan bool)
 			var blocked atomic.Int32
-			const n = 100
+			const n = 40
 			var all []*echoer
 			var peers []net.Conn
 			for range n {
