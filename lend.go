@@ -198,7 +198,10 @@ func (r *reader) growLent(msg []byte) []byte {
 			arrived += int64(unread)
 		}
 	}
-	size := min(declared, max(2*arrived, readBufferSize, int64(len(msg))+1))
+	if arrived <= minPiece && arrived < declared { // wait with little, because the peer may send no more
+		return append(make([]byte, 0, 2*minPiece), msg...)
+	}
+	size := min(declared, max(2*arrived, int64(len(msg))+1))
 	larger := append(takeInput(int(size))[:0], msg...)
 	releaseInput(msg[:cap(msg)])
 	return larger
