@@ -334,13 +334,17 @@ func BenchmarkReceiveFunc(b *testing.B) {
 		}
 	}
 	ways := []struct {
-		name string
-		fn   HandlerFunc
-	}{{"AppendMessage", appendEcho}, {"ReceiveFunc", lendEcho}}
+		name  string
+		start func(testing.TB) *httptest.Server
+	}{
+		{"AppendMessage", func(b testing.TB) *httptest.Server { return startServer(b, appendEcho) }},
+		{"ReceiveFunc", func(b testing.TB) *httptest.Server { return startServer(b, lendEcho) }},
+		{"HandleMessages", func(b testing.TB) *httptest.Server { return startMessages(b, openEcho).Server }},
+	}
 	for _, size := range benchmarkSizes {
 		for _, way := range ways {
 			b.Run(fmt.Sprintf("%s/%s", size.name, way.name), func(b *testing.B) {
-				benchmarkEchoes(b, startServer(b, way.fn), size.size, 64)
+				benchmarkEchoes(b, way.start(b), size.size, 64)
 			})
 		}
 	}

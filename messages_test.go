@@ -17,6 +17,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/f44ffc3b/websocket/internal/events"
 	"github.com/f44ffc3b/websocket/internal/wstest"
@@ -160,8 +161,9 @@ func TestHandleMessages_releases_the_request(t *testing.T) {
 		t.Run(server, func(t *testing.T) {
 			conns := make(chan *Conn, 1)
 			var early context.Context
+			var request weak.Pointer[http.Request]
 			open := func(c *Conn) (MessageFunc, error) {
-				early = c.Context()
+				early, request = c.Context(), weak.Make(c.Request())
 				if c.Request().Header.Get("X-Test") != "yes" || early.Value(http.ServerContextKey) == nil {
 					return nil, errors.New("open has no request")
 				}
@@ -185,6 +187,9 @@ func TestHandleMessages_releases_the_request(t *testing.T) {
 			}
 			if early != c.Context() || early.Err() != nil {
 				t.Errorf("got another context or error %v", early.Err())
+			}
+			if !wstest.Eventually(func() bool { runtime.GC(); return request.Value() == nil }) {
+				t.Error("the request is still reachable")
 			}
 			if c.Subprotocol() != "chat" || c.server() == nil || c.path() != "/" {
 				t.Errorf("got the subprotocol %q, the server %p and the path %q", c.Subprotocol(), c.server(), c.path())

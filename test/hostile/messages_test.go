@@ -2,7 +2,9 @@ package hostile
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,6 +67,59 @@ func TestHostile_5000_clients_of_HandleMessages_that_never_answer_a_close(t *tes
 			t.Errorf("%d goroutines are left of the closing connections", runtime.NumGoroutine()-idle)
 		}
 	})
+}
+
+// Idle connections have neither a goroutine nor a buffer, and nothing of their requests.
+func TestHostile_20000_idle_connections_of_HandleMessages(t *testing.T) {
+	if testing.Short() || wstest.RaceEnabled() {
+		t.Skip("it takes seconds, and the race detector needs memory of its own")
+	}
+	l := wstest.NewLoad(t)
+	var echoed, ended atomic.Int64
+	h := websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		return func(op websocket.Opcode, data []byte) error {
+			defer echoed.Add(1)
+			return c.SendMessage(op, data)
+		}, nil
+	}, websocket.OnClose(func(*websocket.Conn, error) { ended.Add(1) }))
+	l.Run(h, websocket.Handle(echo), nil, func() {
+		n := min(20_000, wstest.MaxFiles()-l.Before.Files-100)
+		before, resident := wstest.Measure(), residentMemory(t)
+		stop := startIdleClients(l, n, idleEcho+"=yes")
+		connected := wstest.Eventually(func() bool { return int(echoed.Load()) == n })
+		wstest.Eventually(func() bool { return runtime.NumGoroutine() < before.Goroutines+20 })
+		now, residentNow := wstest.Measure(), residentMemory(t)
+		live, all := now.Growth(before)/uint64(n), (residentNow-resident)/int64(n)
+		t.Logf("%d idle connections: %v, %d bytes each, %d of the process", n, now, live, all)
+		switch {
+		case !connected:
+			t.Errorf("%d of %d connections have echoed", echoed.Load(), n)
+		case runtime.GOOS != "linux": // each connection has a goroutine
+		case now.Goroutines > before.Goroutines+20:
+			t.Errorf("%d idle connections have %d goroutines", n, now.Goroutines-before.Goroutines)
+		case live > 2<<10 || all > 5<<9:
+			t.Errorf("an idle connection takes %d bytes of live memory and %d of the process, want at most 2048 and 2560", live, all)
+		}
+		stop()
+		if !wstest.Eventually(func() bool { return int(ended.Load()) == n }) {
+			t.Errorf("%d of %d connections have ended", ended.Load(), n)
+		}
+	})
+}
+
+// residentMemory returns how much memory of the machine the process uses, 0 if the system does
+// not tell. It gives back to the system what the process does not use.
+func residentMemory(t *testing.T) int64 {
+	debug.FreeOSMemory()
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
 }
 
 // connectOne connects a client with a handshake.
