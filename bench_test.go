@@ -314,6 +314,14 @@ func appendEcho(c *Conn) error {
 	}
 }
 
+func lendEcho(c *Conn) error {
+	for {
+		if err := c.ReceiveFunc(c.SendMessage); err != nil {
+			return err
+		}
+	}
+}
+
 func stackInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -325,14 +333,6 @@ func stackInUse() uint64 {
 // BenchmarkReceiveFunc compares the ways to receive without an allocation, in an echo over
 // loopback TCP on many connections: the buffers of AppendMessage are not in the cache.
 func BenchmarkReceiveFunc(b *testing.B) {
-	lendEcho := func(c *Conn) error {
-		for {
-			err := c.ReceiveFunc(func(op Opcode, data []byte) error { return c.SendMessage(op, data) })
-			if err != nil {
-				return err
-			}
-		}
-	}
 	ways := []struct {
 		name  string
 		start func(testing.TB) *httptest.Server

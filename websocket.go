@@ -75,7 +75,7 @@ import (
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
 //     OnError gets it. Such an error is that of a deadline, and that of a sending method
 //     that has refused its argument. A panic is then passed on to net/http; with [Detached]
-//     it is logged as net/http does.
+//     and [HandleMessages] it is logged as net/http does.
 //
 // Without [OnError], an error is logged in one line of at most a kilobyte, because its text
 // may repeat what the peer has sent. The value of a panic is cut to one line for OnError and
@@ -83,7 +83,7 @@ import (
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
-// and runs a HandlerFunc with each. See [Handle].
+// and runs a function with each. See [Handle] and [HandleMessages].
 type Handler struct {
 	fn         HandlerFunc
 	open       func(*Conn) (MessageFunc, error) // of HandleMessages
@@ -123,7 +123,8 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 }
 
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
-// connection is closed or, with [Detached], when the handshake response is sent.
+// connection is closed or, with [Detached], when the handshake response is sent. With
+// [HandleMessages], it returns when open has returned a function.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
