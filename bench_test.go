@@ -355,10 +355,64 @@ func appendEcho(c *Conn) error {
 	}
 }
 
+func lendEcho(c *Conn) error {
+	for {
+		if err := c.ReceiveFunc(c.SendMessage); err != nil {
+			return err
+		}
+	}
+}
+
 func stackInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return m.StackInuse
+}
+
+// BenchmarkReceiveFunc compares the ways to receive without an allocation, in an echo over
+// loopback TCP on many connections: the buffers of AppendMessage are not in the cache.
+func BenchmarkReceiveFunc(b *testing.B) {
+	ways := []struct {
+		name  string
+		start func(testing.TB) *httptest.Server
+	}{
+		{"AppendMessage", func(b testing.TB) *httptest.Server { return startServer(b, appendEcho) }},
+		{"ReceiveFunc", func(b testing.TB) *httptest.Server { return startServer(b, lendEcho) }},
+		{"HandleMessages", func(b testing.TB) *httptest.Server { return startMessages(b, openEcho).Server }},
+	}
+	for _, size := range benchmarkSizes {
+		for _, way := range ways {
+			b.Run(fmt.Sprintf("%s/%s", size.name, way.name), func(b *testing.B) {
+				benchmarkEchoes(b, way.start(b), size.size, 64)
+			})
+		}
+	}
+}
+
+// benchmarkEchoes sends messages on many connections in turn and waits for the echo of each.
+func benchmarkEchoes(b *testing.B, srv *httptest.Server, size, conns int) {
+	request := clientFrame(true, Binary, strings.Repeat("x", size))
+	response := make([]byte, len(request)-len(testMaskKey))
+	peers := make([]*peer, conns)
+	for i := range peers {
+		peers[i] = dialServer(b, srv)
+	}
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	requests := make(chan *peer, 1)
+	go func() {
+		for p := range requests {
+			p.Conn.Write(request)
+		}
+	}()
+	for i := 0; b.Loop(); i++ {
+		p := peers[i%conns]
+		requests <- p
+		if _, err := io.ReadFull(p.Buffer, response); err != nil {
+			b.Fatal(err)
+		}
+	}
+	close(requests)
 }

@@ -114,10 +114,11 @@ func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
-	if c.ahead != nil {
-		c.ahead.endNow()
+	ahead := c.readsAhead()
+	if ahead != nil {
+		ahead.endNow()
 	}
-	if c.ahead != nil || !c.in.tryLock() {
+	if ahead != nil || !c.in.tryLock() {
 		select {
 		case <-c.life.over.Done():
 			return
@@ -409,7 +410,7 @@ func (c *Conn) waitGoroutines() {
 	c.timer.waitTicks()
 	c.out.stop()
 	c.socket.stop()
-	if c.ahead != nil {
-		c.ahead.stop()
+	if c.inbox != nil {
+		c.inbox.stop()
 	}
 }

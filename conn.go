@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,8 +35,8 @@ import (
 // for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
 // connection is still usable, and the error of the Context is nil.
 type Conn struct {
-	request     *http.Request
-	subprotocol *string // nil for none, as for most
+	request     atomic.Pointer[http.Request] // nil after open of HandleMessages has returned
+	subprotocol *string                      // nil for none, as for most
 
 	// The parts of a connection, each of which only its own methods touch.
 	//
@@ -46,7 +47,7 @@ type Conn struct {
 	core
 	out   writer
 	in    reader
-	ahead *readAhead // what HandleConcurrent has read, nil with Handle
+	inbox *inbox // of HandleConcurrent and HandleMessages, nil with Handle
 }
 
 // A config holds the settings of a connection. It is shared by all connections of a
@@ -55,6 +56,7 @@ type config struct {
 	timeouts
 	limits
 	dropIncomingPings bool
+	passesMessages    bool // see HandleMessages
 	writeCoalescing   bool
 	minCompressed     int // see Compression; negative if it is off
 }
@@ -62,7 +64,8 @@ type config struct {
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
 // keepalive. buffered holds the bytes that arrived after the handshake.
 func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement, cfg *config, buffered []byte) *Conn {
-	c := &Conn{request: r}
+	c := new(Conn)
+	c.request.Store(r)
 	if subprotocol != "" {
 		name := subprotocol // so that only this case allocates
 		c.subprotocol = &name
@@ -71,6 +74,9 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 	if agreed.agreed() {
 		c.seldomUsed().compression = newCompression(agreed, cfg.minCompressed)
 		c.in.incoming.mayCompress = true
+	}
+	if cfg.passesMessages {
+		c.prepareMessages()
 	}
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing
@@ -86,11 +92,28 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 
 // Context returns a context that is done exactly when the connection ends, with
 // the reason as its [context.Cause]. It carries the values of the request's
-// context, but not its cancellation, and the Conn itself for [FromContext].
+// context, but not its cancellation, and the Conn itself for [FromContext]. With
+// [HandleMessages] it has the values of the request only until open has returned.
 func (c *Conn) Context() context.Context {
-	return c.life.context(func() context.Context {
-		return context.WithValue(context.WithoutCancel(c.request.Context()), connKey{}, c)
-	})
+	return c.life.context(func() context.Context { return connValues{c} })
+}
+
+// connValues are the values of Conn.Context. They do not hold the request, because a Conn of
+// HandleMessages releases that.
+type connValues struct{ c *Conn }
+
+func (connValues) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (connValues) Done() <-chan struct{}       { return nil }
+func (connValues) Err() error                  { return nil }
+
+func (v connValues) Value(key any) any {
+	if key == (connKey{}) {
+		return v.c
+	}
+	if r := v.c.request.Load(); r != nil {
+		return context.WithoutCancel(r.Context()).Value(key)
+	}
+	return nil
 }
 
 // afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
@@ -116,9 +139,10 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 // be done before the connection has ended, and with [Detached] it always is: use
 // [Conn.Context].
 //
-// The Conn keeps the request until it ends. Its headers have 400 lines at most, see
+// With [HandleMessages], Request returns nil after open has returned. Otherwise the Conn keeps
+// the request until it ends. Its headers have 400 lines at most, see
 // [Upgrade], and MaxHeaderBytes of the [http.Server] limits their size.
-func (c *Conn) Request() *http.Request { return c.request }
+func (c *Conn) Request() *http.Request { return c.request.Load() }
 
 // Subprotocol returns the subprotocol that was agreed on, "" if none was.
 func (c *Conn) Subprotocol() string {
@@ -158,9 +182,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
 	}
-	if c.ahead != nil {
-		c.ahead.deadline.Set(t)
-		return nil
+	if c.inbox != nil {
+		return c.inbox.setDeadline(t)
 	}
 	return c.socket.setUserRead(t)
 }

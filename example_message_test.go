@@ -60,6 +60,25 @@ func ExampleConn_AppendMessage() {
 	// server closes with 1000 (normal closure) ""
 }
 
+// The function gets each message where it has arrived, without a copy.
+func ExampleConn_ReceiveFunc() {
+	h := websocket.Handle(func(c *websocket.Conn) error {
+		for {
+			err := c.ReceiveFunc(func(op websocket.Opcode, data []byte) error {
+				return c.SendMessage(op, data) // which does not keep data
+			})
+			if err != nil {
+				return err
+			}
+		}
+	})
+	talk(h, "lent", "and returned")
+	// Output:
+	// server sends text "lent"
+	// server sends text "and returned"
+	// server closes with 1000 (normal closure) ""
+}
+
 // The handler decodes a message while it arrives.
 func ExampleConn_MessageReader() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
@@ -228,4 +247,27 @@ func ExampleConn_Stream() {
 		return err
 	})
 	http.Handle("/agent", h)
+}
+
+// The first function is called for each connection, and the one that it returns with each
+// message. Between two messages, the connection needs no goroutine.
+func ExampleHandleMessages() {
+	closed := make(chan error, 1)
+	h := websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		path := c.Request().URL.Path // the request is gone when this function has returned
+		count := 0
+		return func(op websocket.Opcode, data []byte) error {
+			count++
+			return c.SendMessage(op, fmt.Appendf(nil, "message %d to %s: %s", count, path, data))
+		}, nil
+	}, websocket.OnClose(func(c *websocket.Conn, err error) {
+		closed <- err
+	}))
+	talk(h, "hello", "and bye")
+	fmt.Println("the client has left:", <-closed)
+	// Output:
+	// server sends text "message 1 to /: hello"
+	// server sends text "message 2 to /: and bye"
+	// server closes with 1000 (normal closure) ""
+	// the client has left: websocket: closed with 1000 (normal closure)
 }

@@ -388,10 +388,10 @@ func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 }
 
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
-func beginReadAhead(c *Conn) { c.ahead = startReadAhead(&c.life, c) }
+func beginReadAhead(c *Conn) { c.inbox = &startReadAhead(&c.life, c).inbox }
 
 // readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.
-func readsAhead(c *Conn) bool { return c.ahead != nil }
+func readsAhead(c *Conn) bool { return c.inbox != nil }
 
 // wantSocketClosed checks that the socket is closed already.
 func wantSocketClosed(t testing.TB, c *Conn) {

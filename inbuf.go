@@ -25,6 +25,8 @@ type inbuf struct {
 	r, w   int32 // buf[r:w] was not yet used; a buffer is far smaller than 2 GiB
 	behind int32 // bytes that a poll has seen in the socket, when the buffer was full
 	large  bool  // the next buffer is a large one, because the last read filled a small one
+	short  bool  // the last read has left free space, so the socket had no more
+	noWait bool  // reads of a TCP connection do not wait; see eventTransport
 }
 
 // load puts bytes that were read before the connection existed into the buffer,
@@ -83,6 +85,7 @@ func (b *inbuf) take() {
 // is true if the transport takes a buffer only when bytes have arrived.
 func (b *inbuf) filled(n int, waitsWithoutBuffer bool) {
 	b.w += int32(n)
+	b.short = int(b.w) < len(b.buf)
 	b.large = n > 0 && (int(b.w) == len(b.buf) || n >= readBufferSize && waitsWithoutBuffer)
 	if !b.large && b.w > b.r {
 		b.shrink() // the handler may take long before it receives these few bytes
@@ -119,13 +122,24 @@ func (b *inbuf) exchange(size int) {
 
 // release returns the buffer to its pool and drops the unused bytes.
 func (b *inbuf) release() {
-	switch len(b.buf) {
-	case readBufferSize:
-		readBuffers.Put((*[readBufferSize]byte)(b.buf))
-	case largeReadBufferSize:
-		largeReadBuffers.Put((*[largeReadBufferSize]byte)(b.buf))
-	}
+	buf := b.buf
 	b.buf, b.r, b.w = nil, 0, 0
+	releaseInput(buf)
+}
+
+// give gives the buffer to the caller. The unused bytes, which are few, stay in a new one.
+func (b *inbuf) give() []byte {
+	given, unused := b.buf, b.bytes()
+	b.buf, b.r, b.w = nil, 0, 0
+	if len(unused) > 0 {
+		if len(unused) <= readBufferSize {
+			b.exchange(readBufferSize)
+		} else {
+			b.exchange(max(largeReadBufferSize, len(unused))) // more arrived with the handshake
+		}
+		b.w = int32(copy(b.buf, unused))
+	}
+	return given
 }
 
 // releaseIfLarge returns an empty large buffer. The handler may not receive again

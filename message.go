@@ -22,8 +22,8 @@ import (
 // the connection is read once a second: pings and the peer's close frame are answered, and
 // messages wait for the next call, even if the connection ends meanwhile.
 func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
-	if c.ahead != nil {
-		return nonNil(c.ahead.appendNext(nil))
+	if c.inbox != nil {
+		return nonNil(c.inbox.appendNext(nil))
 	}
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, err
@@ -49,10 +49,15 @@ func nonNil(op Opcode, data []byte, err error) (Opcode, []byte, error) {
 // payload of the next message appended. It allocates only if the capacity is too
 // small. On an error it returns dst as it was.
 //
+// A handler that uses a message only until it receives the next one can use
+// [Conn.ReceiveFunc] instead. With many connections and messages of 16 KiB and more it takes
+// less time, because the buffer of each connection is not in the cache of the processor when
+// its message arrives.
+//
 //	op, data, err := c.AppendMessage(buf[:0])
 func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
-	if c.ahead != nil {
-		return c.ahead.appendNext(dst)
+	if c.inbox != nil {
+		return c.inbox.appendNext(dst)
 	}
 	if err := c.in.acquire(); err != nil {
 		return 0, dst, err
@@ -204,8 +209,8 @@ func (r *reader) finish(dst, msg []byte) []byte {
 // Discard returns an error that is [os.ErrDeadlineExceeded], and the next receiving call
 // gets the next whole message.
 func (c *Conn) Discard() error {
-	if c.ahead != nil {
-		return c.ahead.discard()
+	if c.inbox != nil {
+		return c.inbox.discard()
 	}
 	if err := c.in.acquire(); err != nil {
 		return err

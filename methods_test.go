@@ -21,6 +21,7 @@ var allMethods = map[string]func(c *Conn) error{
 	"ReceiveJSON":       func(c *Conn) error { return c.ReceiveJSON(new(any)) },
 	"ReadFrame":         func(c *Conn) error { _, err := c.ReadFrame(); return err },
 	"ReceiveFragments":  func(c *Conn) error { _, err := c.ReceiveFragments(); return err },
+	"ReceiveFunc":       func(c *Conn) error { return c.ReceiveFunc(func(Opcode, []byte) error { return nil }) },
 	"Discard":           func(c *Conn) error { return c.Discard() },
 	"SendMessage/Text":  func(c *Conn) error { return c.SendMessage(Text, nil) },
 	"SendMessage/Ping":  func(c *Conn) error { return c.SendMessage(Ping, nil) },
@@ -38,7 +39,7 @@ var allMethods = map[string]func(c *Conn) error{
 }
 
 // receivingMethods are those of allMethods that wait for the peer.
-var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments", "Discard"}
+var receivingMethods = []string{"ReceiveMessage", "AppendMessage", "MessageReader", "Messages", "ReceiveJSON", "ReadFrame", "ReceiveFragments", "ReceiveFunc", "Discard"}
 
 // frameMethods are the receivingMethods that cannot be used with HandleConcurrent.
 var frameMethods = []string{"ReadFrame", "ReceiveFragments"}
@@ -105,6 +106,10 @@ var receiveOnce = map[string]func(c *Conn) (string, error){
 		_, b, err := ProcessFragments(frames)
 		return string(b), err
 	},
+	"ReceiveFunc": func(c *Conn) (got string, err error) {
+		err = c.ReceiveFunc(func(_ Opcode, data []byte) error { got = string(data); return nil })
+		return got, err
+	},
 	"ReadFrame": func(c *Conn) (string, error) { f, err := c.ReadFrame(); return string(f.Payload), err },
 }
 
@@ -126,6 +131,7 @@ var receivers = []namedReceiver{
 	{"AppendMessage", viaAppendMessage},
 	{"MessageReader", viaMessageReader},
 	{"ReceiveFragments", viaReceiveFragments},
+	{"ReceiveFunc", viaReceiveFunc},
 }
 
 func retryExpired(expired *int, try func() error) error {
@@ -198,6 +204,19 @@ func viaReceiveFragments(c *Conn, expired *int) (Opcode, []byte, error) {
 		return 0, nil, err
 	}
 	return ProcessFragments(frames)
+}
+
+func viaReceiveFunc(c *Conn, expired *int) (op Opcode, data []byte, err error) {
+	err = retryExpired(expired, func() error {
+		return c.ReceiveFunc(func(lent Opcode, message []byte) error {
+			op, data = lent, bytes.Clone(message)
+			for i := range message {
+				message[i] = '!' // which must not change what comes next
+			}
+			return nil
+		})
+	})
+	return op, data, err
 }
 
 // viaReadFrame receives a message frame by frame. It checks no rules itself.

@@ -71,7 +71,7 @@ func (s *byteStream) Read(p []byte) (n int, err error) {
 	if err := s.check(); err != nil {
 		return 0, err
 	}
-	if s.c.ahead != nil {
+	if s.c.inbox != nil {
 		n, err = s.readQueued(p)
 	} else {
 		n, err = s.read(p)
@@ -137,10 +137,10 @@ func (s *byteStream) readQueued(p []byte) (int, error) {
 	defer s.queue.Unlock()
 	c := s.c
 	for len(p) > 0 && len(s.rest) == 0 {
-		if c.life.err() == nil && c.ahead.expired() {
+		if c.life.err() == nil && c.inbox.expired() {
 			return 0, errReadDeadline
 		}
-		m, err := c.ahead.next()
+		m, err := c.inbox.next()
 		if err != nil {
 			return 0, err
 		}
@@ -153,7 +153,7 @@ func (s *byteStream) readQueued(p []byte) (int, error) {
 		}
 		s.rest = m.Data
 	}
-	if c.life.err() == nil && c.ahead.expired() {
+	if c.life.err() == nil && c.inbox.expired() {
 		return 0, errReadDeadline
 	}
 	n := copy(p, s.rest)

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// An Option changes one default of [Handle], [HandleConcurrent] or [Upgrade].
+// An Option changes one default of [Handle], [HandleConcurrent], [HandleMessages] or [Upgrade].
 // Options are named after the egg's parameters. They can come in any order. If an
 // option is given twice, the last one wins.
 //
 // An Option that is nil, or that was made with a nil or out-of-range value, is a
-// programming error. Handle and HandleConcurrent panic with a text that names the
+// programming error. Handle, HandleConcurrent and HandleMessages panic with a text that names the
 // option, the value and the range. Upgrade, whose options may come from a
 // configuration, answers the request with 500 and returns that text as the Reason of a
 // [*HandshakeError].
@@ -360,7 +360,7 @@ func Subprotocols(names ...string) Option {
 // closed. Many goroutines may call f at the same time.
 //
 // By default an error is written to the ErrorLog of the [http.Server]. A panic is not,
-// because net/http logs it. With [Detached], this package logs it.
+// because net/http logs it. With [Detached] and [HandleMessages], this package logs it.
 func OnError(f func(c *Conn, err error)) Option {
 	if f == nil {
 		return invalid("OnError(nil): want a function; leave it out to log the errors")
@@ -375,7 +375,8 @@ func OnError(f func(c *Conn, err error)) Option {
 //
 // With a Handler, f is called on the goroutine of the HandlerFunc, after the function and that
 // of [OnError], and before ServeHTTP and [Handler.Shutdown] return. A panic of f is treated as
-// one of the HandlerFunc, but is not reported to OnError. With [Upgrade], f is called on a new
+// one of the HandlerFunc, but is not reported to OnError. With [HandleMessages], f is called after
+// the last call of the MessageFunc, on a goroutine of its own. With [Upgrade], f is called on a new
 // goroutine as soon as the socket is closed, and its panic is logged.
 func OnClose(f func(c *Conn, err error)) Option {
 	if f == nil {
@@ -413,7 +414,7 @@ func MaxLifetime(d time.Duration) Option {
 //     type) may already have reused it when the function runs: copy the values you
 //     need in middleware. The PathValue of a [http.ServeMux] keeps working.
 //
-// [Upgrade] ignores Detached, because it does not run a HandlerFunc.
+// [Upgrade] and [HandleMessages] ignore Detached, because they do not run a HandlerFunc.
 func Detached(detached bool) Option {
 	return func(o *options) { o.detached = detached }
 }

@@ -16,8 +16,8 @@ import (
 // keepalive does not answer them either. Do not mix ReadFrame with the receiving methods inside a message. ReadFrame
 // cannot be used with [HandleConcurrent].
 func (c *Conn) ReadFrame() (Frame, error) {
-	if c.ahead != nil {
-		return Frame{}, errReadAhead(byReadFrame)
+	if c.inbox != nil {
+		return Frame{}, c.inbox.refuses(byReadFrame)
 	}
 	if err := c.in.acquire(); err != nil {
 		return Frame{}, err
@@ -107,8 +107,8 @@ func (f Frame) unmaskedPayload() []byte {
 // caller may keep and change the payloads; [ProcessFragments] joins them. ReceiveFragments cannot be used with
 // [HandleConcurrent].
 func (c *Conn) ReceiveFragments() ([]Frame, error) {
-	if c.ahead != nil {
-		return nil, errReadAhead(byReceiveFragments)
+	if c.inbox != nil {
+		return nil, c.inbox.refuses(byReceiveFragments)
 	}
 	if err := c.in.acquire(); err != nil {
 		return nil, err

@@ -42,10 +42,11 @@ const (
 	byReadFrame
 	byDiscard
 	byStream
+	byReceiveFunc
 )
 
 func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream"}[m]
+	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream", "ReceiveFunc"}[m]
 }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
@@ -385,8 +386,8 @@ func (r *reader) fill() error {
 	}
 	had := len(r.buf.bytes())
 	if err := r.socket.fill(); err != nil {
-		r.buf.large = false
-		r.buf.shrink() // the next call may come late
+		r.buf.large = r.buf.large && r.buf.noWait // the loop of HandleMessages comes back with input
+		r.buf.shrink()                            // the next call may come late
 		return r.failed(err)
 	}
 	r.noteRead(len(r.buf.bytes()) - had)

@@ -20,6 +20,7 @@ const readAheadLimit = 16
 // What ends the connection behind messages takes effect when the handler asks for a message
 // after the last one, because only then has it answered them all. It has limited time.
 type readAhead struct {
+	inbox
 	life     *life
 	messages chan Message  // closed behind the last message
 	stopping chan struct{} // closed when the handler has ended
@@ -56,6 +57,7 @@ func startReadAhead(life *life, src source) *readAhead {
 		hurried:  make(chan struct{}),
 		finished: make(chan struct{}),
 	}
+	a.inbox.ahead = a
 	go a.run(src)
 	return a
 }
@@ -152,15 +154,6 @@ func (a *readAhead) took(m Message, ok bool) (Message, error) {
 		}
 	}
 	return Message{}, a.life.err()
-}
-
-// appendNext is next with the payload appended to dst.
-func (a *readAhead) appendNext(dst []byte) (Opcode, []byte, error) {
-	m, err := a.next()
-	if dst == nil {
-		return m.Opcode, m.Data, err // not copied, because the caller owns it already
-	}
-	return m.Opcode, append(dst, m.Data...), err
 }
 
 // discard drops messages until the connection has ended or the deadline has passed, however

@@ -117,7 +117,7 @@ func TestShutdown_waits_for_all_or_ctx(t *testing.T) {
 					h := handle(func(c *Conn) error {
 						running.Add(1)
 						defer running.Done()
-						c.request = quietRequest(c.request)
+						c.request.Store(quietRequest(c.Request()))
 						return tt.fn(c)
 					}, tt.opts...)
 					var peers sync.WaitGroup

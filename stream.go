@@ -18,8 +18,8 @@ import (
 // The next call of a receiving method drops the rest of the message. The reader is of
 // no use from then on. It may be used by any goroutine, one Read at a time.
 func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
-	if c.ahead != nil {
-		m, err := c.ahead.next()
+	if c.inbox != nil {
+		m, err := c.inbox.next()
 		if err != nil {
 			return 0, nil, err
 		}

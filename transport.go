@@ -149,7 +149,7 @@ func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTra
 			return true
 		}
 		buf.shrink()
-		return !sock.WouldWait(err) // after false, it is called again when there may be input
+		return !sock.WouldWait(err) || buf.noWait // after false, it is called again when there may be input
 	}
 	return t
 }
@@ -164,25 +164,31 @@ func (t *tcpTransport) fill() error {
 
 // poll does not wait, because there may be one for each connection and second.
 func (t *tcpTransport) poll() error {
-	if err := t.raw.Read(func(fd uintptr) bool { t.read(fd); return true }); err != nil {
-		return err
-	}
-	if sock.WouldWait(t.err) {
-		return os.ErrDeadlineExceeded
-	}
-	return t.result()
+	t.buf.noWait = true
+	defer func() { t.buf.noWait = false }()
+	return t.fill()
 }
 
 // result handles the result of t.read.
 func (t *tcpTransport) result() error {
-	if t.err != nil {
-		return os.NewSyscallError("read", t.err)
-	}
-	if t.n == 0 {
-		return io.EOF
+	if _, err := readResult(t.n, t.err); err != nil {
+		return err
 	}
 	t.buf.filled(t.n, true)
 	return nil
+}
+
+// readResult converts the result of sock.Read.
+func readResult(n int, err error) (int, error) {
+	switch {
+	case err == nil && n > 0:
+		return n, nil
+	case err == nil:
+		return 0, io.EOF
+	case sock.WouldWait(err):
+		return 0, os.ErrDeadlineExceeded
+	}
+	return 0, os.NewSyscallError("read", err)
 }
 
 func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }

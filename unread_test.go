@@ -45,6 +45,19 @@ var busyHandlers = map[string]HandlerFunc{
 		time.Sleep(10 * time.Minute)
 		return receiveAll(c)
 	},
+	"is busy with a lent message": func(c *Conn) error {
+		err := c.ReceiveFunc(func(_ Opcode, data []byte) error {
+			time.Sleep(10 * time.Minute)
+			if string(data) != "first" {
+				return fmt.Errorf("the lent message became %q", data)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return receiveAll(c)
+	},
 	"is busy in a message": func(c *Conn) error {
 		_, r, err := c.MessageReader()
 		if err != nil {

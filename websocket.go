@@ -75,7 +75,7 @@ import (
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
 //     OnError gets it. Such an error is that of a deadline, and that of a sending method
 //     that has refused its argument. A panic is then passed on to net/http; with [Detached]
-//     it is logged as net/http does.
+//     and [HandleMessages] it is logged as net/http does.
 //
 // Without [OnError], an error is logged in one line of at most a kilobyte, because its text
 // may repeat what the peer has sent. The value of a panic is cut to one line for OnError and
@@ -83,9 +83,10 @@ import (
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
-// and runs a HandlerFunc with each. See [Handle].
+// and runs a function with each. See [Handle] and [HandleMessages].
 type Handler struct {
 	fn         HandlerFunc
+	open       func(*Conn) (MessageFunc, error) // of HandleMessages
 	opts       *options
 	concurrent bool
 	conns      registry
@@ -122,7 +123,8 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 }
 
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
-// connection is closed or, with [Detached], when the handshake response is sent.
+// connection is closed or, with [Detached], when the handshake response is sent. With
+// [HandleMessages], it returns when open has returned a function.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
@@ -130,6 +132,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
+	}
+	if h.open != nil {
+		h.openMessages(c)
+		return
 	}
 	if h.opts.detached {
 		go h.serve(c) // it ends with fn and Close, as the goroutines of net/http do
@@ -159,15 +165,15 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.ahead = startReadAhead(&c.life, c)
+	c.inbox = &startReadAhead(&c.life, c).inbox
 	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
 // OnError has panicked with. It is nil for runtime.Goexit.
 func (h *Handler) end(c *Conn, returned bool, panicked any) {
-	defer h.conns.remove(c) // last, because Shutdown waits for it
-	if h.opts.detached {
+	defer h.conns.remove(c)                         // last, because Shutdown waits for it
+	if h.opts.detached || c.request.Load() == nil { // HandleMessages, and open has returned
 		defer logPanic(c)
 	}
 	if h.opts.onClose != nil {
@@ -180,7 +186,7 @@ func (h *Handler) end(c *Conn, returned bool, panicked any) {
 		return
 	}
 	if !returned && h.opts.onError != nil && panicked != http.ErrAbortHandler {
-		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(fmt.Sprint(panicked))))
+		h.opts.onError(c, fmt.Errorf("websocket: handler panicked: %s", oneLine(panicText(panicked))))
 	}
 	panic(panicked)
 }
@@ -244,7 +250,7 @@ func (h *Handler) report(c *Conn, err error) {
 		h.opts.onError(c, err)
 		return
 	}
-	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.request.URL.Path), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
+	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.path()), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
 }
 
 // maxLogLine leaves room for what the logger adds, so that a line has less than a kilobyte.
@@ -256,17 +262,40 @@ const maxLogLine = 960
 // sent.
 func logPanic(c *Conn) {
 	v := recover()
-	if v == nil || v == http.ErrAbortHandler {
+	if _, logged := v.(loggedPanic); v == nil || v == http.ErrAbortHandler || logged {
 		return
 	}
+	logPanicOf(c, v)
+}
+
+// logPanicOf logs a panic with the stack of the goroutine, which has not returned to the caller
+// of the function yet.
+func logPanicOf(c *Conn, v any) {
 	stack := make([]byte, 64<<10)
 	stack = stack[:runtime.Stack(stack, false)]
 	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
 }
 
+// server returns the http.Server of the connection, or nil.
+func (c *Conn) server() *http.Server {
+	if r := c.request.Load(); r != nil {
+		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+		return srv
+	}
+	return c.inbox.messages.server
+}
+
+// path returns the path of the request.
+func (c *Conn) path() string {
+	if r := c.request.Load(); r != nil {
+		return r.URL.Path
+	}
+	return c.inbox.messages.path.Value()
+}
+
 // logf writes to the log of the http.Server.
 func logf(c *Conn, format string, args ...any) {
-	if srv, ok := c.request.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
+	if srv := c.server(); srv != nil && srv.ErrorLog != nil {
 		srv.ErrorLog.Printf(format, args...)
 		return
 	}

@@ -227,9 +227,15 @@ func TestConn_stack_stays_small(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		limits[true] = 6 << 10 // frames are larger there: a detached goroutine has 4 KiB
 	}
-	for detached, most := range limits {
-		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
-			srv := startServer(t, appendEcho, Detached(detached))
+	type way struct {
+		name     string
+		fn       HandlerFunc
+		detached bool
+	}
+	ways := []way{{"AppendMessage", appendEcho, true}, {"AppendMessage", appendEcho, false}, {"ReceiveFunc", lendEcho, false}, {"ReceiveFunc", lendEcho, true}}
+	for _, w := range ways {
+		t.Run(fmt.Sprintf("%s/Detached(%t)", w.name, w.detached), func(t *testing.T) {
+			srv, most := startServer(t, w.fn, Detached(w.detached)), limits[w.detached]
 			before := stackInUse()
 			for range conns {
 				p := dialServer(t, srv)

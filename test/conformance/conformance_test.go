@@ -184,6 +184,13 @@ var receivers = []struct {
 	receive receiveFunc
 }{
 	{"ReceiveMessage", (*websocket.Conn).ReceiveMessage},
+	{"ReceiveFunc", func(c *websocket.Conn) (op websocket.Opcode, data []byte, err error) {
+		err = c.ReceiveFunc(func(lent websocket.Opcode, message []byte) error {
+			op, data = lent, bytes.Clone(message)
+			return nil
+		})
+		return op, data, err
+	}},
 	{"AppendMessage", func(c *websocket.Conn) (websocket.Opcode, []byte, error) {
 		return c.AppendMessage(make([]byte, 0, 64))
 	}},
@@ -250,13 +257,28 @@ func dialer(srv *httptest.Server) func(testing.TB) *wstest.Client {
 	return func(t testing.TB) *wstest.Client { t.Helper(); return dial(t, srv) }
 }
 
-// conform runs the cases with every way to receive, and with HandleConcurrent.
+// openEcho is echo for HandleMessages.
+func openEcho(c *websocket.Conn) (websocket.MessageFunc, error) { return c.SendMessage, nil }
+
+// conform runs the cases with every way to receive, and with HandleConcurrent and
+// HandleMessages.
 func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 	t.Run("HandleConcurrent", func(t *testing.T) {
 		dial := dialer(wstest.Serve(t, websocket.HandleConcurrent(echo, append(opts, noPings)...)))
 		for _, tc := range cases {
 			t.Run(tc.name, func(t *testing.T) { tc.run(t, dial, expectEarlyPongs) })
 		}
+	})
+	t.Run("HandleMessages", func(t *testing.T) {
+		conformOn(t, dialer(wstest.Serve(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))), cases)
+	})
+	t.Run("HandleMessages over TLS", func(t *testing.T) {
+		srv := wstest.ServeTLS(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))
+		conformOn(t, func(t testing.TB) *wstest.Client {
+			p := wstest.DialTLS(t, srv.Listener.Addr().String())
+			p.Handshake()
+			return p
+		}, cases)
 	})
 	for _, r := range receivers {
 		t.Run(r.name, func(t *testing.T) {

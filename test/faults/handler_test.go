@@ -1,9 +1,11 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
@@ -17,7 +19,30 @@ type session struct {
 	end      clientEnd
 	receives bool // the handler receives everything that the client sends
 	fn       func(c *websocket.Conn, l *log) error
+	message  func(c *websocket.Conn, l *log, op websocket.Opcode, data []byte) error // with HandleMessages, instead of handle and fn
 	opts     []websocket.Option
+}
+
+// serve serves a connection with HandleMessages, or with handle. It returns the result of the
+// function when the connection has ended.
+func (s session) serve(w http.ResponseWriter, r *http.Request, l *log) (result error) {
+	opts := append(s.opts, websocket.OnError(func(*websocket.Conn, error) {}))
+	if s.message == nil {
+		s.handle(func(c *websocket.Conn) error {
+			result = s.fn(c, l)
+			return result
+		}, opts...).ServeHTTP(w, r)
+		return result
+	}
+	ended := make(chan error, 1)
+	h := websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		return func(op websocket.Opcode, data []byte) error { return s.message(c, l, op, data) }, nil
+	}, append(opts, websocket.OnClose(func(_ *websocket.Conn, err error) { ended <- err }))...)
+	h.ServeHTTP(w, r)
+	if h.Stats().Accepted == 0 {
+		return nil // the response could not be sent
+	}
+	return <-ended
 }
 
 // oneByOne is for sessions that send and receive on different goroutines. Otherwise an accepted
@@ -28,6 +53,8 @@ var sessions = []session{
 	{name: "ReceiveMessage and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveMessage)},
 	{name: "MessageReader and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(readMessage)},
 	{name: "ReceiveFragments and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveFragments)},
+	{name: "ReceiveFunc and SendMessage", handle: websocket.Handle, end: closeAtOnce, receives: true, fn: echo(receiveLent)},
+	{name: "HandleMessages", end: closeAtOnce, receives: true, message: echoMessage},
 	{name: "HandleConcurrent", handle: websocket.HandleConcurrent, end: closeWhenEchoed, receives: true, fn: echo(receiveMessage), opts: oneByOne},
 	{name: "MessageWriter and Close", handle: websocket.Handle, fn: sendAndClose},
 	{name: "SendMessage beside a receiver, closed by the return of the handler", handle: websocket.Handle, receives: true, fn: sendBesideReceiver,
@@ -107,6 +134,22 @@ func receiveFragments(c *websocket.Conn) (websocket.Opcode, []byte, error) {
 		return 0, nil, err
 	}
 	return websocket.ProcessFragments(frames)
+}
+
+func receiveLent(c *websocket.Conn) (op websocket.Opcode, data []byte, err error) {
+	err = retry(c, func() error {
+		return c.ReceiveFunc(func(lent websocket.Opcode, message []byte) error {
+			op, data = lent, bytes.Clone(message)
+			return nil
+		})
+	})
+	return op, data, err
+}
+
+func echoMessage(c *websocket.Conn, l *log, op websocket.Opcode, data []byte) error {
+	data = bytes.Clone(data)
+	l.received = append(l.received, websocket.Message{Opcode: op, Data: data})
+	return l.send(c, op, data)
 }
 
 func echo(receive func(c *websocket.Conn) (websocket.Opcode, []byte, error)) func(*websocket.Conn, *log) error {

@@ -65,13 +65,8 @@ func runSession(t *testing.T, s session, f fault, inWrite bool, at int) (reads, 
 		socket := newFaultSocket(server, f, inWrite, at)
 		c := startClient(client, s.end)
 		var l log
-		var result error
-		h := s.handle(func(c *websocket.Conn) error {
-			result = s.fn(c, &l)
-			return result
-		}, append(s.opts, websocket.OnError(func(*websocket.Conn, error) {}))...)
 		start := time.Now()
-		h.ServeHTTP(&wstest.Hijacker{Conn: socket}, wstest.ReadRequest(wstest.Request()))
+		result := s.serve(&wstest.Hijacker{Conn: socket}, wstest.ReadRequest(wstest.Request()), &l)
 		if lasted := time.Since(start); lasted > longestSession {
 			t.Errorf("the session lasted %v, want at most %v", lasted, longestSession)
 		}

@@ -171,14 +171,15 @@ func TestHostile_10000_idle_connections(t *testing.T) {
 const (
 	idleTarget = "WEBSOCKET_TEST_IDLE_TARGET"
 	idleCount  = "WEBSOCKET_TEST_IDLE_COUNT"
+	idleEcho   = "WEBSOCKET_TEST_IDLE_ECHO" // unless empty, each client waits for an echo first
 )
 
 // startIdleClients runs a process with n clients until stop is called.
-func startIdleClients(l *wstest.Load, n int) (stop func()) {
+func startIdleClients(l *wstest.Load, n int, env ...string) (stop func()) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*wstest.Patience)
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestHostile_10000_idle_connections$")
-	cmd.Env = append(os.Environ(), idleTarget+"="+l.Server.Listener.Addr().String(), fmt.Sprintf("%s=%d", idleCount, n))
+	cmd.Env = append(append(os.Environ(), env...), idleTarget+"="+l.Server.Listener.Addr().String(), fmt.Sprintf("%s=%d", idleCount, n))
 	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
 	hold, err := cmd.StdinPipe()
 	if err == nil {
@@ -207,7 +208,12 @@ func runIdleClients(t *testing.T, addr string) {
 		if conns[i], err = net.Dial("tcp", addr); err != nil {
 			return err
 		}
-		return wstest.NewClient(nil, conns[i]).Upgrade()
+		c := wstest.NewClient(nil, conns[i])
+		if err := c.Upgrade(); err != nil || os.Getenv(idleEcho) == "" {
+			return err
+		}
+		conns[i].(*net.TCPConn).SetLinger(0) // so many ports must not wait after the end
+		return c.RoundTrip(strings.Repeat("x", 1<<10))
 	})
 	io.Copy(io.Discard, os.Stdin)
 	for _, conn := range conns {

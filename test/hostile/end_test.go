@@ -33,9 +33,14 @@ var resets = []struct {
 }
 
 func TestHostile_100_resets_at_every_moment(t *testing.T) {
+	t.Run("Handle", func(t *testing.T) { attackByResets(t, websocket.Handle, sendOrClose) })
+	t.Run("HandleMessages", func(t *testing.T) { attackByResets(t, passToSendOrClose, waitForEnd) })
+}
+
+func attackByResets(t *testing.T, handle handleFunc, fn websocket.HandlerFunc) {
 	for _, tt := range resets {
 		t.Run(tt.name, func(t *testing.T) {
-			attack(t, sendOrClose, func(l *wstest.Load) {
+			attackServer(t, handle, nil, fn, func(l *wstest.Load) {
 				n := wstest.Scale(t, 100, 50)
 				l.Each(n, 16, func(int) error {
 					c, err := l.Connect()

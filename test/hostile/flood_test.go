@@ -37,6 +37,8 @@ var floods = []struct {
 	{"pings beside a busy handler", websocket.HandleConcurrent, waitForEnd, pingFlood, 256 << 10},
 	{"pings while a sender is stuck", websocket.HandleConcurrent, sendWhenAsked(large), pingFlood, 256 << 10},
 	{"messages to an echo", websocket.Handle, echo, messageFlood, 256 << 10},
+	{"pings to a MessageFunc", passToNothing, waitForEnd, pingFlood, 256 << 10},
+	{"messages to a MessageFunc that echoes", passToEcho, waitForEnd, messageFlood, 256 << 10},
 	{"messages to a concurrent echo", websocket.HandleConcurrent, echo, messageFlood, 384 << 10},
 }
 

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { wstest.Main(m) }
 
-// A handleFunc is websocket.Handle or websocket.HandleConcurrent.
+// A handleFunc is websocket.Handle, websocket.HandleConcurrent or a result of passTo.
 type handleFunc = func(websocket.HandlerFunc, ...websocket.Option) *websocket.Handler
 
 // attack runs clients against a server whose handler is Handle(fn, opts...). A
@@ -31,6 +31,33 @@ func attackServer(t *testing.T, handle handleFunc, configure func(*http.Server),
 	l := wstest.NewLoad(t)
 	l.Run(handle(wstest.Track(l, fn), opts...), websocket.Handle(echo), configure, func() { clients(l) })
 }
+
+// passTo serves connections with HandleMessages and passes their messages to fn. The HandlerFunc
+// gets no messages: it runs beside fn and tells the load of the end, see waitForEnd.
+func passTo(fn func(c *websocket.Conn, op websocket.Opcode, data []byte) error) handleFunc {
+	return func(beside websocket.HandlerFunc, opts ...websocket.Option) *websocket.Handler {
+		return websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+			go beside(c)
+			return func(op websocket.Opcode, data []byte) error { return fn(c, op, data) }, nil
+		}, opts...)
+	}
+}
+
+// passToEcho, passToNothing and passToSendOrClose are echo, receiveAll and sendOrClose with
+// HandleMessages.
+var (
+	passToEcho        = passTo((*websocket.Conn).SendMessage)
+	passToNothing     = passTo(func(*websocket.Conn, websocket.Opcode, []byte) error { return nil })
+	passToSendOrClose = passTo(func(c *websocket.Conn, _ websocket.Opcode, data []byte) error {
+		switch string(data) {
+		case "send":
+			return c.SendMessage(websocket.Binary, large)
+		case "close":
+			return c.StartClose(websocket.StatusNormalClosure, "")
+		}
+		return nil
+	})
+)
 
 // echo is the echo handler of the package's documentation.
 func echo(c *websocket.Conn) error {

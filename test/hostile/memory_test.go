@@ -13,7 +13,12 @@ import (
 )
 
 func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testing.T) {
-	attack(t, receiveAll, func(l *wstest.Load) {
+	t.Run("Handle", func(t *testing.T) { attackByDeclaring(t, websocket.Handle, receiveAll) })
+	t.Run("HandleMessages", func(t *testing.T) { attackByDeclaring(t, passToNothing, waitForEnd) })
+}
+
+func attackByDeclaring(t *testing.T, handle handleFunc, fn websocket.HandlerFunc) {
+	attackServer(t, handle, nil, fn, func(l *wstest.Load) {
 		clients := l.ConnectAll(wstest.Scale(t, 2000, 1000))
 		connected := wstest.Measure()
 		// The pong shows that the server has read the frame after the ping, because

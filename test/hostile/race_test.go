@@ -125,6 +125,7 @@ func TestHostile_100_races_of_Close_Send_Receive_and_the_watchdog(t *testing.T) 
 	}{
 		{"Handle", websocket.Handle, nil},
 		{"HandleConcurrent", websocket.HandleConcurrent, []string{"ReadFrame", "ReceiveFragments"}},
+		{"HandleMessages", passToNothing, []string{"ReceiveMessage", "AppendMessage", "MessageReader", "ReceiveJSON", "Messages", "ReadFrame", "ReceiveFragments"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fn := func(c *websocket.Conn) error {

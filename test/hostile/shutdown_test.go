@@ -66,12 +66,18 @@ func TestHostile_2000_clients_of_a_server_that_shuts_down(t *testing.T) {
 		{"and answer", receiveAll, answerClose, wstest.Patience, 4 * time.Second, nil},
 		{"and do not answer", receiveAll, readOn, wstest.Patience, shutdownLimit + 2*time.Second, nil},
 		{"and do not read", limitWriteBuffer(sendAll), func(*wstest.Client) error { return nil }, wstest.Patience, shutdownLimit + 2*time.Second, nil},
+		{"of HandleMessages, and answer", nil, answerClose, wstest.Patience, 4 * time.Second, nil},
+		{"of HandleMessages, and do not answer", nil, readOn, wstest.Patience, shutdownLimit + 2*time.Second, nil},
 		{"and do not answer before ctx is done", receiveAll, readOn, shutdownLimit / 8, shutdownLimit, context.DeadlineExceeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			l := wstest.NewLoad(t)
-			h := websocket.Handle(wstest.Track(l, tt.fn), websocket.CloseTimeout(shutdownLimit))
+			handle, fn := websocket.Handle, tt.fn
+			if fn == nil {
+				handle, fn = passToNothing, waitForEnd
+			}
+			h := handle(wstest.Track(l, fn), websocket.CloseTimeout(shutdownLimit))
 			l.Run(h, websocket.Handle(echo), nil, func() {
 				n := min(wstest.Scale(t, 2000, 200), wstest.MaxFiles()/3)
 				clients := l.ConnectAll(n)
@@ -87,7 +93,7 @@ func TestHostile_2000_clients_of_a_server_that_shuts_down(t *testing.T) {
 				if err != tt.err || took > tt.most {
 					t.Errorf("Shutdown returned %v after %v, want %v within %v", err, took, tt.err, tt.most)
 				}
-				if err == nil && l.Running() > 0 {
+				if err == nil && tt.fn != nil && l.Running() > 0 {
 					t.Errorf("%d functions run after Shutdown", l.Running())
 				}
 				<-ended

@@ -53,24 +53,35 @@ func TestSoak(t *testing.T) {
 	})
 }
 
-// alternate serves every other request with Handle, and the rest with
-// HandleConcurrent.
+// alternate serves requests with Handle, HandleConcurrent and HandleMessages in turn.
 func alternate(fn websocket.HandlerFunc) http.Handler {
 	opts := []websocket.Option{
 		websocket.PingInterval(200 * time.Millisecond),
 		websocket.ConnectionTimeout(15 * time.Second),
 		websocket.WriteTimeout(5 * time.Second),
 	}
-	handlers := []http.Handler{websocket.Handle(fn, opts...), websocket.HandleConcurrent(fn, opts...)}
+	messages := websocket.HandleMessages(passMessages, append(opts, websocket.OnError(func(*websocket.Conn, error) {}))...)
+	handlers := []http.Handler{websocket.Handle(fn, opts...), websocket.HandleConcurrent(fn, opts...), messages}
 	var n atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handlers[n.Add(1)%2].ServeHTTP(w, r)
+		handlers[n.Add(1)%3].ServeHTTP(w, r)
 	})
 }
 
 func serve(c *websocket.Conn) error {
 	c.NetConn().(*net.TCPConn).SetWriteBuffer(16 << 10)
 	return echoOrClose(c)
+}
+
+// passMessages is serve for HandleMessages.
+func passMessages(c *websocket.Conn) (websocket.MessageFunc, error) {
+	c.NetConn().(*net.TCPConn).SetWriteBuffer(16 << 10)
+	return func(op websocket.Opcode, data []byte) error {
+		if string(data) == "close" {
+			return &websocket.CloseError{Code: websocket.StatusNormalClosure}
+		}
+		return c.SendMessage(op, data)
+	}, nil
 }
 
 func echoOrClose(c *websocket.Conn) error {

@@ -1,0 +1,90 @@
+package websocket
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/sock"
+)
+
+// An eventTransport is the TCP connection of a connection that the event loop serves. While the
+// event loop runs it, inbuf.noWait is set, and reads return os.ErrDeadlineExceeded when nothing
+// has arrived. Otherwise it is a tcpTransport: also for a poll, for Ping, and for the goroutine
+// that ends the connection.
+//
+// No goroutine is in a read that a new deadline, or the end of the socket, would make return. So
+// both wake the connection in the event loop.
+type eventTransport struct {
+	*tcpTransport
+	messages *messages
+}
+
+// isDrained reports whether a read would find nothing, because the last one has left free space.
+// What has arrived since makes an event. The end of the stream may come with the last bytes,
+// in one event.
+func (t *eventTransport) isDrained() bool {
+	return t.buf.noWait && t.buf.short && !t.messages.source.Ended()
+}
+
+func (t *eventTransport) fill() error {
+	if t.isDrained() {
+		return os.ErrDeadlineExceeded
+	}
+	return t.tcpTransport.fill()
+}
+
+func (t *eventTransport) Read(p []byte) (int, error) {
+	switch {
+	case !t.buf.noWait:
+		return t.tcpTransport.Read(p)
+	case t.isDrained():
+		return 0, os.ErrDeadlineExceeded
+	}
+	r := directReads.Get().(*directRead)
+	r.p = p
+	err := t.raw.Read(r.callback)
+	n, readErr := r.n, r.err
+	r.p, r.err = nil, nil
+	directReads.Put(r)
+	if err == nil {
+		n, err = readResult(n, readErr)
+	}
+	t.buf.short = n > 0 && n < len(p)
+	return n, err
+}
+
+// A directRead is a call of eventTransport.Read. It is pooled, as largeWrite is.
+type directRead struct {
+	p        []byte
+	n        int
+	err      error
+	callback func(fd uintptr) bool
+}
+
+var directReads = sync.Pool{New: func() any {
+	r := new(directRead)
+	r.callback = r.read
+	return r
+}}
+
+func (r *directRead) read(fd uintptr) bool {
+	for r.n, r.err = sock.Read(fd, r.p); sock.Interrupted(r.err); {
+		r.n, r.err = sock.Read(fd, r.p)
+	}
+	return true
+}
+
+func (t *eventTransport) SetReadDeadline(d time.Time) error {
+	err := t.tcpTransport.SetReadDeadline(d)
+	if !d.IsZero() {
+		t.messages.source.Wake()
+	}
+	return err
+}
+
+func (t *eventTransport) cut() {
+	t.messages.source.Unwatch() // before the number of the descriptor can be used again
+	t.tcpTransport.cut()
+	t.messages.source.Wake()
+}

@@ -1,0 +1,76 @@
+package websocket
+
+import (
+	"errors"
+	"time"
+)
+
+// An inbox is how messages get to the user if the receiving methods do not read from the socket:
+// a goroutine reads them ahead (HandleConcurrent), or they are passed to a function
+// (HandleMessages). With Handle there is none.
+type inbox struct {
+	ahead    *readAhead // of HandleConcurrent
+	messages *messages  // of HandleMessages
+}
+
+var errPassed = errors.New("websocket: a connection of HandleMessages has no receiving methods and no read deadline, because its MessageFunc gets all messages")
+
+// next returns the next message.
+func (b *inbox) next() (Message, error) {
+	if b.messages != nil {
+		return Message{}, errPassed
+	}
+	return b.ahead.next()
+}
+
+// appendNext is next with the payload appended to dst.
+func (b *inbox) appendNext(dst []byte) (Opcode, []byte, error) {
+	m, err := b.next()
+	if dst == nil {
+		return m.Opcode, m.Data, err // not copied, because the caller owns it already
+	}
+	return m.Opcode, append(dst, m.Data...), err
+}
+
+// discard drops messages until the end.
+func (b *inbox) discard() error {
+	if b.messages != nil {
+		return errPassed
+	}
+	return b.ahead.discard()
+}
+
+// refuses returns the error of a method that receives frames.
+func (b *inbox) refuses(m receiveMethod) error {
+	if b.messages != nil {
+		return errPassed
+	}
+	return errReadAhead(m)
+}
+
+// setDeadline sets the read deadline of the user.
+func (b *inbox) setDeadline(t time.Time) error {
+	if b.messages != nil {
+		return errPassed
+	}
+	b.ahead.deadline.Set(t)
+	return nil
+}
+
+// expired reports whether the user's read deadline has passed.
+func (b *inbox) expired() bool { return b.messages == nil && b.ahead.expired() }
+
+// stop ends the goroutine that reads ahead, whose socket is closed, and waits for it.
+func (b *inbox) stop() {
+	if b.ahead != nil {
+		b.ahead.stop()
+	}
+}
+
+// readsAhead returns the goroutine that reads ahead, or nil.
+func (c *Conn) readsAhead() *readAhead {
+	if c.inbox == nil {
+		return nil
+	}
+	return c.inbox.ahead
+}

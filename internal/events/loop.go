@@ -1,0 +1,323 @@
+package events
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/epoll"
+)
+
+// shared is the loop of all sources. It exists while there are any.
+var shared struct {
+	mu   sync.Mutex
+	loop *loop
+}
+
+// join adds a source to the number of those that keep the shared loop.
+func join() (*loop, error) {
+	if !epoll.Supported {
+		return nil, errors.ErrUnsupported
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.loop == nil {
+		set, err := epoll.New()
+		if err != nil {
+			return nil, err
+		}
+		shared.loop = newLoop(set)
+	}
+	shared.loop.members++
+	return shared.loop, nil
+}
+
+// leave takes a source off that number.
+func (l *loop) leave() {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if l.members--; l.members > 0 {
+		return
+	}
+	shared.loop = nil
+	l.close()
+}
+
+// A loop has the workers of its sources.
+type loop struct {
+	set     *epoll.Set
+	members int // guarded by shared.mu
+
+	mu         sync.Mutex // guards the fields below
+	sources    []*Source  // by descriptor
+	generation uint32
+	queue      queue
+	closed     bool
+
+	polling  bool          // a worker waits for events
+	woken    int           // workers that were woken, or started, and have not looked for work yet
+	idle     int           // workers that wait for wake
+	mostIdle int           // more than that end
+	wake     chan struct{} // one token for each idle worker that is woken
+	done     chan struct{} // closed by close
+
+	careful  atomic.Int32 // so many runs have to be short before the workers are trusted; not guarded by mu
+	progress uint32       // counts what the workers have begun
+	seen     uint32       // what it was when the monitor has looked
+	watched  bool         // the monitor is set
+	monitor  *time.Timer
+}
+
+func newLoop(set *epoll.Set) *loop {
+	l := &loop{
+		set:      set,
+		mostIdle: 2 * runtime.GOMAXPROCS(0),
+		wake:     make(chan struct{}, 64),
+		done:     make(chan struct{}),
+	}
+	l.careful.Store(carefulRuns)
+	l.monitor = time.AfterFunc(time.Hour, l.watchOver)
+	l.monitor.Stop()
+	return l
+}
+
+// close ends the goroutines of the loop, which has no source any more.
+func (l *loop) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.monitor.Stop()
+	close(l.done)
+	l.set.Close()
+}
+
+// add adds a source that is in state running already when its first event can come.
+func (l *loop) add(s *Source, fd uintptr) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for int(fd) >= len(l.sources) {
+		l.sources = append(l.sources, make([]*Source, max(64, len(l.sources)))...)
+	}
+	l.generation++
+	s.descriptor, s.generation = int32(fd), l.generation
+	s.state.Store(running)
+	l.sources[fd] = s
+	return l.set.Add(fd, s.generation)
+}
+
+// remove ends the events of a source. The descriptor may belong to another source, if its user
+// has closed it.
+func (l *loop) remove(s *Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fd := int(s.descriptor); fd < len(l.sources) && l.sources[fd] == s {
+		l.sources[fd] = nil
+		l.set.Remove(fd)
+	}
+}
+
+// push puts a source into the queue, and wakes a worker for it.
+func (l *loop) push(s *Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.push(s)
+	l.help()
+}
+
+// requeue is push for a worker, which looks at the queue itself.
+func (l *loop) requeue(s *Source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.push(s)
+}
+
+// A Budget limits the work of a worker before it lets others run.
+type Budget struct {
+	left int
+	loop *loop
+}
+
+// Spend takes off n bytes of work. If it returns true, the Runner has to return More.
+func (b *Budget) Spend(n int) (over bool) {
+	if b.left -= n; b.left > 0 {
+		return false
+	}
+	b.loop.mu.Lock()
+	others := b.loop.queue.len() > 0
+	b.loop.mu.Unlock()
+	if !others {
+		b.refill()
+	}
+	return others
+}
+
+// refill lets other goroutines run.
+func (b *Budget) refill() {
+	b.left = workBudget
+	runtime.Gosched()
+}
+
+// epoch is what the times of runs are measured from. The monotonic clock alone is read faster
+// than time.Now reads both.
+var epoch = time.Now()
+
+// work is the goroutine of a worker.
+func (l *loop) work() {
+	returned := false
+	defer func() {
+		if !returned { // a Runner has called runtime.Goexit
+			l.replace()
+		}
+	}()
+	l.mu.Lock()
+	l.woken--
+	l.mu.Unlock()
+	b := &Budget{workBudget, l}
+	for s := l.next(); s != nil; s = l.next() {
+		began := time.Since(epoch)
+		l.run(s, b)
+		l.noteRun(time.Since(epoch) - began)
+		if b.left -= runCost; b.left <= 0 {
+			b.refill()
+		}
+	}
+	returned = true
+}
+
+// replace starts a worker in place of one whose goroutine ends.
+func (l *loop) replace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.woken++
+		go l.work()
+	}
+}
+
+// run runs a source that was in the queue.
+func (l *loop) run(s *Source, b *Budget) {
+	switch s.runner.Run(b) {
+	case Left:
+		return
+	case Idle:
+		if s.rest() {
+			return
+		}
+	}
+	l.requeue(s)
+}
+
+// noteRun notes how long a run has taken.
+func (l *loop) noteRun(d time.Duration) {
+	if d >= longRun {
+		l.careful.Store(carefulRuns)
+	} else if left := l.careful.Load(); left > 0 {
+		l.careful.CompareAndSwap(left, left-1)
+	}
+}
+
+// next returns the next source to be run. It returns nil if the worker has to end.
+func (l *loop) next() *Source {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.closed {
+		if s := l.queue.pop(); s != nil {
+			l.progress++
+			if l.careful.Load() > 0 || l.queue.len() >= shareFrom {
+				l.help()
+			} else if !l.watched {
+				l.watch()
+			}
+			return s
+		}
+		if !l.polling {
+			l.poll()
+			continue
+		}
+		if l.idle >= l.mostIdle {
+			return nil
+		}
+		l.await()
+	}
+	return nil
+}
+
+// await waits until another worker has work for this one. l.mu is held, but not while it waits.
+func (l *loop) await() {
+	l.idle++
+	l.mu.Unlock()
+	select {
+	case <-l.wake:
+		l.mu.Lock()
+		l.woken--
+	case <-l.done:
+		l.mu.Lock()
+	}
+}
+
+// poll waits for events and queues their sources. l.mu is held, but not while it waits.
+func (l *loop) poll() {
+	l.polling = true
+	l.mu.Unlock()
+	n, err := l.set.Wait()
+	l.mu.Lock()
+	l.polling = false
+	l.progress++
+	if err != nil {
+		return // close has ended it
+	}
+	for i := range n {
+		ev := l.set.Event(i)
+		s := l.sources[ev.FD]
+		if s == nil || s.generation != ev.Generation {
+			continue // the source has left, and its descriptor may have another already
+		}
+		if ev.Ended {
+			s.ended.Store(true)
+		}
+		if s.notify() {
+			l.queue.push(s)
+		}
+	}
+}
+
+// help makes sure that a worker takes what is in the queue, or waits for events, while the
+// caller is busy. l.mu is held.
+func (l *loop) help() {
+	if l.closed || l.woken > 0 || l.polling && l.queue.len() == 0 {
+		return
+	}
+	l.woken++
+	if l.idle > 0 {
+		l.idle--
+		l.wake <- struct{}{} // the idle worker takes it, so this does not wait for long
+		return
+	}
+	go l.work()
+}
+
+// watch sets the monitor, because a worker is trusted. l.mu is held.
+func (l *loop) watch() {
+	l.watched = true
+	l.seen = l.progress
+	l.monitor.Reset(monitorTime)
+}
+
+// watchOver is the monitor.
+func (l *loop) watchOver() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return
+	case l.polling && l.queue.len() == 0:
+		l.watched = false // while nothing happens, the monitor sleeps
+		return
+	case l.progress == l.seen:
+		l.careful.Store(carefulRuns)
+		l.help()
+	}
+	l.watch()
+}

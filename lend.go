@@ -1,0 +1,267 @@
+package websocket
+
+import (
+	"errors"
+	"math/bits"
+	"sync"
+	"unsafe"
+
+	"github.com/f44ffc3b/websocket/internal/mask"
+)
+
+// A MessageFunc is called with a message. data is valid only until it returns: the memory
+// is then used for other messages. It may change data, and pass it to sending methods. See
+// [HandleMessages] and [Conn.ReceiveFunc].
+type MessageFunc func(op Opcode, data []byte) error
+
+// ReceiveFunc waits for the next message and calls fn with it. It lends the message to fn,
+// without a copy: data is valid only until fn returns. It returns the error of fn as it is, or
+// the errors of [Conn.ReceiveMessage], without a call of fn.
+//
+// It is the fastest way to receive, above all for messages of 16 KiB and more: they lie in
+// memory that all connections share, and that is still in the cache of the processor.
+// [Conn.ReceiveMessage] is for messages that the handler keeps, and [Conn.AppendMessage] for
+// those that it collects in a buffer of its own.
+//
+// fn may send and close. It should not receive: messages that other methods receive while it
+// runs are those behind its own. While it runs, pings and the peer's close frame are answered
+// as they are between two calls of ReceiveMessage. If fn panics, the message is lost and the
+// connection stays usable. Read deadlines apply to the wait for the message only.
+func (c *Conn) ReceiveFunc(fn MessageFunc) error {
+	if fn == nil {
+		return errNilFunc
+	}
+	if c.inbox != nil {
+		m, err := c.inbox.next()
+		if err != nil {
+			return err
+		}
+		return fn(m.Opcode, m.Data)
+	}
+	if err := c.in.acquire(); err != nil {
+		return err
+	}
+	var m lentMessage
+	if err := c.in.lend(&m); err != nil {
+		err = c.received(err)
+		c.in.release()
+		return err
+	}
+	c.in.release() // so that fn may call Close, which needs the lock
+	err := fn(m.op, m.data)
+	releaseInput(m.buf)
+	return err
+}
+
+var errNilFunc = errors.New("websocket: ReceiveFunc(nil): want a function")
+
+// A lentMessage is a message that is lent to a MessageFunc. Its memory does not belong to the
+// reader any more, so the reader can be used meanwhile.
+type lentMessage struct {
+	op   Opcode
+	data []byte
+	buf  []byte // for releaseInput, when the function has returned; data is a part of it
+}
+
+// lend receives the next message for a MessageFunc. If a deadline interrupts it, the next call
+// continues. The lock is held.
+func (r *reader) lend(m *lentMessage) error {
+	if r.begun != nil || r.mode != modeMessages || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+		if err := r.begin(byReceiveFunc); err != nil {
+			return err
+		}
+	}
+	for !r.incoming.midMessage() {
+		if r.buf.empty() {
+			if err := r.fill(); err != nil {
+				return err
+			}
+		}
+		r.adoptLimits()
+		if r.lendBuffered(m) {
+			return nil
+		}
+		if !r.collects() {
+			break
+		}
+		if err := r.fill(); err != nil {
+			return err
+		}
+	}
+	return r.lendJoined(m)
+}
+
+// lendBuffered is lend for a message that is one frame, complete in the buffer and valid. The
+// function gets the buffer, unless there is more in it than the message: then the smaller of the
+// two is copied.
+func (r *reader) lendBuffered(m *lentMessage) bool {
+	b := r.buf.bytes()
+	op, start, end := r.incoming.whole(b)
+	if end == 0 {
+		return false
+	}
+	key, rest := [4]byte(b[start-4:]), len(b)-end
+	if rest >= end-start && rest > 0 {
+		m.buf = takeInput(end - start)
+		m.data = m.buf[: end-start : end-start]
+		copy(m.data, b[start:end])
+	} else {
+		m.data = b[start:end:end]
+	}
+	mask.XOR(m.data, key, 0)
+	if op == Text && !ValidUTF8(m.data) {
+		if m.buf == nil {
+			mask.XOR(m.data, key, 0) // as lendJoined expects it
+		}
+		releaseInput(m.buf)
+		m.buf, m.data = nil, nil
+		return false
+	}
+	r.buf.discard(end)
+	if m.buf == nil {
+		m.buf = r.buf.give()
+	}
+	m.op = op
+	r.afterMessage()
+	return true
+}
+
+// collects reports whether lend reads on until the next frame is complete in the buffer: if
+// that can hold it, and is not much larger than what has arrived.
+func (r *reader) collects() bool {
+	b := r.buf.bytes()
+	n, err := r.examine(modeMessages)
+	if err != nil {
+		return false // next returns it again
+	}
+	h := &r.incoming.header
+	if n == 0 {
+		return true // the header is not complete
+	}
+	size := int64(n) + h.Length
+	if !h.Fin || h.Opcode.IsControl() || size > largeReadBufferSize || size <= int64(len(b)) {
+		return false
+	}
+	if r.buf.full() || !r.buf.short && r.socket.waitsWithoutBuffer() {
+		r.buf.large = size > readBufferSize
+	}
+	if !r.buf.short {
+		return true // the rest may be in the socket
+	}
+	// Invalid text fails the connection at its first bad byte, so it is checked before the wait.
+	return h.Opcode != Text && (size <= readBufferSize || len(b) >= largeReadBufferSize/4)
+}
+
+// lendJoined is lend for all other messages: it joins the payload in a buffer of its own. If a
+// deadline interrupts it, what has arrived stays in r.begun.
+func (r *reader) lendJoined(m *lentMessage) error {
+	var msg []byte
+	if r.begun != nil {
+		msg = r.begun.data
+	}
+	end, err := r.next(modeMessages)
+	if err == nil && r.inflates(modeMessages) {
+		msg, err = r.inflateLent(msg)
+		end = endOfMessage
+	}
+	for end != endOfMessage && err == nil {
+		for end == notEnd && err == nil {
+			msg = r.growLent(msg)
+			var n int
+			n, end, err = r.payload(msg[len(msg):cap(msg)], modeMessages)
+			msg = msg[:len(msg)+n]
+		}
+		if end == endOfFrame && err == nil {
+			end, err = r.next(modeMessages)
+		}
+	}
+	if err == errReadDeadline {
+		return r.interrupt(byReceiveFunc, msg, nil)
+	}
+	r.begun = nil
+	if err != nil {
+		releaseInput(msg[:cap(msg)])
+		return err
+	}
+	if msg == nil {
+		msg = []byte{}
+	}
+	m.op, m.data, m.buf = r.incoming.op, msg[:len(msg):len(msg)], msg[:cap(msg)]
+	return nil
+}
+
+// inflateLent is appendInflated for a lent message. What it returns may have another array than
+// msg, which is then in its pool again.
+func (r *reader) inflateLent(msg []byte) ([]byte, error) {
+	if msg == nil {
+		arrived := min(int64(len(r.buf.bytes())), r.incoming.left)
+		msg = takeInput(int(min(4*arrived, r.incoming.limits.maxMessageSize)))[:0] // few messages shrink to less than a quarter
+	}
+	inflated, err := r.appendInflated(msg)
+	if cap(inflated) != cap(msg) {
+		releaseInput(msg[:cap(msg)])
+	}
+	return inflated, err
+}
+
+// growLent makes room for the next bytes of the open frame. The room is twice what has arrived
+// at most, also in the kernel, but not more than what was declared.
+func (r *reader) growLent(msg []byte) []byte {
+	if len(msg) < cap(msg) {
+		return msg
+	}
+	declared := int64(len(msg)) + r.incoming.left
+	arrived := int64(len(msg)) + min(int64(len(r.buf.bytes())), r.incoming.left)
+	if 2*arrived < declared {
+		if unread, _, ok := r.socket.behind(); ok {
+			arrived += int64(unread)
+		}
+	}
+	if arrived <= minPiece && arrived < declared { // wait with little, because the peer may send no more
+		return append(make([]byte, 0, 2*minPiece), msg...)
+	}
+	size := min(declared, max(2*arrived, int64(len(msg))+1))
+	larger := append(takeInput(int(size))[:0], msg...)
+	releaseInput(msg[:cap(msg)])
+	return larger
+}
+
+// inputBuffers hold buffers for lent messages that do not lie in a read buffer. The sizes are
+// powers of two from 8 KiB to 16 MiB. Each holds pointers to arrays of its size, because a slice would have to
+// be allocated.
+var inputBuffers [12]sync.Pool
+
+// minInputShift is the binary logarithm of the smallest size in inputBuffers.
+const minInputShift = 13
+
+// takeInput returns a buffer of at least n bytes. A larger one than those of the pools is
+// allocated.
+func takeInput(n int) []byte {
+	if n <= readBufferSize {
+		return readBuffers.Get().(*[readBufferSize]byte)[:]
+	}
+	class := bits.Len(uint(n-1)) - minInputShift
+	if class >= len(inputBuffers) {
+		return make([]byte, n)
+	}
+	size := 1 << (minInputShift + class)
+	if first, ok := inputBuffers[class].Get().(*byte); ok {
+		return unsafe.Slice(first, size)
+	}
+	return make([]byte, size)
+}
+
+// releaseInput returns a buffer of takeInput, or a read buffer, to its pool. A buffer of
+// another size is left to the garbage collector, as is one that is nil.
+func releaseInput(b []byte) {
+	switch size := len(b); {
+	case size == readBufferSize:
+		readBuffers.Put((*[readBufferSize]byte)(b))
+	case size == largeReadBufferSize:
+		largeReadBuffers.Put((*[largeReadBufferSize]byte)(b))
+	case size >= 1<<minInputShift && size&(size-1) == 0:
+		if class := bits.Len(uint(size)) - 1 - minInputShift; class < len(inputBuffers) {
+			inputBuffers[class].Put(&b[0])
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package websocket
+
+import (
+	"fmt"
+	"net/http"
+	"unique"
+
+	"github.com/f44ffc3b/websocket/internal/events"
+)
+
+// HandleMessages returns an http.Handler for servers with very many connections that are mostly
+// idle. It upgrades requests as [Handle] does, and calls open once for each connection, on the
+// goroutine of the request: open may send, and may block. The function that open returns is
+// called with each message of the peer, one at a time and in order. data is valid only until it
+// returns.
+//
+//	http.Handle("/echo", websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+//		return func(op websocket.Opcode, data []byte) error {
+//			return c.SendMessage(op, data)
+//		}, nil
+//	}))
+//
+// How the function ends is how the connection closes: an error and a panic as with [HandlerFunc],
+// nil waits for the next message. The error of open closes the connection in the same way. If
+// open returns a nil function and a nil error, the connection closes with 1000. No function
+// returns when the peer goes, so [OnClose] is the place to release what open has allocated.
+//
+// On Linux and plain TCP, an idle connection has no goroutine and no buffer. Elsewhere the same
+// API uses a goroutine for each connection. In both cases the request is released when open has
+// returned: from then on, [Conn.Request] returns nil and [Conn.Context] has no values of the
+// request. open keeps what it needs in the variables of the function.
+//
+// A function that blocks delays only its own connection, and holds a goroutine meanwhile. Pings
+// and the peer's close frame are answered within a second. The function may send and close; a
+// Close in it waits for the peer as everywhere, [Conn.StartClose] does not. The receiving methods
+// and SetReadDeadline return an error. All options apply, except [Detached], which has no effect.
+// HandleMessages panics if open is nil or an [Option] is invalid.
+func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Handler {
+	if open == nil {
+		panic("websocket: HandleMessages(nil): want a function")
+	}
+	h := &Handler{open: open, fn: passAll, opts: newOptions(opts)}
+	h.opts.passesMessages, h.opts.detached = true, false
+	return h
+}
+
+// messages is what a connection of HandleMessages has beside a Conn.
+type messages struct {
+	inbox
+	conn    *Conn
+	handler *Handler
+	fn      MessageFunc
+	server  *http.Server          // of the request
+	path    unique.Handle[string] // of the request; most connections have the same
+	source  events.Source         // while the event loop serves the connection
+
+	// How the connection has left the event loop. A goroutine continues then.
+	end  error // of the function or the reader, nil if there is none yet
+	held bool  // the goroutine has to begin with the lock of the reader held
+
+	inFunc bool // the event loop runs fn
+}
+
+// prepareMessages makes c a connection of HandleMessages.
+func (c *Conn) prepareMessages() {
+	m := &messages{conn: c}
+	m.inbox.messages = m
+	c.inbox = &m.inbox
+	if t, ok := c.socket.transport.(*tcpTransport); ok && events.Supported {
+		c.socket.transport = &eventTransport{t, m}
+	}
+}
+
+// openMessages calls open, and begins to pass messages to the function that it returns. It ends
+// the connection if there is none.
+func (h *Handler) openMessages(c *Conn) {
+	returned, passed := false, false
+	defer func() {
+		if !passed {
+			h.end(c, returned, recover())
+		}
+	}()
+	fn, err := h.open(c)
+	if fn != nil && err == nil {
+		passed = true
+		c.inbox.messages.begin(h, fn)
+		return
+	}
+	err = h.closeAs(c, err)
+	returned = true
+	if err != nil {
+		h.report(c, err)
+	}
+}
+
+// begin begins to pass messages to fn: in the event loop, or on a goroutine.
+func (m *messages) begin(h *Handler, fn MessageFunc) {
+	c := m.conn
+	m.handler, m.fn = h, fn
+	m.server, m.path = c.server(), unique.Make(cut(c.path(), maxLogLine))
+	c.request.Store(nil)
+	if !m.watch() {
+		go h.serve(c)
+	}
+}
+
+// watch passes the connection to the event loop. It reports false if that cannot serve it.
+func (m *messages) watch() bool {
+	t, ok := m.conn.socket.transport.(*eventTransport)
+	if !ok || m.conn.in.acquire() != nil { // the lock is held from now on, as by a goroutine that waits
+		return false
+	}
+	if events.Watch(&m.source, t.raw, m) == nil {
+		return true
+	}
+	m.conn.in.release() // the process has too many descriptors, or watches too many
+	return false
+}
+
+// passAll is the HandlerFunc of a connection of HandleMessages that has a goroutine, from the
+// beginning or because it has left the event loop.
+func passAll(c *Conn) error {
+	m := c.inbox.messages
+	end, held := m.end, m.held
+	if end != nil && !held {
+		return end
+	}
+	for {
+		if !held {
+			if err := c.in.acquire(); err != nil {
+				return err
+			}
+		}
+		var msg lentMessage
+		if end == nil {
+			end = c.in.lend(&msg)
+		}
+		if end != nil {
+			end = c.received(end)
+		}
+		c.in.release()
+		held = false
+		switch {
+		case end == errReadDeadline: // of a poll that gave way at this moment
+			end = nil
+			continue
+		case end == nil:
+			end = m.fn(msg.op, msg.data)
+			releaseInput(msg.buf)
+		}
+		if end != nil {
+			return end
+		}
+	}
+}
+
+// messageCost is what a message costs beside its bytes, for the budget of a worker.
+const messageCost = 256
+
+// Run implements events.Runner: it passes on what has arrived. While the connection waits for
+// events, nothing runs, and it holds the lock of the reader as a goroutine that waits does. So
+// the rest of the library makes no difference: whatever would make that goroutine return sets a
+// deadline or closes the socket, and eventTransport wakes the connection then.
+func (m *messages) Run(b *events.Budget) events.Result {
+	c := m.conn
+	passed := false
+	defer func() {
+		if !passed {
+			m.panicked(recover())
+		}
+	}()
+	c.in.buf.short = false // something may have arrived
+	for {
+		var msg lentMessage
+		c.in.buf.noWait = true
+		err := c.in.lend(&msg)
+		c.in.buf.noWait = false
+		switch {
+		case err == errReadDeadline && c.life.current() < phaseLost:
+			passed = true
+			return events.Idle
+		case err == errReadDeadline: // the goroutine waits for the end
+			passed = true
+			return m.leave(nil, true)
+		case err != nil:
+			passed = true
+			return m.leave(err, true)
+		}
+		c.in.release()
+		m.inFunc = true
+		err = m.fn(msg.op, msg.data)
+		m.inFunc = false
+		releaseInput(msg.buf)
+		if err == nil {
+			err = c.in.acquire()
+		}
+		if err != nil {
+			passed = true
+			return m.leave(err, false)
+		}
+		if b.Spend(messageCost + len(msg.data)) {
+			passed = true
+			return events.More
+		}
+	}
+}
+
+// leave leaves the event loop to a goroutine, because the end of a connection may take long.
+func (m *messages) leave(end error, held bool) events.Result {
+	m.end, m.held = end, held
+	m.source.Leave()
+	go m.handler.serve(m.conn)
+	return events.Left
+}
+
+// panicked ends the connection after fn has panicked with v, or has called runtime.Goexit if v is
+// nil.
+func (m *messages) panicked(v any) {
+	if !m.inFunc {
+		panic(v) // a fault of this package
+	}
+	if v != nil && v != http.ErrAbortHandler {
+		logPanicOf(m.conn, v)
+		v = loggedPanic{v}
+	}
+	m.source.Leave()
+	go m.handler.end(m.conn, false, v)
+}
+
+// A loggedPanic is the value of a panic that was logged on the goroutine on which it happened.
+type loggedPanic struct{ value any }
+
+// panicText returns what a function has panicked with.
+func panicText(v any) string {
+	if logged, ok := v.(loggedPanic); ok {
+		v = logged.value
+	}
+	return fmt.Sprint(v)
+}
