@@ -60,7 +60,7 @@ func TestReceive_compressed_memory_of_a_part(t *testing.T) {
 	wire := compressedMessage(Binary, stars(2000))
 	c, _ := newScriptConn(t, segments(wire[:len(wire)-1], nil), Compression(0), MaxMessageSize(MaxSize))
 	got := wstest.Allocated(func() { c.ReceiveMessage() })
-	if got > 32<<10 { // with a new decoder
+	if got > 96<<10 { // with a new decoder; the race detector makes pools drop buffers
 		t.Errorf("allocated %d bytes for a message of 2000", got)
 	}
 	if held := cap(c.in.begun.data); held > 4000 {
