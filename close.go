@@ -97,10 +97,11 @@ func (c *Conn) connectionLost(err error) error {
 // expire closes the socket now, and reports whether it was open. Goroutines that still
 // work on the end of the connection return, because their reads and writes fail.
 func (c *Conn) expire(err error) bool {
+	told := c.life.current() == phaseDraining
 	if !c.timer.enter(phaseClosed, err, 0) {
 		return false
 	}
-	c.socket.cut()
+	c.socket.cut(told)
 	c.timer.stop()
 	c.socket.stop()
 	c.life.closed.Set()
@@ -410,6 +411,7 @@ func (c *Conn) waitGoroutines() {
 	c.timer.waitTicks()
 	c.out.stop()
 	c.socket.stop()
+	c.socket.release()
 	if c.inbox != nil {
 		c.inbox.stop()
 	}

@@ -87,6 +87,9 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 			conns.abandon()
 		}
 	}()
+	if isExtendedConnect(r) {
+		return establishStream(w, r, o)
+	}
 	return establish(w, r, o)
 }
 

@@ -133,6 +133,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
+	if s := c.overStream(); s != nil {
+		h.serveStream(c, s)
+		return
+	}
 	if h.open != nil {
 		h.openMessages(c)
 		return
@@ -172,8 +176,8 @@ func (h *Handler) beginReadAhead(c *Conn) {
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
 // OnError has panicked with. It is nil for runtime.Goexit.
 func (h *Handler) end(c *Conn, returned bool, panicked any) {
-	defer h.conns.remove(c)                         // last, because Shutdown waits for it
-	if h.opts.detached || c.request.Load() == nil { // HandleMessages, and open has returned
+	defer h.conns.remove(c)                                                  // last, because Shutdown waits for it
+	if h.opts.detached && c.overStream() == nil || c.request.Load() == nil { // HandleMessages, and open has returned
 		defer logPanic(c)
 	}
 	if h.opts.onClose != nil {
@@ -295,7 +299,12 @@ func (c *Conn) path() string {
 
 // logf writes to the log of the http.Server.
 func logf(c *Conn, format string, args ...any) {
-	if srv := c.server(); srv != nil && srv.ErrorLog != nil {
+	logTo(c.server(), format, args...)
+}
+
+// logTo writes to the log of srv, which may be nil.
+func logTo(srv *http.Server, format string, args ...any) {
+	if srv != nil && srv.ErrorLog != nil {
 		srv.ErrorLog.Printf(format, args...)
 		return
 	}
