@@ -24,8 +24,6 @@ func checkConnect(r *http.Request) *HandshakeError {
 			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
-	case len(h["Expect"]) > 0:
-		return refusal(http.StatusExpectationFailed, "a WebSocket handshake has no body to wait for; this request has %s", headerText("Expect", h["Expect"]))
 	case r.ContentLength != -1:
 		return refusal(http.StatusBadRequest,
 			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
