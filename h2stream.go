@@ -58,6 +58,7 @@ type h2stream struct {
 	watching      bool // there is a watcher
 	writing       bool
 	closed        bool
+	served        bool        // finish is called before the handler returns, see begin
 	finished      bool        // the handler is about to return
 	gone          bool        // the stream is closed, or the peer has ended its side
 	lateReset     *time.Timer // see cut
@@ -329,7 +330,7 @@ func (s *h2stream) cut(told bool) {
 	case s.finished:
 	case s.writing, !told && !s.gone:
 		s.limitWrites(longAgo) // net/http resets the stream, and the write returns
-	case !s.gone:
+	case !s.gone && s.served:
 		s.lateReset = time.AfterFunc(drainTime, s.reset)
 	}
 	if s.stopLost != nil {
@@ -355,6 +356,13 @@ func (s *h2stream) release() {
 	if watching {
 		<-s.watched
 	}
+}
+
+// begin says that finish will be called. After Upgrade it is not.
+func (s *h2stream) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.served = true
 }
 
 // finish runs before the handler returns: the ResponseWriter is not used any more.

@@ -107,38 +107,43 @@ func (c *Conn) overStream() *h2stream {
 
 // streamLost ends a connection whose stream was reset or whose TCP connection has ended. What
 // has arrived before can still be received. The context of the request may also be done for
-// another reason, because middleware can give it a time limit.
+// another reason, because middleware can give it a time limit: then there is no end to be found.
 func (c *Conn) streamLost(s *h2stream) {
-	lost := s.isLost()
-	for wait := time.Millisecond; !lost && wait <= 64*time.Millisecond; wait *= 2 {
+	if ahead := c.readsAhead(); ahead != nil {
+		defer ahead.endNow()
+	}
+	for wait := time.Millisecond; !c.foundEnd(s) && wait <= 64*time.Millisecond; wait *= 2 {
 		select { // net/http cancels the context just before it closes the stream
 		case <-time.After(wait):
 		case <-c.life.over.Done():
 			return
 		}
-		lost = s.isLost()
 	}
-	if !lost {
-		return
-	}
-	if ahead := c.readsAhead(); ahead != nil {
-		ahead.endNow()
-	}
+}
+
+// foundEnd polls the stream, and ends the connection if the stream has ended. It reports
+// whether it did.
+func (c *Conn) foundEnd(s *h2stream) bool {
 	if !c.in.lock.LockUnless(c.life.over.Done(), nil) {
-		return
+		return true
 	}
+	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()
 	switch p := c.life.current(); {
 	case p >= phaseClosing:
+		return true
 	case p == phaseLost:
 		c.lastLook(true)
-	default:
-		err := c.in.poll(patience{closing: true, ending: true, gone: true, lost: true})
-		if err == nil {
-			err = c.in.endBehind(errStreamReset)
-		}
+		return true
+	}
+	err := c.in.poll(patience{closing: true, ending: true, gone: true})
+	if err == nil && c.in.buf.full() && s.isLost() {
+		err = c.in.endBehind(errStreamReset)
+	}
+	if err != nil {
 		c.received(err)
 	}
+	return err != nil
 }
 
 // serveStream is serve for a connection over HTTP/2, whose stream ends when the handler returns.
@@ -146,6 +151,7 @@ func (c *Conn) streamLost(s *h2stream) {
 //
 //go:noinline
 func (h *Handler) serveStream(c *Conn, s *h2stream) {
+	s.begin()
 	defer s.finish()
 	if h.open != nil {
 		h.openMessages(c)

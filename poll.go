@@ -12,15 +12,13 @@ type patience struct {
 	closing bool // the peer's close frame, because no method has received since the last poll
 	ending  bool // a broken rule, and the end of the stream in front of which the buffer holds all
 	gone    bool // the end of the stream behind more than the buffer holds, which is dropped
-
-	lost bool // the stream is closed, so the poll does not give way to a receiving method
 }
 
 // poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
 // the control frames among the unread messages, which stay for the handler. It returns an
 // error if the connection has to end. The lock is held.
 func (r *reader) poll(may patience) error {
-	if r.aheadEnd() != nil || !r.beginPoll(may) {
+	if r.aheadEnd() != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
 		return nil
 	}
 	defer r.socket.endPoll()
@@ -43,15 +41,6 @@ func (r *reader) poll(may patience) error {
 			return r.endBehind(err)
 		}
 	}
-}
-
-// beginPoll gives the read deadline to a poll, and reports whether it has done so.
-func (r *reader) beginPoll(may patience) bool {
-	until := time.Now().Add(pingPoll)
-	if may.lost {
-		return r.socket.beginLastLook(until) == nil
-	}
-	return r.socket.beginPoll(until)
 }
 
 // endBehind returns err, the end of the connection, and notes whether there are messages in
