@@ -263,3 +263,20 @@ func TestTakeInput(t *testing.T) {
 		t.Errorf("takeInput(5000): got a buffer of %d bytes, want 8192", len(b))
 	}
 }
+
+// Messages that come faster than they are received are read with the large buffer.
+func TestReceiveFunc_reads_many_messages_at_once(t *testing.T) {
+	c, p := newTCPConn(t)
+	skipIfBuffered(t, c)
+	p.Write(bytes.Repeat(clientFrame(true, Binary, stars(1000)), 60))
+	largest := 0
+	for range 60 {
+		if err := c.ReceiveFunc(func(Opcode, []byte) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, len(c.in.buf.buf))
+	}
+	if largest != largeReadBufferSize {
+		t.Errorf("the largest read buffer had %d bytes, want %d", largest, largeReadBufferSize)
+	}
+}

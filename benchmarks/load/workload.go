@@ -120,6 +120,12 @@ func Workloads() []Workload {
 			})
 		}
 	}
+	for _, size := range []int{16, 1 << 10} {
+		all = append(all, Workload{
+			Name:  fmt.Sprintf("echo-%s-5000c", SizeName(size)),
+			Group: "Echo in lock-step", Conns: 5000, Size: size, Burst: 1,
+		})
+	}
 	for _, text := range []Text{ASCII, MultiByte} {
 		for _, size := range []int{1 << 10, 64 << 10} {
 			all = append(all, Workload{

@@ -17,6 +17,50 @@ var own = Contestant{
 	Handler:        ownHandler,
 }
 
+// ownLend is this library with ReceiveFunc in the echo, and ownMessages with HandleMessages.
+var (
+	ownLend     = ownVariant("websocket-lend", ownLendHandler)
+	ownMessages = ownVariant("websocket-messages", ownMessagesHandler)
+)
+
+func ownVariant(name string, handler func(Mode) http.Handler) Contestant {
+	c := own
+	c.Name, c.Handler = name, handler
+	c.Modes, c.More = []Mode{InHandler}, []string{QueuePath}
+	return c
+}
+
+func ownLendHandler(m Mode) http.Handler {
+	s := ownHandler(m).(services)
+	s[EchoPath] = ownServe(m, func(c *websocket.Conn) error {
+		for {
+			if err := c.ReceiveFunc(c.SendMessage); err != nil {
+				return err
+			}
+		}
+	})
+	return s
+}
+
+func ownMessagesHandler(m Mode) http.Handler {
+	room := new(websocket.Group)
+	chat := ownPass(m, func(c *websocket.Conn) websocket.MessageFunc {
+		room.Join(c)
+		return room.Broadcast
+	}, websocket.SendQueue(ownSendQueue))
+	return services{
+		EchoPath:      ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }),
+		BroadcastPath: chat, QueuePath: chat,
+	}
+}
+
+// ownPass is ownServe for HandleMessages.
+func ownPass(m Mode, open func(*websocket.Conn) websocket.MessageFunc, more ...websocket.Option) http.HandlerFunc {
+	return websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		return open(c), nil
+	}, ownOptions(m, more)...).ServeHTTP
+}
+
 func ownHandler(m Mode) http.Handler {
 	broadcast, idle := new(websocket.Group), new(websocket.Group)
 	echo := ownEcho
@@ -37,7 +81,11 @@ const ownSendQueue = 128 << 10
 
 // ownServe returns a handler that runs fn in mode m.
 func ownServe(m Mode, fn websocket.HandlerFunc, more ...websocket.Option) http.HandlerFunc {
-	opts := append([]websocket.Option{
+	return websocket.Handle(fn, ownOptions(m, more)...).ServeHTTP
+}
+
+func ownOptions(m Mode, more []websocket.Option) []websocket.Option {
+	return append([]websocket.Option{
 		websocket.MaxFrameSize(messageLimit),
 		websocket.MaxMessageSize(messageLimit),
 		// The keepalive is on, but its first ping must come after the run, because a
@@ -45,7 +93,6 @@ func ownServe(m Mode, fn websocket.HandlerFunc, more ...websocket.Option) http.H
 		websocket.PingInterval(50 * time.Second),
 		websocket.Detached(m == Detached),
 	}, more...)
-	return websocket.Handle(fn, opts...).ServeHTTP
 }
 
 func ownEcho(c *websocket.Conn) error {

@@ -63,7 +63,7 @@ type Contestant struct {
 
 // All holds the contestants in the order of the tables.
 var All = []Contestant{
-	own, gorilla, coder, gobwas, gobwasRaw, gwsServer, nbioServer, xnet,
+	own, ownLend, ownMessages, gorilla, coder, gobwas, gobwasRaw, gwsServer, nbioServer, xnet,
 	rawFrame, rawBatch, rawTCP,
 }
 
