@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +108,14 @@ func slowRun(w load.Workload, addr string) (int, error) {
 	return g.Run(load.Limit{Messages: slowMessages}, true)
 }
 
+func ownAndGorilla(t *testing.T) []servers.Contestant {
+	gorilla, err := servers.Find("gorilla")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []servers.Contestant{servers.All[0], gorilla}
+}
+
 // TestBlockedProcess runs a blocked broadcast with its processes: the table says so.
 func TestBlockedProcess(t *testing.T) {
 	var ws []load.Workload
@@ -123,8 +130,7 @@ func TestBlockedProcess(t *testing.T) {
 		}
 		ws = append(ws, w)
 	}
-	own, gorilla := servers.All[0], servers.All[slices.IndexFunc(servers.All, func(c servers.Contestant) bool { return c.Name == "gorilla" })]
-	r := race{contestants: []servers.Contestant{own, gorilla}, workloads: ws, rounds: 1, counted: load.Limit{Messages: 100}}
+	r := race{contestants: ownAndGorilla(t), workloads: ws, rounds: 1, counted: load.Limit{Messages: 100}}
 	report := newReport(r.rounds)
 	var err error
 	if report.Race, err = r.run(); err != nil {
@@ -192,7 +198,7 @@ func TestProcesses(t *testing.T) {
 	}
 	idle.Conns = 10
 	r := race{
-		contestants: []servers.Contestant{own, gorilla}, workloads: []load.Workload{echo, idle}, rounds: 2,
+		contestants: ownAndGorilla(t), workloads: []load.Workload{echo, idle}, rounds: 2,
 		counted: load.Limit{Messages: 200},
 	}
 	report := newReport(r.rounds)
