@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // benchmarkSizes are the size of a chat line, of a document, of a write that a socket
@@ -131,6 +133,45 @@ func BenchmarkSendMessage(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Messages of JSON, which differ a little.
+func BenchmarkSendMessage_compressed(b *testing.B) {
+	for _, offer := range []string{"permessage-deflate", "permessage-deflate; server_no_context_takeover"} {
+		for _, n := range []int{2, 9, 140} {
+			var messages [][]byte
+			for i := range 16 {
+				var text strings.Builder
+				for j := range n {
+					text.WriteString(tick(i*n + j))
+				}
+				messages = append(messages, []byte(text.String()))
+			}
+			b.Run(fmt.Sprintf("%s/%dB", offer, len(messages[0])), func(b *testing.B) {
+				c := offeringOn(b, wstest.Repeat(clientFrame(true, Pong, "")), offer)
+				for i := 0; b.Loop(); i++ {
+					if err := c.SendMessage(Text, messages[i%len(messages)]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkAppendMessage_compressed(b *testing.B) {
+	for _, n := range []int{2, 9, 140} {
+		text := strings.Repeat(tick(1), n)
+		b.Run(fmt.Sprintf("%dB", len(text)), func(b *testing.B) {
+			c := newSocketConn(b, wstest.Repeat(compressedMessage(Text, text)), Compression(0))
+			buf := make([]byte, 0, len(text))
+			for b.Loop() {
+				if _, _, err := c.AppendMessage(buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkMessageReader(b *testing.B) {

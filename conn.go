@@ -58,11 +58,12 @@ type config struct {
 	dropIncomingPings bool
 	passesMessages    bool // see HandleMessages
 	writeCoalescing   bool
+	minCompressed     int // see Compression; negative if it is off
 }
 
 // newConn makes the Conn of a socket on which the handshake is done, and starts its
 // keepalive. buffered holds the bytes that arrived after the handshake.
-func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buffered []byte) *Conn {
+func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement, cfg *config, buffered []byte) *Conn {
 	c := new(Conn)
 	c.request.Store(r)
 	if subprotocol != "" {
@@ -70,6 +71,10 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, cfg *config, buff
 		c.subprotocol = &name
 	}
 	c.socket.transport = newTransport(nc, &c.in.buf)
+	if agreed.agreed() {
+		c.seldomUsed().compression = newCompression(agreed, cfg.minCompressed)
+		c.in.incoming.mayCompress = true
+	}
 	if cfg.passesMessages {
 		c.prepareMessages()
 	}

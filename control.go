@@ -60,7 +60,7 @@ func (*peerClose) Error() string { return "websocket: the peer has sent a close 
 // or frames: then a frame that breaks a rule is left to that call.
 func (r *reader) leadingControls() error {
 	mode := modeMessages
-	if r.mode == modeSkip || r.mode == modeStream {
+	if r.mode.inMessages() {
 		mode = r.mode // the next call is likely to be the same, which has fewer limits
 	}
 	for r.incoming.left == 0 && r.mode != modeFrames {
@@ -136,11 +136,11 @@ func (r *reader) lastLook(final bool) error {
 	return r.discard()
 }
 
-// holdsInput reports whether the buffer has something for the next receiving call: a
-// piece of the open frame, or a complete frame.
+// holdsInput reports whether there is something for the next receiving call in the buffer, a
+// piece of the open frame or a complete frame, or in the decoder.
 func (r *reader) holdsInput() bool {
-	if r.incoming.left > 0 {
-		return !r.buf.empty()
+	if r.incoming.left > 0 || r.inflating {
+		return r.inflating || !r.buf.empty()
 	}
 	_, end := parseWhole(r.buf.bytes())
 	return end > 0
@@ -152,7 +152,7 @@ func (r *reader) discard() error {
 	if r.life.closeReceived() {
 		return &peerClose{}
 	}
-	r.mode = modeDiscard
+	r.mode, r.inflating = modeDiscard, false
 	for {
 		if r.incoming.left > 0 {
 			if _, err := r.dropFrame(modeDiscard); err != nil {

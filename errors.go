@@ -23,9 +23,10 @@ import (
 //
 // The texts are short, whatever the peer sends: text of the peer is quoted and cut.
 var (
-	// ErrProtocol means that a rule of RFC 6455 was broken. If the peer of a Conn
-	// broke it, the connection was closed with 1002. If the arguments of a call
-	// would have broken it, the call has sent nothing.
+	// ErrProtocol means that a rule of RFC 6455 was broken, or of RFC 7692 for compressed
+	// messages. If the peer of a Conn broke it, the connection was closed with 1002, or with
+	// 1007 if a compressed message cannot be inflated. If the arguments of a call would have
+	// broken it, the call has sent nothing.
 	ErrProtocol = errors.New("websocket: protocol error")
 
 	// ErrInvalidUTF8 means that a text message or a close reason is not valid UTF-8
@@ -301,7 +302,8 @@ func invalidJSON(size int, v any, err error) error {
 //   - a [*CloseError]: its code
 //   - an error of a connection that was closed on this side: the code that was sent
 //   - [ErrProtocol] and [ErrInvalidOpcode]: 1002
-//   - [ErrInvalidUTF8] and [ErrInvalidJSON]: 1007
+//   - [ErrInvalidUTF8], [ErrInvalidJSON], and [ErrProtocol] for a compressed message that cannot
+//     be inflated: 1007
 //   - [ErrMessageTooLarge]: 1009
 //   - [ErrConnectionTimeout]: 1001
 //   - [ErrSendQueueFull]: 1013
@@ -313,6 +315,7 @@ func CloseStatus(err error) StatusCode {
 		peer *CloseError
 		here *closedError
 		dead *connError
+		data *inflateError
 	)
 	switch {
 	case err == nil:
@@ -323,7 +326,7 @@ func CloseStatus(err error) StatusCode {
 		return peer.Code
 	case errors.As(err, &dead), errors.Is(err, ErrCloseTimeout):
 		return StatusAbnormalClosure
-	case errors.Is(err, ErrInvalidUTF8), errors.Is(err, ErrInvalidJSON):
+	case errors.Is(err, ErrInvalidUTF8), errors.Is(err, ErrInvalidJSON), errors.As(err, &data):
 		return StatusInvalidPayload
 	case errors.Is(err, ErrMessageTooLarge):
 		return StatusMessageTooBig

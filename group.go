@@ -16,13 +16,15 @@ import (
 // connection stays as it is. [Broadcast] closes such a connection with 1013.
 var ErrSendQueueFull = fmt.Errorf("websocket: send queue full")
 
-// A PreparedMessage is a message that is checked and framed once and sent to many
+// A PreparedMessage is a message that is checked, framed and compressed once and sent to many
 // connections, by [Conn.SendPrepared] and [Conn.TrySendPrepared]. [Broadcast] prepares its
 // message itself. A PreparedMessage does not change, and any goroutine may use it.
 type PreparedMessage struct {
 	header Header
 	frame  []byte // header and payload
 	start  int    // of the payload
+
+	compressed compressedFrames
 }
 
 // PrepareMessage prepares a message: Text, Binary, Ping or Pong. It copies data. The errors
@@ -73,6 +75,9 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 	if err := c.out.check(); err != nil {
 		return err
 	}
+	if own := c.compression(); own != nil {
+		return c.out.sendFrameAlone(p.frameFor(own))
+	}
 	return c.out.send(&p.header, p.frame[p.start:])
 }
 
@@ -93,13 +98,21 @@ func (c *Conn) TrySend(op Opcode, data []byte) error {
 		return err
 	}
 	h := Header{Fin: true, Opcode: op}
+	own := c.compression()
+	compress := own.wants(op, len(data))
+	if compress && own.alone(len(data)) {
+		if frame := frameAlone(op, data, own.agreed.windowBits); frame != nil {
+			return c.out.try(queuedFrame{bytes: frame, shared: true})
+		}
+		compress = false
+	}
 	if maxHeaderSize+len(data) > frameBufferSize {
 		frame := append(h.append(make([]byte, 0, maxHeaderSize+len(data)), int64(len(data))), data...)
-		return c.out.try(frame, true)
+		return c.out.try(queuedFrame{bytes: frame, shared: true, compress: compress})
 	}
 	buffer := frameBuffers.Get().(*[frameBufferSize]byte)
 	defer frameBuffers.Put(buffer)
-	return c.out.try(append(h.append(buffer[:0], int64(len(data))), data...), false)
+	return c.out.try(queuedFrame{bytes: append(h.append(buffer[:0], int64(len(data))), data...), compress: compress})
 }
 
 // TrySendPrepared is [Conn.TrySend] of a prepared message. Queues share its bytes.
@@ -110,7 +123,7 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 	if err := c.out.check(); err != nil {
 		return err
 	}
-	return c.out.try(p.frame, true)
+	return c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true})
 }
 
 // Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
@@ -171,7 +184,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 		if c.out.check() != nil {
 			continue
 		}
-		if err := c.out.try(p.frame, true); err != nil {
+		if err := c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true}); err != nil {
 			c.fellBehind(err)
 		}
 	}

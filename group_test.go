@@ -45,7 +45,7 @@ func TestBroadcast_shares_the_bytes(t *testing.T) {
 		if len(q.frames) == 0 {
 			t.Skip("the kernel has taken it")
 		}
-		return &q.frames[len(q.frames)-1][0]
+		return &q.frames[len(q.frames)-1].bytes[0]
 	}
 	for _, c := range conns[1:] {
 		if last(c) != last(conns[0]) {

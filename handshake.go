@@ -95,17 +95,21 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 // request.
 func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
+	var agreed agreement
+	if o.minCompressed >= 0 {
+		agreed = negotiate(r.Header["Sec-Websocket-Extensions"])
+	}
 	nc, brw, err := hijack(w)
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
-	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, w.Header())
+	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, agreed, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
 		nc.Close()
 		return nil, &connError{"sending the handshake response", err}
 	}
-	return newConn(nc, r, subprotocol, &o.config, buffered), nil
+	return newConn(nc, r, subprotocol, agreed, &o.config, buffered), nil
 }
 
 // refusal returns a HandshakeError with a formatted reason.
@@ -293,13 +297,18 @@ func releaseBuffers(brw *bufio.ReadWriter) {
 // appendResponse appends the response of RFC 6455 section 4.2.2 step 5 to dst, with the
 // headers in extra that middleware has set. The response contains no text of the peer:
 // it contains a hash of the key, and the subprotocol as the server's options spell it.
-func appendResponse(dst []byte, key, subprotocol string, extra http.Header) []byte {
+func appendResponse(dst []byte, key, subprotocol string, agreed agreement, extra http.Header) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	dst = appendAccept(dst, key)
 	dst = append(dst, "\r\n"...)
 	if subprotocol != "" {
 		dst = append(dst, "Sec-WebSocket-Protocol: "...)
 		dst = append(dst, subprotocol...)
+		dst = append(dst, "\r\n"...)
+	}
+	if agreed.agreed() {
+		dst = append(dst, "Sec-WebSocket-Extensions: "...)
+		dst = append(dst, agreed.String()...)
 		dst = append(dst, "\r\n"...)
 	}
 	if len(extra) > 0 {

@@ -50,7 +50,7 @@ func FuzzHandshake(f *testing.F) {
 		if subprotocol != "" {
 			want += "Sec-WebSocket-Protocol: chat\r\n"
 		}
-		got := string(appendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), subprotocol, nil))
+		got := string(appendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), subprotocol, agreement{}, nil))
 		if got != want+"\r\n" {
 			t.Fatalf("response %q, want %q", got, want)
 		}

@@ -90,7 +90,7 @@ func TestUpgrade_headers_cannot_inject_anything(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			extra := http.Header{}
 			test.set(extra)
-			raw := appendResponse(nil, wstest.Key, "chat", extra)
+			raw := appendResponse(nil, wstest.Key, "chat", agreement{}, extra)
 			if n := bytes.Count(raw, []byte("\r\n\r\n")); n != 1 || !bytes.HasSuffix(raw, []byte("\r\n\r\n")) {
 				t.Fatalf("the header ends %d times, want once, at the end of %q", n, raw)
 			}

@@ -354,7 +354,14 @@ func newTestConn(conn net.Conn, buffered []byte, opts ...Option) *Conn {
 }
 
 func newRequestConn(r *http.Request, conn net.Conn, buffered []byte, opts ...Option) *Conn {
-	return newConn(conn, r, "", &newOptions(opts).config, buffered)
+	cfg := &newOptions(opts).config
+	var agreed agreement
+	if offers := r.Header["Sec-Websocket-Extensions"]; cfg.minCompressed >= 0 && offers != nil {
+		agreed = negotiate(offers)
+	} else if cfg.minCompressed >= 0 {
+		agreed = negotiate([]string{deflateName})
+	}
+	return newConn(conn, r, "", agreed, cfg, buffered)
 }
 
 // serveConn runs fn with c, as a Handler with these options does. It returns when the

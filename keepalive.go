@@ -83,7 +83,8 @@ type seldom struct {
 	groups []*Group               // of which the connection is a member
 	queue  sendQueue              // what TrySend and Broadcast have accepted
 
-	overflow *overflow // of the counts of both directions, see tally; nil before the first
+	compression *compression // nil if it was not agreed on; does not change
+	overflow    *overflow    // of the counts of both directions, see tally; nil before the first
 
 	rare atomic.Pointer[rare] // nil until one of its parts is needed
 }

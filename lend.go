@@ -159,15 +159,20 @@ func (r *reader) lendJoined(m *lentMessage) error {
 	if r.begun != nil {
 		msg = r.begun.data
 	}
-	var end frameEnd
-	var err error
+	end, err := r.next(modeMessages)
+	if err == nil && r.inflates(modeMessages) {
+		msg, err = r.inflateLent(msg)
+		end = endOfMessage
+	}
 	for end != endOfMessage && err == nil {
-		end, err = r.next(modeMessages)
 		for end == notEnd && err == nil {
 			msg = r.growLent(msg)
 			var n int
 			n, end, err = r.payload(msg[len(msg):cap(msg)], modeMessages)
 			msg = msg[:len(msg)+n]
+		}
+		if end == endOfFrame && err == nil {
+			end, err = r.next(modeMessages)
 		}
 	}
 	if err == errReadDeadline {
@@ -183,6 +188,20 @@ func (r *reader) lendJoined(m *lentMessage) error {
 	}
 	m.op, m.data, m.buf = r.incoming.op, msg[:len(msg):len(msg)], msg[:cap(msg)]
 	return nil
+}
+
+// inflateLent is appendInflated for a lent message. What it returns may have another array than
+// msg, which is then in its pool again.
+func (r *reader) inflateLent(msg []byte) ([]byte, error) {
+	if msg == nil {
+		arrived := min(int64(len(r.buf.bytes())), r.incoming.left)
+		msg = takeInput(int(min(4*arrived, r.incoming.limits.maxMessageSize)))[:0] // few messages shrink to less than a quarter
+	}
+	inflated, err := r.appendInflated(msg)
+	if cap(inflated) != cap(msg) {
+		releaseInput(msg[:cap(msg)])
+	}
+	return inflated, err
 }
 
 // growLent makes room for the next bytes of the open frame. The room is twice what has arrived

@@ -166,7 +166,12 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	if r.begun != nil {
 		msg, start = r.begun.data, 0
 	}
-	msg, _, err := r.appendFrame(msg, start, modeMessages, true)
+	var err error
+	if r.inflates(modeMessages) {
+		msg, err = r.inflateMessage(msg)
+	} else {
+		msg, _, err = r.appendFrame(msg, start, modeMessages, true)
+	}
 	switch {
 	case err == errReadDeadline && r.begun == nil && dst != nil:
 		// A copy, because the array is the caller's.
@@ -281,7 +286,8 @@ func (c *Conn) SendJSON(v any) error {
 // SendMessage sends one frame: a Text or Binary message, a Ping or Pong, or the Close
 // that begins the close handshake. It returns when the frame is in the kernel, or
 // waits to be written together with others (see [WriteCoalescing]). It reads data
-// only until it returns, and never changes it.
+// only until it returns, and never changes it. With [Compression], a message may be sent
+// compressed.
 //
 // SendMessage refuses a message that would oblige the peer to fail the connection, and
 // sends nothing then: it returns [ErrInvalidUTF8] for Text that is not valid UTF-8,
@@ -304,6 +310,9 @@ func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
 	}
 	if op.IsControl() {
 		return c.sendControl(op, data)
+	}
+	if c.compression() != nil {
+		return c.sendCompressed(op, data)
 	}
 	if err := c.out.acquireForMessage(); err != nil {
 		return c.sendError(err)

@@ -69,6 +69,7 @@ func defaultOptions() *options {
 				maxFragments:   131072,
 			},
 			writeCoalescing: true,
+			minCompressed:   -1,
 		},
 		acceptConnection: SameOrigin,
 	}
@@ -261,7 +262,10 @@ func PropagateCommonErrors(propagate bool) Option {
 // message as one frame. A larger frame fails the connection with 1009 and
 // [ErrMessageTooLarge] as soon as its header has arrived; the library does not wait
 // for its payload. A MaxFrameSize above MaxMessageSize has an effect only on
-// [Conn.ReadFrame].
+// [Conn.ReadFrame] and on compressed messages.
+//
+// The payload of a compressed frame counts as it is on the wire. If MaxFrameSize is not given,
+// such a frame may be larger by an eighth, because data that cannot be compressed grows.
 func MaxFrameSize(n int64) Option {
 	return inRange("MaxFrameSize", n, MaxSize, func(o *options) { o.maxFrameSize = n })
 }
@@ -271,6 +275,9 @@ func MaxFrameSize(n int64) Option {
 // make a message larger, the connection fails with 1009 and [ErrMessageTooLarge] as
 // soon as the header of that frame has arrived. [MaxFrameSize] follows MaxMessageSize
 // unless it is given.
+//
+// Of a compressed message, the inflated bytes count. The connection fails as soon as they
+// exceed the limit, before there is memory for more.
 func MaxMessageSize(n int64) Option {
 	return inRange("MaxMessageSize", n, MaxSize, func(o *options) { o.maxMessageSize = n })
 }
@@ -285,8 +292,7 @@ func MaxFragments(n int) Option {
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
 // [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
 // The default is 1 MiB. Each message counts with its frame and 32 bytes, until the library
-// begins to write it. If a message does not
-// fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
+// begins to write it, and with its size before it is compressed. If a message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
 // methods that wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
@@ -303,6 +309,30 @@ func SendQueue(n int) Option {
 // Only pongs wait while a write deadline is set.
 func WriteCoalescing(coalesce bool) Option {
 	return func(o *options) { o.writeCoalescing = coalesce }
+}
+
+// Compression sets that messages may be compressed with permessage-deflate (RFC 7692), if the
+// client offers that, as browsers do. Messages that are sent are compressed if they have at
+// least minSize bytes and become smaller. Messages of the client are inflated, whatever their
+// size. The default is no compression: nothing is agreed on then.
+//
+// A minSize of 64 suits most applications, because messages refer to earlier ones, so that even
+// small ones shrink to a third. [Conn.SetCompression] changes it for one connection, and
+// [Conn.Extensions] says what was agreed on.
+//
+// Compression reveals something about the content of a message by its length. Do not compress
+// messages that have both a secret and text that an attacker can choose, or that could refer to
+// such text in earlier messages: call SetCompression(-1) before you send a secret.
+//
+// A compressed message is sent as one frame, because some clients cannot read compressed
+// fragments. [MaxMessageSize] limits the inflated size of received messages, and [MaxFrameSize]
+// the size of frames on the wire. A connection holds about 12 KiB while it sends compressed
+// messages, and nothing when it has sent none for one or two times [PingInterval].
+func Compression(minSize int) Option {
+	if minSize < 0 {
+		return invalid("Compression(%d): want 0 or more; leave it out for no compression", minSize)
+	}
+	return func(o *options) { o.minCompressed = minSize }
 }
 
 // Subprotocols sets the names of the subprotocols that the server supports, in order

@@ -37,6 +37,7 @@ func TestOptions_defaults(t *testing.T) {
 		{"MaxLifetime", o.maxLifetime, time.Duration(0)},
 		{"OnRefused", o.onRefused == nil, true},
 		{"Detached", o.detached, false},
+		{"Compression", o.minCompressed, -1},
 	}
 	for _, tt := range tests {
 		if tt.got != tt.want {
@@ -54,6 +55,7 @@ func TestOptions_out_of_range(t *testing.T) {
 		opt  Option
 		want []string // the option, the value, the range
 	}{
+		{"Compression", Compression(-1), []string{"Compression(-1)", "0 or more"}},
 		{"PingInterval", PingInterval(-1), []string{"PingInterval(-1ns)", "0 or more"}},
 		{"CloseTimeout", CloseTimeout(-time.Second), []string{"CloseTimeout(-1s)", "0 or more"}},
 		{"ConnectionTimeout", ConnectionTimeout(math.MinInt64), []string{"ConnectionTimeout(-2562047h", "0 or more"}},

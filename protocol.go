@@ -38,13 +38,22 @@ const (
 	// modeStream: all rules of RFC 6455, and of the limits MaxFrameSize, because a Stream
 	// passes on the payload as it arrives.
 	modeStream
+
+	// modeFragments: as modeMessages, but compressed messages are passed on as they came, so
+	// their text is not checked, and their bytes on the wire count.
+	modeFragments
 )
 
 // inMessages reports whether the frames are parts of messages.
-func (m frameMode) inMessages() bool { return m == modeMessages || m == modeSkip || m == modeStream }
+func (m frameMode) inMessages() bool {
+	return m == modeMessages || m == modeSkip || m == modeStream || m == modeFragments
+}
 
 // checksText reports whether text has to be UTF-8.
-func (m frameMode) checksText() bool { return m == modeMessages || m == modeStream }
+func (m frameMode) checksText() bool { return m.inflates() || m == modeFragments }
+
+// inflates reports whether compressed messages are inflated.
+func (m frameMode) inflates() bool { return m == modeMessages || m == modeStream }
 
 // A frameEnd says what a piece of payload is the end of.
 type frameEnd byte
@@ -69,6 +78,9 @@ type incoming struct {
 	frames int32
 	text   utf8.Checker
 	op     Opcode // Text or Binary; between messages, that of the last one
+
+	compressed  bool // the message is; between messages, the last one was
+	mayCompress bool // compression was agreed on
 }
 
 // midMessage reports whether a message has begun and not ended.
@@ -87,7 +99,7 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 		return 0, err
 	}
 	switch mode {
-	case modeMessages, modeSkip, modeStream:
+	case modeMessages, modeSkip, modeStream, modeFragments:
 		err = in.check(h, mode)
 	case modeFrames:
 		err = in.checkRaw(h)
@@ -112,16 +124,19 @@ func (in *incoming) check(h *Header, mode frameMode) error {
 	case mode == modeSkip:
 		return nil
 	case mode == modeStream:
-		return in.checkFrameSize(h)
+		return in.checkFrameSize(h, mode)
 	}
-	return in.checkLimits(h)
+	return in.checkLimits(h, mode)
 }
 
 // checkAlone applies the rules that do not depend on the frames before.
 func (in *incoming) checkAlone(h *Header) error {
+	if h.RSV1 || h.RSV2 || h.RSV3 {
+		if err := in.checkReserved(h); err != nil {
+			return err
+		}
+	}
 	switch {
-	case h.RSV1 || h.RSV2 || h.RSV3:
-		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
 	case h.Opcode.IsReserved():
 		return fmt.Errorf("%w: %w", ErrInvalidOpcode, protocolError("5.2", "%v", h.Opcode))
 	case !h.Masked:
@@ -132,12 +147,27 @@ func (in *incoming) checkAlone(h *Header) error {
 	return nil
 }
 
+// checkReserved applies the rules for a header with reserved bits. RSV1 says that the message
+// is compressed, if that was agreed on, and only its first frame may have it (RFC 7692 section
+// 6).
+func (in *incoming) checkReserved(h *Header) error {
+	switch {
+	case !in.mayCompress:
+		return protocolError("5.2", "reserved bits set in a %v frame, and no extension was agreed on", h.Opcode)
+	case h.RSV2 || h.RSV3:
+		return protocolError("5.2", "RSV2 or RSV3 set in a %v frame, and no extension that uses them was agreed on", h.Opcode)
+	case h.Opcode != Text && h.Opcode != Binary:
+		return fmt.Errorf("%w: RSV1 set in a %v frame; only the first frame of a compressed message may have it (RFC 7692 section 6.1)", ErrProtocol, h.Opcode)
+	}
+	return nil
+}
+
 // checkRaw applies the rules that hold for ReadFrame, too.
 func (in *incoming) checkRaw(h *Header) error {
 	if !h.Masked {
 		return unmaskedError(h)
 	}
-	return in.checkFrameSize(h)
+	return in.checkFrameSize(h, modeFrames)
 }
 
 func unmaskedError(h *Header) error {
@@ -154,12 +184,19 @@ func checkControl(h *Header) error {
 	return nil
 }
 
-func (in *incoming) checkLimits(h *Header) error {
-	if err := in.checkFrameSize(h); err != nil {
+// inflatedFrame reports whether h is that of a frame whose payload is inflated in a mode. The
+// frame is not open yet.
+func (in *incoming) inflatedFrame(h *Header, mode frameMode) bool {
+	return mode.inflates() && (h.RSV1 || in.compressed && h.Opcode == Continuation)
+}
+
+func (in *incoming) checkLimits(h *Header, mode frameMode) error {
+	if err := in.checkFrameSize(h, mode); err != nil {
 		return err
 	}
-	// Neither side can overflow, because size is at most maxMessageSize here.
-	if h.Length > in.limits.maxMessageSize-in.size {
+	// Neither side can overflow, because size is at most maxMessageSize here. Of a compressed
+	// message, the decoder counts the inflated bytes.
+	if h.Length > in.limits.maxMessageSize-in.size && !in.inflatedFrame(h, mode) {
 		return tooLarge("message of %d bytes exceeds MaxMessageSize %d", in.size+h.Length, in.limits.maxMessageSize)
 	}
 	if int(in.frames) >= in.limits.maxFragments {
@@ -170,15 +207,31 @@ func (in *incoming) checkLimits(h *Header) error {
 
 // checkFrameSize names both options if they have the same value, because MaxFrameSize
 // follows MaxMessageSize unless it is given.
-func (in *incoming) checkFrameSize(h *Header) error {
+func (in *incoming) checkFrameSize(h *Header, mode frameMode) error {
 	limit := in.limits.maxFrameSize
 	switch {
 	case h.Length <= limit:
 		return nil
+	case in.inflatedFrame(h, mode):
+		return in.checkCompressedFrame(h)
 	case limit == in.limits.maxMessageSize:
 		return tooLarge("message of %d bytes exceeds MaxMessageSize %d and MaxFrameSize %d", uint64(in.size)+uint64(h.Length), limit, limit)
 	}
 	return tooLarge("frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
+}
+
+// checkCompressedFrame is checkFrameSize for a compressed frame that exceeds MaxFrameSize. If
+// that was not given, the frame may be larger by an eighth, and by some bytes, because a message
+// of MaxMessageSize that cannot be compressed grows: fixed Huffman codes have nine bits at most.
+func (in *incoming) checkCompressedFrame(h *Header) error {
+	limit := in.limits.maxFrameSize
+	if !in.limits.frameSizeGiven {
+		limit += limit/8 + 64
+	}
+	if h.Length <= limit {
+		return nil
+	}
+	return tooLarge("compressed frame of %d bytes exceeds MaxFrameSize %d", h.Length, limit)
 }
 
 func tooLarge(format string, args ...any) error {
@@ -199,8 +252,9 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 		if op := in.header.Opcode; op != Continuation {
 			in.op = op
 			in.text = utf8.Checker{}
+			in.compressed = in.header.RSV1
 		}
-		if mode == modeMessages {
+		if mode == modeFragments || mode == modeMessages && !in.compressed {
 			in.size += in.header.Length
 		}
 		in.frames = min(in.frames, math.MaxInt32-1) + 1 // without a limit, it could overflow
@@ -211,13 +265,20 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
+// What is wrong with a text message of the peer.
+var (
+	errInvalidText    = fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	errIncompleteText = fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
+)
+
 // unmask unmasks p, the next bytes of the open frame, in place, and checks it if it
-// is text. It checks the bytes while they are in the processor's cache.
+// is text. It checks the bytes while they are in the processor's cache. Compressed text is
+// checked when it is inflated, see reader.checkInflated.
 func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	mask.XOR(p, in.header.MaskKey, int(in.header.Length-in.left)&3)
 	in.left -= int64(len(p))
-	if mode.checksText() && in.op == Text && !in.text.Check(p) {
-		return notEnd, fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	if mode.checksText() && in.op == Text && !in.compressed && !in.text.Check(p) {
+		return notEnd, errInvalidText
 	}
 	if in.left > 0 {
 		return notEnd, nil
@@ -262,8 +323,8 @@ func (in *incoming) end(mode frameMode) (frameEnd, error) {
 	switch {
 	case !mode.inMessages() || !in.header.Fin:
 		return endOfFrame, nil
-	case mode.checksText() && in.op == Text && !in.text.Complete():
-		return endOfFrame, fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
+	case mode.checksText() && in.op == Text && !in.text.Complete() && !in.compressed:
+		return endOfFrame, errIncompleteText
 	}
 	in.size, in.frames = 0, 0
 	return endOfMessage, nil

@@ -16,11 +16,18 @@ const queueOverhead = 32
 // writes them, or a sender, whose frame comes behind them. It is allocated with the first
 // frame, because most connections keep up.
 //
-// A frame is a slice whose bytes other connections may share, so it is never changed.
+// Other connections may share the bytes of a frame, so they are never changed.
 type sendQueue struct {
 	mu     sync.Mutex
-	frames [][]byte
+	frames []queuedFrame
 	size   atomic.Int64 // of the frames, with queueOverhead for each; changes with mu held
+}
+
+// A queuedFrame is a whole frame of TrySend or Broadcast.
+type queuedFrame struct {
+	bytes    []byte
+	shared   bool // bytes does not change after the call
+	compress bool // it is to be compressed when it is written, because earlier frames are the history
 }
 
 // fits returns ErrSendQueueFull if a frame of n bytes does not fit into a queue of limit
@@ -44,13 +51,13 @@ func (q *sendQueue) room(n, limit int) error {
 func (q *sendQueue) add(frame []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.append(frame)
+	q.append(queuedFrame{bytes: frame})
 }
 
 // append is add with q.mu held.
-func (q *sendQueue) append(frame []byte) {
-	q.frames = append(q.frames, frame)
-	q.size.Add(int64(len(frame) + queueOverhead))
+func (q *sendQueue) append(f queuedFrame) {
+	q.frames = append(q.frames, f)
+	q.size.Add(int64(len(f.bytes) + queueOverhead))
 }
 
 // len returns how many frames wait. q may be nil.
@@ -64,43 +71,60 @@ func (q *sendQueue) len() int {
 }
 
 // take returns frames for one write, at most so many: several that make no more than
-// pendingSize bytes, or one. The capacity of one frame is never that of a pool. messages is
-// how many of them count for Stats.
-func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16) {
+// pendingSize bytes, or one. It stops before a frame that is to be compressed. The capacity of
+// one frame is never that of a pool. messages is how many of them count for Stats, and alone
+// says that one of them is compressed already.
+func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16, alone bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	waiting := q.frames[:min(most, len(q.frames))]
-	if len(waiting) == 0 {
-		return nil, 0, 0
-	}
 	total := 0
-	for _, f := range waiting {
-		if total += len(f); total > pendingSize && frames > 0 {
+	for _, f := range q.frames[:min(most, len(q.frames))] {
+		if total += len(f.bytes); total > pendingSize && frames > 0 || f.compress {
 			break
 		}
 		frames++
 	}
-	b = q.frames[0]
+	if frames == 0 {
+		return nil, 0, 0, false
+	}
+	b = q.frames[0].bytes
 	if frames > 1 || len(b) == frameBufferSize || len(b) == pendingSize {
 		b = pendingBuffers.Get().(*[pendingSize]byte)[:0]
 		for _, f := range q.frames[:frames] {
-			b = append(b, f...)
+			b = append(b, f.bytes...)
 		}
 	} else {
 		b = b[:len(b):len(b)]
 	}
-	for i, f := range q.frames[:frames] {
-		q.size.Add(-int64(len(f) + queueOverhead))
+	for range frames {
+		f := q.drop()
 		if endsMessage(f) {
 			messages++
 		}
-		q.frames[i] = nil
+		alone = alone || f[0]&rsv1Bit != 0
 	}
-	q.frames = q.frames[frames:]
-	if len(q.frames) == 0 {
+	return b, frames, messages, alone
+}
+
+// takeToCompress takes the first frame, if it is to be compressed. Otherwise it returns nil.
+func (q *sendQueue) takeToCompress() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.frames) == 0 || !q.frames[0].compress {
+		return nil
+	}
+	return q.drop()
+}
+
+// drop removes the first frame and returns it. q.mu is held.
+func (q *sendQueue) drop() []byte {
+	b := q.frames[0].bytes
+	q.size.Add(-int64(len(b) + queueOverhead))
+	q.frames[0] = queuedFrame{}
+	if q.frames = q.frames[1:]; len(q.frames) == 0 {
 		q.frames = nil // with its array
 	}
-	return b, frames, messages
+	return b
 }
 
 // queueOf returns the queue, or nil before the first frame.
@@ -120,16 +144,16 @@ func (w *writer) queued() int {
 }
 
 // enqueue puts a frame into the queue.
-func (w *writer) enqueue(q *sendQueue, frame []byte, shared bool) error {
+func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.room(len(frame), w.timer.timeouts.sendQueue); err != nil {
+	if err := q.room(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
 		return err
 	}
-	if !shared {
-		frame = append(make([]byte, 0, len(frame)), frame...)
+	if !f.shared {
+		f.bytes = append(make([]byte, 0, len(f.bytes)), f.bytes...)
 	}
-	q.append(frame)
+	q.append(f)
 	w.hasPending.Store(true) // so that no frame overtakes the queue
 	return nil
 }
@@ -162,11 +186,11 @@ func (w *writer) dropQueue() {
 }
 
 // try sends a whole frame without waiting for the peer: what the socket does not take at
-// once waits in the queue. shared says that the bytes of frame do not change after the call.
-func (w *writer) try(frame []byte, shared bool) error {
+// once waits in the queue.
+func (w *writer) try(f queuedFrame) error {
 	q := &w.seldomUsed().queue
 	if !w.lock.TryLock() {
-		if err := w.enqueue(q, frame, shared); err != nil {
+		if err := w.enqueue(q, f); err != nil {
 			return err
 		}
 		w.urgent.request()
@@ -180,40 +204,46 @@ func (w *writer) try(frame []byte, shared bool) error {
 		return err
 	}
 	if w.openMessage() != nil || w.hasPending.Load() {
-		err := w.enqueue(q, frame, shared)
+		err := w.enqueue(q, f)
 		w.flushSoon()
 		return err
 	}
-	if err := q.fits(len(frame), w.timer.timeouts.sendQueue); err != nil {
+	if err := q.fits(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
 		return err
 	}
-	return w.writeNow(q, frame, shared)
+	if w.compression() != nil {
+		return w.writeCompressedNow(q, f)
+	}
+	return w.writeNow(q, f, false)
 }
 
-// writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The
-// lock is held, and nothing is pending.
-func (w *writer) writeNow(q *sendQueue, frame []byte, shared bool) error {
-	if endsMessage(frame) {
+// writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The rest
+// of a frame that is ordered becomes pending, because other goroutines can put frames into the
+// queue before it. The lock is held, and nothing is pending.
+func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
+	if endsMessage(f.bytes) {
 		w.unsent++
 	}
-	w.showCounts(len(frame))
-	n, err := w.socket.writeNow(frame)
-	if n < len(frame) {
-		w.takeBack(len(frame) - n)
+	size := len(f.bytes)
+	w.showCounts(size)
+	n, err := w.socket.writeNow(f.bytes)
+	if n < size {
+		w.takeBack(size - n)
 	}
-	if n == len(frame) || n == 0 { // the queue counts its messages when they leave it
+	toQueue := n == 0 && !ordered
+	if n == size || toQueue { // the queue counts its messages when they leave it
 		w.unsent = 0
 	}
 	switch {
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
 		return w.failed(err)
-	case n == len(frame):
+	case n == size:
 		return nil
-	case n == 0:
-		err = w.enqueue(q, frame, shared)
+	case toQueue:
+		err = w.enqueue(q, f)
 	default:
 		w.pendingFrames()
-		w.pending.frames, w.pending.written = ownFrame(frame, n, shared)
+		w.pending.frames, w.pending.written = ownFrame(f.bytes, n, f.shared)
 		w.hasPending.Store(true)
 		err = nil
 	}
@@ -272,7 +302,7 @@ func (w *writer) writeQueue(by caller, writes int) error {
 		if w.openMessage() != nil {
 			return nil
 		}
-		b, frames, messages := w.queueOf().take(left)
+		b, frames, messages := w.takeQueued(left)
 		if frames == 0 {
 			break
 		}

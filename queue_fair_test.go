@@ -105,7 +105,7 @@ func TestTrySendPrepared_shares_the_rest_of_a_message(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.out.lock.Lock() // so that the flush timer does not take it
-	err = c.out.writeNow(&c.out.seldomUsed().queue, p.frame, true)
+	err = c.out.writeNow(&c.out.seldomUsed().queue, queuedFrame{bytes: p.frame, shared: true}, false)
 	rest, written := c.out.pending.frames, c.out.pending.written
 	c.out.lock.Unlock()
 	if err != nil || written == 0 || &rest[0] != &p.frame[0] || cap(rest) != len(p.frame) {

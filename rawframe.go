@@ -6,7 +6,8 @@ import (
 )
 
 // ReadFrame waits for the next frame of the peer and returns it as it arrived, but
-// unmasked (Masked is false). Control frames are returned like any other frame and not
+// unmasked (Masked is false). The payload of a compressed message is not inflated: its first
+// frame has RSV1, see [Compression]. Control frames are returned like any other frame and not
 // answered. Reserved bits and opcodes are accepted, and the order of fragments is not
 // checked. Only an unmasked frame, a malformed header and a payload over MaxFrameSize
 // fail the connection. The caller may keep and change the payload.
@@ -63,7 +64,8 @@ func (r *reader) frame() (Frame, error) {
 // WriteFrame sends any frame as it is, also one that breaks the rules: it is for tests
 // and for protocols that extend RFC 6455. Length is set from the payload; see [Frame]
 // for masked frames. WriteFrame does not wait for an open MessageWriter, so a data
-// frame can end up inside its message. It neither keeps nor changes the payload. After a Close frame, sending methods other than
+// frame can end up inside its message. The payload is not compressed; a data frame with RSV1 is
+// taken for one that the caller has compressed. It neither keeps nor changes the payload. After a Close frame, sending methods other than
 // WriteFrame return an error.
 func (c *Conn) WriteFrame(f Frame) (err error) {
 	if err := c.out.acquire(); err != nil {
@@ -76,7 +78,9 @@ func (c *Conn) WriteFrame(f Frame) (err error) {
 	if f.Opcode&opcodeBits == Close {
 		return c.out.rawClose(f)
 	}
-	return c.out.send(&f.Header, f.Payload)
+	err = c.out.send(&f.Header, f.Payload)
+	c.out.noteAlone(&f.Header)
+	return err
 }
 
 // rawClose sends a close frame as it is. The lock is held.
@@ -98,8 +102,9 @@ func (f Frame) unmaskedPayload() []byte {
 
 // ReceiveFragments waits for the next message and returns its frames, unmasked and in
 // order. Control frames are answered and not returned. Limits apply and text is
-// checked, as by ReceiveMessage. The caller may keep and change the payloads;
-// [ProcessFragments] joins them. ReceiveFragments cannot be used with
+// checked, as by ReceiveMessage. A compressed message is returned as it came: its first frame
+// has RSV1, MaxMessageSize applies to the compressed bytes, and its text is not checked. The
+// caller may keep and change the payloads; [ProcessFragments] joins them. ReceiveFragments cannot be used with
 // [HandleConcurrent].
 func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if c.inbox != nil {
@@ -133,7 +138,7 @@ func (r *reader) frames() ([]Frame, error) {
 			end frameEnd
 			err error
 		)
-		data, end, err = r.appendFrame(data, 0, modeMessages, false)
+		data, end, err = r.appendFrame(data, 0, modeFragments, false)
 		if err == errReadDeadline {
 			return nil, r.interrupt(byReceiveFragments, data, frames)
 		}
@@ -159,7 +164,8 @@ func errReadAhead(m receiveMethod) error {
 // frame is returned as it is, without a copy.
 //
 // Frames that are not one whole message of Text or Binary are [ErrProtocol], text
-// that is not UTF-8 is [ErrInvalidUTF8].
+// that is not UTF-8 is [ErrInvalidUTF8]. A compressed message, whose first frame has RSV1, is
+// ErrProtocol too, because it is not inflated: receive it with [Conn.ReceiveMessage].
 func ProcessFragments(frames []Frame) (Opcode, []byte, error) {
 	if err := checkFragments(frames); err != nil {
 		return 0, nil, err
@@ -196,6 +202,8 @@ func checkFragments(frames []Frame) error {
 			return protocolError("5.4", "frame %d of %d is a %v frame, want continuation", i+1, len(frames), f.Opcode)
 		case f.Fin != last:
 			return protocolError("5.4", "frame %d of %d has FIN %t", i+1, len(frames), f.Fin)
+		case first && f.RSV1 && !f.RSV2 && !f.RSV3:
+			return protocolError("5.2", "reserved bits set in frame 1 of %d: RSV1 says that the message is compressed, and ProcessFragments does not inflate it; use ReceiveMessage", len(frames))
 		case f.RSV1 || f.RSV2 || f.RSV3:
 			return protocolError("5.2", "reserved bits set in frame %d of %d", i+1, len(frames))
 		}

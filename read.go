@@ -26,6 +26,7 @@ type reader struct {
 	dropPings     bool        // see DropIncomingPings
 	lastChance    bool        // in phaseLost, the handler has had time to receive
 	bufferOnly    bool        // a read of the socket could wait for ever
+	inflating     bool        // a compressed message has ended, but not all of it is inflated
 	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
 	begun         *unfinished // the message that a method has begun, nil for none
 	tally         tally       // messages and bytes that have arrived
@@ -106,6 +107,8 @@ func (r *reader) begin(by receiveMethod) error {
 		r.mode = modeSkip
 	case by == byStream:
 		r.mode = modeStream
+	case by == byReceiveFragments:
+		r.mode = modeFragments
 	default:
 		r.mode = modeMessages
 	}
@@ -117,6 +120,7 @@ func (r *reader) resume(by receiveMethod) error {
 	switch begun := r.begun.by; {
 	case by == byDiscard && begun != byReadFrame:
 		r.begun = nil // what has arrived is dropped too
+		r.stopInflating()
 	case begun == byStream && by == byStream: // it may be another Stream of this Conn
 	case begun == byDiscard || begun == byStream:
 		return r.skipRest()
@@ -151,6 +155,10 @@ func (r *reader) skipMessage() error {
 // skipRest drops the rest of a message that Stream has begun, or in which a deadline has
 // interrupted Discard. MaxMessageSize does not apply to it.
 func (r *reader) skipRest() error {
+	if r.stopInflating() {
+		r.begun = nil
+		return nil
+	}
 	for {
 		end, err := r.skip()
 		if err != nil {
@@ -190,8 +198,11 @@ func (r *reader) dropFrame(mode frameMode) (frameEnd, error) {
 // next opens the next data frame. It does nothing if a frame is open. It handles the
 // control frames on the way (RFC 6455 section 5.4: they may come between the
 // fragments of a message). A frame without payload ends at once.
+//
+// If a compressed message ends with a frame without payload, it returns notEnd, because the
+// message may not be inflated to its end yet.
 func (r *reader) next(mode frameMode) (frameEnd, error) {
-	for r.incoming.left == 0 {
+	for r.incoming.left == 0 && !r.inflating {
 		n, err := r.examine(mode)
 		if n == 0 && err == nil {
 			n, err = r.header(mode)
@@ -206,7 +217,9 @@ func (r *reader) next(mode frameMode) (frameEnd, error) {
 			continue
 		}
 		r.buf.discard(n)
-		if end, err := r.incoming.begin(mode); end != notEnd || err != nil {
+		if end, err := r.incoming.begin(mode); end == endOfMessage && r.inflates(mode) {
+			r.inflating = true
+		} else if end != notEnd || err != nil {
 			return r.passOn(end), err
 		}
 	}
@@ -281,13 +294,17 @@ func (r *reader) adoptLimits() {
 	}
 }
 
-// payload reads the next piece of payload into p, which is not empty, and unmasks
-// it. It is the one function that reads payload.
+// payload reads the next piece of payload into p, which is not empty, and unmasks it. With
+// appendInflated, it is the function that reads payload. The payload of a compressed message is
+// inflated, if that is what the mode says.
 func (r *reader) payload(p []byte, mode frameMode) (n int, end frameEnd, err error) {
 	if r.incoming.left == 0 {
 		if end, err = r.next(mode); end != notEnd || err != nil {
 			return 0, end, err
 		}
+	}
+	if r.inflates(mode) {
+		return r.inflate(p, mode)
 	}
 	if int64(len(p)) > r.incoming.left {
 		p = p[:r.incoming.left]

@@ -117,25 +117,29 @@ func validExtensions(values []string) bool {
 	})
 }
 
-// validParameter reports whether s is token [ "=" ( token | quoted-string ) ] (RFC 6455
-// section 9.1). The text in the quotes must be a token too, so a comma or a semicolon
-// always separates.
+// validParameter reports whether s is a parameter of an extension.
 func validParameter(s string) bool {
-	name, value, found := strings.Cut(s, "=")
-	if !isToken(strings.Trim(name, " \t")) {
-		return false
-	}
-	if !found {
-		return true
+	_, _, _, ok := parseParameter(s)
+	return ok
+}
+
+// parseParameter parses token [ "=" ( token | quoted-string ) ] (RFC 6455 section 9.1), with
+// whitespace around the tokens. The text in the quotes must be a token too, so a comma or a
+// semicolon always separates.
+func parseParameter(s string) (name, value string, hasValue, ok bool) {
+	name, value, hasValue = strings.Cut(s, "=")
+	name = strings.Trim(name, " \t")
+	if !hasValue {
+		return name, "", false, isToken(name)
 	}
 	value = strings.Trim(value, " \t")
 	if inner, ok := strings.CutPrefix(value, `"`); ok {
 		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
-			return false
+			return "", "", false, false
 		}
 		value = strings.ReplaceAll(value, `\`, "") // a backslash stands for the next character
 	}
-	return isToken(value)
+	return name, value, true, isToken(name) && isToken(value)
 }
 
 // validList reports whether all elements of a list header are valid. A header that is

@@ -106,7 +106,8 @@ func (r *reader) readStream(m *messageReader, p []byte) (int, error) {
 
 // MessageWriter begins a message and returns its writer. The bytes that are written
 // leave in frames: small writes are gathered up to 4 KiB, and larger writes are not
-// copied. Close ends the message. Until then other messages wait, also those that the
+// copied. With [Compression], up to 64 KiB are gathered: a message that ends within them is sent
+// compressed in one frame, and a longer one is not compressed. Close ends the message. Until then other messages wait, also those that the
 // same goroutine sends. Ping, pong and close frames are sent between the fragments.
 //
 // A Write of Text that is not valid UTF-8 returns [ErrInvalidUTF8] and sends nothing of
@@ -126,7 +127,7 @@ func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, c.sendError(err)
 	}
-	return &messageWriter{c: c, op: op, isText: op == Text, ended: ended}, nil
+	return &messageWriter{c: c, op: op, isText: op == Text, compress: c.compression().on(), ended: ended}, nil
 }
 
 // acquireForMessage locks the writer while no MessageWriter is open, and checks
@@ -193,6 +194,8 @@ type messageWriter struct {
 	buf    []byte        // gathered for the next frame
 	ended  chan struct{} // closed at the end of the message
 	closed bool
+
+	compress bool // the message is compressed if it ends with what buf gathers
 }
 
 var errMessageClosed = fmt.Errorf("websocket: write to a message that is closed: %w", io.ErrClosedPipe)
@@ -229,10 +232,19 @@ func (w *messageWriter) checkOpen() error {
 	return nil
 }
 
+// gathers returns how much buf gathers.
+func (w *messageWriter) gathers() int {
+	if w.compress = w.compress && w.c.compression().on(); w.compress {
+		return gatherSize
+	}
+	return fragmentSize
+}
+
 // write gathers small pieces and sends large ones as they are.
 func (w *messageWriter) write(p []byte) (n int, err error) {
 	for len(p) > 0 {
-		if len(w.buf) == 0 && len(p) >= fragmentSize {
+		limit := w.gathers()
+		if len(w.buf) == 0 && len(p) >= limit {
 			if err := w.sendFragment(p, false); err != nil {
 				return n, err
 			}
@@ -241,14 +253,16 @@ func (w *messageWriter) write(p []byte) (n int, err error) {
 		if w.buf == nil {
 			w.buf = make([]byte, 0, fragmentSize)
 		}
-		if len(w.buf) == fragmentSize {
+		if len(w.buf) >= limit {
 			if err := w.sendFragment(w.buf, false); err != nil {
 				return n, err
 			}
-			w.buf = w.buf[:0]
+			if w.buf = w.buf[:0]; cap(w.buf) > fragmentSize {
+				w.buf = nil
+			}
 			continue
 		}
-		k := min(len(p), fragmentSize-len(w.buf))
+		k := min(len(p), limit-len(w.buf))
 		w.buf = append(w.buf, p[:k]...)
 		p = p[k:]
 		n += k
@@ -260,8 +274,16 @@ func (w *messageWriter) sendFragment(p []byte, fin bool) error {
 	if err := w.c.out.send(&Header{Fin: fin, Opcode: w.op}, p); err != nil {
 		return err
 	}
-	w.op = Continuation
+	w.op, w.compress = Continuation, false
 	return nil
+}
+
+// sendLast sends the last frame. If it is the only one, it may be compressed.
+func (w *messageWriter) sendLast() error {
+	if w.gathers(); w.compress {
+		return w.c.out.sendData(&Header{Fin: true, Opcode: w.op}, w.buf)
+	}
+	return w.sendFragment(w.buf, true)
 }
 
 // Close ends the message. It returns after its last frame has been written.
@@ -291,7 +313,7 @@ func (w *messageWriter) finish() (broken bool, err error) {
 	if w.isText && !w.text.Complete() {
 		err = fmt.Errorf("%w: text message to be sent ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	} else {
-		err = w.sendFragment(w.buf, true)
+		err = w.sendLast()
 	}
 	w.closed = true
 	w.buf = nil

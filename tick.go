@@ -31,6 +31,7 @@ func (c *Conn) tick() {
 		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
 	}
 	if do.ping {
+		c.out.returnIdle()
 		c.out.ping()
 	}
 	if do.ping && c.life.current() == phaseLost && c.in.tryLock() { // the ping could not be written

@@ -223,7 +223,7 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
 		return nil
 	}
-	behind := !own || h.Opcode&opcodeBits == Close // pings and pongs do not wait for the queue
+	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue
 	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
 		if err := w.writeQueue(by, allWrites); err != nil {
 			return err
@@ -386,7 +386,7 @@ func (w *writer) expiredExactly(err error) bool {
 // before anything else, and begun is true together with the error. The lock is held.
 func (w *writer) sendWhole(h *Header, payload []byte) (begun bool, err error) {
 	w.keepsRest = true
-	err = w.send(h, payload)
+	err = w.sendData(h, payload)
 	begun, w.keepsRest, w.begun = w.begun, false, false
 	return begun, err
 }
@@ -450,7 +450,12 @@ func (w *writer) stop() {
 	w.stopped = true
 	p := w.pending
 	w.dropQueue()
+	w.returnEncoder()
 	w.release(byLibrary)
+	if w.compression() != nil {
+		w.compression().idle.Stop()
+		w.compression().idle.Wait()
+	}
 	if p != nil {
 		p.flushTimer.Stop()
 		p.flushTimer.Wait()

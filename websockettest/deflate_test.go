@@ -212,3 +212,57 @@ func TestCompression_declined(t *testing.T) {
 	}
 	wantMessage(t, c, websocket.Text, "plain too")
 }
+
+// The client and the library understand each other, with and without context takeover, and with
+// small windows.
+func TestCompression_with_a_Handler(t *testing.T) {
+	echo := func(c *websocket.Conn) error {
+		for m, err := range c.Messages() {
+			if err != nil {
+				return err
+			}
+			if err := c.SendMessage(m.Opcode, m.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	noise := make([]byte, 3000)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	messages := []string{"Hello", "Hello, Hello, Hello", "", strings.Repeat("Hello", 20_000), string(noise), "Hello, Hello, Hello"}
+	for _, offer := range []string{"", "permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_no_context_takeover; client_max_window_bits=9"} {
+		t.Run(offer, func(t *testing.T) {
+			opts := []websockettest.DialOption{websockettest.Compression()}
+			if offer != "" {
+				opts = append(opts, websockettest.Header("Sec-WebSocket-Extensions", offer))
+			}
+			c := websockettest.Dial(t, websocket.Handle(echo, websocket.Compression(0)), opts...)
+			if got := c.Response().Header.Get("Sec-WebSocket-Extensions"); !strings.HasPrefix(got, "permessage-deflate; client_no_context_takeover") {
+				t.Errorf("got Sec-WebSocket-Extensions %q", got)
+			}
+			for range 3 {
+				for _, want := range messages {
+					c.Send(websocket.Binary, []byte(want))
+					wantMessage(t, c, websocket.Binary, want)
+				}
+			}
+			c.SendJSON([]string{"a", "b"})
+			var got []string
+			if c.ReceiveJSON(&got); fmt.Sprint(got) != "[a b]" {
+				t.Errorf("got %q", got)
+			}
+			c.Close(websocket.StatusNormalClosure, "")
+		})
+	}
+	t.Run("compressed frames arrive compressed", func(t *testing.T) {
+		c := websockettest.Dial(t, websocket.Handle(echo, websocket.Compression(100)), websockettest.Compression())
+		c.Send(websocket.Text, []byte(strings.Repeat("Hello", 100)))
+		if f := c.ReceiveFrame(); !f.RSV1 || len(f.Payload) > 50 {
+			t.Errorf("got %+v with %d bytes, want a compressed frame", f.Header, len(f.Payload))
+		}
+		c.Send(websocket.Text, []byte("short"))
+		if f := c.ReceiveFrame(); f.RSV1 || string(f.Payload) != "short" {
+			t.Errorf("got %+v with %q, want a frame that is not compressed", f.Header, f.Payload)
+		}
+	})
+}

@@ -1,5 +1,6 @@
 // Autobahn is an echo server for the Autobahn conformance suite. It sends every message
-// back, has large limits and sends no pings. docs/autobahn.md says how to run the suite.
+// back, compressed if the suite offers that, has large limits and sends no pings.
+// docs/autobahn.md says how to run the suite.
 //
 //	go run ./test/autobahn -addr :9001
 package main
@@ -31,6 +32,8 @@ func main() {
 	addr := flag.String("addr", ":9001", "`host:port` to listen on")
 	maxMessage := flag.Int64("max-message", 16<<20, "largest message in `bytes`, 1 GiB at most")
 	maxFrame := flag.Int64("max-frame", 16<<20, "largest frame in `bytes`, 1 GiB at most")
+	concurrent := flag.Bool("concurrent", false, "serve with HandleConcurrent instead of Handle")
+	minSize := flag.Int("compression", 0, "compress messages of at least so many `bytes`; negative: agree to no compression")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -42,24 +45,34 @@ func main() {
 		log.Fatal(err)
 	}
 	log.Printf("echoing on ws://%v", l.Addr())
-	if err := serve(ctx, l, *maxMessage, *maxFrame); err != nil {
+	opts := []websocket.Option{websocket.MaxMessageSize(*maxMessage), websocket.MaxFrameSize(*maxFrame)}
+	if *minSize >= 0 {
+		opts = append(opts, websocket.Compression(*minSize))
+	}
+	h := newHandler(*concurrent, opts...)
+	if err := serve(ctx, l, h); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// serve echoes on l until ctx is done, and then closes every connection with 1001.
-func serve(ctx context.Context, l net.Listener, maxMessage, maxFrame int64) error {
-	h := websocket.Handle(
-		echo,
+// newHandler returns a handler that echoes.
+func newHandler(concurrent bool, opts ...websocket.Option) *websocket.Handler {
+	opts = append(opts,
 		websocket.AcceptConnection(websocket.AnyOrigin),
-		websocket.MaxMessageSize(maxMessage),
-		websocket.MaxFrameSize(maxFrame),
 		websocket.MaxFragments(maxFragments),
 		// The suite compares all frames with the frames that it expects. It does
 		// not expect pings of the server.
 		websocket.PingInterval(0),
 		websocket.ConnectionTimeout(time.Minute), // which would be off without pings
 	)
+	if concurrent {
+		return websocket.HandleConcurrent(echo, opts...)
+	}
+	return websocket.Handle(echo, opts...)
+}
+
+// serve serves h on l until ctx is done, and then closes every connection with 1001.
+func serve(ctx context.Context, l net.Listener, h *websocket.Handler) error {
 	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, Handler: h}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()

@@ -13,9 +13,14 @@ import (
 	"github.com/f44ffc3b/websocket"
 )
 
-// TestServe checks that the server echoes messages, and that it closes the connection with
-// 1001 when it stops.
+// TestServe checks that the server echoes messages, compressed ones too, and that it closes the
+// connection with 1001 when it stops.
 func TestServe(t *testing.T) {
+	t.Run("Handle", func(t *testing.T) { testServe(t, false) })
+	t.Run("HandleConcurrent", func(t *testing.T) { testServe(t, true) })
+}
+
+func testServe(t *testing.T, concurrent bool) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -23,15 +28,17 @@ func TestServe(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l, 1<<20, 1<<20) }()
+	go func() { served <- serve(ctx, l, newHandler(concurrent, websocket.Compression(100))) }()
 
 	conn, br := dial(t, l.Addr().String())
 	hello := websocket.Frame{
 		Header:  websocket.Header{Fin: true, Opcode: websocket.Text, Masked: true},
 		Payload: []byte("hello"),
 	}
-	for range 2 {
-		if err := websocket.WriteFrame(conn, hello); err != nil {
+	compressed := hello
+	compressed.RSV1, compressed.Payload = true, []byte("\xca\x48\xcd\xc9\xc9\x07\x00")
+	for _, f := range []websocket.Frame{hello, compressed, hello} {
+		if err := websocket.WriteFrame(conn, f); err != nil {
 			t.Fatal(err)
 		}
 		expectFrame(t, br, websocket.Text, "hello")
@@ -62,7 +69,8 @@ func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	request := []string{"GET / HTTP/1.1", "Host: " + addr, "Origin: http://elsewhere.test", "Upgrade: websocket", "Connection: Upgrade",
-		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""}
+		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+		"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "", ""}
 	if _, err := io.WriteString(conn, strings.Join(request, "\r\n")); err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,18 @@ func readPage(t *testing.T, name string) string {
 	return string(text)
 }
 
-// All code and tests that the table of requirements names must exist.
+// All code and tests that the tables of requirements name must exist.
 func TestRequirementsMatrix(t *testing.T) {
-	text := readPage(t, "docs/rfc6455.md")
 	src := parseSources(t)
+	for page, prefix := range map[string]string{"docs/rfc6455.md": "TestConformance_", "docs/rfc7692.md": "TestDeflate_"} {
+		t.Run(page, func(t *testing.T) { checkRequirements(t, src, page, prefix) })
+	}
+}
+
+// checkRequirements checks the tables of a page, which must name all tests whose names begin with
+// prefix.
+func checkRequirements(t *testing.T, src sources, page, prefix string) {
+	text := readPage(t, page)
 	rows := 0
 	for i, line := range strings.Split(text, "\n") {
 		cells := strings.Split(strings.Trim(line, "| "), " | ")
@@ -36,9 +44,9 @@ func TestRequirementsMatrix(t *testing.T) {
 		}
 	}
 	if rows == 0 {
-		t.Error("docs/rfc6455.md has no requirements")
+		t.Errorf("%s has no requirements", page)
 	}
-	wantNamed(t, src, "TestConformance_", "docs/rfc6455.md", text)
+	wantNamed(t, src, prefix, page, text)
 }
 
 // All tests that the security page names must exist.

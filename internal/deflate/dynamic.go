@@ -1,0 +1,107 @@
+package deflate
+
+// A header is what has been read of the codes of a block of type 2 (RFC 1951 section 3.2.7).
+type header struct {
+	lits, dists int // how many code lengths of each kind there are
+	lens        int // how many lengths of the code length code there are
+	have        int // how many lengths have been read
+	len         [numLit + numDist]uint8
+}
+
+// lensBits is the length of the longest code of the code length code.
+const lensBits = 7
+
+// lensOrder is the order of the lengths of the code length code.
+var lensOrder = [numLens]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
+
+func (d *Decoder) counts(s *stream) (status, string) {
+	if !d.fill(s, 14) {
+		return needsInput, ""
+	}
+	h := &d.header
+	h.lits, h.dists, h.lens = d.take(5)+257, d.take(5)+1, d.take(4)+4
+	if h.lits > 286 || h.dists > 30 {
+		return proceed, "a block has too many codes"
+	}
+	h.have = 0
+	clear(h.len[:numLens])
+	d.step = stepLengths
+	return proceed, ""
+}
+
+func (d *Decoder) codeLengths(s *stream) (status, string) {
+	h := &d.header
+	for ; h.have < h.lens; h.have++ {
+		if !d.fill(s, 3) {
+			return needsInput, ""
+		}
+		h.len[lensOrder[h.have]] = uint8(d.take(3))
+	}
+	// The table of the distances is free until the last step, and large enough.
+	if build(d.own.dist[:], lensBits, h.len[:numLens], constants().lenSymbols[:]) != fitComplete {
+		return proceed, "a block has an invalid code length code"
+	}
+	h.have = 0
+	d.step = stepCodes
+	return proceed, ""
+}
+
+func (d *Decoder) symbolLengths(s *stream) (status, string) {
+	h := &d.header
+	all := h.lits + h.dists
+	for h.have < all {
+		d.fill(s, lensBits+7)
+		e := d.own.dist[d.bits&(1<<lensBits-1)]
+		if e.bits() > d.nbits {
+			return needsInput, ""
+		}
+		symbol := e.literal()
+		if symbol < 16 {
+			d.take(e.bits())
+			h.len[h.have] = symbol
+			h.have++
+			continue
+		}
+		extra, least, value := uint(7), 11, uint8(0)
+		switch symbol {
+		case 16:
+			if h.have == 0 {
+				return proceed, "a block repeats a code length before the first one"
+			}
+			extra, least, value = 2, 3, h.len[h.have-1]
+		case 17:
+			extra, least = 3, 3
+		}
+		if e.bits()+extra > d.nbits {
+			return needsInput, ""
+		}
+		d.take(e.bits())
+		n := least + d.take(extra)
+		if h.have+n > all {
+			return proceed, "a block has more code lengths than codes"
+		}
+		for ; n > 0; n-- {
+			h.len[h.have] = value
+			h.have++
+		}
+	}
+	return d.buildCodes()
+}
+
+// buildCodes builds the tables of a block. It accepts what zlib accepts: each code is complete, or has a single symbol of
+// one bit. A block without matches may have no distance code at all.
+func (d *Decoder) buildCodes() (status, string) {
+	h, c := &d.header, constants()
+	if h.len[256] == 0 {
+		return proceed, "a block has no code for its end"
+	}
+	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:]); f > fitSingle {
+		return proceed, "a block has an invalid literal and length code"
+	}
+	if f := build(d.own.dist[:], distBits, h.len[h.lits:h.lits+h.dists], c.distSymbols[:]); f > fitEmpty {
+		return proceed, "a block has an invalid distance code"
+	}
+	d.lit, d.codes = &d.own.lit, &d.own.dist
+	d.step = stepSymbols
+	return proceed, ""
+}

@@ -1,0 +1,51 @@
+package deflate
+
+import "sync"
+
+const windowSize = 32 << 10 // the largest distance of RFC 1951
+
+// A window has the last bytes of a message of which the caller has the bytes before. It is a ring.
+type window struct {
+	next int // where the next byte goes
+	buf  [windowSize]byte
+}
+
+var windows = sync.Pool{New: func() any { return new(window) }}
+
+// remember adds p to the window.
+func (d *Decoder) remember(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if d.window == nil {
+		d.window = windows.Get().(*window)
+		d.window.next = 0
+	}
+	w := d.window
+	if len(p) >= windowSize {
+		copy(w.buf[:], p[len(p)-windowSize:])
+		w.next = 0
+		return
+	}
+	n := copy(w.buf[w.next:], p)
+	copy(w.buf[:], p[n:])
+	w.next = (w.next + len(p)) % windowSize
+}
+
+// forget gives the window back.
+func (d *Decoder) forget() {
+	if d.window != nil {
+		windows.Put(d.window)
+		d.window = nil
+	}
+}
+
+// copyTo copies the bytes to p that begin behind bytes before the end of the window. It returns how many there are.
+func (w *window) copyTo(p []byte, behind int) int {
+	from := w.next - behind
+	if from >= 0 {
+		return copy(p, w.buf[from:w.next])
+	}
+	n := copy(p, w.buf[from+windowSize:])
+	return n + copy(p[n:], w.buf[:w.next])
+}
