@@ -214,7 +214,7 @@ func TestReceiveFunc_memory_follows_what_arrives(t *testing.T) {
 				if c.in.begun != nil {
 					held += cap(c.in.begun.data)
 				}
-				if most := 4*arrived + readBufferSize; held > most {
+				if most := max(4*arrived, 2*minPiece); held > most {
 					t.Errorf("the connection holds %d bytes, want at most %d", held, most)
 				}
 			})
