@@ -103,9 +103,9 @@ func newCorpus(size int) *corpus {
 func appendTick(dst []byte, i int, random *rand.Rand) []byte {
 	symbols := []string{"BTC-USD", "ETH-USD", "SOL-EUR", "ADA-EUR", "XRP-USD"}
 	price := 100 + random.Float64()*60000
-	return fmt.Appendf(dst, `{"type":"ticker","sequence":%d,"product_id":"%s","price":"%.2f","open_24h":"%.2f","volume_24h":"%.8f",`+
+	return fmt.Appendf(dst, `{"type":"ticker","sequence":%d,"product_id":"%s","price":"%.2f","open_24h":"%.2f",`+
 		`"best_bid":"%.2f","best_ask":"%.2f","side":"%s","time":"2026-05-14T12:%02d:%02d.%06dZ","trade_id":%d,"last_size":"%.8f"}`,
-		37475248783+int64(i), symbols[random.IntN(len(symbols))], price, price*1.02, random.Float64()*10000, price-0.01, price+0.01,
+		37475248783+int64(i), symbols[random.IntN(len(symbols))], price, price*1.02, price-0.01, price+0.01,
 		[]string{"buy", "sell"}[random.IntN(2)], i/60%60, i%60, random.IntN(1000000), 370843401+i, random.Float64())
 }
 
@@ -120,7 +120,7 @@ func appendChat(dst []byte, i int, random *rand.Rand) []byte {
 	user := random.IntN(len(users))
 	dst = fmt.Appendf(dst, `{"event":"message","room":"general","id":"%016x","user":{"id":%d,"name":"%s"},"ts":%d,"edited":false,"text":"`,
 		random.Uint64(), 1000+user, users[user], 1778760000000+int64(i)*1371)
-	for range 85 + random.IntN(170) {
+	for range 120 + random.IntN(190) {
 		dst = append(dst, chatWords[int(float64(len(chatWords))*random.Float64()*random.Float64())]...)
 		dst = append(dst, ' ')
 	}
