@@ -13,7 +13,7 @@ var own = Contestant{
 	Modes:          []Mode{InHandler, Detached},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
-	More:           []string{QueuePath, GroupPath},
+	More:           []string{QueuePath, GroupPath, DeflatePath, TakeoverPath, QuietPath},
 	Handler:        ownHandler,
 }
 
@@ -69,8 +69,12 @@ func ownHandler(m Mode) http.Handler {
 	}
 	// Group.Broadcast never waits for a peer, so it is the broadcast with a queue too.
 	chat := ownServe(m, func(c *websocket.Conn) error { return ownChat(broadcast, c) }, websocket.SendQueue(ownSendQueue))
+	// The client says whether messages may refer to earlier ones.
+	deflated := ownServe(m, echo, websocket.Compression(minDeflated))
 	return services{
 		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
+		DeflatePath: deflated, TakeoverPath: deflated,
+		QuietPath: ownServe(m, echo, websocket.Compression(minDeflated), websocket.PingInterval(QuietPing)),
 		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
 	}
 }
