@@ -143,7 +143,7 @@ func (r *reader) collects() bool {
 		return false
 	}
 	if r.buf.full() || !r.buf.short && r.socket.waitsWithoutBuffer() {
-		r.buf.large = size > readBufferSize
+		r.buf.large = r.buf.large || size > readBufferSize
 	}
 	if !r.buf.short {
 		return true // the rest may be in the socket

@@ -214,7 +214,7 @@ func TestReceiveFunc_memory_follows_what_arrives(t *testing.T) {
 				if c.in.begun != nil {
 					held += cap(c.in.begun.data)
 				}
-				if most := 4*arrived + readBufferSize; held > most {
+				if most := max(4*arrived, 2*minPiece); held > most {
 					t.Errorf("the connection holds %d bytes, want at most %d", held, most)
 				}
 			})
@@ -261,5 +261,22 @@ func TestTakeInput(t *testing.T) {
 	}
 	if b := takeInput(5000); len(b) != 8192 {
 		t.Errorf("takeInput(5000): got a buffer of %d bytes, want 8192", len(b))
+	}
+}
+
+// Messages that come faster than they are received are read with the large buffer.
+func TestReceiveFunc_reads_many_messages_at_once(t *testing.T) {
+	c, p := newTCPConn(t)
+	skipIfBuffered(t, c)
+	p.Write(bytes.Repeat(clientFrame(true, Binary, stars(1000)), 60))
+	largest := 0
+	for range 60 {
+		if err := c.ReceiveFunc(func(Opcode, []byte) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, len(c.in.buf.buf))
+	}
+	if largest != largeReadBufferSize {
+		t.Errorf("the largest read buffer had %d bytes, want %d", largest, largeReadBufferSize)
 	}
 }

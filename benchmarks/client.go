@@ -25,6 +25,7 @@ type job struct {
 // another line, runs the counted part and sends its outcome.
 type outcome struct {
 	Messages int
+	Received int64 // bytes, on connections with compression
 	Elapsed  time.Duration
 	CPU      time.Duration
 	P99      time.Duration // of the deliveries of a broadcast
@@ -75,9 +76,9 @@ func prepare(j job) (*load.Generator, error) {
 
 // measure runs the counted part.
 func measure(g *load.Generator, l load.Limit, verify bool) outcome {
-	start, cpu := time.Now(), cpuTime()
+	start, cpu, received := time.Now(), cpuTime(), g.Received()
 	n, err := g.Run(l, verify)
-	o := outcome{Messages: n, Elapsed: time.Since(start), CPU: cpuTime() - cpu}
+	o := outcome{Messages: n, Elapsed: time.Since(start), CPU: cpuTime() - cpu, Received: g.Received() - received}
 	if err != nil {
 		return failed(err)
 	}

@@ -79,7 +79,7 @@ func TestSlowMembers(t *testing.T) {
 			if !w.Admits(c) {
 				continue
 			}
-			queues := w.Service == servers.QueuePath || c.Name == "websocket" || c.Name == "gws" || c.Name == "nbio"
+			queues := w.Service == servers.QueuePath || c.Kind == servers.Own || c.Name == "gws" || c.Name == "nbio"
 			t.Run(w.Name+"/"+c.Name, func(t *testing.T) {
 				if !queues {
 					w.Stall = 50 * time.Millisecond
@@ -108,6 +108,14 @@ func slowRun(w load.Workload, addr string) (int, error) {
 	return g.Run(load.Limit{Messages: slowMessages}, true)
 }
 
+func ownAndGorilla(t *testing.T) []servers.Contestant {
+	gorilla, err := servers.Find("gorilla")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []servers.Contestant{servers.All[0], gorilla}
+}
+
 // TestBlockedProcess runs a blocked broadcast with its processes: the table says so.
 func TestBlockedProcess(t *testing.T) {
 	var ws []load.Workload
@@ -122,7 +130,7 @@ func TestBlockedProcess(t *testing.T) {
 		}
 		ws = append(ws, w)
 	}
-	r := race{contestants: servers.All[:2], workloads: ws, rounds: 1, counted: load.Limit{Messages: 100}}
+	r := race{contestants: ownAndGorilla(t), workloads: ws, rounds: 1, counted: load.Limit{Messages: 100}}
 	report := newReport(r.rounds)
 	var err error
 	if report.Race, err = r.run(); err != nil {
@@ -190,7 +198,7 @@ func TestProcesses(t *testing.T) {
 	}
 	idle.Conns = 10
 	r := race{
-		contestants: servers.All[:2], workloads: []load.Workload{echo, idle}, rounds: 2,
+		contestants: ownAndGorilla(t), workloads: []load.Workload{echo, idle}, rounds: 2,
 		counted: load.Limit{Messages: 200},
 	}
 	report := newReport(r.rounds)

@@ -152,6 +152,7 @@ func busy(server, client *process, j job) (Sample, error) {
 		return Sample{}, err
 	}
 	n := float64(o.Messages)
+	wire := float64(o.Received) / n
 	return Sample{
 		CPU:       micros(after.CPU-before.CPU) / n,
 		Rate:      n / o.Elapsed.Seconds(),
@@ -159,11 +160,13 @@ func busy(server, client *process, j job) (Sample, error) {
 		Bytes:     float64(after.Bytes-before.Bytes) / n,
 		Generator: micros(o.CPU) / n,
 		P99:       micros(o.P99),
+		Wire:      wire,
+		Ratio:     wire / j.Workload.PayloadSize(),
 	}, nil
 }
 
-// idle measures the server's memory per idle connection: for new connections, and after one
-// echo on each.
+// idle measures the server's memory per idle connection: for new connections, after the echoes
+// on each, and again when they have been quiet.
 func idle(server, client *process, j job) (Sample, error) {
 	var empty, fresh, used snapshot
 	if err := server.ask(settleCommand, &empty); err != nil {
@@ -184,7 +187,16 @@ func idle(server, client *process, j job) (Sample, error) {
 	perConn := func(s snapshot) float64 {
 		return float64(s.Resident-empty.Resident) / 1024 / float64(j.Workload.Conns)
 	}
-	return Sample{Fresh: perConn(fresh), Used: perConn(used)}, nil
+	s := Sample{Fresh: perConn(fresh), Used: perConn(used)}
+	if j.Workload.Quiet > 0 {
+		var quiet snapshot
+		time.Sleep(j.Workload.Quiet)
+		if err := server.ask(settleCommand, &quiet); err != nil {
+			return Sample{}, err
+		}
+		s.Quiet = perConn(quiet)
+	}
+	return s, nil
 }
 
 // micros returns d in microseconds.

@@ -27,6 +27,8 @@ const (
 	idleKind                       // idle connections
 	broadcastKind                  // broadcasts, which have a latency
 	slowKind                       // comparisons by slowResults
+	deflateKind                    // messages with compression
+	quietKind                      // idle connections with compression
 )
 
 // kinds returns the kinds of r.
@@ -34,6 +36,10 @@ func kinds(r Result) kind {
 	switch {
 	case r.slow:
 		return slowKind
+	case r.Median.Quiet != 0:
+		return quietKind
+	case r.Median.Wire != 0:
+		return busyKind | deflateKind
 	case r.Median.Fresh != 0 || r.Median.Used != 0:
 		return idleKind
 	case r.Median.P99 != 0 || r.Median.Blocked:
@@ -49,6 +55,11 @@ var raceTables = []table{
 	{"Bytes allocated per message", func(s Sample) float64 { return s.Bytes }, false, busyKind},
 	{"Resident KiB per idle connection, new", func(s Sample) float64 { return s.Fresh }, true, idleKind},
 	{"Resident KiB per idle connection, after one echo", func(s Sample) float64 { return s.Used }, true, idleKind},
+	{"Compression: bytes on the wire per message", func(s Sample) float64 { return s.Wire }, true, deflateKind},
+	{"Compression: bytes on the wire ÷ bytes of the messages", func(s Sample) float64 { return s.Ratio }, false, deflateKind},
+	{"Compression: resident KiB per connection, new", func(s Sample) float64 { return s.Fresh }, true, quietKind},
+	{"Compression: resident KiB per connection, after its echoes", func(s Sample) float64 { return s.Used }, true, quietKind},
+	{"Compression: resident KiB per connection, when it has been quiet", func(s Sample) float64 { return s.Quiet }, true, quietKind},
 	{"Broadcast: p99 of the time of a delivery, ms", func(s Sample) float64 { return s.P99 / 1000 }, true, broadcastKind},
 	{"Broadcast: p99 with slow members ÷ p99 without", func(s Sample) float64 { return s.P99 }, false, slowKind},
 	{"Broadcast: deliveries per second with slow members ÷ without", func(s Sample) float64 { return s.Rate }, false, slowKind},

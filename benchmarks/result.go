@@ -24,6 +24,9 @@ type Sample struct {
 	Fresh     float64 `json:"fresh_kib,omitempty"`    // resident memory per new idle connection, in KiB
 	Used      float64 `json:"used_kib,omitempty"`     // resident memory per idle connection after one echo, in KiB
 	P99       float64 `json:"p99_us,omitempty"`       // 99 % of the deliveries of a broadcast took at most so many microseconds
+	Wire      float64 `json:"wire_bytes,omitempty"`   // with compression: bytes that the server sends per message, with the headers of frames
+	Ratio     float64 `json:"wire_ratio,omitempty"`   // Wire divided by the size of the messages
+	Quiet     float64 `json:"quiet_kib,omitempty"`    // resident memory per connection that has been quiet, in KiB
 	Blocked   bool    `json:"blocked,omitempty"`      // the broadcast waited for connections that are not read; no other figures
 }
 
@@ -37,6 +40,9 @@ var metrics = []func(*Sample) *float64{
 	func(s *Sample) *float64 { return &s.Fresh },
 	func(s *Sample) *float64 { return &s.Used },
 	func(s *Sample) *float64 { return &s.P99 },
+	func(s *Sample) *float64 { return &s.Wire },
+	func(s *Sample) *float64 { return &s.Ratio },
+	func(s *Sample) *float64 { return &s.Quiet },
 }
 
 // median returns the median of each field. A broadcast that has blocked in one round can

@@ -42,8 +42,12 @@ func dial(addr, path string) (net.Conn, error) {
 
 // handshake sends a handshake for path and checks the response.
 func handshake(c net.Conn, path string) error {
+	extensions := offer(path)
+	if extensions != "" {
+		extensions = "Sec-WebSocket-Extensions: " + extensions + "\r\n"
+	}
 	_, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"+
-		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n\r\n")
+		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n"+extensions+"\r\n")
 	if err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func handshake(c net.Conn, path string) error {
 	if !bytes.HasPrefix(res, []byte("HTTP/1.1 101 ")) || !bytes.Contains(res, []byte(": "+accept+"\r\n")) {
 		return fmt.Errorf("handshake: got the response %q, want 101 and the right Sec-WebSocket-Accept", res)
 	}
-	return nil
+	return checkAgreement(path, res)
 }
 
 // awaitPong sends a ping and waits for the pong. Then the server reads from c, and its

@@ -13,6 +13,7 @@ const (
 	Binary    Text = "" // random bytes
 	ASCII     Text = "ascii"
 	MultiByte Text = "multibyte" // Latin, Cyrillic, Chinese and emoji
+	JSON      Text = "json"      // different messages, see newCorpus
 )
 
 const (

@@ -56,7 +56,13 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 		return g, nil
 	}
 	path := w.path()
-	sent, echoed := w.Wire(w.Burst)
+	var sent, echoed []byte
+	var messages *corpus
+	if w.Text == JSON {
+		messages = newCorpus(w.Size)
+	} else {
+		sent, echoed = w.Wire(w.Burst)
+	}
 	if raw {
 		path, echoed = "", sent
 	}
@@ -68,12 +74,16 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 			return nil, fmt.Errorf("connection %d: %w", len(g.streams)+1, err)
 		}
 		if len(g.streams) < w.readers() {
-			g.streams = append(g.streams, newStream(c, sent, echoed, buf))
+			s := newStream(c, sent, echoed, buf)
+			if messages != nil {
+				s.compressed = newCompressed(messages, c, path)
+			}
+			g.streams = append(g.streams, s)
 		} else {
 			c.(*net.TCPConn).SetReadBuffer(slowBuffer)
 			g.slow = append(g.slow, c)
 		}
-		if path == servers.EchoPath || raw {
+		if path == servers.EchoPath || raw || messages != nil {
 			continue
 		}
 		if err := awaitPong(c); err != nil {
@@ -140,6 +150,9 @@ func (g *Generator) Run(l Limit, verify bool) (int, error) {
 	case Idle:
 		// One echo at a time, so that 10,000 handlers do not run at once.
 		n, err := g.once()
+		for i := 1; i < g.workload.Echoes && err == nil; i++ {
+			_, err = g.once()
+		}
 		if err == nil && g.workload.Service == servers.GroupPath {
 			err = g.broadcastText()
 		}
@@ -284,12 +297,14 @@ func (g *Generator) handshakes(l Limit) (int, error) {
 	return int(done.Load()), errors.Join(errs...)
 }
 
-// A stream is one connection. It sends the same bytes again and again.
+// A stream is one connection. It sends the same bytes again and again, or the messages of a
+// corpus.
 type stream struct {
 	conn         net.Conn
 	sent, echoed []byte
 	buf          []byte // shared by all streams, because the received bytes are not kept
 	verify       bool
+	compressed   *compressed // not nil if the messages are compressed; then sent and echoed are not used
 
 	err error // the error of the last write
 
@@ -327,13 +342,20 @@ func (s *stream) send() {
 		s.writes <- struct{}{}
 		return
 	}
-	_, s.err = s.conn.Write(s.sent)
+	sent := s.sent
+	if s.compressed != nil {
+		sent = s.compressed.frame()
+	}
+	_, s.err = s.conn.Write(sent)
 }
 
 // receive reads the answer to the last send.
 func (s *stream) receive() error {
 	if s.err != nil {
 		return s.err
+	}
+	if s.compressed != nil {
+		return s.compressed.receive(s.verify)
 	}
 	for n := 0; n < len(s.echoed); {
 		k, err := s.conn.Read(s.buf[:min(len(s.buf), len(s.echoed)-n)])

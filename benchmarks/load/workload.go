@@ -17,7 +17,7 @@ const (
 	Echo      Kind = iota // send messages and receive their echoes, again and again
 	Broadcast             // one connection sends a message, all connections receive it
 	Handshake             // connect, handshake, close
-	Idle                  // wait, do one echo on each connection, wait
+	Idle                  // wait, do an echo or several on each connection, wait
 )
 
 // A Workload is one row of the tables.
@@ -32,6 +32,9 @@ type Workload struct {
 	Fragment int          // bytes in the payload of each frame; 0 means one frame per message
 	Mode     servers.Mode // "" means the first mode of the contestant
 	Service  string       // the path of the handshake; "" means servers.EchoPath
+
+	Echoes int           // of an idle connection, before it is idle again; 0 means one
+	Quiet  time.Duration // if not 0, an idle connection is measured again after this time
 
 	Slow  int           // of 100 connections, so many do not read
 	Stall time.Duration // with Slow: after this time without a message, the server is blocked
@@ -120,6 +123,12 @@ func Workloads() []Workload {
 			})
 		}
 	}
+	for _, size := range []int{16, 1 << 10} {
+		all = append(all, Workload{
+			Name:  fmt.Sprintf("echo-%s-5000c", SizeName(size)),
+			Group: "Echo in lock-step", Conns: 5000, Size: size, Burst: 1,
+		})
+	}
 	for _, text := range []Text{ASCII, MultiByte} {
 		for _, size := range []int{1 << 10, 64 << 10} {
 			all = append(all, Workload{
@@ -136,6 +145,7 @@ func Workloads() []Workload {
 	)
 	all = append(all, broadcasts("broadcast", servers.BroadcastPath)...)
 	all = append(all, broadcasts("broadcast-queue", servers.QueuePath)...)
+	all = append(all, deflates()...)
 	return append(all,
 		Workload{Name: "handshake", Group: "Connect, handshake, close", Kind: Handshake, Conns: 8},
 		Workload{Name: "idle-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},

@@ -14,7 +14,7 @@ var coder = Contestant{
 	Kind:           Peer,
 	Modes:          []Mode{InHandler, Detached},
 	JoinsFragments: true,
-	More:           []string{QueuePath},
+	More:           []string{QueuePath, DeflatePath, TakeoverPath, QuietPath},
 	Handler:        coderHandler,
 }
 
@@ -22,15 +22,22 @@ func coderHandler(m Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
 	queues := new(hub[*writer[coderMessage]])
 	return services{
-		EchoPath:      coderServe(m, coderEcho),
-		BroadcastPath: coderServe(m, func(c *websocket.Conn) { coderChat(room, c) }),
-		QueuePath:     coderServe(m, func(c *websocket.Conn) { coderQueue(queues, c) }),
+		EchoPath:      coderServe(m, nil, coderEcho),
+		BroadcastPath: coderServe(m, nil, func(c *websocket.Conn) { coderChat(room, c) }),
+		QueuePath:     coderServe(m, nil, func(c *websocket.Conn) { coderQueue(queues, c) }),
+		DeflatePath:   coderServe(m, coderDeflate(websocket.CompressionNoContextTakeover), coderEcho),
+		TakeoverPath:  coderServe(m, coderDeflate(websocket.CompressionContextTakeover), coderEcho),
+		QuietPath:     coderServe(m, coderDeflate(websocket.CompressionContextTakeover), coderEcho),
 	}
 }
 
-func coderServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
+func coderDeflate(mode websocket.CompressionMode) *websocket.AcceptOptions {
+	return &websocket.AcceptOptions{CompressionMode: mode, CompressionThreshold: minDeflated}
+}
+
+func coderServe(m Mode, options *websocket.AcceptOptions, fn func(*websocket.Conn)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, nil)
+		c, err := websocket.Accept(w, r, options)
 		if err != nil {
 			return
 		}

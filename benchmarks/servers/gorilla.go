@@ -13,7 +13,7 @@ var gorilla = Contestant{
 	Kind:           Peer,
 	Modes:          []Mode{InHandler, Detached},
 	JoinsFragments: true,
-	More:           []string{QueuePath},
+	More:           []string{QueuePath, DeflatePath, QuietPath},
 	Handler:        gorillaHandler,
 }
 
@@ -21,14 +21,16 @@ func gorillaHandler(m Mode) http.Handler {
 	room := new(hub[*websocket.Conn])
 	queues := new(hub[*writer[*websocket.PreparedMessage]])
 	return services{
-		EchoPath:      gorillaServe(m, gorillaEcho),
-		BroadcastPath: gorillaServe(m, func(c *websocket.Conn) { gorillaChat(room, c) }),
-		QueuePath:     gorillaServe(m, func(c *websocket.Conn) { gorillaQueue(queues, c) }),
+		EchoPath:      gorillaServe(m, false, gorillaEcho),
+		BroadcastPath: gorillaServe(m, false, func(c *websocket.Conn) { gorillaChat(room, c) }),
+		QueuePath:     gorillaServe(m, false, func(c *websocket.Conn) { gorillaQueue(queues, c) }),
+		DeflatePath:   gorillaServe(m, true, gorillaEcho),
+		QuietPath:     gorillaServe(m, true, gorillaEcho),
 	}
 }
 
-func gorillaServe(m Mode, fn func(*websocket.Conn)) http.HandlerFunc {
-	upgrader := new(websocket.Upgrader)
+func gorillaServe(m Mode, deflate bool, fn func(*websocket.Conn)) http.HandlerFunc {
+	upgrader := &websocket.Upgrader{EnableCompression: deflate}
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {

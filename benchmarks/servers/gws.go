@@ -18,16 +18,25 @@ var gwsServer = Contestant{
 	Modes:          []Mode{Detached, InHandler},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
-	More:           []string{QueuePath},
+	More:           []string{QueuePath, DeflatePath, TakeoverPath, QuietPath},
 	Handler: func(m Mode) http.Handler {
 		// A Broadcaster only adds to queues, so it is the broadcast with a queue too.
-		chat := gwsServe(m, &gwsChat{})
-		return services{EchoPath: gwsServe(m, gwsEcho{}), BroadcastPath: chat, QueuePath: chat}
+		chat := gwsServe(m, &gwsChat{}, gws.PermessageDeflate{})
+		takeover := gwsServe(m, gwsEcho{}, gwsDeflate(true))
+		return services{
+			EchoPath: gwsServe(m, gwsEcho{}, gws.PermessageDeflate{}), BroadcastPath: chat, QueuePath: chat,
+			DeflatePath: gwsServe(m, gwsEcho{}, gwsDeflate(false)), TakeoverPath: takeover, QuietPath: takeover,
+		}
 	},
 }
 
-func gwsServe(m Mode, events gws.Event) http.HandlerFunc {
+func gwsDeflate(takeover bool) gws.PermessageDeflate {
+	return gws.PermessageDeflate{Enabled: true, ServerContextTakeover: takeover, Threshold: minDeflated}
+}
+
+func gwsServe(m Mode, events gws.Event, deflate gws.PermessageDeflate) http.HandlerFunc {
 	options := gwsOptions
+	options.PermessageDeflate = deflate
 	upgrader := gws.NewUpgrader(events, &options)
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r)

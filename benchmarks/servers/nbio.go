@@ -17,7 +17,7 @@ var nbioServer = Contestant{
 	Modes:          []Mode{Detached},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
-	More:           []string{QueuePath},
+	More:           []string{QueuePath, DeflatePath, QuietPath},
 	Handler:        func(Mode) http.Handler { return nbioHandler(nbhttp.NewEngine(nbioConfig())) },
 	Listen:         nbioListen,
 }
@@ -45,17 +45,24 @@ func nbioListen(ln net.Listener) error {
 
 func nbioHandler(engine *nbhttp.Engine) http.Handler {
 	room := new(hub[*websocket.Conn])
-	echo, chat := nbioUpgrader(engine), nbioUpgrader(engine)
-	echo.OnMessage(func(c *websocket.Conn, kind websocket.MessageType, data []byte) {
-		c.WriteMessage(kind, data)
-	})
+	echo, chat, deflate := nbioUpgrader(engine), nbioUpgrader(engine), nbioUpgrader(engine)
+	deflate.EnableCompression(true)
+	for _, u := range []*websocket.Upgrader{echo, deflate} {
+		u.OnOpen(func(c *websocket.Conn) { c.EnableWriteCompression(u == deflate) })
+		u.OnMessage(func(c *websocket.Conn, kind websocket.MessageType, data []byte) {
+			c.WriteMessage(kind, data)
+		})
+	}
 	chat.OnOpen(room.join)
 	chat.OnClose(func(c *websocket.Conn, _ error) { room.leave(c) })
 	chat.OnMessage(func(_ *websocket.Conn, kind websocket.MessageType, data []byte) {
 		room.each(func(c *websocket.Conn) { c.WriteMessage(kind, data) })
 	})
 	// The engine queues what a socket does not take, so this is the broadcast with a queue too.
-	return services{EchoPath: nbioServe(echo), BroadcastPath: nbioServe(chat), QueuePath: nbioServe(chat)}
+	return services{
+		EchoPath: nbioServe(echo), BroadcastPath: nbioServe(chat), QueuePath: nbioServe(chat),
+		DeflatePath: nbioServe(deflate), QuietPath: nbioServe(deflate),
+	}
 }
 
 func nbioUpgrader(engine *nbhttp.Engine) *websocket.Upgrader {

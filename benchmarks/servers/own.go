@@ -13,8 +13,52 @@ var own = Contestant{
 	Modes:          []Mode{InHandler, Detached},
 	ChecksUTF8:     true,
 	JoinsFragments: true,
-	More:           []string{QueuePath, GroupPath},
+	More:           []string{QueuePath, GroupPath, DeflatePath, TakeoverPath, QuietPath},
 	Handler:        ownHandler,
+}
+
+// ownLend is this library with ReceiveFunc in the echo, and ownMessages with HandleMessages.
+var (
+	ownLend     = ownVariant("websocket-lend", ownLendHandler)
+	ownMessages = ownVariant("websocket-messages", ownMessagesHandler)
+)
+
+func ownVariant(name string, handler func(Mode) http.Handler) Contestant {
+	c := own
+	c.Name, c.Handler = name, handler
+	c.Modes, c.More = []Mode{InHandler}, []string{QueuePath}
+	return c
+}
+
+func ownLendHandler(m Mode) http.Handler {
+	s := ownHandler(m).(services)
+	s[EchoPath] = ownServe(m, func(c *websocket.Conn) error {
+		for {
+			if err := c.ReceiveFunc(c.SendMessage); err != nil {
+				return err
+			}
+		}
+	})
+	return s
+}
+
+func ownMessagesHandler(m Mode) http.Handler {
+	room := new(websocket.Group)
+	chat := ownPass(m, func(c *websocket.Conn) websocket.MessageFunc {
+		room.Join(c)
+		return room.Broadcast
+	}, websocket.SendQueue(ownSendQueue))
+	return services{
+		EchoPath:      ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }),
+		BroadcastPath: chat, QueuePath: chat,
+	}
+}
+
+// ownPass is ownServe for HandleMessages.
+func ownPass(m Mode, open func(*websocket.Conn) websocket.MessageFunc, more ...websocket.Option) http.HandlerFunc {
+	return websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		return open(c), nil
+	}, ownOptions(m, more)...).ServeHTTP
 }
 
 func ownHandler(m Mode) http.Handler {
@@ -25,8 +69,12 @@ func ownHandler(m Mode) http.Handler {
 	}
 	// Group.Broadcast never waits for a peer, so it is the broadcast with a queue too.
 	chat := ownServe(m, func(c *websocket.Conn) error { return ownChat(broadcast, c) }, websocket.SendQueue(ownSendQueue))
+	// The client says whether messages may refer to earlier ones.
+	deflated := ownServe(m, echo, websocket.Compression(minDeflated))
 	return services{
 		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
+		DeflatePath: deflated, TakeoverPath: deflated,
+		QuietPath: ownServe(m, echo, websocket.Compression(minDeflated), websocket.PingInterval(QuietPing)),
 		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
 	}
 }
@@ -37,7 +85,11 @@ const ownSendQueue = 128 << 10
 
 // ownServe returns a handler that runs fn in mode m.
 func ownServe(m Mode, fn websocket.HandlerFunc, more ...websocket.Option) http.HandlerFunc {
-	opts := append([]websocket.Option{
+	return websocket.Handle(fn, ownOptions(m, more)...).ServeHTTP
+}
+
+func ownOptions(m Mode, more []websocket.Option) []websocket.Option {
+	return append([]websocket.Option{
 		websocket.MaxFrameSize(messageLimit),
 		websocket.MaxMessageSize(messageLimit),
 		// The keepalive is on, but its first ping must come after the run, because a
@@ -45,7 +97,6 @@ func ownServe(m Mode, fn websocket.HandlerFunc, more ...websocket.Option) http.H
 		websocket.PingInterval(50 * time.Second),
 		websocket.Detached(m == Detached),
 	}, more...)
-	return websocket.Handle(fn, opts...).ServeHTTP
 }
 
 func ownEcho(c *websocket.Conn) error {

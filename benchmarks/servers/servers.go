@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 )
 
 // The services, by the path of the handshake.
@@ -15,8 +16,19 @@ const (
 	EchoPath      = "/echo"      // sends every message back
 	BroadcastPath = "/broadcast" // sends every message to all connections with this path
 	QueuePath     = "/queue"     // a broadcast that waits for no connection: each has a queue
+	DeflatePath   = "/deflate"   // an echo with permessage-deflate that compresses each message on its own
+	TakeoverPath  = "/takeover"  // the same, but messages refer to earlier ones (context takeover)
+	QuietPath     = "/quiet"     // the best of the last two that the library has, with a ping each QuietPing
 	GroupPath     = "/group"     // joins a group; echoes binary messages and broadcasts text
 )
+
+// QuietPing is the time between pings in QuietPath, if the library sends pings. This library
+// returns the memory for compression when a connection has been quiet between two pings.
+const QuietPing = 2 * time.Second
+
+// minDeflated is the size from which messages are compressed. All libraries get it, because some
+// would not compress short messages otherwise.
+const minDeflated = 64
 
 // messageLimit leaves room for the largest message of the race, 1 MiB.
 const messageLimit = 2 << 20
@@ -63,7 +75,7 @@ type Contestant struct {
 
 // All holds the contestants in the order of the tables.
 var All = []Contestant{
-	own, gorilla, coder, gobwas, gobwasRaw, gwsServer, nbioServer, xnet,
+	own, ownLend, ownMessages, gorilla, coder, gobwas, gobwasRaw, gwsServer, nbioServer, xnet,
 	rawFrame, rawBatch, rawTCP,
 }
 

@@ -2,7 +2,10 @@ package events
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -246,10 +249,52 @@ func TestLoop_blocking_runners(t *testing.T) {
 				peers[i].Close()
 				<-e.left
 			}
+			l := other.loop
+			if !wstest.Eventually(func() bool { return idleWorkers(l) <= l.mostIdle }) {
+				t.Errorf("%d workers wait for work, want at most %d", idleWorkers(l), l.mostIdle)
+			}
 			otherPeer.Close()
 			<-other.left
 		}
 	}
+}
+
+func idleWorkers(l *loop) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle
+}
+
+// While a duplicate of a descriptor is open, as in a child process, its socket stays in the
+// set unless it is removed before the descriptor is closed.
+func TestUnwatch_with_a_duplicate(t *testing.T) {
+	other, otherPeer := watched(t, nil)
+	before := registrations(t)
+	e, _ := watched(t, nil)
+	duplicate, err := e.conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer duplicate.Close()
+	e.leave()
+	if got := registrations(t); got > before+2 { // the peer and the duplicate are in the set of Go's poller
+		t.Errorf("got %d descriptors in epoll sets, want %d as before, and two", got, before)
+	}
+	otherPeer.Close()
+	<-other.left
+}
+
+// registrations returns how many descriptors the epoll sets of the process watch.
+func registrations(t *testing.T) (n int) {
+	files, _ := filepath.Glob("/proc/self/fdinfo/*")
+	for _, file := range files {
+		info, _ := os.ReadFile(file) // some are closed meanwhile
+		n += strings.Count(string(info), "tfd:")
+	}
+	if n == 0 {
+		t.Skip("the system does not tell what epoll sets watch")
+	}
+	return n
 }
 
 // After many short runs workers are trusted, and a long run ends that.
@@ -279,6 +324,7 @@ func TestLoop_trust(t *testing.T) {
 func TestLoop_goexit(t *testing.T) {
 	other, otherPeer := watched(t, nil)
 	for range 20 {
+		other.loop.careful.Store(0) // so that there may be one worker
 		e, peer := watched(t, func(e *echoer) {
 			e.Leave()
 			e.conn.Close()

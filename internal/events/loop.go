@@ -163,14 +163,9 @@ func (b *Budget) refill() {
 // than time.Now reads both.
 var epoch = time.Now()
 
-// work is the goroutine of a worker.
+// work is the goroutine of a worker. If a Runner ends it with runtime.Goexit, the monitor finds that
+// there is none, unless another worker waits for events.
 func (l *loop) work() {
-	returned := false
-	defer func() {
-		if !returned { // a Runner has called runtime.Goexit
-			l.replace()
-		}
-	}()
 	l.mu.Lock()
 	l.woken--
 	l.mu.Unlock()
@@ -182,17 +177,6 @@ func (l *loop) work() {
 		if b.left -= runCost; b.left <= 0 {
 			b.refill()
 		}
-	}
-	returned = true
-}
-
-// replace starts a worker in place of one whose goroutine ends.
-func (l *loop) replace() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		l.woken++
-		go l.work()
 	}
 }
 

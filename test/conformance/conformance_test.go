@@ -273,6 +273,9 @@ func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 		conformOn(t, dialer(wstest.Serve(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))), cases)
 	})
 	t.Run("HandleMessages over TLS", func(t *testing.T) {
+		if wstest.RaceEnabled() {
+			t.Skip("the handshakes of TLS take most of the time")
+		}
 		srv := wstest.ServeTLS(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))
 		conformOn(t, func(t testing.TB) *wstest.Client {
 			p := wstest.DialTLS(t, srv.Listener.Addr().String())

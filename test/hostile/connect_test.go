@@ -177,7 +177,7 @@ const (
 // startIdleClients runs a process with n clients until stop is called.
 func startIdleClients(l *wstest.Load, n int, env ...string) (stop func()) {
 	l.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*wstest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*wstest.Patience)
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestHostile_10000_idle_connections$")
 	cmd.Env = append(append(os.Environ(), env...), idleTarget+"="+l.Server.Listener.Addr().String(), fmt.Sprintf("%s=%d", idleCount, n))
 	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr

@@ -29,7 +29,10 @@ type gorillaSession struct {
 }
 
 func dialGorilla(ctx context.Context, url string, config *tls.Config, subprotocols ...string) (session, error) {
-	d := gorilla.Dialer{TLSClientConfig: config, Subprotocols: subprotocols}
+	return dialGorillaWith(ctx, url, gorilla.Dialer{TLSClientConfig: config, Subprotocols: subprotocols})
+}
+
+func dialGorillaWith(ctx context.Context, url string, d gorilla.Dialer) (session, error) {
 	conn, _, err := d.DialContext(ctx, url, nil)
 	if err != nil {
 		return nil, err
@@ -86,12 +89,14 @@ type coderSession struct {
 }
 
 func dialCoder(ctx context.Context, url string, config *tls.Config, subprotocols ...string) (session, error) {
+	return dialCoderWith(ctx, url, config, coder.DialOptions{Subprotocols: subprotocols})
+}
+
+func dialCoderWith(ctx context.Context, url string, config *tls.Config, options coder.DialOptions) (session, error) {
 	s := coderSession{mailbox: newMailbox(), ctx: ctx}
-	conn, _, err := coder.Dial(ctx, url, &coder.DialOptions{
-		HTTPClient:     &http.Client{Transport: &http.Transport{TLSClientConfig: config}},
-		Subprotocols:   subprotocols,
-		OnPongReceived: func(_ context.Context, payload []byte) { s.pongs <- string(payload) },
-	})
+	options.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	options.OnPongReceived = func(_ context.Context, payload []byte) { s.pongs <- string(payload) }
+	conn, _, err := coder.Dial(ctx, url, &options)
 	if err != nil {
 		return nil, err
 	}
@@ -260,12 +265,16 @@ type gwsSession struct {
 }
 
 func dialGWS(_ context.Context, url string, config *tls.Config, subprotocols ...string) (session, error) {
-	s := &gwsSession{mailbox: newMailbox()}
 	header := http.Header{}
 	if len(subprotocols) > 0 {
 		header.Set("Sec-WebSocket-Protocol", strings.Join(subprotocols, ", "))
 	}
-	conn, _, err := gws.NewClient(s, &gws.ClientOption{Addr: url, TlsConfig: config, RequestHeader: header})
+	return dialGWSWith(gws.ClientOption{Addr: url, TlsConfig: config, RequestHeader: header})
+}
+
+func dialGWSWith(options gws.ClientOption) (session, error) {
+	s := &gwsSession{mailbox: newMailbox()}
+	conn, _, err := gws.NewClient(s, &options)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,10 @@ from aiohttp import WSMsgType
 import cases
 
 
+# The bits of the windows in the cases with compression, which is off by default.
+DEFLATE = {"deflate-default": 15, "deflate-window": 9}
+
+
 class Session(cases.Session):
     def __init__(self, http, conn):
         self.http = http
@@ -13,7 +17,8 @@ class Session(cases.Session):
     async def open(cls, url, protocols, heartbeat):
         http = aiohttp.ClientSession()
         try:
-            return cls(http, await http.ws_connect(url, protocols=protocols or (), heartbeat=heartbeat))
+            bits = DEFLATE.get(url.rsplit("/", 1)[-1], 0)
+            return cls(http, await http.ws_connect(url, protocols=protocols or (), heartbeat=heartbeat, compress=bits))
         except Exception:
             await http.close()
             raise

@@ -115,6 +115,36 @@ function block(milliseconds) {
   while (Date.now() < end);
 }
 
+// variedMessage returns message i: JSON of different sizes, bytes that do not become smaller,
+// and empty messages.
+function variedMessage(i) {
+  const below = (n) => Math.floor(Math.random() * n);
+  const price = (j) =>
+    `{"type":"ticker","sequence":${i * 1000 + j},"price":"${(Math.random() * 1000).toFixed(2)}",` +
+    `"side":"${["buy", "sell"][below(2)]}","name":"Größe ${below(1000)}"},`;
+  const json = (count) => Array.from({ length: count }, (_, j) => price(j)).join("");
+  switch (i % 10) {
+    case 0:
+      return "é".repeat(Math.floor(i / 10) % 5);
+    case 1:
+      return Uint8Array.from({ length: below(200) }, () => below(256)).buffer;
+    case 2:
+      return new TextEncoder().encode(json(1 + below(5))).buffer;
+    case 3:
+      return json(1 + below(300));
+  }
+  return json(1);
+}
+
+// manyMessages is for compression.
+async function manyMessages(open) {
+  const session = await open();
+  for (let i = 0; i < 2000; i++) {
+    await session.echo(variedMessage(i));
+  }
+  await session.close();
+}
+
 // Each case gets a function that opens a Session with the server's handler for the case,
 // and the client's functions that are not in the browser's API.
 const cases = {
@@ -177,6 +207,9 @@ const cases = {
     const session = await open();
     await session.closed(closed.code, closed.reason);
   },
+  "deflate-default": manyMessages,
+  "deflate-alone": manyMessages,
+  "deflate-window": manyMessages,
   async silent(open) {
     await (await open()).hold(hold);
   },

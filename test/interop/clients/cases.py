@@ -1,6 +1,7 @@
 """The cases of the Python clients. Each client is a subclass of Session."""
 
 import asyncio
+import random
 import sys
 import time
 
@@ -143,6 +144,39 @@ async def server_close(open):
         check(closed.args, SERVER_CLOSE)
     else:
         raise AssertionError(f"got {message!r:.100}, want a close")
+
+
+def varied_message(i):
+    """JSON of different sizes, bytes that do not become smaller, and empty messages."""
+
+    def json(count):
+        return "".join(
+            f'{{"type":"ticker","sequence":{i * 1000 + j},"price":"{random.uniform(0, 1000):.2f}",'
+            f'"side":"{random.choice(["buy", "sell"])}","name":"Größe {random.randrange(1000)}"}},'
+            for j in range(count)
+        )
+
+    kind = i % 10
+    if kind == 0:
+        return "é" * (i // 10 % 5)
+    if kind == 1:
+        return random.randbytes(random.randrange(200))
+    if kind == 2:
+        return json(random.randint(1, 5)).encode()
+    if kind == 3:
+        return json(random.randint(1, 300))
+    return json(1)
+
+
+async def many_messages(open):
+    """For compression."""
+    session = await open()
+    for i in range(2000):
+        await echo(session, varied_message(i))
+    await leave(session)
+
+
+deflate_default = deflate_alone = deflate_window = many_messages
 
 
 async def idle(open):

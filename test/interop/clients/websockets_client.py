@@ -1,6 +1,14 @@
 import websockets
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 import cases
+
+
+# The settings of the cases with compression.
+DEFLATE = {
+    "deflate-alone": {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    "deflate-window": {"server_max_window_bits": 9, "client_max_window_bits": 9},
+}
 
 
 class Session(cases.Session):
@@ -10,7 +18,10 @@ class Session(cases.Session):
     @classmethod
     async def open(cls, url, protocols, heartbeat):
         pings = {"ping_interval": heartbeat, "ping_timeout": heartbeat} if heartbeat else {}
-        return cls(await websockets.connect(url, subprotocols=protocols, **pings))
+        deflate = {}
+        if settings := DEFLATE.get(url.rsplit("/", 1)[-1]):
+            deflate = {"compression": None, "extensions": [ClientPerMessageDeflateFactory(**settings)]}
+        return cls(await websockets.connect(url, subprotocols=protocols, **pings, **deflate))
 
     async def send(self, message):
         await self.conn.send(message)

@@ -1,0 +1,148 @@
+package websocket
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/events"
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// If the user closes the socket, against the documentation, the number of its descriptor may be
+// used for another connection. Neither gets what belongs to the other.
+func TestHandleMessages_socket_closed_by_the_user(t *testing.T) {
+	conns := make(chan *Conn, 10)
+	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error {
+		select {
+		case conns <- c:
+		default:
+		}
+		return c.SendMessage(op, data)
+	}))
+	for range 5 {
+		p := srv.dial(t)
+		checkEcho(p)
+		c := await(t, conns)
+		c.NetConn().Close()
+		next := srv.dial(t)
+		checkEcho(next)
+		c.CloseNow()
+		checkEcho(next)
+		next.Close()
+		<-conns
+	}
+}
+
+// The methods for many connections work as with Handle.
+func TestHandleMessages_groups_queues_and_pings(t *testing.T) {
+	var g Group
+	srv := startMessages(t, func(c *Conn) (MessageFunc, error) {
+		g.Join(c)
+		return func(op Opcode, data []byte) error { return c.TrySend(op, data) }, nil
+	})
+	const n = 20
+	peers := make([]*peer, n)
+	for i := range peers {
+		peers[i] = srv.dial(t)
+		checkEcho(peers[i])
+	}
+	if err := g.Broadcast(Text, []byte("to all")); err != nil || g.Len() != n {
+		t.Errorf("Broadcast to %d members: got error %v", g.Len(), err)
+	}
+	for _, p := range peers {
+		p.expect(Text, "to all")
+	}
+	pinged := make(chan error, n)
+	for c := range srv.h.Conns() {
+		go func() { _, err := c.Ping(t.Context()); pinged <- err }()
+	}
+	for _, p := range peers {
+		f := p.Read()
+		p.send(Pong, string(f.Payload))
+	}
+	for range peers {
+		if err := await(t, pinged); err != nil {
+			t.Errorf("Ping: got error %v", err)
+		}
+	}
+	if s := srv.h.Stats(); s.Open != n || s.MessagesReceived != n || s.MessagesSent != 2*n {
+		t.Errorf("got the statistics %+v, want %d connections, %d messages received and %d sent", s, n, n, 2*n)
+	}
+	for _, p := range peers {
+		p.Close()
+	}
+}
+
+// Idle connections have no goroutine, and a thousand functions that block at once hold up no
+// other connection, on any number of processors.
+func TestHandleMessages_functions_that_block(t *testing.T) {
+	for _, procs := range []int{1, 2, 8} {
+		t.Run(fmt.Sprintf("GOMAXPROCS=%d", procs), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+			n := wstest.Scale(t, 1000, 300)
+			if testing.Short() {
+				n = 100
+			}
+			goOn := make(chan bool)
+			var blocked atomic.Int32
+			srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error {
+				if string(data) == "block" {
+					blocked.Add(1)
+					<-goOn
+				}
+				return c.SendMessage(op, data)
+			}))
+			before := runtime.NumGoroutine()
+			peers := make([]*peer, n)
+			for i := range peers {
+				peers[i] = srv.dial(t)
+			}
+			other := srv.dial(t)
+			checkEcho(other)
+			if !wstest.Eventually(func() bool { return runtime.NumGoroutine() < before+4*procs+10 }) && events.Supported {
+				t.Errorf("%d idle connections have %d goroutines", n, runtime.NumGoroutine()-before)
+			}
+			for _, p := range peers {
+				p.send(Text, "block")
+			}
+			if !wstest.Eventually(func() bool { return int(blocked.Load()) == n }) {
+				t.Fatalf("%d of %d functions run", blocked.Load(), n)
+			}
+			checkEcho(other)
+			close(goOn)
+			for _, p := range peers {
+				p.expect(Text, "block")
+				p.Conn.Close()
+			}
+			other.Close()
+			if _, err := shutDown(srv.h, wstest.Patience); err != nil {
+				t.Errorf("Shutdown: got error %v", err)
+			}
+		})
+	}
+}
+
+// Shutdown waits for the functions that run.
+func TestHandleMessages_shutdown_waits_for_functions(t *testing.T) {
+	running, goOn := make(chan bool), make(chan bool)
+	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error { running <- true; <-goOn; return nil }))
+	p := srv.dial(t)
+	p.send(Text, "hello")
+	await(t, running)
+	done := make(chan error)
+	go func() { _, err := shutDown(srv.h, wstest.Patience); done <- err }()
+	p.expectClose(1001)
+	p.Conn.Close()
+	select {
+	case <-done:
+		t.Error("Shutdown has returned while a function runs")
+	case <-time.After(10 * time.Millisecond):
+	}
+	goOn <- true
+	if err := await(t, done); err != nil {
+		t.Error(err)
+	}
+}
