@@ -165,6 +165,9 @@ func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 // Deadlines that are set on the socket do not last, and may end the connection: the
 // keepalive, the closing of the connection and [Conn.SetReadDeadline] set their own and
 // remove yours. Use SetReadDeadline and [Conn.SetWriteDeadline], which the keepalive respects.
+//
+// Over HTTP/2 it is the stream, which has the addresses of its TCP connection and no options.
+// The TLS state is in the TLS field of the request.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
 // SetReadDeadline sets the time after which receiving methods return an error that

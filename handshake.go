@@ -39,6 +39,10 @@ import (
 // would keep them, and net/http needs about a hundred bytes for each line beside its text.
 // MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //
+// Over HTTP/2 (RFC 8441), a refusal ends its stream only, and w needs an Unwrap method for each
+// wrapper. Close the connection before the handler of the request returns, because net/http
+// ends the stream then.
+//
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {

@@ -24,7 +24,7 @@
 //
 // By default, browser pages must have the same origin; clients other than browsers are
 // accepted. See [SameOrigin], and [AcceptConnection] to change it. After a refused
-// handshake, the HTTP connection is closed.
+// handshake, the HTTP/1 connection is closed.
 //
 // [MaxFrameSize], [MaxMessageSize] and [MaxFragments] limit the memory that a peer can
 // make the server use; memory is allocated as data arrives, not for declared lengths.
@@ -44,6 +44,11 @@
 // [Conn.ReadFrame] and [Conn.WriteFrame] are for protocols that work with frames
 // instead of messages. [ReadHeader], [ReadFrame], [WriteFrame], [AppendFrame] and [Mask]
 // need no Conn: they are for proxies, test clients and other APIs.
+//
+// # HTTP/2
+//
+// The handlers also serve WebSockets that are streams of an HTTP/2 connection (RFC 8441). The
+// package extendedconnect switches them on for the process.
 //
 // # From the egg
 //
