@@ -286,6 +286,12 @@ func (c *Conn) drain() {
 		return
 	}
 	c.socket.endReads(time.Time{})
+	if err == errors.ErrUnsupported && !c.life.hasUnread() {
+		// The peer does not see the end of the stream, and may wait for it after its close frame.
+		if _, closed := c.in.discard().(*peerClose); closed {
+			return
+		}
+	}
 	c.in.drain()
 }
 

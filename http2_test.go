@@ -424,3 +424,32 @@ func TestHTTP2_knows_the_body_of_net_http(t *testing.T) {
 		t.Error("this version of Go has another type of body: see isStreamBody")
 	}
 }
+
+// The stream ends with the answer to the close frame of a connection that has failed, because
+// the server cannot end its side before.
+func TestHTTP2_a_failed_connection_ends_with_the_peer_s_close_frame(t *testing.T) {
+	tests := []struct {
+		name string
+		sent []byte
+		code StatusCode
+	}{
+		{"too large", clientFrame(true, Binary, stars(2000)), 1009},
+		{"not UTF-8", append(clientFrame(true, Text, "\xff"+stars(100)), clientFrame(true, Text, "more")...), 1007},
+		{"reserved bit", withBits(0x40, clientFrame(true, Text, "a")), 1002},
+		{"not masked", []byte{0x81, 1, 'a'}, 1002},
+	}
+	c := dialHTTP2(t, Handle(echoAll, MaxMessageSize(1000)))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := connectHTTP2(t, c)
+			start := time.Now()
+			p.Write(tt.sent)
+			p.expectClose(tt.code)
+			p.send(Close, closeBody(tt.code, ""))
+			p.ExpectEOF()
+			if took := time.Since(start); took > 500*time.Millisecond {
+				t.Errorf("the stream ended after %v, want at once", took)
+			}
+		})
+	}
+}
