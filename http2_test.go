@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -412,6 +414,34 @@ func TestHTTP2_compression(t *testing.T) {
 	}
 	if b, err := p.Buffer.Peek(2); err != nil || b[0] != 0xC1 || b[1] > 100 {
 		t.Errorf("got the header % x and error %v, want that of a compressed message", b, err)
+	}
+}
+
+// A server on which a client can block handlers for ever is logged once.
+func TestHTTP2_server_without_timeouts(t *testing.T) {
+	tests := []struct {
+		name   string
+		config *http.HTTP2Config
+		want   int
+	}{
+		{"no configuration", nil, 1},
+		{"zero configuration", &http.HTTP2Config{MaxConcurrentStreams: 1}, 1},
+		{"WriteByteTimeout", &http.HTTP2Config{WriteByteTimeout: 1}, 0},
+		{"SendPingTimeout", &http.HTTP2Config{SendPingTimeout: 1}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			warnOnce = sync.Once{}
+			var lines strings.Builder
+			srv := &http.Server{HTTP2: tt.config, ErrorLog: log.New(&lines, "", 0)}
+			r := new(http.Request).WithContext(context.WithValue(t.Context(), http.ServerContextKey, srv))
+			for range 3 {
+				warnUnbounded(r)
+			}
+			if got := strings.Count(lines.String(), "extendedconnect.Configure"); got != tt.want {
+				t.Errorf("got %d lines, want %d:\n%s", got, tt.want, lines.String())
+			}
+		})
 	}
 }
 

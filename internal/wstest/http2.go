@@ -46,6 +46,7 @@ type HTTP2 struct {
 	streamWindow    int64  // of new streams
 	settled         bool   // the settings of the server have arrived
 	extendedConnect bool
+	handedOut       int // see opened
 	goAway          bool
 	holding         bool // see HoldWindow
 	err             error
@@ -110,6 +111,13 @@ func (c *HTTP2) ExtendedConnect() bool {
 	return c.extendedConnect
 }
 
+// Err returns why the connection has ended, or nil.
+func (c *HTTP2) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // HoldWindow keeps back the WINDOW_UPDATE frames of all streams from now on.
 func (c *HTTP2) HoldWindow(hold bool) {
 	c.mu.Lock()
@@ -122,6 +130,14 @@ func (c *HTTP2) Streams() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams)
+}
+
+// opened counts the calls of opened, for a Load.
+func (c *HTTP2) opened() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handedOut++
+	return c.handedOut
 }
 
 func (c *HTTP2) writeFrame(kind, flags byte, stream uint32, payload []byte) error {

@@ -76,11 +76,16 @@ func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
 func ServeHTTP2(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	return serve(t, h, func(srv *httptest.Server) {
-		srv.Config.Protocols = new(http.Protocols)
-		srv.Config.Protocols.SetHTTP1(true)
-		srv.Config.Protocols.SetUnencryptedHTTP2(true)
+		serveHTTP2(srv.Config)
 		srv.Start()
 	})
+}
+
+// serveHTTP2 makes srv serve HTTP/2 without TLS, and HTTP/1.1.
+func serveHTTP2(srv *http.Server) {
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 }
 
 func serve(t testing.TB, h http.Handler, start func(*httptest.Server)) *httptest.Server {
