@@ -44,6 +44,8 @@ type HTTP2 struct {
 	last            uint32 // the number of the newest stream
 	window          int64  // how much data the client may still send
 	streamWindow    int64  // of new streams
+	granted         int64  // the window of new streams for the server
+	taken           int64  // of all streams, see take
 	settled         bool   // the settings of the server have arrived
 	extendedConnect bool
 	handedOut       int // see opened
@@ -60,6 +62,7 @@ func NewHTTP2(conn net.Conn, window uint32) (*HTTP2, error) {
 	if window == 0 {
 		window = 1 << 20
 	}
+	c.granted = int64(window)
 	settings := []byte{0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 4} // HEADER_TABLE_SIZE and ENABLE_PUSH 0
 	settings = binary.BigEndian.AppendUint32(settings, window)
 	_, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -255,6 +258,7 @@ type Stream struct {
 
 	c             *HTTP2
 	window        int64
+	taken         int64 // read since the last WINDOW_UPDATE
 	data          []byte
 	ended, shut   bool // END_STREAM was received, and sent
 	err           error
@@ -365,18 +369,36 @@ func (s *Stream) Read(p []byte) (int, error) {
 	err := s.wait(&s.read, func() bool { return len(s.data) > 0 || s.ended })
 	n := copy(p, s.data)
 	s.data = s.data[n:]
-	holding := c.holding || s.ended || s.err != nil
+	grant, all := c.take(s, int64(n))
 	c.mu.Unlock()
 	switch {
 	case err != nil:
 		return 0, err
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
-	case n > 0 && !holding:
-		c.grant(s.ID, uint32(n))
-		c.grant(0, uint32(n))
+	case grant > 0:
+		c.grant(s.ID, uint32(grant))
+	}
+	if all > 0 {
+		c.grant(0, uint32(all))
 	}
 	return n, nil
+}
+
+// take notes that n bytes of s were read. It returns how much more the server may send, on s and
+// in all: as other clients do, it waits until half of a window is used. c.mu is held.
+func (c *HTTP2) take(s *Stream, n int64) (grant, all int64) {
+	if c.holding {
+		return 0, 0
+	}
+	s.taken, c.taken = s.taken+n, c.taken+n
+	if s.taken > c.granted/2 && !s.ended && s.err == nil {
+		grant, s.taken = s.taken, 0
+	}
+	if c.taken > 1<<29 {
+		all, c.taken = c.taken, 0
+	}
+	return grant, all
 }
 
 // Grant lets the server send n bytes more on the stream, for tests that hold the window.
