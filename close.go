@@ -361,7 +361,7 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 //
 // CloseNow also cuts a close handshake off, that of Close for example, and Close returns an
 // error then. If the socket is closed already, CloseNow returns the error that the
-// connection ended with. It is no substitute for Close, unless the peer must not or cannot
+// connection ended with. Over HTTP/2 it resets the stream. It is no substitute for Close, unless the peer must not or cannot
 // answer, because the peer does not learn why the connection has ended.
 func (c *Conn) CloseNow() error {
 	var end error

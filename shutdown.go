@@ -161,8 +161,8 @@ func (r *registry) cutOff() []*Conn {
 // these functions end soon unless they wait for something else. If a function of the handler
 // calls Shutdown, it waits for itself until ctx is done.
 //
-// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded. It can
-// start Shutdown of a handler: it calls the functions that were passed to
+// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded, and only
+// waits for those over HTTP/2. It can start Shutdown of a handler: it calls the functions that were passed to
 // [http.Server.RegisterOnShutdown].
 //
 // A handler that was shut down cannot be used again. Shutdown may be called several times, also
