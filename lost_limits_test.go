@@ -149,7 +149,9 @@ func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
 		p.Write(slices.Concat(clientFrame(true, Ping, ""), clientFrame(true, Ping, ""), clientFrame(true, Ping, ""),
 			clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(1000, "bye"))))
 		p.Conn.Close()
-		time.Sleep(300 * time.Millisecond)
+		if !eventually(func() bool { return c.life.current() >= phaseLost && beginsWith(c, Text) }) {
+			t.Fatal("no ping has failed, or the pings are still in front of the message")
+		}
 		if frames {
 			f, err := c.ReadFrame()
 			if string(f.Payload) != "hello" {
@@ -165,6 +167,14 @@ func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
 			t.Errorf("got error %v, want 1000", err)
 		}
 	}
+}
+
+// beginsWith reports whether the read buffer begins with a frame that has this opcode.
+func beginsWith(c *Conn, op Opcode) bool {
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	b := c.in.buf.bytes()
+	return len(b) > 0 && Opcode(b[0]&opcodeBits) == op
 }
 
 // A handler that is busy while a ping fails gets the messages that are still in the socket.

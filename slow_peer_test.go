@@ -35,24 +35,7 @@ func readSteadily(client io.Reader) {
 // about the library, and run is called again.
 func try(t *testing.T, limit time.Duration, run func() error) {
 	for range 10 {
-		longest := make(chan time.Duration)
-		stop := make(chan struct{})
-		go func() {
-			const pause = 5 * time.Millisecond
-			var worst time.Duration
-			for last := time.Now(); ; last = time.Now() {
-				select {
-				case <-stop:
-					longest <- max(worst, time.Since(last)-pause)
-					return
-				case <-time.After(pause):
-					worst = max(worst, time.Since(last)-pause)
-				}
-			}
-		}()
-		err := run()
-		close(stop)
-		switch pause := <-longest; {
+		switch pause, err := longestPause(run); {
 		case err == nil:
 			return
 		case pause <= limit:
@@ -63,6 +46,32 @@ func try(t *testing.T, limit time.Duration, run func() error) {
 		}
 	}
 	t.Skip("the machine is too busy for a test in real time")
+}
+
+// longestPause calls run. It returns the longest time for which this process was without a
+// processor meanwhile.
+func longestPause(run func() error) (longest time.Duration, err error) {
+	const interval = 5 * time.Millisecond
+	stop, worst := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var longest time.Duration
+		for running := true; running; {
+			last := time.Now()
+			select {
+			case <-stop:
+				running = false
+			case <-time.After(interval):
+			}
+			longest = max(longest, time.Since(last)-interval)
+		}
+		worst <- longest
+	}()
+	defer func() { // also if run skips the test
+		close(stop)
+		longest = <-worst
+	}()
+	err = run()
+	return
 }
 
 // A peer that reads slowly has nothing to say while a message that fits the buffers of the

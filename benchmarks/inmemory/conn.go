@@ -12,11 +12,12 @@ import (
 // A conn is a connection whose peer sends messages without a pause and accepts everything
 // that is written. Deadlines have no effect, for all contestants.
 type conn struct {
-	wire    []byte // whole messages of one size, sent again and again
-	size    int    // the size of one message in wire
+	wire    []byte // whole messages, sent again and again
+	ends    []int  // where each message in wire ends
 	batched bool   // a read gets several messages, up to its length, not one
 
 	pos   int // the offset in wire of the next read
+	next  int // the message in wire of the next read, unless batched
 	sent  int // bytes read so far
 	start int // the length of the warm-up in bytes
 	total int // Read returns io.EOF after this many bytes
@@ -46,9 +47,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	available := len(c.wire) - c.pos
 	if !c.batched {
-		available = c.size - c.pos%c.size
+		available = c.ends[c.next] - c.pos
 	}
 	n := copy(p, c.wire[c.pos:][:min(available, window, c.total-c.sent)])
+	if !c.batched && n == available {
+		c.next = (c.next + 1) % len(c.ends)
+	}
 	c.pos = (c.pos + n) % len(c.wire)
 	c.sent += n
 	return n, nil

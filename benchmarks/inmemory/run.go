@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/f44ffc3b/websocket/benchmarks/load"
@@ -31,6 +33,13 @@ func Cases() []Case {
 		}
 		for _, text := range []load.Text{load.ASCII, load.MultiByte} {
 			all = append(all, newCase(text, 64<<10, batched))
+		}
+	}
+	for _, w := range load.Workloads() {
+		if w.Text == load.JSON && w.Kind == load.Echo {
+			w.Name = strings.TrimSuffix(w.Name, "-64c")
+			w.Group, w.Conns = "In memory, compressed JSON", 0
+			all = append(all, Case{w, false})
 		}
 	}
 	return all
@@ -61,7 +70,9 @@ func (c Case) Baseline() string {
 }
 
 // Admits reports whether contestant can run in memory.
-func (c Case) Admits(contestant servers.Contestant) bool { return contestant.Handler != nil }
+func (c Case) Admits(contestant servers.Contestant) bool {
+	return contestant.Handler != nil && (c.Text != load.JSON || c.Workload.Admits(contestant))
+}
 
 // batch is the number of bytes that are available to a batched read.
 const batch = 256 << 10
@@ -75,20 +86,52 @@ func (c Case) Run(contestant servers.Contestant, warmup, n int, start func(n int
 
 // run is Run with a sink that gets the bytes that the contestant writes, if it is not nil.
 func (c Case) run(contestant servers.Contestant, warmup, n int, start func(int), end func(), sink io.Writer) error {
-	messages := c.perRead()
-	wire, _ := c.Wire(messages)
-	size := len(wire) / messages
+	wire, ends := c.frames()
 	ended := make(chan struct{})
 	nc := &conn{
-		wire: wire, size: size, batched: c.Batched,
-		start: warmup * size, total: (warmup + n) * size,
-		onStart: func(sent int) { start(warmup + n - sent/size) },
+		wire: wire, ends: ends, batched: c.Batched,
+		start: offset(ends, warmup), total: offset(ends, warmup+n),
+		onStart: func(sent int) { start(warmup + n - count(ends, sent)) },
 		onEnd:   func() { end(); close(ended) },
 		sink:    sink, closed: make(chan struct{}),
 	}
 	m := contestant.Modes[0]
-	go contestant.Handler(m).ServeHTTP(&responseWriter{conn: nc}, newRequest())
+	go contestant.Handler(m).ServeHTTP(&responseWriter{conn: nc}, newRequest(c.Workload))
 	return wait(ended, nc.closed)
+}
+
+// frames returns the bytes that a client sends again and again, and where each message ends.
+func (c Case) frames() (wire []byte, ends []int) {
+	if c.Text == load.JSON {
+		for _, f := range c.CompressedFrames() {
+			wire = append(wire, f...)
+			ends = append(ends, len(wire))
+		}
+		return wire, ends
+	}
+	n := c.perRead()
+	wire, _ = c.Wire(n)
+	for i := range n {
+		ends = append(ends, (i+1)*len(wire)/n)
+	}
+	return wire, ends
+}
+
+// offset returns how many bytes the first n messages have.
+func offset(ends []int, n int) int {
+	laps, rest := n/len(ends), n%len(ends)
+	bytes := laps * ends[len(ends)-1]
+	if rest > 0 {
+		bytes += ends[rest-1]
+	}
+	return bytes
+}
+
+// count returns how many messages are complete in the first bytes.
+func count(ends []int, bytes int) int {
+	lap := ends[len(ends)-1]
+	n, _ := slices.BinarySearch(ends, bytes%lap+1) // the first that ends after them
+	return bytes/lap*len(ends) + n
 }
 
 // perRead returns the largest number of whole messages in a read.
@@ -122,10 +165,18 @@ func wait(ended, closed <-chan struct{}) error {
 	}
 }
 
-// newRequest returns a handshake.
-func newRequest() *http.Request {
-	head := "GET " + servers.EchoPath + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" +
-		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+// newRequest returns a handshake for the service of w.
+func newRequest(w load.Workload) *http.Request {
+	path := w.Service
+	if path == "" {
+		path = servers.EchoPath
+	}
+	head := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" +
+		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	if offer := load.Offer(path); offer != "" {
+		head += "Sec-WebSocket-Extensions: " + offer + "\r\n"
+	}
+	head += "\r\n"
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader([]byte(head))))
 	if err != nil {
 		panic(err)

@@ -14,9 +14,9 @@ import (
 	"github.com/f44ffc3b/websocket/benchmarks/servers"
 )
 
-// offer returns the extensions that a client offers for the service with this path. The client
+// Offer returns the extensions that a client offers for the service with this path. The client
 // never refers to its earlier messages, because all connections send the same prepared frames.
-func offer(path string) string {
+func Offer(path string) string {
 	switch path {
 	case servers.DeflatePath:
 		return "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -30,7 +30,7 @@ func offer(path string) string {
 // not as the row says, would be compared with others that do.
 func checkAgreement(path string, res []byte) error {
 	res = bytes.ToLower(res)
-	if offer(path) != "" && !bytes.Contains(res, []byte("\nsec-websocket-extensions: permessage-deflate")) {
+	if Offer(path) != "" && !bytes.Contains(res, []byte("\nsec-websocket-extensions: permessage-deflate")) {
 		return fmt.Errorf("handshake: got the response %q, want permessage-deflate", res)
 	}
 	alone := bytes.Contains(res, []byte("server_no_context_takeover"))
@@ -98,6 +98,9 @@ func newCorpus(size int) *corpus {
 	}
 	return c
 }
+
+// CompressedFrames returns the frames that a client of w sends in turn, if w has compression.
+func (w Workload) CompressedFrames() [][]byte { return newCorpus(w.Size).frames }
 
 // appendTick appends a price of a market feed.
 func appendTick(dst []byte, i int, random *rand.Rand) []byte {

@@ -47,7 +47,7 @@ func upgrade(c net.Conn, path string) (net.Conn, error) {
 
 // handshake sends a handshake for path and checks the response.
 func handshake(c net.Conn, path string) error {
-	extensions := offer(path)
+	extensions := Offer(path)
 	if extensions != "" {
 		extensions = "Sec-WebSocket-Extensions: " + extensions + "\r\n"
 	}

@@ -139,8 +139,13 @@ function variedMessage(i) {
 // manyMessages is for compression.
 async function manyMessages(open) {
   const session = await open();
-  for (let i = 0; i < 2000; i++) {
-    await session.echo(variedMessage(i));
+  try {
+    for (let i = 0; i < 2000; i++) {
+      await session.echo(variedMessage(i));
+    }
+  } catch (error) {
+    session.socket.close(); // an open connection would keep Node running
+    throw error;
   }
   await session.close();
 }
