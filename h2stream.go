@@ -348,14 +348,20 @@ func (s *h2stream) reset() {
 	s.limitWrites(longAgo)
 }
 
-// release waits for the watcher of a stream that is cut.
+// release waits for the watcher of a stream that is cut. If the Close method of the body does
+// not end its Read method, because middleware has replaced the body, a reset does.
 func (s *h2stream) release() {
 	s.mu.Lock()
 	watching := s.watching
 	s.mu.Unlock()
 	if watching {
+		patience := time.AfterFunc(drainTime, s.reset)
 		<-s.watched
+		patience.Stop()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = s.finished || !s.served // the handler that has called Upgrade may return now
 }
 
 // begin says that finish will be called. After Upgrade it is not.
@@ -386,15 +392,14 @@ func (s *h2stream) onLost(ctx context.Context, f func()) {
 }
 
 // isLost reports whether the stream is closed in both directions. It is false if a write is in
-// progress, which then fails.
-func (s *h2stream) isLost() (lost bool) {
+// progress, which then fails, and after Upgrade, because the handler may just be returning.
+func (s *h2stream) isLost() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.writing || s.finished {
+	if s.closed || s.writing || s.finished || !s.served {
 		return false
 	}
-	defer s.afterReturn(func(any) { lost = true })
-	lost = s.w.FlushError() != nil // which sends nothing, because nothing is buffered
+	lost := s.w.FlushError() != nil // which sends nothing, because nothing is buffered
 	s.gone = s.gone || lost
 	return lost
 }

@@ -224,14 +224,15 @@ func hijackRefusal(w http.ResponseWriter, err error) *HandshakeError {
 // The last type is the one that has neither a Hijack nor an Unwrap method.
 func writerTypes(w http.ResponseWriter) string {
 	types := fmt.Sprintf("%T", w)
-	for {
+	for range maxWrappers {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return types
+			break
 		}
 		w = wrapper.Unwrap()
 		types += fmt.Sprintf(" around %T", w)
 	}
+	return types
 }
 
 // minResponseTime is how long the response may take with a shorter WriteTimeout, because

@@ -61,13 +61,14 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options) (*Conn,
 
 // innermost returns the ResponseWriter below all wrappers that have an Unwrap method.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
+	for range maxWrappers {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return w
+			break
 		}
 		w = wrapper.Unwrap()
 	}
+	return w
 }
 
 // setResponseHeader makes h the header of the response, with what middleware has set. A wrapper

@@ -397,8 +397,8 @@ func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t
 // an alert, and would wait for a peer that does not read.
 func (t *tlsTransport) cut(bool) { t.tls.NetConn().Close() }
 
-// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor. A
-// faulty wrapper may return itself.
+// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor, and
+// how many of an http.ResponseWriter. A faulty wrapper may return itself.
 const maxWrappers = 8
 
 // behind implements transport.behind for any net.Conn.
