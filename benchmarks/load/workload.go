@@ -172,6 +172,7 @@ func Workloads() []Workload {
 	return append(all,
 		Workload{Name: "handshake", Group: "Connect, handshake, close", Kind: Handshake, Conns: 8},
 		Workload{Name: "idle-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},
+		Workload{Name: "idle-20000c", Group: "Idle", Kind: Idle, Conns: 20000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},
 		Workload{Name: "idle-detached-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.Detached},
 		Workload{Name: "idle-group-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler, Service: servers.GroupPath},
 	)
