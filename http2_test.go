@@ -396,11 +396,13 @@ func TestHTTP2_Upgrade(t *testing.T) {
 
 func TestHTTP2_CloseNow_resets(t *testing.T) {
 	c := dialHTTP2(t, Handle(func(c *Conn) error {
+		c.ReceiveMessage() // the client has the response then
 		c.CloseNow()
 		_, _, err := c.ReceiveMessage()
 		return err
 	}))
 	p := connectHTTP2(t, c)
+	p.send(Text, "now")
 	if _, err := io.ReadAll(p.Conn); err == nil || streamOf(p).ResetCode == nil {
 		t.Errorf("got the error %v, want a reset", err)
 	}
