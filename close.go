@@ -36,7 +36,7 @@ func (c *Conn) received(err error) error {
 	case c.life.err() != nil:
 		return c.life.err()
 	case isClose:
-		return c.peerClosed(peer.payload)
+		return c.peerClosed(peer)
 	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
 		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
 	case isDead:
@@ -143,7 +143,7 @@ func (c *Conn) lastLook(final bool) {
 	peer, isClose := c.in.lastLook(final).(*peerClose)
 	switch {
 	case isClose:
-		c.peerClosed(peer.payload)
+		c.peerClosed(peer)
 	case final || !c.in.holdsInput():
 		c.connectionLost(nil)
 	}
@@ -183,17 +183,16 @@ func (c *Conn) failAsync(payload []byte) {
 
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
-func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := ParseClose(payload)
-	if err != nil {
-		return c.failConnection(err)
+func (c *Conn) peerClosed(peer *peerClose) error {
+	if peer.fault != nil {
+		return c.failConnection(peer.fault)
 	}
-	var end error = peer
+	var end error = &peer.closed
 	if code, sent := c.life.closeSent(); sent && c.life.current() != phaseLost {
-		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
+		end = &closedError{CloseError: CloseError{Code: code}, peer: &peer.closed}
 	}
 	if c.beginFailing(end) {
-		c.finishFailing(payload[:min(len(payload), 2)])
+		c.finishFailing(peer.answer())
 	}
 	return c.life.err()
 }
