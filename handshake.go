@@ -53,20 +53,22 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
 // conns, which is nil for Upgrade.
 func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+	accepted := false
 	defer func() {
-		if c == nil { // also if a function of the user has panicked
+		if c == nil && !accepted { // also if a function of the user has panicked
 			conns.noteRefused()
 		}
 	}()
-	c, err = handshake(w, r, o, conns)
+	c, err = handshake(w, r, o, conns, &accepted)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}
 	return c, err
 }
 
-// handshake answers r, and returns a Conn or the reason why there is none.
-func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+// handshake answers r, and returns a Conn or the reason why there is none. accepted tells whether
+// the request was accepted, although the response could not be sent.
+func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry, accepted *bool) (c *Conn, err error) {
 	if e := conns.refusal(); e != nil {
 		return nil, refuse(w, r, e)
 	}
@@ -84,16 +86,16 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 	}
 	defer func() {
 		if c == nil { // also if a wrapper of w has panicked
-			conns.abandon()
+			conns.abandon(*accepted)
 		}
 	}()
-	return establish(w, r, o)
+	return establish(w, r, o, conns, accepted)
 }
 
 // establish makes a Conn of a request that is accepted. It hijacks the connection in the last
 // step that can fail with a HandshakeError, because net/http sends the response to a refused
 // request.
-func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
+func establish(w http.ResponseWriter, r *http.Request, o *options, conns *registry, accepted *bool) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
 	var agreed agreement
 	if o.minCompressed >= 0 {
@@ -103,6 +105,8 @@ func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
+	*accepted = true
+	conns.accept() // before the response, because its client may look at the statistics
 	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, agreed, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
