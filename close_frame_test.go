@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // closeSends are the ways to send a close frame and to continue to receive.
@@ -267,4 +269,20 @@ func TestSendMessage_Close_and_then_Close_is_ErrCloseTimeout(t *testing.T) {
 		wantError(t, err, ErrCloseTimeout)
 		c.Close(1000, "")
 	})
+}
+
+// newSlowConn is newPipeConn, but each write of the server returns a second after its bytes
+// have arrived.
+func newSlowConn(t testing.TB, opts ...Option) (*Conn, *peer) {
+	return newWrappedConn(t, func(conn net.Conn) net.Conn {
+		socket := wstest.Wrap(conn)
+		socket.Hook = func(op *wstest.Op) (int, error) {
+			n, err := op.Do(op.P)
+			if op.Write {
+				time.Sleep(time.Second)
+			}
+			return n, err
+		}
+		return socket
+	}, opts...)
 }

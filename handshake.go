@@ -57,12 +57,13 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
 // conns, which is nil for Upgrade.
 func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
+	a := admission{registry: conns}
 	defer func() {
-		if c == nil { // also if a function of the user has panicked
+		if c == nil && !a.accepted { // also if a function of the user has panicked
 			conns.noteRefused()
 		}
 	}()
-	c, err = handshake(w, r, o, conns)
+	c, err = handshake(w, r, o, &a)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}
@@ -70,8 +71,8 @@ func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry
 }
 
 // handshake answers r, and returns a Conn or the reason why there is none.
-func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
-	if e := conns.refusal(); e != nil {
+func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission) (c *Conn, err error) {
+	if e := a.refusal(); e != nil {
 		return nil, refuse(w, r, e)
 	}
 	if o.err != nil {
@@ -83,24 +84,24 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 	if !accepts(w, r, o.acceptConnection) {
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
-	if e := conns.begin(); e != nil { // Shutdown was called while acceptConnection ran
+	if e := a.begin(); e != nil { // Shutdown was called while acceptConnection ran
 		return nil, refuse(w, r, e)
 	}
 	defer func() {
 		if c == nil { // also if a wrapper of w has panicked
-			conns.abandon()
+			a.abandon()
 		}
 	}()
 	if isExtendedConnect(r) {
-		return establishStream(w, r, o)
+		return establishStream(w, r, o, a)
 	}
-	return establish(w, r, o)
+	return establish(w, r, o, a)
 }
 
 // establish makes a Conn of a request that is accepted. It hijacks the connection in the last
 // step that can fail with a HandshakeError, because net/http sends the response to a refused
 // request.
-func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
+func establish(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
 	var agreed agreement
 	if o.minCompressed >= 0 {
@@ -110,6 +111,7 @@ func establish(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
+	a.accept() // before the response, because its client may look at the statistics
 	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, agreed, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {

@@ -190,22 +190,6 @@ func newWrappedConn(t testing.TB, wrap func(net.Conn) net.Conn, opts ...Option) 
 	return newTestConn(wrap(server), nil, opts...), newPeer(t, client)
 }
 
-// newSlowConn is newPipeConn, but each write of the server returns a second after its bytes
-// have arrived.
-func newSlowConn(t testing.TB, opts ...Option) (*Conn, *peer) {
-	return newWrappedConn(t, func(conn net.Conn) net.Conn {
-		socket := wstest.Wrap(conn)
-		socket.Hook = func(op *wstest.Op) (int, error) {
-			n, err := op.Do(op.P)
-			if op.Write {
-				time.Sleep(time.Second)
-			}
-			return n, err
-		}
-		return socket
-	}, opts...)
-}
-
 // newTCPConn returns a Conn on a real TCP connection, and its peer. No handler runs.
 func newTCPConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	t.Helper()
@@ -245,20 +229,6 @@ func echoAll(c *Conn) error {
 func waitForEnd(c *Conn) error {
 	<-c.Context().Done()
 	return endOf(c)
-}
-
-// sendEverySecond sends a message each second, and does not receive.
-func sendEverySecond(c *Conn) error {
-	for {
-		select {
-		case <-c.Context().Done():
-			return endOf(c)
-		case <-time.After(time.Second):
-		}
-		if err := c.SendMessage(Binary, []byte("tick")); err != nil {
-			return err
-		}
-	}
 }
 
 // captureError returns a handler that runs fn, and a channel on which the test can await

@@ -33,7 +33,7 @@ func checkConnect(r *http.Request) *HandshakeError {
 
 // establishStream is establish for HTTP/2. The response has status 200 (RFC 8441 section 5).
 // Frames go to the innermost ResponseWriter, because a wrapper could compress them.
-func establishStream(w http.ResponseWriter, r *http.Request, o *options) (*Conn, error) {
+func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
 	inner, ok := innermost(w).(streamWriter)
 	if !ok {
 		return nil, refuse(w, r, refusal(http.StatusInternalServerError,
@@ -46,6 +46,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options) (*Conn,
 	}
 	setResponseHeader(inner.Header(), w.Header(), subprotocol, agreed)
 	warnUnbounded(r)
+	a.accept() // before the response, because its client may look at the statistics
 	// The deadlines of ReadTimeout and WriteTimeout would end the stream.
 	inner.SetReadDeadline(time.Time{})
 	inner.SetWriteDeadline(time.Time{})

@@ -69,7 +69,7 @@ func (r *reader) inflateMessage(msg []byte) ([]byte, error) {
 	scratch := readBuffers.Get().(*[readBufferSize]byte)
 	defer readBuffers.Put(scratch)
 	msg, err := r.appendInflated(scratch[:0])
-	if cap(msg) == readBufferSize && len(msg) <= readBufferSize {
+	if cap(msg) == readBufferSize {
 		msg = bytes.Clone(msg) // larger messages have moved to an array of their own
 	}
 	return msg, err

@@ -370,3 +370,17 @@ func TestPong_of_a_poll_to_a_peer_that_does_not_read(t *testing.T) {
 		})
 	}
 }
+
+// sendEverySecond sends a message each second, and does not receive.
+func sendEverySecond(c *Conn) error {
+	for {
+		select {
+		case <-c.Context().Done():
+			return endOf(c)
+		case <-time.After(time.Second):
+		}
+		if err := c.SendMessage(Binary, []byte("tick")); err != nil {
+			return err
+		}
+	}
+}

@@ -31,26 +31,32 @@ func (c *Conn) ReceiveFunc(fn MessageFunc) error {
 	if fn == nil {
 		return errNilFunc
 	}
+	op, data, buf, err := c.receiveLent()
+	if err != nil {
+		return err
+	}
+	err = fn(op, data)
+	releaseInput(buf)
+	return err
+}
+
+// receiveLent receives the next message for ReceiveFunc, which passes buf to releaseInput when fn
+// has returned. It is a function of its own, because fn runs on top of the stack frame of
+// ReceiveFunc (TestConn_stack_stays_small).
+func (c *Conn) receiveLent() (op Opcode, data, buf []byte, err error) {
 	if c.inbox != nil {
 		m, err := c.inbox.next()
-		if err != nil {
-			return err
-		}
-		return fn(m.Opcode, m.Data)
+		return m.Opcode, m.Data, nil, err
 	}
 	if err := c.in.acquire(); err != nil {
-		return err
+		return 0, nil, nil, err
 	}
 	var m lentMessage
-	if err := c.in.lend(&m); err != nil {
+	if err = c.in.lend(&m); err != nil {
 		err = c.received(err)
-		c.in.release()
-		return err
 	}
 	c.in.release() // so that fn may call Close, which needs the lock
-	err := fn(m.op, m.data)
-	releaseInput(m.buf)
-	return err
+	return m.op, m.data, m.buf, err
 }
 
 var errNilFunc = errors.New("websocket: ReceiveFunc(nil): want a function")

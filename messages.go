@@ -3,6 +3,7 @@ package websocket
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"unique"
 
 	"github.com/f44ffc3b/websocket/internal/events"
@@ -55,10 +56,10 @@ type messages struct {
 	source  events.Source         // while the event loop serves the connection
 
 	// How the connection has left the event loop. A goroutine continues then.
-	end  error // of the function or the reader, nil if there is none yet
-	held bool  // the goroutine has to begin with the lock of the reader held
-
-	inFunc bool // the event loop runs fn
+	end     error       // of the function or the reader, nil if there is none yet
+	held    bool        // the goroutine has to begin with the lock of the reader held
+	inFunc  bool        // the event loop runs fn
+	leaving atomic.Bool // the goroutine begins when the socket is closed
 }
 
 // prepareMessages makes c a connection of HandleMessages.
@@ -209,12 +210,33 @@ func (m *messages) Run(b *events.Budget) events.Result {
 	}
 }
 
-// leave leaves the event loop to a goroutine, because the end of a connection may take long.
+// leave leaves the event loop to a goroutine, because the end of a connection may take long. If
+// another goroutine is closing the connection, this one begins only when the socket is closed.
+// So Shutdown of many connections whose peers do not answer has one goroutine for each.
 func (m *messages) leave(end error, held bool) events.Result {
-	m.end, m.held = end, held
+	c := m.conn
 	m.source.Leave()
-	go m.handler.serve(m.conn)
+	m.end, m.held = end, held
+	if c.life.err() == nil {
+		go m.handler.serve(c)
+		return events.Left
+	}
+	if held {
+		m.end, m.held = c.life.err(), false
+		c.in.release() // the goroutine that closes the connection needs the lock
+	}
+	m.leaving.Store(true)
+	if c.life.closed.IsSet() {
+		m.socketClosed()
+	}
 	return events.Left
+}
+
+// socketClosed runs when the socket is closed. It begins what leave has left until then.
+func (m *messages) socketClosed() {
+	if m.leaving.CompareAndSwap(true, false) {
+		go m.handler.serve(m.conn)
+	}
 }
 
 // panicked ends the connection after fn has panicked with v, or has called runtime.Goexit if v is

@@ -3,6 +3,7 @@ package websocket
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -144,5 +145,39 @@ func TestHandleMessages_shutdown_waits_for_functions(t *testing.T) {
 	goOn <- true
 	if err := await(t, done); err != nil {
 		t.Error(err)
+	}
+}
+
+// Connections whose peers do not answer the close frame have one goroutine each until they end.
+func TestHandleMessages_shutdown_has_one_goroutine_per_connection(t *testing.T) {
+	if !events.Supported {
+		t.Skip("this system has no event loop")
+	}
+	const conns = 100
+	var ended atomic.Int32
+	srv := startMessages(t, openEcho, OnClose(func(_ *Conn, err error) {
+		if CloseStatus(err) != StatusGoingAway {
+			t.Errorf("got the end %v, want 1001", err)
+		}
+		ended.Add(1)
+	}))
+	peers := make([]*peer, conns)
+	for i := range peers {
+		peers[i] = srv.dial(t)
+		checkEcho(peers[i])
+	}
+	before, left := runtime.NumGoroutine(), srv.h.conns.all()
+	for _, c := range left {
+		c.StartClose(StatusGoingAway, "")
+	}
+	wstest.Eventually(func() bool { return !slices.ContainsFunc(left, inLoop) })
+	if got := runtime.NumGoroutine() - before; got > conns+10 {
+		t.Errorf("%d connections that are closed have %d goroutines more, want one each", conns, got)
+	}
+	for _, p := range peers {
+		p.Conn.Close()
+	}
+	if !wstest.Eventually(func() bool { return ended.Load() == conns && srv.h.Stats().Open == 0 }) {
+		t.Errorf("OnClose was called %d times, want %d; %+v", ended.Load(), conns, srv.h.Stats())
 	}
 }

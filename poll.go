@@ -207,12 +207,3 @@ func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
 	}
 	return false, nil
 }
-
-// aheadEnd returns what HandleConcurrent has met, and will end the connection with, or nil.
-// The lock is held.
-func (r *reader) aheadEnd() error {
-	if s := r.rareIf(); s != nil {
-		return s.aheadEnd
-	}
-	return nil
-}

@@ -14,7 +14,7 @@ type registry struct {
 	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
 	conns    map[*Conn]struct{}
 	stats    HandlerStats  // of the connections that have ended, and the requests
-	starting int           // connections whose handshake response is being sent
+	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
 	cut      bool          // the ctx of a Shutdown is done: connections that are left are cut
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
@@ -53,20 +53,49 @@ func (r *registry) begin() *HandshakeError {
 		return shutRefusal()
 	}
 	r.starting++
-	r.stats.Accepted++
 	return nil
 }
 
-// abandon takes back a call of begin, because the handshake has failed.
-func (r *registry) abandon() {
+// An admission is the handshake of one request.
+type admission struct {
+	*registry
+	accepted bool // only the response can fail
+}
+
+// accept counts the connection that begin has announced.
+func (a *admission) accept() {
+	a.accepted = true
+	r := a.registry
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Accepted++
+}
+
+// abandon takes back a call of begin, because the handshake has failed. After accept, it counts as
+// a connection that was lost, because the numbers that were reported must not decrease.
+func (a *admission) abandon() {
+	r := a.registry
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting--
-	r.stats.Accepted--
+	if a.accepted {
+		r.countEnd(StatusAbnormalClosure)
+	}
 	r.checkEmpty()
+}
+
+// countEnd counts a connection that has ended. r.mu is held.
+func (r *registry) countEnd(code StatusCode) {
+	if r.stats.Closed == nil {
+		r.stats.Closed = make(map[StatusCode]uint64)
+	}
+	r.stats.Closed[code]++
 }
 
 // add adds the connection that begin has announced, before its function runs. If Shutdown was
@@ -97,10 +126,7 @@ func (r *registry) remove(c *Conn) {
 		return
 	}
 	delete(r.conns, c)
-	if r.stats.Closed == nil {
-		r.stats.Closed = make(map[StatusCode]uint64)
-	}
-	r.stats.Closed[code]++
+	r.countEnd(code)
 	r.stats.add(counted)
 	r.checkEmpty()
 }

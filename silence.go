@@ -1,8 +1,6 @@
 package websocket
 
-import (
-	"time"
-)
+import "time"
 
 // An ackStep is a step of the search for a peer that reads slowly, 0 for none. Such a peer is
 // not silent, but may have nothing to say while a message is on the way to it, because a ping
@@ -135,4 +133,66 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 	case do.poll && now >= k.silentBy(p, by):
 		do.acks = compareAcks
 	}
+}
+
+// A writeStep is a step of the search for a peer that takes what a write waits for, as ackStep
+// is. The kernel reports room only when a good part of its buffer is free, which can be
+// megabytes, so the write may see no progress although the peer reads.
+type writeStep struct {
+	note  bool          // a write has taken half of WriteTimeout
+	noted bool          // it has taken WriteTimeout, and note was due for it
+	again time.Duration // when it begins again, if the peer takes enough
+}
+
+// A slowWrite is a write for which writeStep.note was due. keepalive.mu guards it.
+type slowWrite struct {
+	began time.Duration
+	acked uint64 // bytes that the peer had acknowledged then
+}
+
+// noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
+func (k *keepalive) noted(began time.Duration) bool {
+	r := k.owner.shared().rareIf()
+	return r != nil && r.write.began == began
+}
+
+// leastTaken is what a peer has to take in the second half of WriteTimeout.
+const leastTaken = progressSize / 2
+
+// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
+func (k *keepalive) checkWrite(now time.Duration, do *due) {
+	began := k.writing.Load()
+	if began == int64(noTime) || !k.writing.CompareAndSwap(began, int64(now)) {
+		return // it has ended at this moment
+	}
+	do.limit, do.write = writePassed, writeStep{noted: k.noted(time.Duration(began)), again: now}
+}
+
+// noteWriteAcks notes what the peer had acknowledged when note was due.
+func (k *keepalive) noteWriteAcks(a acks) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.owner.shared().rareUsed().write.acked = a.total
+}
+
+// writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
+// false if the system does not tell what the peer has acknowledged.
+func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ok && step.noted && a.total-k.owner.shared().rareUsed().write.acked >= leastTaken {
+		return true
+	}
+	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
+	return false
+}
+
+// noteWriteAt is when half of WriteTimeout is over for the write in progress, never if that was
+// noted.
+func (k *keepalive) noteWriteAt() time.Duration {
+	began := time.Duration(k.writing.Load())
+	if began == noTime || k.noted(began) {
+		return never
+	}
+	return deadlineAfter(began, k.timeouts.writeTimeout/2)
 }

@@ -21,13 +21,13 @@ type Stats struct {
 // HandlerStats are the statistics of a Handler. The sums include connections that have ended.
 type HandlerStats struct {
 	Open             int    // connections that are being served: whose function has not returned
-	Accepted         uint64 // connections so far, including those that are open
+	Accepted         uint64 // connections so far: those that are open and those in Closed
 	Refused          uint64 // requests that did not become a connection
 	MessagesReceived uint64
 	MessagesSent     uint64
 	BytesReceived    uint64
 	BytesSent        uint64
-	Closed           map[StatusCode]uint64 // connections that have ended, by the code that OnClose gets
+	Closed           map[StatusCode]uint64 // connections that have ended, by the code that OnClose gets; 1006 if the handshake response could not be sent
 }
 
 // Stats returns the statistics of the connection, also after it has ended. It does not wait, and
@@ -70,7 +70,10 @@ func (r *registry) counted() (HandlerStats, []*Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.Open = len(r.conns) + r.starting // the client may have the response already
+	s.Open = int(s.Accepted) // less those that have ended; the client may have the response before add
+	for _, n := range s.Closed {
+		s.Open -= int(n)
+	}
 	if s.Closed = maps.Clone(s.Closed); s.Closed == nil {
 		s.Closed = make(map[StatusCode]uint64)
 	}

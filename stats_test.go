@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -393,6 +394,47 @@ func TestHandlerStats(t *testing.T) {
 		sums.Open, sums.Closed = 0, map[StatusCode]uint64{1000: 1, 1006: 1}
 		check("after both have ended", sums)
 	})
+}
+
+// A request that was accepted stays accepted if its response cannot be sent.
+func TestHandlerStats_of_handshakes_that_fail(t *testing.T) {
+	lost := HandlerStats{Accepted: 1, Closed: map[StatusCode]uint64{1006: 1}}
+	tests := []struct {
+		name   string
+		writes func() (int, error) // for the response; nil if the connection cannot be hijacked
+		want   HandlerStats
+	}{
+		{"the connection cannot be hijacked", nil, HandlerStats{Refused: 1, Closed: map[StatusCode]uint64{}}},
+		{"the response cannot be written", func() (int, error) { return 0, net.ErrClosed }, lost},
+		{"a part of the response is written", func() (int, error) { return 10, net.ErrClosed }, lost},
+		{"the write of a wrapper panics", func() (int, error) { panic("the wrapper") }, lost},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := Handle(func(*Conn) error { t.Error("the function was called"); return nil })
+			w := &wstest.Hijacker{}
+			if tt.writes != nil {
+				socket := wstest.NewSocket()
+				socket.Hook = func(*wstest.Op) (int, error) {
+					if s := h.Stats(); s.Accepted != 1 || s.Open != 1 {
+						t.Errorf("got %+v while the response is written, want an open connection", s)
+					}
+					return tt.writes()
+				}
+				w.Conn = socket
+			}
+			func() {
+				defer func() { recover() }()
+				h.ServeHTTP(w, wstest.ReadRequest(wstest.Request()))
+			}()
+			if got := h.Stats(); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if err := h.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown waits for it: %v", err)
+			}
+		})
+	}
 }
 
 // No sum ever decreases, and no connection is counted twice or missed.

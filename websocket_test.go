@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"reflect"
 	"runtime"
 	"slices"
@@ -216,6 +217,11 @@ func TestConn_idle_holds_only_the_parts_that_were_used(t *testing.T) {
 	p.finish(done)
 }
 
+// stackSettings make the stacks of a process depend on its code alone: a goroutine begins with
+// 2 KiB, and not with the average of the process at its last collection, and no signal
+// interrupts a goroutine, which takes stack.
+const stackSettings = "adaptivestackstart=0,asyncpreemptoff=1"
+
 // The stack of a goroutine that has echoed a message and waits for the next one has
 // 2 KiB, or the 4 KiB of net/http's goroutine. A deeper stack would be doubled. The limits
 // lie in between, because the numbers of the runtime include unused stacks.
@@ -223,33 +229,59 @@ func TestConn_stack_stays_small(t *testing.T) {
 	if wstest.RaceEnabled() {
 		t.Skip("the race detector needs more stack")
 	}
-	const conns = 400
+	if os.Getenv("GODEBUG") != stackSettings {
+		t.Parallel()
+		runAlone(t, "GODEBUG="+stackSettings)
+		return
+	}
+	ways := []struct {
+		name string
+		fn   HandlerFunc
+	}{
+		{"AppendMessage", appendEcho},
+		{"ReceiveMessage", echoAll},
+		{"ReceiveFunc", lendEcho},
+	}
 	limits := map[bool]uint64{true: 3 << 10, false: 6 << 10}
 	if runtime.GOARCH != "amd64" {
 		limits[true] = 6 << 10 // frames are larger there: a detached goroutine has 4 KiB
 	}
-	type way struct {
-		name     string
-		fn       HandlerFunc
-		detached bool
+	for _, way := range ways {
+		for _, detached := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/Detached(%t)", way.name, detached), func(t *testing.T) {
+				got := stackPerConn(t, way.fn, detached)
+				t.Logf("a connection has a stack of %d bytes", got)
+				if got > limits[detached] {
+					t.Errorf("got a stack of %d bytes, want at most %d", got, limits[detached])
+				}
+			})
+		}
 	}
-	ways := []way{{"AppendMessage", appendEcho, true}, {"AppendMessage", appendEcho, false}, {"ReceiveFunc", lendEcho, false}, {"ReceiveFunc", lendEcho, true}}
-	for _, w := range ways {
-		t.Run(fmt.Sprintf("%s/Detached(%t)", w.name, w.detached), func(t *testing.T) {
-			srv, most := startServer(t, w.fn, Detached(w.detached)), limits[w.detached]
-			least := uint64(math.MaxUint64)
-			for range 3 { // a goroutine that the scheduler interrupts at the wrong moment needs more
-				before := stackInUse()
-				for range conns {
-					p := dialServer(t, srv)
-					p.send(Binary, strings.Repeat("x", 1024))
-					p.expect(Binary, strings.Repeat("x", 1024))
-				}
-				if least = min(least, (max(stackInUse(), before)-before)/conns); least <= most {
-					return
-				}
-			}
-			t.Errorf("got a stack of %d bytes, want at most %d", least, most)
-		})
+}
+
+// stackPerConn returns the stack that a connection holds after fn has echoed a message on it.
+func stackPerConn(t *testing.T, fn HandlerFunc, detached bool) uint64 {
+	const conns = 200
+	srv, message := startServer(t, fn, Detached(detached)), strings.Repeat("x", 1024)
+	before := stackInUse()
+	for range conns {
+		p := dialServer(t, srv)
+		p.send(Binary, message)
+		p.expect(Binary, message)
+	}
+	return (max(stackInUse(), before) - before) / conns
+}
+
+// runAlone runs this test in a process of its own, with env in its environment.
+func runAlone(t *testing.T, env ...string) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=1m")
+	cmd.Env = append(os.Environ(), env...)
+	output, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
+		t.Errorf("the process that runs the test alone: %v\n%s", err, output)
 	}
 }

@@ -151,8 +151,8 @@ func (w *writer) mayWait(h *Header) bool {
 }
 
 // send sends one frame of a user: it writes the frame with those that are pending, or
-// makes it pending too. The lock is held. The path of a frame that is written at once is
-// in this function, because another function would take stack (TestConn_stack_stays_small).
+// makes it pending too. The lock is held. A small frame that is written at once is written
+// here and not by flush, because another function would take stack (TestConn_stack_stays_small).
 func (w *writer) send(h *Header, payload []byte) error {
 	if w.broken {
 		return w.ended()
@@ -162,12 +162,33 @@ func (w *writer) send(h *Header, payload []byte) error {
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
 	}
-	w.count(h)
-	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
 	if len(payload) > maxCopied {
-		return w.flush(bySender, b, payload, 0)
+		return w.sendLarge(h, payload)
 	}
-	return w.flush(bySender, append(b, payload...), nil, 0)
+	w.count(h)
+	b := append(h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload))), payload...)
+	w.showCounts(len(b))
+	w.timer.beginWrite()
+	n, err := w.socket.Write(b)
+	w.timer.endWrite()
+	if err != nil {
+		return w.notSent(b, n, err)
+	}
+	w.unsent = 0
+	releaseFrames(b)
+	return nil
+}
+
+// sendLarge is send for a frame that is written at once, and whose payload is not copied.
+func (w *writer) sendLarge(h *Header, payload []byte) error {
+	w.count(h)
+	return w.flush(bySender, h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload))), payload, 0)
+}
+
+// notSent is notWritten for a frame that send has written itself. The many arguments of
+// notWritten would be in the stack frame of send.
+func (w *writer) notSent(b []byte, n int, err error) error {
+	return w.notWritten(bySender, b, nil, n, 0, err)
 }
 
 // sendOwn sends a control frame of the library, or a close frame, whole: if a deadline of

@@ -34,12 +34,13 @@ func (s session) serve(w http.ResponseWriter, r *http.Request, l *log) (result e
 		}, opts...).ServeHTTP(w, r)
 		return result
 	}
-	ended := make(chan error, 1)
+	opened, ended := false, make(chan error, 1)
 	h := websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+		opened = true
 		return func(op websocket.Opcode, data []byte) error { return s.message(c, l, op, data) }, nil
 	}, append(opts, websocket.OnClose(func(_ *websocket.Conn, err error) { ended <- err }))...)
 	h.ServeHTTP(w, r)
-	if h.Stats().Accepted == 0 {
+	if !opened {
 		return nil // the response could not be sent
 	}
 	return <-ended

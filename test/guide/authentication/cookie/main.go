@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/f44ffc3b/websocket"
@@ -14,15 +15,18 @@ const statusLogin websocket.StatusCode = 4401
 
 // A session begins when a user logs in.
 type session struct {
-	user  string
-	conns websocket.Group // the connections of the session
+	id, user string          // id is the value of the cookie
+	conns    websocket.Group // the connections of the session
 }
 
-// sessions are found by the value of the cookie. A real server keeps them in its database.
-var sessions = map[string]*session{"4f2c8a": {user: "Ada"}}
+// sessions has each *session under its id. A real server keeps them in its database.
+var sessions sync.Map
 
-// end closes the connections of the session. Others cannot join it any more.
+func begin(s *session) { sessions.Store(s.id, s) }
+
+// end ends the session: its cookie is not valid any more, and its connections are closed.
 func (s *session) end() {
+	sessions.Delete(s.id)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	s.conns.Close(ctx, statusLogin, "log in again")
@@ -34,18 +38,23 @@ type sessionKey struct{}
 // one.
 func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var s any
 		cookie, err := r.Cookie("session")
-		if err != nil || sessions[cookie.Value] == nil {
+		if err == nil {
+			s, _ = sessions.Load(cookie.Value)
+		}
+		if s == nil {
 			w.Header().Set("Connection", "close") // as after each refused handshake
 			http.Error(w, "log in first", http.StatusUnauthorized)
 			return
 		}
-		ctx := context.WithValue(r.Context(), sessionKey{}, sessions[cookie.Value])
+		ctx := context.WithValue(r.Context(), sessionKey{}, s)
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
 func main() {
+	begin(&session{id: "4f2c8a", user: "Ada"})
 	http.Handle("/ws", authenticate(websocket.Handle(serve, websocket.MaxLifetime(time.Hour))))
 	server := &http.Server{
 		Addr:              ":8080",

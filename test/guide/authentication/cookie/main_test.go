@@ -15,18 +15,20 @@ func TestMain(m *testing.M) { wstest.Main(m) }
 
 func TestAuthenticate(t *testing.T) {
 	same, other := websockettest.Header("Origin", "https://example.com"), websockettest.Header("Origin", "https://evil.example")
-	session := websockettest.Header("Cookie", "session=4f2c8a")
+	cookie := websockettest.Header("Cookie", "session=4f2c8a")
 	tests := []struct {
 		name   string
 		header []websockettest.DialOption
 		status int
 	}{
-		{"a page of the site, with a session", []websockettest.DialOption{same, session}, http.StatusSwitchingProtocols},
+		{"a page of the site, with a session", []websockettest.DialOption{same, cookie}, http.StatusSwitchingProtocols},
 		{"a page of the site, without a session", []websockettest.DialOption{same}, http.StatusUnauthorized},
 		{"a page of the site, with a session that does not exist", []websockettest.DialOption{same, websockettest.Header("Cookie", "session=0")}, http.StatusUnauthorized},
-		{"a page of another site, whose browser has sent the cookie", []websockettest.DialOption{other, session}, http.StatusForbidden},
-		{"a program with the cookie", []websockettest.DialOption{session}, http.StatusSwitchingProtocols},
+		{"a page of another site, whose browser has sent the cookie", []websockettest.DialOption{other, cookie}, http.StatusForbidden},
+		{"a program with the cookie", []websockettest.DialOption{cookie}, http.StatusSwitchingProtocols},
 	}
+	begin(&session{id: "4f2c8a", user: "Ada"})
+	defer sessions.Clear()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := websockettest.Dial(t, authenticate(websocket.Handle(serve)), tt.header...)
@@ -47,30 +49,39 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// The end of a session closes its connections, and also one whose handshake came before.
+// The end of a session closes its connections, and also one whose handshake is in progress.
+// Later ones are refused.
 func TestSession_end(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		defer func(old *session) { sessions["4f2c8a"] = old }(sessions["4f2c8a"])
-		sessions["4f2c8a"] = &session{user: "Ada"}
-		h := authenticate(websocket.Handle(serve))
+		s := &session{id: "4f2c8a", user: "Ada"}
+		begin(s)
+		handler := websocket.Handle(serve)
 		cookie := websockettest.Header("Cookie", "session=4f2c8a")
-		open := websockettest.Dial(t, h, cookie)
+		open := websockettest.Dial(t, authenticate(handler), cookie)
 		open.Receive()
-		go sessions["4f2c8a"].end()
+		inProgress := authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			go s.end()
+			synctest.Wait()
+			handler.ServeHTTP(w, r)
+		}))
+		websockettest.Dial(t, inProgress, cookie).WantClose(statusLogin)
 		open.WantClose(statusLogin)
-		synctest.Wait()
-		websockettest.Dial(t, h, cookie).WantClose(statusLogin)
+		if got := websockettest.Dial(t, authenticate(handler), cookie).Response().StatusCode; got != http.StatusUnauthorized {
+			t.Errorf("got status %d for the cookie of a session that has ended, want 401", got)
+		}
 	})
 }
 
 // MaxLifetime closes with 1001, so that clients reconnect and are authenticated again.
 func TestMaxLifetime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		begin(&session{id: "4f2c8a", user: "Ada"})
+		defer sessions.Clear()
 		h := authenticate(websocket.Handle(serve, websocket.MaxLifetime(time.Hour)))
-		begin := time.Now()
+		start := time.Now()
 		c := websockettest.Dial(t, h, websockettest.Header("Cookie", "session=4f2c8a"))
 		c.WantClose(websocket.StatusGoingAway)
-		if took := time.Since(begin); took < 54*time.Minute || took > time.Hour {
+		if took := time.Since(start); took < 54*time.Minute || took > time.Hour {
 			t.Errorf("the connection lived for %v, want 54 to 60 minutes", took)
 		}
 	})
