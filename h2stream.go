@@ -60,6 +60,7 @@ type h2stream struct {
 	closed        bool
 	served        bool        // finish is called before the handler returns, see begin
 	finished      bool        // the handler is about to return
+	cutOff        bool        // the write deadline has passed during a write
 	gone          bool        // the stream is closed, or the peer has ended its side
 	lateReset     *time.Timer // see cut
 	stopLost      func() bool // see onLost; nil before
@@ -189,6 +190,8 @@ func (s *h2stream) read(p []byte) (n int, err error) {
 	switch {
 	case s.closed:
 		return 0, net.ErrClosed
+	case s.cutOff || s.writing && s.writeExpired(): // that has reset the stream
+		return 0, errFrameCutOff
 	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware: it is for ever
 		return 0, errors.New("the read deadline of the http.Server has ended the HTTP/2 stream")
 	}
@@ -279,7 +282,7 @@ func (s *h2stream) beginWrite() error {
 	switch {
 	case s.closed:
 		return net.ErrClosed
-	case !s.writeDeadline.IsZero() && !time.Now().Before(s.writeDeadline):
+	case s.writeExpired():
 		s.untouched.Store(true)
 		return os.ErrDeadlineExceeded
 	}
@@ -289,6 +292,11 @@ func (s *h2stream) beginWrite() error {
 		s.limitWrites(s.writeDeadline)
 	}
 	return nil
+}
+
+// writeExpired reports whether the write deadline has passed. s.mu is held.
+func (s *h2stream) writeExpired() bool {
+	return !s.writeDeadline.IsZero() && !time.Now().Before(s.writeDeadline)
 }
 
 // endWrite ends a write that has returned n and err. s.mu is held.
@@ -301,8 +309,11 @@ func (s *h2stream) endWrite(n int, err error) (int, error) {
 		return n, nil
 	}
 	s.gone = true
-	if s.closed {
+	switch {
+	case s.closed:
 		err = net.ErrClosed
+	case s.writeExpired():
+		s.cutOff, err = true, os.ErrDeadlineExceeded
 	}
 	return 0, err
 }

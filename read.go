@@ -433,6 +433,8 @@ func (r *reader) failed(err error) error {
 		return errReadDeadline
 	case err == io.EOF:
 		return errStreamEnd
+	case err == error(errFrameCutOff):
+		return err
 	}
 	return &connError{"receiving", err}
 }

@@ -445,6 +445,9 @@ func (w *writer) cutOff() error {
 	return errWriteDeadline
 }
 
+// errFrameCutOff is the end of a connection whose write was cut off in the middle of a frame.
+var errFrameCutOff = &connError{"sending: the deadline cut a frame off", errTimedOut}
+
 // failed returns the error of a sender whose write has failed. A part of a frame may have
 // been sent, or the socket does not work any more, so nothing else can be sent.
 func (w *writer) failed(err error) error {
@@ -453,7 +456,7 @@ func (w *writer) failed(err error) error {
 	case w.life.err() != nil:
 		return w.ended()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = &connError{"sending: the deadline cut a frame off", errTimedOut}
+		err = errFrameCutOff
 	default:
 		err = &connError{"sending", err}
 	}

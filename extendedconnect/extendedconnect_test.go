@@ -38,7 +38,9 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// program prints whether its HTTP/2 server advertises SETTINGS_ENABLE_CONNECT_PROTOCOL, and its GODEBUG afterwards.
+// program prints whether its HTTP/2 server advertises SETTINGS_ENABLE_CONNECT_PROTOCOL, its GODEBUG
+// afterwards, that of a child process, and what answers an extended CONNECT: the handler, or a
+// reset of the stream.
 const program = `package main
 
 import (
@@ -49,14 +51,26 @@ import (
 	"os"
 	IMPORT
 	"encoding/binary"
+	"os/exec"
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		v, set := os.LookupEnv("GODEBUG")
+		fmt.Printf("%s %v", v, set)
+		return
+	}
+	child, err := exec.Command(os.Args[0], "child").Output()
+	if err != nil {
+		panic(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
-	s := &http.Server{Protocols: new(http.Protocols)}
+	s := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(299)
+	})}
 	s.Protocols.SetUnencryptedHTTP2(true)
 	go s.Serve(l)
 	c, err := net.Dial("tcp", l.Addr().String())
@@ -72,8 +86,30 @@ func main() {
 	for ; len(b) >= 6; b = b[6:] {
 		on = on || binary.BigEndian.Uint16(b) == 8 && binary.BigEndian.Uint32(b[2:]) == 1
 	}
+	var fields []byte
+	for _, s := range []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":path", "/", ":authority", "a"} {
+		if s[0] == ':' {
+			fields = append(fields, 0) // a literal field
+		}
+		fields = append(append(fields, byte(len(s))), s...)
+	}
+	c.Write(append([]byte{0, 0, byte(len(fields)), 1, 4, 0, 0, 0, 1}, fields...))
+	answer := ""
+	for answer == "" {
+		io.ReadFull(c, h[:])
+		payload := make([]byte, int(h[1])<<8|int(h[2]))
+		if _, err := io.ReadFull(c, payload); err != nil {
+			panic(err)
+		}
+		switch h[3] {
+		case 1:
+			answer = "served"
+		case 3:
+			answer = fmt.Sprintf("reset %d", payload[3])
+		}
+	}
 	v, set := os.LookupEnv("GODEBUG")
-	fmt.Printf("type=%d on=%v GODEBUG=%q set=%v", h[3], on, v, set)
+	fmt.Printf("on=%v GODEBUG=%q %v, child %q, %s", on, v, set, child, answer)
 }
 `
 
@@ -99,20 +135,20 @@ func TestImport(t *testing.T) {
 	const imported = `_ "github.com/f44ffc3b/websocket/extendedconnect"`
 	with, without := build(t, imported), build(t, "")
 	flagged := []string{"-trimpath"}
-	if raceEnabled { // the standard library is compiled already
-		flagged = append(flagged, "-race")
+	if raceEnabled {
+		flagged = []string{"-race"} // for which the standard library is compiled already
 	}
 	other := build(t, imported+"\n\t_ \"crypto/x509\"\n\t_ \"net/http/pprof\"\n\t_ \"archive/zip\"", flagged...)
 	for _, tt := range []struct{ name, bin, env, want string }{
-		{"unset", with, "", `type=4 on=true GODEBUG="" set=false`},
-		{"empty", with, "GODEBUG=", `type=4 on=true GODEBUG="" set=true`},
-		{"other settings", with, "GODEBUG=madvdontneed=1", `type=4 on=true GODEBUG="madvdontneed=1" set=true`},
-		{"switched off by the user", with, "GODEBUG=http2xconnect=0", `type=4 on=false GODEBUG="http2xconnect=0" set=true`},
-		{"switched on by the user", with, "GODEBUG=http2xconnect=1", `type=4 on=true GODEBUG="http2xconnect=1" set=true`},
-		{"with other imports and flags", other, "", `type=4 on=true GODEBUG="" set=false`},
-		{"switched off among others", with, "GODEBUG=a=1,http2xconnect=0,b=2", `type=4 on=false GODEBUG="a=1,http2xconnect=0,b=2" set=true`},
-		{"another setting with that end", with, "GODEBUG=nohttp2xconnect=0", `type=4 on=true GODEBUG="nohttp2xconnect=0" set=true`},
-		{"without the import", without, "", `type=4 on=false GODEBUG="" set=false`},
+		{"unset", with, "", `on=true GODEBUG="" false, child " false", served`},
+		{"empty", with, "GODEBUG=", `on=true GODEBUG="" true, child " true", served`},
+		{"other settings", with, "GODEBUG=madvdontneed=1", `on=true GODEBUG="madvdontneed=1" true, child "madvdontneed=1 true", served`},
+		{"switched off by the user", with, "GODEBUG=http2xconnect=0", `on=false GODEBUG="http2xconnect=0" true, child "http2xconnect=0 true", reset 1`},
+		{"switched on by the user", with, "GODEBUG=http2xconnect=1", `on=true GODEBUG="http2xconnect=1" true, child "http2xconnect=1 true", served`},
+		{"with other imports and flags", other, "", `on=true GODEBUG="" false, child " false", served`},
+		{"switched off among others", with, "GODEBUG=a=1,http2xconnect=0,b=2", `on=false GODEBUG="a=1,http2xconnect=0,b=2" true, child "a=1,http2xconnect=0,b=2 true", reset 1`},
+		{"another setting with that end", with, "GODEBUG=nohttp2xconnect=0", `on=true GODEBUG="nohttp2xconnect=0" true, child "nohttp2xconnect=0 true", served`},
+		{"without the import", without, "", `on=false GODEBUG="" false, child " false", reset 1`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := exec.Command(tt.bin)

@@ -18,7 +18,7 @@ import (
 const (
 	h2Data, h2Headers, h2Reset, h2Settings, h2Ping, h2GoAway, h2Window = 0, 1, 3, 4, 6, 7, 8
 
-	h2EndStream, h2Ack, h2EndHeaders = 0x1, 0x1, 0x4
+	h2EndStream, h2Ack, h2EndHeaders, h2Padded = 0x1, 0x1, 0x4, 0x8
 )
 
 // Error codes of RFC 9113 section 7.
@@ -424,6 +424,12 @@ func (s *Stream) Write(p []byte) (written int, err error) {
 		written, p = written+n, p[n:]
 	}
 	return written, nil
+}
+
+// WritePadded sends p in one DATA frame, with pad bytes behind it. It does not look at the window.
+func (s *Stream) WritePadded(p []byte, pad byte) error {
+	payload := append([]byte{pad}, p...)
+	return s.c.writeFrame(h2Data, h2Padded, s.ID, append(payload, make([]byte, pad)...))
 }
 
 // CloseWrite ends the client's side of the stream.

@@ -73,10 +73,13 @@ func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
 }
 
 // ServeHTTP2 is Serve for HTTP/2 without TLS, and for HTTP/1.1.
-func ServeHTTP2(t testing.TB, h http.Handler) *httptest.Server {
+func ServeHTTP2(t testing.TB, h http.Handler, configure ...func(*http.Server)) *httptest.Server {
 	t.Helper()
 	return serve(t, h, func(srv *httptest.Server) {
 		serveHTTP2(srv.Config)
+		for _, f := range configure {
+			f(srv.Config)
+		}
 		srv.Start()
 	})
 }
