@@ -6,7 +6,7 @@ BENCHTIME ?= 1x
 SOAK      ?= 1m
 
 # The packages of the library with their own tests, without the suites in test/.
-library := . ./internal/... ./websockettest
+library := . ./internal/... ./websockettest ./extendedconnect/...
 
 .PHONY: help build test race cover lint fuzz bench compare soak nettest guides \
 	cross vet-cross purego versions emulated browser cluster interop ci

@@ -36,7 +36,7 @@ func (c *Conn) received(err error) error {
 	case c.life.err() != nil:
 		return c.life.err()
 	case isClose:
-		return c.peerClosed(peer.payload)
+		return c.peerClosed(peer)
 	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
 		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
 	case isDead:
@@ -97,10 +97,11 @@ func (c *Conn) connectionLost(err error) error {
 // expire closes the socket now, and reports whether it was open. Goroutines that still
 // work on the end of the connection return, because their reads and writes fail.
 func (c *Conn) expire(err error) bool {
+	told := c.life.current() == phaseDraining
 	if !c.timer.enter(phaseClosed, err, 0) {
 		return false
 	}
-	c.socket.cut()
+	c.socket.cut(told)
 	c.timer.stop()
 	c.socket.stop()
 	c.life.closed.Set()
@@ -145,7 +146,7 @@ func (c *Conn) lastLook(final bool) {
 	peer, isClose := c.in.lastLook(final).(*peerClose)
 	switch {
 	case isClose:
-		c.peerClosed(peer.payload)
+		c.peerClosed(peer)
 	case final || !c.in.holdsInput():
 		c.connectionLost(nil)
 	}
@@ -185,17 +186,16 @@ func (c *Conn) failAsync(payload []byte) {
 
 // peerClosed takes the peer's close frame and answers it with the same code. in.lock
 // is held.
-func (c *Conn) peerClosed(payload []byte) error {
-	peer, err := ParseClose(payload)
-	if err != nil {
-		return c.failConnection(err)
+func (c *Conn) peerClosed(peer *peerClose) error {
+	if peer.fault != nil {
+		return c.failConnection(peer.fault)
 	}
-	var end error = peer
+	var end error = &peer.closed
 	if code, sent := c.life.closeSent(); sent && c.life.current() != phaseLost {
-		end = &closedError{CloseError: CloseError{Code: code}, peer: peer}
+		end = &closedError{CloseError: CloseError{Code: code}, peer: &peer.closed}
 	}
 	if c.beginFailing(end) {
-		c.finishFailing(payload[:min(len(payload), 2)])
+		c.finishFailing(peer.answer())
 	}
 	return c.life.err()
 }
@@ -288,6 +288,12 @@ func (c *Conn) drain() {
 		return
 	}
 	c.socket.endReads(time.Time{})
+	if err == errors.ErrUnsupported && !c.life.hasUnread() {
+		// The peer does not see the end of the stream, and may wait for it after its close frame.
+		if _, closed := c.in.discard().(*peerClose); closed {
+			return
+		}
+	}
 	c.in.drain()
 }
 
@@ -357,7 +363,7 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 //
 // CloseNow also cuts a close handshake off, that of Close for example, and Close returns an
 // error then. If the socket is closed already, CloseNow returns the error that the
-// connection ended with. It is no substitute for Close, unless the peer must not or cannot
+// connection ended with. Over HTTP/2 it resets the stream. It is no substitute for Close, unless the peer must not or cannot
 // answer, because the peer does not learn why the connection has ended.
 func (c *Conn) CloseNow() error {
 	var end error
@@ -413,6 +419,7 @@ func (c *Conn) waitGoroutines() {
 	c.timer.waitTicks()
 	c.out.stop()
 	c.socket.stop()
+	c.socket.release()
 	if c.inbox != nil {
 		c.inbox.stop()
 	}

@@ -156,7 +156,7 @@ func (c *Conn) Subprotocol() string {
 func (c *Conn) LocalAddr() net.Addr { return c.socket.conn().LocalAddr() }
 
 // RemoteAddr returns the address of the other side of the socket. Behind a proxy,
-// that is the proxy.
+// that is the proxy. Over HTTP/2 it is the RemoteAddr of the request.
 func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 
 // NetConn returns the socket, for its options, its addresses and its TLS state. To read
@@ -165,6 +165,9 @@ func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 // Deadlines that are set on the socket do not last, and may end the connection: the
 // keepalive, the closing of the connection and [Conn.SetReadDeadline] set their own and
 // remove yours. Use SetReadDeadline and [Conn.SetWriteDeadline], which the keepalive respects.
+//
+// Over HTTP/2 it is the stream, which has the addresses of its TCP connection and no options.
+// The TLS state is in the TLS field of the request.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
 // SetReadDeadline sets the time after which receiving methods return an error that
@@ -195,7 +198,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
 // written. Over TLS, and over a net.Conn of any other type, every expired write ends the
-// connection, because a part of the frame may have been sent.
+// connection, because a part of the frame may have been sent. Over HTTP/2, a write that has
+// begun and expires resets the stream.
 //
 // The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
 // messages that were accepted earlier are not lost: a sending method waits for their

@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
@@ -28,7 +27,10 @@ func (r *reader) answer(op Opcode, payload []byte) error {
 	switch {
 	case op == Close:
 		r.life.noteCloseReceived()
-		return &peerClose{bytes.Clone(payload)}
+		peer := new(peerClose)
+		peer.closed, peer.fault = parseClose(payload)
+		peer.size = copy(peer.code[:], payload)
+		return peer
 	case op == Ping && !r.dropPings && r.mode != modeDiscard:
 		if !r.polling {
 			_, next := parseWhole(r.buf.bytes())
@@ -51,7 +53,16 @@ func (r *reader) caller() caller {
 }
 
 // peerClose is the error of a reader that has read the peer's close frame.
-type peerClose struct{ payload []byte }
+type peerClose struct {
+	closed CloseError
+	fault  error // why the payload of the frame is not valid, or nil
+
+	code [2]byte // as in the frame
+	size int     // 0 if the frame has no code
+}
+
+// answer returns the payload of the answer, which has the same code.
+func (p *peerClose) answer() []byte { return p.code[:p.size] }
 
 func (*peerClose) Error() string { return "websocket: the peer has sent a close frame" }
 

@@ -311,6 +311,21 @@ func invalidJSON(size int, v any, err error) error {
 //
 // For nil and for every other error it returns 0.
 func CloseStatus(err error) StatusCode {
+	switch err := err.(type) { // how connections mostly end, without the allocations of errors.As
+	case *closedError:
+		return err.Code
+	case *CloseError:
+		if err != nil {
+			return err.Code
+		}
+	case *connError:
+		return StatusAbnormalClosure
+	}
+	return wrappedStatus(err)
+}
+
+// wrappedStatus is CloseStatus for an error that may be wrapped.
+func wrappedStatus(err error) StatusCode {
 	var (
 		peer *CloseError
 		here *closedError
@@ -375,23 +390,32 @@ func AppendClose(dst []byte, code StatusCode, reason string) []byte {
 // A payload of one byte or of more than 125 bytes, and a code that must not be sent (RFC
 // 6455 section 7.4), are [ErrProtocol]. A reason that is not UTF-8 is [ErrInvalidUTF8].
 func ParseClose(payload []byte) (*CloseError, error) {
+	closed, err := parseClose(payload)
+	if err != nil {
+		return nil, err
+	}
+	return &closed, nil
+}
+
+// parseClose is ParseClose without an allocation.
+func parseClose(payload []byte) (CloseError, error) {
 	switch {
 	case len(payload) == 0:
-		return &CloseError{Code: StatusNoStatusReceived}, nil
+		return CloseError{Code: StatusNoStatusReceived}, nil
 	case len(payload) == 1:
-		return nil, protocolError("5.5.1", "close payload of 1 byte, which is too short for a code")
+		return CloseError{}, protocolError("5.5.1", "close payload of 1 byte, which is too short for a code")
 	case len(payload) > 2+maxReason:
-		return nil, protocolError("5.5", "close payload of %d bytes exceeds %d", len(payload), 2+maxReason)
+		return CloseError{}, protocolError("5.5", "close payload of %d bytes exceeds %d", len(payload), 2+maxReason)
 	}
 	code := StatusCode(payload[0])<<8 | StatusCode(payload[1])
 	if !code.sendable() {
-		return nil, protocolError("7.4", "close code %v must not be sent", code)
+		return CloseError{}, protocolError("7.4", "close code %v must not be sent", code)
 	}
 	reason := payload[2:]
 	if !utf8.Valid(reason) {
-		return nil, fmt.Errorf("%w: in the close reason %s (RFC 6455 section 5.5.1)", ErrInvalidUTF8, quotedUpTo(maxReason, string(reason)))
+		return CloseError{}, fmt.Errorf("%w: in the close reason %s (RFC 6455 section 5.5.1)", ErrInvalidUTF8, quotedUpTo(maxReason, string(reason)))
 	}
-	return &CloseError{Code: code, Reason: string(reason)}, nil
+	return CloseError{Code: code, Reason: string(reason)}, nil
 }
 
 // closePayload is AppendClose for a code that may be sent. Other codes are ErrProtocol, and

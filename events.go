@@ -83,8 +83,8 @@ func (t *eventTransport) SetReadDeadline(d time.Time) error {
 	return err
 }
 
-func (t *eventTransport) cut() {
+func (t *eventTransport) cut(told bool) {
 	t.messages.source.Unwatch() // before the number of the descriptor can be used again
-	t.tcpTransport.cut()
+	t.tcpTransport.cut(told)
 	t.messages.source.Wake()
 }

@@ -39,6 +39,10 @@ import (
 // would keep them, and net/http needs about a hundred bytes for each line beside its text.
 // MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //
+// Over HTTP/2 (RFC 8441), a refusal ends its stream only, and w needs an Unwrap method for each
+// wrapper. Close the connection before the handler of the request returns, because net/http
+// ends the stream then.
+//
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
@@ -53,23 +57,22 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
 // conns, which is nil for Upgrade.
 func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
-	accepted := false
+	a := admission{registry: conns}
 	defer func() {
-		if c == nil && !accepted { // also if a function of the user has panicked
+		if c == nil && !a.accepted { // also if a function of the user has panicked
 			conns.noteRefused()
 		}
 	}()
-	c, err = handshake(w, r, o, conns, &accepted)
+	c, err = handshake(w, r, o, &a)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}
 	return c, err
 }
 
-// handshake answers r, and returns a Conn or the reason why there is none. accepted tells whether
-// the request was accepted, although the response could not be sent.
-func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *registry, accepted *bool) (c *Conn, err error) {
-	if e := conns.refusal(); e != nil {
+// handshake answers r, and returns a Conn or the reason why there is none.
+func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission) (c *Conn, err error) {
+	if e := a.refusal(); e != nil {
 		return nil, refuse(w, r, e)
 	}
 	if o.err != nil {
@@ -81,21 +84,24 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 	if !accepts(w, r, o.acceptConnection) {
 		return nil, denyAccess(w, r, o.accessDenied)
 	}
-	if e := conns.begin(); e != nil { // Shutdown was called while acceptConnection ran
+	if e := a.begin(); e != nil { // Shutdown was called while acceptConnection ran
 		return nil, refuse(w, r, e)
 	}
 	defer func() {
 		if c == nil { // also if a wrapper of w has panicked
-			conns.abandon(*accepted)
+			a.abandon()
 		}
 	}()
-	return establish(w, r, o, conns, accepted)
+	if isExtendedConnect(r) {
+		return establishStream(w, r, o, a)
+	}
+	return establish(w, r, o, a)
 }
 
 // establish makes a Conn of a request that is accepted. It hijacks the connection in the last
 // step that can fail with a HandshakeError, because net/http sends the response to a refused
 // request.
-func establish(w http.ResponseWriter, r *http.Request, o *options, conns *registry, accepted *bool) (*Conn, error) {
+func establish(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
 	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
 	var agreed agreement
 	if o.minCompressed >= 0 {
@@ -105,8 +111,7 @@ func establish(w http.ResponseWriter, r *http.Request, o *options, conns *regist
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
-	*accepted = true
-	conns.accept() // before the response, because its client may look at the statistics
+	a.accept() // before the response, because its client may look at the statistics
 	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, agreed, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {
@@ -221,14 +226,15 @@ func hijackRefusal(w http.ResponseWriter, err error) *HandshakeError {
 // The last type is the one that has neither a Hijack nor an Unwrap method.
 func writerTypes(w http.ResponseWriter) string {
 	types := fmt.Sprintf("%T", w)
-	for {
+	for range maxWrappers {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return types
+			break
 		}
 		w = wrapper.Unwrap()
 		types += fmt.Sprintf(" around %T", w)
 	}
+	return types
 }
 
 // minResponseTime is how long the response may take with a shorter WriteTimeout, because

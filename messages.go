@@ -100,7 +100,11 @@ func (m *messages) begin(h *Handler, fn MessageFunc) {
 	m.handler, m.fn = h, fn
 	m.server, m.path = c.server(), unique.Make(cut(c.path(), maxLogLine))
 	c.request.Store(nil)
-	if !m.watch() {
+	switch {
+	case m.watch():
+	case c.overStream() != nil:
+		h.serve(c) // the stream ends when ServeHTTP returns
+	default:
 		go h.serve(c)
 	}
 }

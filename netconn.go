@@ -23,7 +23,7 @@ import (
 //
 // Write sends each call as one message. If the write deadline cuts its frame off, it returns
 // len(p) with the error: the rest is sent before anything else, and the stream continues.
-// Over TLS, that ends the connection instead. If nothing of the frame was written, it returns
+// Over TLS and HTTP/2, that ends the connection instead. If nothing of the frame was written, it returns
 // 0. A Text stream keeps the bytes of an incomplete
 // character for the next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
 //

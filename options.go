@@ -414,7 +414,8 @@ func MaxLifetime(d time.Duration) Option {
 //     type) may already have reused it when the function runs: copy the values you
 //     need in middleware. The PathValue of a [http.ServeMux] keeps working.
 //
-// [Upgrade] and [HandleMessages] ignore Detached, because they do not run a HandlerFunc.
+// [Upgrade] and [HandleMessages] ignore Detached, because they do not run a HandlerFunc. It has
+// no effect over HTTP/2, where net/http ends the stream when its handler returns.
 func Detached(detached bool) Option {
 	return func(o *options) { o.detached = detached }
 }

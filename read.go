@@ -61,6 +61,9 @@ type unfinished struct {
 // code.
 var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
 
+// errStreamReset is the end of an HTTP/2 stream of which no more is known.
+var errStreamReset = &connError{"the HTTP/2 stream was reset, or its TCP connection has ended", io.ErrUnexpectedEOF}
+
 // acquire locks the reader, unless the connection ends before it is free. A poll
 // gives way to a goroutine that wants to receive.
 func (r *reader) acquire() error {

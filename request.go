@@ -12,6 +12,9 @@ import (
 // refusal. If a request has several faults, the first check that fails is the one
 // whose text helps the client's developer most.
 func checkRequest(r *http.Request) *HandshakeError {
+	if isExtendedConnect(r) {
+		return checkConnect(r)
+	}
 	h := r.Header
 	switch {
 	// 4.2.1 item 1: an HTTP/1.1 GET. HTTP/2 has no Upgrade header, and a server
@@ -35,16 +38,30 @@ func checkRequest(r *http.Request) *HandshakeError {
 			headerText("Upgrade", h["Upgrade"]), headerText("Connection", h["Connection"]), upgradeAdvice(h))
 
 	// Item 6. The answer names the supported version (section 4.4).
-	case len(h["Sec-Websocket-Version"]) != 1 || h["Sec-Websocket-Version"][0] != "13":
-		return refusal(http.StatusUpgradeRequired,
-			"send Sec-WebSocket-Version: 13 once, because this server supports no other version; this request has %s",
-			headerText("Sec-WebSocket-Version", h["Sec-Websocket-Version"]))
+	case !hasVersion13(h):
+		return versionRefusal(h)
 
 	// Item 5.
 	case len(h["Sec-Websocket-Key"]) != 1 || !validKey(h["Sec-Websocket-Key"][0]):
 		return refusal(http.StatusBadRequest,
 			"send one Sec-WebSocket-Key of 16 random bytes in base64; this request has %s",
 			headerText("Sec-WebSocket-Key", h["Sec-Websocket-Key"]))
+
+	// With a body, a proxy and this server would disagree on where the request
+	// ends, because the server reads frames after the header (request smuggling).
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return refusal(http.StatusBadRequest,
+			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
+	}
+	return checkWebSocketHeaders(r)
+}
+
+// checkWebSocketHeaders checks the headers that are the same over HTTP/1.1 and HTTP/2.
+func checkWebSocketHeaders(r *http.Request) *HandshakeError {
+	h := r.Header
+	switch {
+	case !hasVersion13(h):
+		return versionRefusal(h)
 
 	// Items 8 and 9: lists as section 4.3 defines them. An empty list is not valid there,
 	// but is treated as an absent header, because clients send it if they have no elements.
@@ -57,17 +74,22 @@ func checkRequest(r *http.Request) *HandshakeError {
 			"send Sec-WebSocket-Extensions as a list of extensions (RFC 6455 section 9.1), or leave it out; this request has %s",
 			headerText("Sec-WebSocket-Extensions", h["Sec-Websocket-Extensions"]))
 
-	// With a body, a proxy and this server would disagree on where the request
-	// ends, because the server reads frames after the header (request smuggling).
-	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
-		return refusal(http.StatusBadRequest,
-			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
-
 	case headerLines(h) > maxHeaderLines:
 		return refusal(http.StatusRequestHeaderFieldsTooLarge,
 			"this request has %d header lines; send at most %d, because the connection keeps them until it ends", headerLines(h), maxHeaderLines)
 	}
 	return nil
+}
+
+func hasVersion13(h http.Header) bool {
+	version := h["Sec-Websocket-Version"]
+	return len(version) == 1 && version[0] == "13"
+}
+
+func versionRefusal(h http.Header) *HandshakeError {
+	return refusal(http.StatusUpgradeRequired,
+		"send Sec-WebSocket-Version: 13 once, because this server supports no other version; this request has %s",
+		headerText("Sec-WebSocket-Version", h["Sec-Websocket-Version"]))
 }
 
 // upgradeAdvice says what to do if a request with a key does not ask for an upgrade. Only

@@ -56,8 +56,16 @@ func (r *registry) begin() *HandshakeError {
 	return nil
 }
 
-// accept counts the connection that begin has announced. Only the response can fail now.
-func (r *registry) accept() {
+// An admission is the handshake of one request.
+type admission struct {
+	*registry
+	accepted bool // only the response can fail
+}
+
+// accept counts the connection that begin has announced.
+func (a *admission) accept() {
+	a.accepted = true
+	r := a.registry
 	if r == nil {
 		return
 	}
@@ -68,14 +76,15 @@ func (r *registry) accept() {
 
 // abandon takes back a call of begin, because the handshake has failed. After accept, it counts as
 // a connection that was lost, because the numbers that were reported must not decrease.
-func (r *registry) abandon(accepted bool) {
+func (a *admission) abandon() {
+	r := a.registry
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting--
-	if accepted {
+	if a.accepted {
 		r.countEnd(StatusAbnormalClosure)
 	}
 	r.checkEmpty()
@@ -178,8 +187,8 @@ func (r *registry) cutOff() []*Conn {
 // these functions end soon unless they wait for something else. If a function of the handler
 // calls Shutdown, it waits for itself until ctx is done.
 //
-// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded. It can
-// start Shutdown of a handler: it calls the functions that were passed to
+// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded, and only
+// waits for those over HTTP/2. It can start Shutdown of a handler: it calls the functions that were passed to
 // [http.Server.RegisterOnShutdown].
 //
 // A handler that was shut down cannot be used again. Shutdown may be called several times, also

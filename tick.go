@@ -167,8 +167,8 @@ func (c *Conn) writePassed() {
 	}
 	defer c.in.lock.Unlock()
 	if found, ok := c.in.lastLook(true).(*peerClose); ok {
-		if peer, err := ParseClose(found.payload); err == nil {
-			end = peer
+		if found.fault == nil {
+			end = &found.closed
 		}
 	}
 	c.expire(end)

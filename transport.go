@@ -57,8 +57,12 @@ type transport interface {
 	// errors.ErrUnsupported if the transport cannot tell it.
 	closeWrite() error
 
-	// cut closes the socket without waiting for anything.
-	cut()
+	// cut closes the socket without waiting for anything. told says that the peer knows that
+	// no frame follows.
+	cut(told bool)
+
+	// release waits for the goroutines of a transport that is cut.
+	release()
 
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error
@@ -74,6 +78,9 @@ func newTransport(nc net.Conn, buf *inbuf) transport {
 		if raw, err := nc.SyscallConn(); err == nil && sock.Supported {
 			return newTCPTransport(nc, raw, buf)
 		}
+	case *h2stream:
+		nc.buf = buf
+		return nc
 	case *tls.Conn:
 		return &tlsTransport{netTransport{Conn: nc, buf: buf}, nc}
 	}
@@ -301,7 +308,8 @@ func (w *smallWrite) write(fd uintptr) bool {
 
 func (t *tcpTransport) exact() bool       { return true }
 func (t *tcpTransport) closeWrite() error { return t.TCPConn.CloseWrite() }
-func (t *tcpTransport) cut()              { t.TCPConn.Close() }
+func (t *tcpTransport) cut(bool)          { t.TCPConn.Close() }
+func (t *tcpTransport) release()          {}
 func (t *tcpTransport) conn() net.Conn    { return t.TCPConn }
 
 // A netTransport is any net.Conn.
@@ -372,7 +380,8 @@ func (t *netTransport) closeWrite() error {
 	return conn.CloseWrite()
 }
 
-func (t *netTransport) cut()           { t.Conn.Close() }
+func (t *netTransport) cut(bool)       { t.Conn.Close() }
+func (t *netTransport) release()       {}
 func (t *netTransport) conn() net.Conn { return t.Conn }
 
 // A tlsTransport is a TLS connection.
@@ -386,10 +395,10 @@ func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t
 
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends
 // an alert, and would wait for a peer that does not read.
-func (t *tlsTransport) cut() { t.tls.NetConn().Close() }
+func (t *tlsTransport) cut(bool) { t.tls.NetConn().Close() }
 
-// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor. A
-// faulty wrapper may return itself.
+// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor, and
+// how many of an http.ResponseWriter. A faulty wrapper may return itself.
 const maxWrappers = 8
 
 // behind implements transport.behind for any net.Conn.

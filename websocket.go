@@ -24,7 +24,7 @@
 //
 // By default, browser pages must have the same origin; clients other than browsers are
 // accepted. See [SameOrigin], and [AcceptConnection] to change it. After a refused
-// handshake, the HTTP connection is closed.
+// handshake, the HTTP/1 connection is closed.
 //
 // [MaxFrameSize], [MaxMessageSize] and [MaxFragments] limit the memory that a peer can
 // make the server use; memory is allocated as data arrives, not for declared lengths.
@@ -44,6 +44,11 @@
 // [Conn.ReadFrame] and [Conn.WriteFrame] are for protocols that work with frames
 // instead of messages. [ReadHeader], [ReadFrame], [WriteFrame], [AppendFrame] and [Mask]
 // need no Conn: they are for proxies, test clients and other APIs.
+//
+// # HTTP/2
+//
+// The handlers also serve WebSockets that are streams of an HTTP/2 connection (RFC 8441). The
+// package extendedconnect switches them on for the process.
 //
 // # From the egg
 //
@@ -133,6 +138,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
+	if s := c.overStream(); s != nil {
+		h.serveStream(c, s)
+		return
+	}
 	if h.open != nil {
 		h.openMessages(c)
 		return
@@ -172,8 +181,8 @@ func (h *Handler) beginReadAhead(c *Conn) {
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
 // OnError has panicked with. It is nil for runtime.Goexit.
 func (h *Handler) end(c *Conn, returned bool, panicked any) {
-	defer h.conns.remove(c)                         // last, because Shutdown waits for it
-	if h.opts.detached || c.request.Load() == nil { // HandleMessages, and open has returned
+	defer h.conns.remove(c)                                                  // last, because Shutdown waits for it
+	if h.opts.detached && c.overStream() == nil || c.request.Load() == nil { // HandleMessages, and open has returned
 		defer logPanic(c)
 	}
 	if h.opts.onClose != nil {
@@ -295,7 +304,12 @@ func (c *Conn) path() string {
 
 // logf writes to the log of the http.Server.
 func logf(c *Conn, format string, args ...any) {
-	if srv := c.server(); srv != nil && srv.ErrorLog != nil {
+	logTo(c.server(), format, args...)
+}
+
+// logTo writes to the log of srv, which may be nil.
+func logTo(srv *http.Server, format string, args ...any) {
+	if srv != nil && srv.ErrorLog != nil {
 		srv.ErrorLog.Printf(format, args...)
 		return
 	}

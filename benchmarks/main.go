@@ -30,6 +30,7 @@ var flags struct {
 	profile            string
 	serve, mode        string
 	generate, small    bool
+	protocol           string
 }
 
 // maxDuration is less than the time before the first ping of any server, because a ping
@@ -51,6 +52,7 @@ func main() {
 	flag.StringVar(&flags.serve, "serve", "", "for child processes: serve as this contestant")
 	flag.StringVar(&flags.mode, "mode", "", "for child processes: the mode of -serve")
 	flag.BoolVar(&servers.KeepMessages, "keep", true, "for child processes: whether -serve reuses the buffer of a message")
+	flag.StringVar(&flags.protocol, "protocol", "", "for child processes: the protocol of -serve")
 	flag.BoolVar(&flags.small, "smallbuffers", false, "for child processes: whether -serve has small send buffers in the sockets")
 	flag.BoolVar(&flags.generate, "generate", false, "for child processes: run as the load generator")
 	flag.Parse()

@@ -47,7 +47,7 @@ func serveForTest(t *testing.T, w load.Workload, c servers.Contestant) string {
 	}
 	// The listener stays open until the process ends, because nbio's accept loop spins on
 	// a closed listener.
-	go c.Serve(ln, w.ModeFor(c))
+	go c.Serve(ln, w.ModeFor(c), w.Protocol)
 	return ln.Addr().String()
 }
 

@@ -73,7 +73,7 @@ func fitFiles(w load.Workload) (load.Workload, string) {
 func (r race) runOnce(c servers.Contestant, w load.Workload) (s Sample, err error) {
 	server, err := spawn(true, "-serve", c.Name, "-mode", string(w.ModeFor(c)),
 		fmt.Sprintf("-keep=%t", w.Kind != load.Idle), fmt.Sprintf("-smallbuffers=%t", w.Kind == load.Broadcast),
-		"-cpuprofile", r.profile)
+		"-protocol", string(w.Protocol), "-cpuprofile", r.profile)
 	if err != nil {
 		return s, err
 	}

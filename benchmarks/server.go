@@ -49,7 +49,7 @@ func serve(name string, mode servers.Mode, profile string) error {
 		ln = servers.SmallBuffers(ln)
 	}
 	go func() {
-		fmt.Fprintln(os.Stderr, "serving:", c.Serve(ln, mode))
+		fmt.Fprintln(os.Stderr, "serving:", c.Serve(ln, mode, servers.Protocol(flags.protocol)))
 		os.Exit(1)
 	}()
 	fmt.Println(ln.Addr())

@@ -30,6 +30,11 @@ func dial(addr, path string) (net.Conn, error) {
 	// runs could use up all ports.
 	c.(*net.TCPConn).SetLinger(0)
 	c.SetDeadline(time.Now().Add(timeout))
+	return upgrade(c, path)
+}
+
+// upgrade does the handshake for path on c, unless path is empty.
+func upgrade(c net.Conn, path string) (net.Conn, error) {
 	if path == "" {
 		return c, nil
 	}

@@ -24,6 +24,7 @@ type Generator struct {
 	addr     string
 	streams  []*stream
 	slow     []net.Conn // connections that are not read
+	dialer   *dialer
 
 	latencies []time.Duration // of the deliveries of the last run
 	progress  atomic.Int64    // the complete broadcasts
@@ -67,8 +68,10 @@ func Connect(w Workload, addr string, raw bool) (*Generator, error) {
 		path, echoed = "", sent
 	}
 	buf := make([]byte, min(len(echoed), 256<<10))
+	d := &dialer{addr: addr, path: path, protocol: w.Protocol}
+	g.dialer = d
 	for range w.Conns {
-		c, err := dial(addr, path)
+		c, err := d.dial()
 		if err != nil {
 			g.Close()
 			return nil, fmt.Errorf("connection %d: %w", len(g.streams)+1, err)
@@ -131,6 +134,9 @@ func (g *Generator) Close() {
 	}
 	for _, c := range g.slow {
 		c.Close()
+	}
+	if g.dialer != nil {
+		g.dialer.close()
 	}
 }
 

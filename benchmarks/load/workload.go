@@ -28,10 +28,11 @@ type Workload struct {
 	Conns    int
 	Size     int // bytes in the payload of a message
 	Text     Text
-	Burst    int          // messages in flight on each connection
-	Fragment int          // bytes in the payload of each frame; 0 means one frame per message
-	Mode     servers.Mode // "" means the first mode of the contestant
-	Service  string       // the path of the handshake; "" means servers.EchoPath
+	Burst    int              // messages in flight on each connection
+	Fragment int              // bytes in the payload of each frame; 0 means one frame per message
+	Mode     servers.Mode     // "" means the first mode of the contestant
+	Protocol servers.Protocol // below WebSocket
+	Service  string           // the path of the handshake; "" means servers.EchoPath
 
 	Echoes int           // of an idle connection, before it is idle again; 0 means one
 	Quiet  time.Duration // if not 0, an idle connection is measured again after this time
@@ -55,7 +56,7 @@ func (w Workload) Admits(c servers.Contestant) bool {
 		return false
 	case w.Fragment > 0 && !c.JoinsFragments:
 		return false
-	case !c.Has(w.path()):
+	case !c.Has(w.path()), w.Protocol != servers.HTTP1 && !c.HTTP2:
 		return false
 	}
 	return w.Kind == Echo || !c.Raw
@@ -104,6 +105,27 @@ func broadcasts(name, path string) []Workload {
 	return all
 }
 
+// http2s returns the workloads over HTTP/2, and over TLS those that they are compared with.
+func http2s() []Workload {
+	var all []Workload
+	for _, size := range []int{16, 1 << 10} {
+		all = append(all, Workload{
+			Name:  fmt.Sprintf("http2-echo-%s-64c", SizeName(size)),
+			Group: "HTTP/2", Conns: 64, Size: size, Burst: 1, Protocol: servers.HTTP2,
+		})
+	}
+	for _, p := range []servers.Protocol{servers.HTTP1TLS, servers.HTTP2TLS} {
+		name := "tls-idle-10000c"
+		if p.Streams() {
+			name = "http2-idle-10000c"
+		}
+		all = append(all, Workload{
+			Name: name, Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler, Protocol: p,
+		})
+	}
+	return all
+}
+
 // ModeFor returns the mode in which c runs w.
 func (w Workload) ModeFor(c servers.Contestant) servers.Mode {
 	if w.Mode != "" {
@@ -146,9 +168,11 @@ func Workloads() []Workload {
 	all = append(all, broadcasts("broadcast", servers.BroadcastPath)...)
 	all = append(all, broadcasts("broadcast-queue", servers.QueuePath)...)
 	all = append(all, deflates()...)
+	all = append(all, http2s()...)
 	return append(all,
 		Workload{Name: "handshake", Group: "Connect, handshake, close", Kind: Handshake, Conns: 8},
 		Workload{Name: "idle-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},
+		Workload{Name: "idle-20000c", Group: "Idle", Kind: Idle, Conns: 20000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler},
 		Workload{Name: "idle-detached-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.Detached},
 		Workload{Name: "idle-group-10000c", Group: "Idle", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: servers.InHandler, Service: servers.GroupPath},
 	)

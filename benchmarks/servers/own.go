@@ -11,6 +11,7 @@ var own = Contestant{
 	Name:           "websocket",
 	Kind:           Own,
 	Modes:          []Mode{InHandler, Detached},
+	HTTP2:          true,
 	ChecksUTF8:     true,
 	JoinsFragments: true,
 	More:           []string{QueuePath, GroupPath, DeflatePath, TakeoverPath, QuietPath},

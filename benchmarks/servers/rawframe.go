@@ -18,6 +18,7 @@ var rawFrame = Contestant{
 	Name:           "rawframe",
 	Kind:           Baseline,
 	Modes:          []Mode{InHandler, Detached},
+	HTTP2:          true,
 	ChecksUTF8:     true,
 	JoinsFragments: true,
 	Handler:        func(m Mode) http.Handler { return rawHandler(m, false) },
@@ -49,6 +50,12 @@ func rawHandler(m Mode, batch bool) http.Handler {
 
 func rawServe(m Mode, loop func(net.Conn)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 {
+			if c, err := openRawStream(w, r); err == nil {
+				loop(c)
+			}
+			return
+		}
 		c, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return

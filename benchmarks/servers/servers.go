@@ -61,6 +61,7 @@ type Contestant struct {
 	Kind  Kind
 	Modes []Mode // the modes it can run in, the documented one first
 
+	HTTP2          bool // the server also serves HTTP/2 and TLS
 	ChecksUTF8     bool // the server checks text before it echoes it
 	JoinsFragments bool // the server echoes a fragmented message as one message
 	Raw            bool // the server echoes bytes and does not use WebSocket
@@ -89,11 +90,12 @@ func Find(name string) (Contestant, error) {
 }
 
 // Serve serves ln until the process ends. ln must stay open.
-func (c Contestant) Serve(ln net.Listener, m Mode) error {
+func (c Contestant) Serve(ln net.Listener, m Mode, protocol Protocol) error {
 	if c.Listen != nil {
 		return c.Listen(ln)
 	}
-	return (&http.Server{Handler: c.Handler(m)}).Serve(ln)
+	srv := &http.Server{Handler: c.Handler(m)}
+	return protocol.serve(srv, ln)
 }
 
 // run runs the loop of a connection in mode m.

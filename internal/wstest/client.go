@@ -63,8 +63,11 @@ func DialTLS(t testing.TB, addr string) *Client {
 }
 
 // Upgrade sends a handshake with the headers, each a line with its line end, and
-// checks that the server accepts it.
+// checks that the server accepts it. It does nothing on a Stream, which Connect has upgraded.
 func (c *Client) Upgrade(headers ...string) error {
+	if _, ok := c.Conn.(*Stream); ok {
+		return nil
+	}
 	if _, err := io.WriteString(c.Conn, Handshake(headers...)); err != nil {
 		return err
 	}
@@ -153,11 +156,19 @@ func (c *Client) Flood(b []byte) (sent int64) {
 
 // LimitReadBuffer makes the read buffer of the client's socket small. Otherwise the
 // kernel would accept megabytes that the client does not read. The write buffer of the
-// server's socket is not changed.
-func (c *Client) LimitReadBuffer() { c.Conn.(*net.TCPConn).SetReadBuffer(4096) }
+// server's socket is not changed. A Stream has a window instead.
+func (c *Client) LimitReadBuffer() {
+	if conn, ok := c.Conn.(*net.TCPConn); ok {
+		conn.SetReadBuffer(4096)
+	}
+}
 
-// Reset closes a TCP connection with a reset, as if the client had crashed.
+// Reset closes a TCP connection with a reset, as if the client had crashed, or resets a Stream.
 func (c *Client) Reset() {
+	if s, ok := c.Conn.(*Stream); ok {
+		s.Reset(H2Cancel)
+		return
+	}
 	c.Conn.(*net.TCPConn).SetLinger(0)
 	c.Conn.Close()
 }

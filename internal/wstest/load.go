@@ -1,6 +1,7 @@
 package wstest
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,8 @@ type Load struct {
 	running int       // handlers
 	ends    []error   // that handlers have returned
 	clients []*Client // that Connect has made
+	streams int       // see UseHTTP2
+	conns   []*HTTP2  // with streams for Connect
 }
 
 // NewLoad returns a Load that is not running yet.
@@ -58,6 +61,9 @@ func (l *Load) Run(h, healthy http.Handler, configure func(*http.Server), load f
 		h.ServeHTTP(w, r)
 	}))
 	l.Server.Config.ErrorLog = NoLog
+	if l.streams > 0 {
+		serveHTTP2(l.Server.Config)
+	}
 	if configure != nil {
 		configure(l.Server.Config)
 	}
@@ -123,10 +129,14 @@ func (l *Load) wantBefore() {
 	l.Logf("before %v; after %v", l.Before, now)
 }
 
+// UseHTTP2 makes Connect open streams of HTTP/2 connections, so many on each. The windows are as
+// small as the read buffers of LimitReadBuffer. Call it before Run.
+func (l *Load) UseHTTP2(streams int) { l.streams = streams }
+
 // Connect connects a client over TCP, without a handshake. The client is closed at
 // the end of the load, and its operations are bounded by Patience.
 func (l *Load) Connect() (*Client, error) {
-	conn, err := net.Dial("tcp", l.Server.Listener.Addr().String())
+	conn, err := l.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +146,40 @@ func (l *Load) Connect() (*Client, error) {
 	defer l.mu.Unlock()
 	l.clients = append(l.clients, client)
 	return client, nil
+}
+
+// dial opens a TCP connection, or an upgraded stream.
+func (l *Load) dial() (net.Conn, error) {
+	if l.streams == 0 {
+		return net.Dial("tcp", l.Server.Listener.Addr().String())
+	}
+	c, err := l.http2()
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.Connect()
+	if err == nil && s.Status != http.StatusOK {
+		err = fmt.Errorf("got the status %d, want 200", s.Status)
+	}
+	return s, err
+}
+
+// http2 returns a connection that may have one more stream.
+func (l *Load) http2() (*HTTP2, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.conns); n > 0 && l.conns[n-1].opened() < l.streams {
+		return l.conns[n-1], nil
+	}
+	conn, err := net.Dial("tcp", l.Server.Listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	c, err := NewHTTP2(conn, 4096)
+	if err == nil {
+		l.conns = append(l.conns, c)
+	}
+	return c, err
 }
 
 // ConnectAll connects n clients with handshakes, and waits until all are served.
@@ -164,7 +208,10 @@ func (l *Load) CloseClients() {
 	for _, client := range l.clients {
 		client.Conn.Close()
 	}
-	l.clients = nil
+	for _, c := range l.conns {
+		c.Close()
+	}
+	l.clients, l.conns = nil, nil
 }
 
 // Running returns how many handlers run.

@@ -72,6 +72,22 @@ func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
 	return serve(t, h, (*httptest.Server).StartTLS)
 }
 
+// ServeHTTP2 is Serve for HTTP/2 without TLS, and for HTTP/1.1.
+func ServeHTTP2(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	return serve(t, h, func(srv *httptest.Server) {
+		serveHTTP2(srv.Config)
+		srv.Start()
+	})
+}
+
+// serveHTTP2 makes srv serve HTTP/2 without TLS, and HTTP/1.1.
+func serveHTTP2(srv *http.Server) {
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+}
+
 func serve(t testing.TB, h http.Handler, start func(*httptest.Server)) *httptest.Server {
 	var running sync.WaitGroup
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

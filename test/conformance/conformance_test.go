@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	_ "github.com/f44ffc3b/websocket/extendedconnect"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
@@ -48,8 +50,17 @@ var answered = ending{check: func(p *wstest.Client) { p.ExpectEOF() }, over: tru
 func failed(code uint16) ending {
 	return ending{check: func(p *wstest.Client) {
 		p.ExpectClose(code)
+		endStream(p)
 		p.ExpectEOF()
 	}, over: true}
+}
+
+// endStream ends the client's side of an HTTP/2 stream, because the server cannot end only its
+// own. Without it, the server waits a second for the client's close frame.
+func endStream(p *wstest.Client) {
+	if s, ok := p.Conn.(*wstest.Stream); ok {
+		s.CloseWrite()
+	}
 }
 
 // fromClient returns frames of a client. parts are pairs of a first byte and a payload. A
@@ -257,17 +268,41 @@ func dialer(srv *httptest.Server) func(testing.TB) *wstest.Client {
 	return func(t testing.TB) *wstest.Client { t.Helper(); return dial(t, srv) }
 }
 
+// dialerHTTP2 returns a function that opens a stream of one HTTP/2 connection to h.
+func dialerHTTP2(t testing.TB, h http.Handler) func(testing.TB) *wstest.Client {
+	t.Helper()
+	conn := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, h).Listener.Addr().String(), 0)
+	return func(t testing.TB) *wstest.Client {
+		t.Helper()
+		p := conn.ConnectClient(t)
+		p.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+		return p
+	}
+}
+
 // openEcho is echo for HandleMessages.
 func openEcho(c *websocket.Conn) (websocket.MessageFunc, error) { return c.SendMessage, nil }
 
 // conform runs the cases with every way to receive, and with HandleConcurrent and
-// HandleMessages.
+// HandleMessages, which are also served over HTTP/2.
 func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 	t.Run("HandleConcurrent", func(t *testing.T) {
 		dial := dialer(wstest.Serve(t, websocket.HandleConcurrent(echo, append(opts, noPings)...)))
 		for _, tc := range cases {
 			t.Run(tc.name, func(t *testing.T) { tc.run(t, dial, expectEarlyPongs) })
 		}
+	})
+	t.Run("HandleConcurrent over HTTP/2", func(t *testing.T) {
+		dial := dialerHTTP2(t, websocket.HandleConcurrent(echo, append(opts, noPings)...))
+		for _, tc := range cases {
+			t.Run(tc.name, func(t *testing.T) { tc.run(t, dial, expectEarlyPongs) })
+		}
+	})
+	t.Run("Handle over HTTP/2", func(t *testing.T) {
+		conformOn(t, dialerHTTP2(t, websocket.Handle(echo, append(opts, noPings)...)), cases)
+	})
+	t.Run("HandleMessages over HTTP/2", func(t *testing.T) {
+		conformOn(t, dialerHTTP2(t, websocket.HandleMessages(openEcho, append(opts, noPings)...)), cases)
 	})
 	t.Run("HandleMessages", func(t *testing.T) {
 		conformOn(t, dialer(wstest.Serve(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))), cases)

@@ -19,7 +19,7 @@ func readPage(t *testing.T, name string) string {
 // All code and tests that the tables of requirements name must exist.
 func TestRequirementsMatrix(t *testing.T) {
 	src := parseSources(t)
-	for page, prefix := range map[string]string{"docs/rfc6455.md": "TestConformance_", "docs/rfc7692.md": "TestDeflate_"} {
+	for page, prefix := range map[string]string{"docs/rfc6455.md": "TestConformance_", "docs/rfc7692.md": "TestDeflate_", "docs/rfc8441.md": "TestHTTP2_"} {
 		t.Run(page, func(t *testing.T) { checkRequirements(t, src, page, prefix) })
 	}
 }

@@ -84,7 +84,9 @@ func receiveAll(c *websocket.Conn) error {
 // limitWriteBuffer returns fn with a small write buffer in the socket of the server.
 func limitWriteBuffer(fn websocket.HandlerFunc) websocket.HandlerFunc {
 	return func(c *websocket.Conn) error {
-		c.NetConn().(*net.TCPConn).SetWriteBuffer(4096)
+		if conn, ok := c.NetConn().(*net.TCPConn); ok {
+			conn.SetWriteBuffer(4096)
+		}
 		return fn(c)
 	}
 }

@@ -27,6 +27,7 @@ present() {
 export PATH="$PATH:/usr/sbin:/sbin"
 needs chromium present chromium chromium-browser google-chrome
 needs default-jdk-headless present javac
+needs firefox-esr present firefox-esr firefox
 needs haproxy present haproxy
 needs libokhttp-java test -e /usr/share/java/okhttp.jar
 needs nginx-light present nginx

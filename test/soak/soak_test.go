@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/extendedconnect"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
@@ -23,8 +24,12 @@ type soak struct {
 	*wstest.Load
 	end     time.Time
 	visits  []atomic.Int64 // by behaviour
+	streams atomic.Int64   // over HTTP/2
 	refused atomic.Int64   // because no port was free
 	samples []wstest.Usage
+
+	mu    sync.Mutex
+	conns [8]*wstest.HTTP2 // that many clients share, nil before the first
 }
 
 // TestSoak runs hundreds of clients with mixed behaviour for -soak, by default two
@@ -42,9 +47,11 @@ func TestSoak(t *testing.T) {
 		clients *= 5
 	}
 	l := wstest.NewLoad(t)
-	l.Run(alternate(wstest.Track(l, serve)), websocket.Handle(echoOrClose), nil, func() {
+	l.UseHTTP2(1) // beside HTTP/1.1; visit makes the connections
+	l.Run(alternate(wstest.Track(l, serve)), websocket.Handle(echoOrClose), extendedconnect.Configure, func() {
 		s := &soak{Load: l, end: time.Now().Add(d), visits: make([]atomic.Int64, len(behaviours))}
 		s.run(clients, d)
+		s.closeHTTP2()
 		s.report()
 		s.wantFlat()
 		if !wstest.Eventually(func() bool { return l.Running() == 0 }) {
@@ -69,13 +76,19 @@ func alternate(fn websocket.HandlerFunc) http.Handler {
 }
 
 func serve(c *websocket.Conn) error {
-	c.NetConn().(*net.TCPConn).SetWriteBuffer(16 << 10)
+	limitWriteBuffer(c)
 	return echoOrClose(c)
+}
+
+func limitWriteBuffer(c *websocket.Conn) {
+	if conn, ok := c.NetConn().(*net.TCPConn); ok {
+		conn.SetWriteBuffer(16 << 10)
+	}
 }
 
 // passMessages is serve for HandleMessages.
 func passMessages(c *websocket.Conn) (websocket.MessageFunc, error) {
-	c.NetConn().(*net.TCPConn).SetWriteBuffer(16 << 10)
+	limitWriteBuffer(c)
 	return func(op websocket.Opcode, data []byte) error {
 		if string(data) == "close" {
 			return &websocket.CloseError{Code: websocket.StatusNormalClosure}
@@ -134,7 +147,7 @@ func (s *soak) sample(d time.Duration) {
 // visit connects a client with the behaviour i and runs it until it has finished.
 func (s *soak) visit(i int) {
 	b := behaviours[i]
-	conn, err := net.Dial("tcp", s.Server.Listener.Addr().String())
+	conn, err := s.dial()
 	if err != nil {
 		s.refused.Add(1)
 		return
@@ -159,6 +172,45 @@ func (s *soak) visit(i int) {
 	s.visits[i].Add(1)
 }
 
+// dial opens a TCP connection or, for every third client, a stream of an HTTP/2 connection.
+func (s *soak) dial() (net.Conn, error) {
+	addr := s.Server.Listener.Addr().String()
+	if rand.IntN(3) > 0 {
+		return net.Dial("tcp", addr)
+	}
+	s.mu.Lock()
+	c := &s.conns[rand.IntN(len(s.conns))]
+	if *c == nil || (*c).Err() != nil {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			*c, err = wstest.NewHTTP2(conn, 16<<10)
+		}
+		if err != nil {
+			*c = nil
+			s.mu.Unlock()
+			return nil, err
+		}
+	}
+	conn := *c
+	s.mu.Unlock()
+	stream, err := conn.Connect()
+	if err != nil {
+		return nil, err
+	}
+	s.streams.Add(1)
+	return stream, nil
+}
+
+func (s *soak) closeHTTP2() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
 func (s *soak) report() {
 	s.Helper()
 	total := int64(0)
@@ -170,7 +222,7 @@ func (s *soak) report() {
 			s.Errorf("there was no client that %s", b.name)
 		}
 	}
-	s.Logf("%7d visits in all, %d without a port", total, s.refused.Load())
+	s.Logf("%7d visits in all, %d of them over HTTP/2, and %d without a port", total, s.streams.Load(), s.refused.Load())
 }
 
 // wantFlat compares the last third of the samples with the middle one. The first

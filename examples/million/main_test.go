@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/websockettest"
+)
+
+func TestNewHandler(t *testing.T) {
+	for _, way := range []string{"messages", "detached", "handle"} {
+		t.Run(way, func(t *testing.T) {
+			h, err := newHandler(way)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := newMeter(h)
+			const clients = 3
+			for range clients {
+				c := websockettest.Dial(t, h)
+				c.Send(websocket.Text, []byte("hello"))
+				if _, got := c.Receive(); string(got) != "hello" {
+					t.Errorf("got %q, want hello", got)
+				}
+			}
+			f := m.measure()
+			if f.open != clients || f.opened <= 0 || f.received <= 0 || f.sent <= 0 || f.memory == 0 {
+				t.Errorf("got the figures %+v, want %d connections and their messages", f, clients)
+			}
+			page := httptest.NewRecorder()
+			m.ServeHTTP(page, httptest.NewRequest("GET", "/", nil))
+			if got := page.Body.String(); got != f.String()+"\n" || !strings.Contains(got, " 3 connections") {
+				t.Errorf("the page has %q, want %q", got, f)
+			}
+		})
+	}
+	if _, err := newHandler("fast"); err == nil || !strings.Contains(err.Error(), `"fast"`) {
+		t.Errorf("got the error %v, want one that names the wrong value", err)
+	}
+}
+
+// run prints figures until it is stopped. Then the clients get a close frame.
+func TestRun(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := newHandler("messages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	lines := make(lineWriter, 100)
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, l, h, time.Millisecond, lines) }()
+	for range 3 {
+		<-lines
+	}
+	res, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("got the status %s, want 200", res.Status)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A lineWriter passes lines on until it is full.
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	select {
+	case w <- string(bytes.TrimSpace(p)):
+	default:
+	}
+	return len(p), nil
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package extendedconnect_test
+
+const raceEnabled = false

@@ -1,0 +1,467 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
+
+// A streamWriter is the ResponseWriter of an HTTP/2 stream, below all wrappers.
+type streamWriter interface {
+	http.ResponseWriter
+	FlushError() error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// An h2stream is a stream of HTTP/2 as a net.Conn and a transport. net/http gives its handler a
+// body to read and a ResponseWriter, whose deadlines cannot be lifted once they have passed. So
+// the stream has deadlines of its own:
+//
+//   - A goroutine, the watcher, waits for input. It calls the Read method of the body with an
+//     empty slice, which returns when there is something to read. A method that reads waits for
+//     the watcher or for its deadline. No buffer is held meanwhile.
+//   - The write deadline is that of the ResponseWriter only while a write is in progress. If
+//     it passes then, net/http resets the stream.
+//
+// net/http ends the stream when its handler returns, and there is no other way to send
+// END_STREAM. After that, the ResponseWriter must not be used.
+type h2stream struct {
+	w             streamWriter
+	body          io.ReadCloser
+	buf           *inbuf
+	local, remote net.Addr
+
+	// One goroutine at a time reads.
+	readDeadline wait.Deadline
+	ask          chan struct{} // has a token if the watcher has to wait for input
+	ready        chan struct{} // has a token if the watcher has found some
+	asked        bool          // and not answered yet
+	known        bool          // the body is that of net/http
+	unread       []byte        // what the watcher has read from another body
+	dead         atomic.Bool   // the watcher has ended: reads do not wait any more
+	watched      chan struct{} // closed when the watcher has ended
+
+	mu            sync.Mutex
+	writeDeadline time.Time
+	watching      bool // there is a watcher
+	writing       bool
+	closed        bool
+	served        bool        // finish is called before the handler returns, see begin
+	finished      bool        // the handler is about to return
+	gone          bool        // the stream is closed, or the peer has ended its side
+	lateReset     *time.Timer // see cut
+	stopLost      func() bool // see onLost; nil before
+	untouched     atomic.Bool // the last write has failed before it wrote a byte
+}
+
+func newStream(w streamWriter, r *http.Request) *h2stream {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local == nil {
+		local = textAddr("")
+	}
+	return &h2stream{
+		w: w, body: r.Body, local: local, remote: parseAddr(r.RemoteAddr),
+		ask: make(chan struct{}, 1), ready: make(chan struct{}, 1), watched: make(chan struct{}),
+		known: isStreamBody(r.Body),
+	}
+}
+
+// isStreamBody reports whether body is that of an HTTP/2 stream of net/http or of
+// golang.org/x/net/http2, whose Read method waits for input also with an empty slice. Middleware
+// may have replaced it, and other types return at once.
+func isStreamBody(body io.ReadCloser) bool {
+	switch reflect.TypeOf(body).String() {
+	case "*http.http2requestBody", "*http2.requestBody":
+		return true
+	}
+	return false
+}
+
+// await waits for input, or for the end of it.
+func (s *h2stream) await() error {
+	expired := s.readDeadline.Done()
+	select {
+	case <-expired:
+		return os.ErrDeadlineExceeded
+	default:
+	}
+	if len(s.unread) > 0 || s.dead.Load() {
+		return nil
+	}
+	if err := s.startWatcher(); err != nil {
+		return err
+	}
+	if !s.asked {
+		s.asked = true
+		wakeUp(s.ask)
+	}
+	select {
+	case <-s.ready:
+		s.asked = false
+		return nil
+	case <-expired:
+		return os.ErrDeadlineExceeded
+	}
+}
+
+// startWatcher starts the watcher with the first read that may wait.
+func (s *h2stream) startWatcher() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	if !s.watching {
+		s.watching = true
+		go s.watch()
+	}
+	return nil
+}
+
+// watch is the watcher. It ends with the stream; cut wakes it.
+func (s *h2stream) watch() {
+	defer close(s.watched)
+	for range s.ask {
+		err := s.waitForInput()
+		if err != nil {
+			s.dead.Store(true)
+		}
+		wakeUp(s.ready)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// waitForInput waits until a read from the stream does not wait.
+func (s *h2stream) waitForInput() error {
+	if s.known {
+		_, err := s.body.Read(nil)
+		return err
+	}
+	p := make([]byte, readBufferSize)
+	n, err := s.body.Read(p)
+	s.unread = p[:n]
+	return err
+}
+
+// wakeUp leaves a token in c, unless there is one.
+func wakeUp(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// read reads what has arrived.
+func (s *h2stream) read(p []byte) (n int, err error) {
+	if len(s.unread) > 0 {
+		n = copy(p, s.unread)
+		s.unread = s.unread[n:]
+		return n, nil
+	}
+	for range maxEmptyReads {
+		if n, err = s.body.Read(p); n > 0 || err != nil {
+			break
+		}
+	}
+	switch {
+	case n > 0:
+		return n, nil
+	case err == nil:
+		return 0, io.ErrNoProgress
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	switch {
+	case s.closed:
+		return 0, net.ErrClosed
+	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware: it is for ever
+		return 0, errors.New("the read deadline of the http.Server has ended the HTTP/2 stream")
+	}
+	return 0, err
+}
+
+func (s *h2stream) Read(p []byte) (int, error) {
+	if err := s.await(); err != nil {
+		return 0, err
+	}
+	return s.read(p)
+}
+
+func (s *h2stream) fill() error {
+	if err := s.await(); err != nil {
+		return err
+	}
+	n, err := s.read(s.buf.space())
+	if err != nil {
+		return err
+	}
+	s.buf.filled(n, true)
+	return nil
+}
+
+func (s *h2stream) poll() error              { return s.fill() }
+func (s *h2stream) waitsWithoutBuffer() bool { return true }
+
+// The kernel knows only the TCP connection, which many streams share.
+func (s *h2stream) behind() (unread int32, ended, ok bool) { return 0, false, false }
+func (s *h2stream) acked() (a acks, ok bool)               { return acks{}, false }
+
+// copiedWrite is the size of the buffer of net/http. It does not copy a larger write, and may
+// still send from that slice after the write has failed.
+const copiedWrite = 4 << 10
+
+// Write sends p in one DATA frame, or in several if p is larger than the peer's frames may be.
+func (s *h2stream) Write(p []byte) (int, error) {
+	if len(p) <= copiedWrite {
+		return s.write(p)
+	}
+	return s.writeLarge(nil, p, progress{})
+}
+
+// writeLarge writes copies, see copiedWrite. So head is in the same frame as the beginning of
+// payload.
+func (s *h2stream) writeLarge(head, payload []byte, p progress) (written int, err error) {
+	b := pendingBuffers.Get().(*[pendingSize]byte)
+	for first := true; len(head) > 0 || len(payload) > 0; first = false {
+		if !first && p.timer != nil {
+			p.report()
+		}
+		n := copy(b[:], head)
+		head = head[n:]
+		m := copy(b[n:], payload)
+		payload = payload[m:]
+		if n, err = s.write(b[:n+m]); err != nil {
+			return written, err // b is garbage, because net/http may still read it
+		}
+		written += n
+	}
+	pendingBuffers.Put(b)
+	return written, nil
+}
+
+// write writes p and flushes it. If it fails, it is not known how much of p was sent.
+func (s *h2stream) write(p []byte) (n int, err error) {
+	if err := s.beginWrite(); err != nil {
+		return 0, err
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if v := recover(); v != nil { // see afterReturn
+			s.finished, err = true, fmt.Errorf("the handler of the HTTP/2 stream has returned: %v", v)
+		}
+		n, err = s.endWrite(n, err)
+	}()
+	if n, err = s.w.Write(p); err == nil {
+		err = s.w.FlushError()
+	}
+	return n, err
+}
+
+func (s *h2stream) beginWrite() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return net.ErrClosed
+	case !s.writeDeadline.IsZero() && !time.Now().Before(s.writeDeadline):
+		s.untouched.Store(true)
+		return os.ErrDeadlineExceeded
+	}
+	s.untouched.Store(false)
+	s.writing = true
+	if !s.writeDeadline.IsZero() {
+		s.limitWrites(s.writeDeadline)
+	}
+	return nil
+}
+
+// endWrite ends a write that has returned n and err. s.mu is held.
+func (s *h2stream) endWrite(n int, err error) (int, error) {
+	s.writing = false
+	if err == nil && !s.writeDeadline.IsZero() {
+		s.limitWrites(time.Time{})
+	}
+	if err == nil {
+		return n, nil
+	}
+	s.gone = true
+	if s.closed {
+		err = net.ErrClosed
+	}
+	return 0, err
+}
+
+// writeNow cannot know whether there is room.
+func (s *h2stream) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// exact is true after a write whose deadline had passed before it began.
+func (s *h2stream) exact() bool { return s.untouched.Load() }
+
+// closeWrite is not possible, see h2stream.
+func (s *h2stream) closeWrite() error { return errors.ErrUnsupported }
+
+// cut closes the stream for this side. If the peer knows that no frame follows, because it has
+// the close frame, the return of the handler ends the stream; the stream is reset if that takes
+// longer than drainTime. Otherwise cut resets the stream at once, as closing the socket would.
+func (s *h2stream) cut(told bool) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	switch {
+	case s.finished:
+	case s.writing, !told && !s.gone:
+		s.limitWrites(longAgo) // net/http resets the stream, and the write returns
+	case !s.gone && s.served:
+		s.lateReset = time.AfterFunc(drainTime, s.reset)
+	}
+	if s.stopLost != nil {
+		s.stopLost()
+	}
+	s.mu.Unlock()
+	s.body.Close()
+	wakeUp(s.ask)
+}
+
+// reset resets a stream whose handler has not returned.
+func (s *h2stream) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limitWrites(longAgo)
+}
+
+// release waits for the watcher of a stream that is cut. If the Close method of the body does
+// not end its Read method, because middleware has replaced the body, a reset does.
+func (s *h2stream) release() {
+	s.mu.Lock()
+	watching := s.watching
+	s.mu.Unlock()
+	if watching {
+		patience := time.AfterFunc(drainTime, s.reset)
+		<-s.watched
+		patience.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = s.finished || !s.served // the handler that has called Upgrade may return now
+}
+
+// begin says that finish will be called. After Upgrade it is not.
+func (s *h2stream) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.served = true
+}
+
+// finish runs before the handler returns: the ResponseWriter is not used any more.
+func (s *h2stream) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = true
+	if s.lateReset != nil {
+		s.lateReset.Stop()
+	}
+}
+
+// onLost makes f run on a goroutine when the context of the request is done, which it is as
+// soon as the peer resets the stream or its TCP connection ends.
+func (s *h2stream) onLost(ctx context.Context, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.stopLost = context.AfterFunc(ctx, f)
+	}
+}
+
+// isLost reports whether the stream is closed in both directions. It is false if a write is in
+// progress, which then fails, and after Upgrade, because the handler may just be returning.
+func (s *h2stream) isLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.writing || s.finished || !s.served {
+		return false
+	}
+	lost := s.w.FlushError() != nil // which sends nothing, because nothing is buffered
+	s.gone = s.gone || lost
+	return lost
+}
+
+// afterReturn handles the panic of a ResponseWriter whose handler has returned, which it may do
+// after Upgrade without closing the connection. A deferred call has to call it. s.mu is held.
+func (s *h2stream) afterReturn(f func(v any)) {
+	if v := recover(); v != nil {
+		s.finished = true
+		f(v)
+	}
+}
+
+// limitWrites sets the write deadline of the ResponseWriter. s.mu is held.
+func (s *h2stream) limitWrites(t time.Time) {
+	if s.finished {
+		return
+	}
+	defer s.afterReturn(func(any) {})
+	s.w.SetWriteDeadline(t)
+}
+
+func (s *h2stream) SetReadDeadline(t time.Time) error {
+	s.readDeadline.Set(t)
+	return nil
+}
+
+func (s *h2stream) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writeDeadline = t
+	if s.writing && !s.closed {
+		s.limitWrites(t)
+	}
+	return nil
+}
+
+func (s *h2stream) SetDeadline(t time.Time) error {
+	s.SetReadDeadline(t)
+	return s.SetWriteDeadline(t)
+}
+
+// Close resets the stream.
+func (s *h2stream) Close() error {
+	s.cut(false)
+	return nil
+}
+
+func (s *h2stream) conn() net.Conn       { return s }
+func (s *h2stream) LocalAddr() net.Addr  { return s.local }
+func (s *h2stream) RemoteAddr() net.Addr { return s.remote }
+
+// parseAddr returns the address of http.Request.RemoteAddr, which middleware may have changed.
+func parseAddr(s string) net.Addr {
+	if addr, err := netip.ParseAddrPort(s); err == nil {
+		return net.TCPAddrFromAddrPort(addr)
+	}
+	return textAddr(s)
+}
+
+// A textAddr is an address that is not one of TCP.
+type textAddr string
+
+func (a textAddr) Network() string { return "tcp" }
+func (a textAddr) String() string  { return string(a) }

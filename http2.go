@@ -1,0 +1,163 @@
+package websocket
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// isExtendedConnect reports whether r asks for another protocol on its HTTP/2 stream (RFC 8441
+// section 4). net/http lets such requests through only after a setting, see docs/http2.md.
+func isExtendedConnect(r *http.Request) bool {
+	return r.ProtoMajor == 2 && r.Method == http.MethodConnect && len(r.Header[":protocol"]) > 0
+}
+
+// checkConnect is checkRequest for HTTP/2: the handshake of RFC 8441 section 5. There are no
+// Upgrade and Connection headers, and no Sec-WebSocket-Key.
+func checkConnect(r *http.Request) *HandshakeError {
+	h := r.Header
+	switch protocol := h[":protocol"]; {
+	case len(protocol) != 1 || protocol[0] != "websocket":
+		return refusal(http.StatusNotImplemented,
+			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
+	case r.Host == "":
+		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
+	case r.ContentLength != -1:
+		return refusal(http.StatusBadRequest,
+			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
+	}
+	return checkWebSocketHeaders(r)
+}
+
+// establishStream is establish for HTTP/2. The response has status 200 (RFC 8441 section 5).
+// Frames go to the innermost ResponseWriter, because a wrapper could compress them.
+func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
+	inner, ok := innermost(w).(streamWriter)
+	if !ok {
+		return nil, refuse(w, r, refusal(http.StatusInternalServerError,
+			"%s cannot send frames on an HTTP/2 stream: middleware that wraps the http.ResponseWriter needs an Unwrap method", writerTypes(w)))
+	}
+	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
+	var agreed agreement
+	if o.minCompressed >= 0 {
+		agreed = negotiate(r.Header["Sec-Websocket-Extensions"])
+	}
+	setResponseHeader(inner.Header(), w.Header(), subprotocol, agreed)
+	warnUnbounded(r)
+	a.accept() // before the response, because its client may look at the statistics
+	// The deadlines of ReadTimeout and WriteTimeout would end the stream.
+	inner.SetReadDeadline(time.Time{})
+	inner.SetWriteDeadline(time.Time{})
+	inner.WriteHeader(http.StatusOK)
+	if err := inner.FlushError(); err != nil {
+		return nil, &connError{"sending the handshake response", err}
+	}
+	s := newStream(inner, r)
+	c := newConn(s, r, subprotocol, agreed, &o.config, nil)
+	s.onLost(r.Context(), func() { c.timer.run(func() { c.streamLost(s) }) })
+	return c, nil
+}
+
+// innermost returns the ResponseWriter below all wrappers that have an Unwrap method.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for range maxWrappers {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = wrapper.Unwrap()
+	}
+	return w
+}
+
+// setResponseHeader makes h the header of the response, with what middleware has set. A wrapper
+// may have a header of its own, outer.
+func setResponseHeader(h, outer http.Header, subprotocol string, agreed agreement) {
+	maps.Copy(h, outer)
+	maps.DeleteFunc(h, func(name string, _ []string) bool {
+		return !allowedIn101(name) || strings.HasPrefix(name, http.TrailerPrefix)
+	})
+	if subprotocol != "" {
+		h.Set("Sec-WebSocket-Protocol", subprotocol)
+	}
+	if agreed.agreed() {
+		h.Set("Sec-WebSocket-Extensions", agreed.String())
+	}
+}
+
+var warnOnce sync.Once
+
+// warnUnbounded logs one line if a peer that stops reading from its TCP connection can hold
+// handlers for ever. Nothing that a handler can do ends their writes then.
+func warnUnbounded(r *http.Request) {
+	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if !ok || srv.HTTP2 != nil && (srv.HTTP2.WriteByteTimeout > 0 || srv.HTTP2.SendPingTimeout > 0) {
+		return
+	}
+	warnOnce.Do(func() {
+		logTo(srv, "websocket: the http.Server of a WebSocket over HTTP/2 sets neither HTTP2.WriteByteTimeout nor HTTP2.SendPingTimeout: a client that stops reading can block handlers for ever; call extendedconnect.Configure")
+	})
+}
+
+// overStream returns the HTTP/2 stream of c, or nil.
+func (c *Conn) overStream() *h2stream {
+	s, _ := c.socket.transport.(*h2stream)
+	return s
+}
+
+// streamLost ends a connection whose stream was reset or whose TCP connection has ended. What
+// has arrived before can still be received. The context of the request may also be done for
+// another reason, because middleware can give it a time limit: then there is no end to be found.
+func (c *Conn) streamLost(s *h2stream) {
+	if ahead := c.readsAhead(); ahead != nil {
+		defer ahead.endNow()
+	}
+	for wait := time.Millisecond; !c.foundEnd(s) && wait <= 64*time.Millisecond; wait *= 2 {
+		select { // net/http cancels the context just before it closes the stream
+		case <-time.After(wait):
+		case <-c.life.over.Done():
+			return
+		}
+	}
+}
+
+// foundEnd polls the stream, and ends the connection if the stream has ended. It reports
+// whether it did.
+func (c *Conn) foundEnd(s *h2stream) bool {
+	if !c.in.lock.LockUnless(c.life.over.Done(), nil) {
+		return true
+	}
+	defer c.in.passTurn() // after Unlock
+	defer c.in.lock.Unlock()
+	switch p := c.life.current(); {
+	case p >= phaseClosing:
+		return true
+	case p == phaseLost:
+		c.lastLook(true)
+		return true
+	}
+	err := c.in.poll(patience{closing: true, ending: true, gone: true})
+	if err == nil && c.in.buf.full() && s.isLost() {
+		err = c.in.endBehind(errStreamReset)
+	}
+	if err != nil {
+		c.received(err)
+	}
+	return err != nil
+}
+
+// serveStream is serve for a connection over HTTP/2, whose stream ends when the handler returns.
+// It is not inlined, because that would take stack in ServeHTTP.
+//
+//go:noinline
+func (h *Handler) serveStream(c *Conn, s *h2stream) {
+	s.begin()
+	defer s.finish()
+	if h.open != nil {
+		h.openMessages(c)
+		return
+	}
+	h.serve(c)
+}
