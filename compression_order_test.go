@@ -20,56 +20,60 @@ import (
 func TestSend_compressed_mix(t *testing.T) {
 	for name, offer := range testOffers {
 		t.Run(name, func(t *testing.T) {
-			c, s := offering(t, offer)
-			in := newInflater(c)
-			random := rand.New(rand.NewPCG(1, 2))
-			noise := make([]byte, 5000)
-			rand.NewChaCha8([32]byte{}).Read(noise)
-			names := slices.Sorted(func(yield func(string) bool) {
-				for name := range messageSenders {
-					if !yield(name) {
-						return
-					}
-				}
-			})
-			for i := range 300 {
-				text := tick(i)
-				switch random.IntN(10) {
-				case 0:
-					text = strings.Repeat(text, 1+random.IntN(400)) // some are larger than aloneSize
-				case 1:
-					text = string(noise[:1+random.IntN(len(noise)-1)])
-				case 2:
-					text = text[:random.IntN(20)+1]
-				}
-				method := names[random.IntN(len(names))]
-				switch random.IntN(8) {
-				case 0:
-					c.SetCompression(-1)
-				case 1:
-					c.SetCompression(80)
-				default:
-					c.SetCompression(0)
-				}
-				err := messageSenders[method](c, Binary, []byte(text))
-				if random.IntN(20) == 0 && err == nil { // compressed by the user
-					err = c.WriteFrame(Frame{Header{Fin: true, RSV1: true, Opcode: Binary}, []byte(deflated(tick(7)))})
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				waitFlushed(t, c)
-				frames := joinFragments(s.frames(t))
-				if got, err := in.message(frames[0]); err != nil || got != text {
-					t.Fatalf("message %d, %s: got %d bytes and error %v, want %d", i, method, len(got), err, len(text))
-				}
-				for _, f := range frames[1:] {
-					if got, err := in.message(f); err != nil || got != tick(7) {
-						t.Fatalf("message %d: got %q and error %v, want that of the user", i, got, err)
-					}
-				}
-			}
+			synctest.Test(t, func(t *testing.T) { checkMix(t, offer) }) // so that it takes less than a second
 		})
+	}
+}
+
+func checkMix(t *testing.T, offer string) {
+	c, s := offering(t, offer)
+	in := newInflater(c)
+	random := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, 5000)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	names := slices.Sorted(func(yield func(string) bool) {
+		for name := range messageSenders {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+	for i := range 300 {
+		text := tick(i)
+		switch random.IntN(10) {
+		case 0:
+			text = strings.Repeat(text, 1+random.IntN(400)) // some are larger than aloneSize
+		case 1:
+			text = string(noise[:1+random.IntN(len(noise)-1)])
+		case 2:
+			text = text[:random.IntN(20)+1]
+		}
+		method := names[random.IntN(len(names))]
+		switch random.IntN(8) {
+		case 0:
+			c.SetCompression(-1)
+		case 1:
+			c.SetCompression(80)
+		default:
+			c.SetCompression(0)
+		}
+		err := messageSenders[method](c, Binary, []byte(text))
+		if random.IntN(20) == 0 && err == nil { // compressed by the user
+			err = c.WriteFrame(Frame{Header{Fin: true, RSV1: true, Opcode: Binary}, []byte(deflated(tick(7)))})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitFlushed(t, c)
+		frames := joinFragments(s.frames(t))
+		if got, err := in.message(frames[0]); err != nil || got != text {
+			t.Fatalf("message %d, %s: got %d bytes and error %v, want %d", i, method, len(got), err, len(text))
+		}
+		for _, f := range frames[1:] {
+			if got, err := in.message(f); err != nil || got != tick(7) {
+				t.Fatalf("message %d: got %q and error %v, want that of the user", i, got, err)
+			}
+		}
 	}
 }
 

@@ -18,19 +18,16 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// detachedGoroutines returns how many goroutines serve a connection.
-func detachedGoroutines() int {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	return bytes.Count(buf, []byte("websocket.(*Handler).serve("))
-}
-
-// awaitDetached waits until no goroutine serves a connection.
-func awaitDetached(t testing.TB) {
+// awaitEnd waits until h has ended all its connections. It has logged and reported everything then.
+func awaitEnd(t testing.TB, h http.Handler) {
 	t.Helper()
-	for deadline := time.Now().Add(wstest.Patience); detachedGoroutines() > 0; time.Sleep(time.Millisecond) {
+	handler, ok := h.(*Handler)
+	if !ok {
+		return // of Upgrade, which reports nothing
+	}
+	for deadline := time.Now().Add(wstest.Patience); handler.Stats().Open > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d detached goroutines still run", detachedGoroutines())
+			t.Fatalf("%d connections still run", handler.Stats().Open)
 		}
 	}
 }
@@ -76,7 +73,8 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		t.Run(name, func(t *testing.T) {
 			conns := make(chan *Conn, 1)
-			srv, logged, requests := serveDetached(t, handle(func(c *Conn) error { conns <- c; return echoAll(c) }, Detached(true)))
+			h := handle(func(c *Conn) error { conns <- c; return echoAll(c) }, Detached(true))
+			srv, logged, requests := serveDetached(t, h)
 			p := dialPath(t, srv, "/alice/")
 			r := await(t, requests)
 			await(t, r.over)
@@ -95,7 +93,7 @@ func TestDetached_lets_the_request_end_while_fn_runs(t *testing.T) {
 				t.Errorf("the request has the path value %q, want alice", got)
 			}
 			p.Close()
-			awaitDetached(t)
+			awaitEnd(t, h)
 			wantError(t, context.Cause(c.Context()), io.EOF)
 			if len(logged) > 0 {
 				t.Errorf("logged %q, want nothing", <-logged)
@@ -125,9 +123,10 @@ func TestDetached_closes_according_to_the_result_of_fn(t *testing.T) {
 		for _, tt := range handlerEnds {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				reported := make(chan error, 16)
-				srv, _, _ := serveDetached(t, handle(tt.fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err })))
+				h := handle(tt.fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err }))
+				srv, _, _ := serveDetached(t, h)
 				tt.peer(dialServer(t, srv))
-				awaitDetached(t)
+				awaitEnd(t, h)
 				var got []error
 				for len(reported) > 0 {
 					got = append(got, <-reported)
@@ -156,22 +155,23 @@ func TestDetached_survives_a_panic(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var calls atomic.Int32
-			srv, logged, _ := serveDetached(t, Handle(func(c *Conn) error {
+			h := Handle(func(c *Conn) error {
 				if calls.Add(1) == 1 {
 					return tt.fn(c)
 				}
 				return echoAll(c)
-			}, append(tt.opts, Detached(true))...))
+			}, append(tt.opts, Detached(true))...)
+			srv, logged, _ := serveDetached(t, h)
 			p := dialServer(t, srv)
 			answerClose(StatusInternalError, "")(p)
-			awaitDetached(t)
+			awaitEnd(t, h)
 			wantLogged(t, logged, "http: panic serving "+p.Conn.LocalAddr().String(), tt.want)
 
 			p = dialServer(t, srv)
 			p.send(Text, "and the server?")
 			p.expect(Text, "and the server?")
 			p.Close()
-			awaitDetached(t)
+			awaitEnd(t, h)
 		})
 	}
 }
@@ -192,11 +192,12 @@ func TestPanics_with_text_of_the_peer(t *testing.T) {
 			panic(value(string(text)))
 		}
 		t.Run(name+"/Detached", func(t *testing.T) {
-			srv, logged, _ := serveDetached(t, Handle(fn, Detached(true)))
+			h := Handle(fn, Detached(true))
+			srv, logged, _ := serveDetached(t, h)
 			p := dialServer(t, srv)
 			p.send(Text, text)
 			answerClose(StatusInternalError, "")(p)
-			awaitDetached(t)
+			awaitEnd(t, h)
 			got := await(t, logged)
 			if line, stack, _ := strings.Cut(got, "\n"); len(line) > maxLogLine || !strings.HasPrefix(stack, "goroutine ") {
 				t.Errorf("logged a line of %d bytes, and then %.100q; want at most %d, and then the stack", len(line), stack, maxLogLine)
@@ -207,7 +208,8 @@ func TestPanics_with_text_of_the_peer(t *testing.T) {
 		})
 		t.Run(name+"/OnError", func(t *testing.T) {
 			reported := make(chan error, 1)
-			srv, logged, _ := serveDetached(t, Handle(fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err })))
+			h := Handle(fn, Detached(true), OnError(func(_ *Conn, err error) { reported <- err }))
+			srv, logged, _ := serveDetached(t, h)
 			p := dialServer(t, srv)
 			p.send(Text, text)
 			answerClose(StatusInternalError, "")(p)
@@ -215,7 +217,7 @@ func TestPanics_with_text_of_the_peer(t *testing.T) {
 			if !strings.HasPrefix(got, "websocket: handler panicked: ") || strings.Contains(got, "\n") || len(got) > maxLogLine {
 				t.Errorf("reported %q of %d bytes, want one short line", got, len(got))
 			}
-			awaitDetached(t)
+			awaitEnd(t, h)
 			await(t, logged)
 		})
 	}
@@ -265,14 +267,15 @@ func TestDetached_logs_a_panic_without_a_server_log(t *testing.T) {
 
 // A hijacked connection does not belong to the http.Server, with Detached or without.
 func TestDetached_outlives_the_server(t *testing.T) {
-	srv, _, requests := serveDetached(t, Handle(echoAll, Detached(true)))
+	h := Handle(echoAll, Detached(true))
+	srv, _, requests := serveDetached(t, h)
 	p := dialPath(t, srv, "/alice/")
 	await(t, await(t, requests).over)
 	srv.Close()
 	p.send(Text, "still there?")
 	p.expect(Text, "still there?")
 	p.Close()
-	awaitDetached(t)
+	awaitEnd(t, h)
 }
 
 func TestDetached_has_no_effect_on_Upgrade(t *testing.T) {
@@ -299,7 +302,6 @@ func TestDetached_over_TLS(t *testing.T) {
 	p.expectClose(4000)
 	p.ExpectEOF()
 	p.Conn.Close()
-	awaitDetached(t)
 }
 
 // A heldWriter is the ResponseWriter of middleware. While it is referenced, everything
@@ -329,7 +331,7 @@ func TestDetached_releases_the_ResponseWriter(t *testing.T) {
 	p.send(Text, "hello")
 	p.expect(Text, "hello")
 	p.Close()
-	awaitDetached(t)
+	awaitEnd(t, h)
 }
 
 func isClosed(ch <-chan struct{}) bool {

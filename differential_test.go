@@ -240,39 +240,50 @@ func TestReceivers_are_equivalent(t *testing.T) {
 	if !like.socket.waitsWithoutBuffer() {
 		t.Skip("this platform waits with a buffer")
 	}
-	for seed := range uint64(100) {
-		f := &streamGenerator{Rand: rand.New(rand.NewPCG(seed, 0))}
-		wire := f.stream()
-		var opts []Option
-		if f.IntN(3) == 0 {
-			opts = []Option{MaxFrameSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxMessageSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxFragments(1 + f.IntN(3))}
-		}
-		ways := [][]int{{0}, {1}, {0, 1, 2, 3, 0, 0, 3, 1}}[f.IntN(3)]
-		cuts := [][][]byte{segments(wire), f.cut(false), f.cut(true)}
-		if len(wire) < 4000 {
-			cuts = append(cuts, oneByOne(wire))
-		}
-		want := "" // of ReceiveFragments, which has no fast path
-		synctest.Test(t, func(t *testing.T) {
-			c, s := newScriptConn(t, segments(wire), opts...)
-			want = transcript(t, c, s, []int{3})
-		})
-		for i, cut := range cuts {
-			for _, ready := range []bool{false, true} {
-				synctest.Test(t, func(t *testing.T) {
-					var c *Conn
-					var s scriptSocket
-					if ready {
-						c, s = newReadyConn(t, like.NetConn(), cut, opts...)
-					} else {
-						c, s = newScriptConn(t, cut, opts...)
-					}
-					got := transcript(t, c, s, ways)
-					if got != want {
-						t.Fatalf("seed %d, ways %v, cut %d, ready %t: got\n%s\nwant\n%s", seed, ways, i, ready, got, want)
-					}
-				})
+	const seeds, parts = 100, 4
+	for part := range uint64(parts) {
+		t.Run(fmt.Sprintf("part %d", part), func(t *testing.T) {
+			t.Parallel()
+			for seed := part; seed < seeds; seed += parts {
+				checkReceivers(t, like, seed)
 			}
+		})
+	}
+}
+
+// checkReceivers compares the ways to receive for the stream of a seed.
+func checkReceivers(t *testing.T, like *Conn, seed uint64) {
+	f := &streamGenerator{Rand: rand.New(rand.NewPCG(seed, 0))}
+	wire := f.stream()
+	var opts []Option
+	if f.IntN(3) == 0 {
+		opts = []Option{MaxFrameSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxMessageSize(int64(1 + edgeLengths[f.IntN(len(edgeLengths))])), MaxFragments(1 + f.IntN(3))}
+	}
+	ways := [][]int{{0}, {1}, {0, 1, 2, 3, 0, 0, 3, 1}}[f.IntN(3)]
+	cuts := [][][]byte{segments(wire), f.cut(false), f.cut(true)}
+	if len(wire) < 4000 {
+		cuts = append(cuts, oneByOne(wire))
+	}
+	want := "" // of ReceiveFragments, which has no fast path
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newScriptConn(t, segments(wire), opts...)
+		want = transcript(t, c, s, []int{3})
+	})
+	for i, cut := range cuts {
+		for _, ready := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				var c *Conn
+				var s scriptSocket
+				if ready {
+					c, s = newReadyConn(t, like.NetConn(), cut, opts...)
+				} else {
+					c, s = newScriptConn(t, cut, opts...)
+				}
+				got := transcript(t, c, s, ways)
+				if got != want {
+					t.Fatalf("seed %d, ways %v, cut %d, ready %t: got\n%s\nwant\n%s", seed, ways, i, ready, got, want)
+				}
+			})
 		}
 	}
 }

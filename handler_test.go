@@ -237,6 +237,7 @@ func TestHandle_closes_according_to_the_result_of_fn(t *testing.T) {
 					want = tt.common
 				}
 				t.Run(fmt.Sprintf("%s/propagate=%t/%s", name, propagate, tt.name), func(t *testing.T) {
+					t.Parallel()
 					got := reportedErrors(t, handle, tt.fn, tt.peer, PropagateCommonErrors(propagate))
 					wantReport(t, got, want)
 				})

@@ -92,6 +92,7 @@ func TestReceive_compressed(t *testing.T) {
 		for how, cut := range cutters {
 			for _, r := range append(inflatingReceivers, namedReceiver{"Stream", streamReceiver}) {
 				t.Run(fmt.Sprintf("%s %s %s", r.name, name, how), func(t *testing.T) {
+					t.Parallel()
 					c, _ := newScriptConn(t, cut(wire), Compression(0))
 					expired := 0
 					for i, text := range want {

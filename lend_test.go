@@ -28,6 +28,7 @@ func TestReceiveFunc_shapes(t *testing.T) {
 		wire = slices.Concat(wire, clientFrame(true, Text, "next"), wire)
 		for _, segment := range []int{1 << 20, 1000, 4096, 70_000} {
 			t.Run(fmt.Sprintf("%s/%d", name, segment), func(t *testing.T) {
+				t.Parallel()
 				c, p := newTCPConn(t)
 				go func() {
 					for part := range slices.Chunk(wire, segment) {

@@ -138,6 +138,7 @@ func TestMessages_hold_at_most_twice_their_length(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s/%s", arrival, way, name), func(t *testing.T) {
+					t.Parallel()
 					c, _ := newScriptConn(t, arrive(wire))
 					if got, err := receive(t, c); err != nil || string(got) != want {
 						t.Errorf("got %d bytes %.20q and error %v, want %d bytes", len(got), got, err, len(want))
@@ -156,6 +157,7 @@ func TestMessages_hold_at_most_twice_their_length_after_deadlines(t *testing.T) 
 		}
 		for name, lengths := range splitMessages {
 			t.Run(way+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				wire, want := framesOf(lengths)
 				var script [][]byte
 				for piece := range slices.Chunk(wire, max(1, len(wire)/20)) {

@@ -38,6 +38,7 @@ func TestSetMaxMessageSize(t *testing.T) {
 				continue // see below
 			}
 			t.Run(tt.name+" and "+method, func(t *testing.T) {
+				t.Parallel()
 				c := newTestConn(wstest.NewSocket(append(segments(clientFrame(true, Text, "first")), tt.sent...)...), nil, tt.options...)
 				defer c.CloseNow()
 				if _, err := receive(c); err != nil {

@@ -166,12 +166,13 @@ const messageCost = 256
 // events, nothing runs, and it holds the lock of the reader as a goroutine that waits does. So
 // the rest of the library makes no difference: whatever would make that goroutine return sets a
 // deadline or closes the socket, and eventTransport wakes the connection then.
-func (m *messages) Run(b *events.Budget) events.Result {
+func (m *messages) Run(b *events.Budget) (result events.Result) {
 	c := m.conn
 	passed := false
 	defer func() {
 		if !passed {
 			m.panicked(recover())
+			result = events.Left
 		}
 	}()
 	c.in.buf.short = false // something may have arrived

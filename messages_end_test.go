@@ -3,7 +3,9 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ var closeCalls = map[string]struct {
 // The server can end a connection in its function, while that runs, and while the connection
 // waits.
 func TestHandleMessages_closed_by_the_server(t *testing.T) {
+	t.Parallel()
 	for server, start := range messagesServers {
 		for name, tt := range closeCalls {
 			t.Run(server+"/in the function/"+name, func(t *testing.T) {
@@ -129,6 +132,7 @@ func TestHandleMessages_leaves_the_loop_before_the_peer_answers(t *testing.T) {
 func TestHandleMessages_timeouts(t *testing.T) {
 	for server, start := range messagesServers {
 		t.Run(server, func(t *testing.T) {
+			t.Parallel() // with the other servers, and with no other test
 			ended := make(chan error, 1)
 			srv := start(t, openEcho, PingInterval(20*time.Millisecond), ConnectionTimeout(100*time.Millisecond),
 				OnClose(func(_ *Conn, err error) { ended <- err }))
@@ -214,4 +218,29 @@ func TestHandleMessages_reset(t *testing.T) {
 	if err := await(t, ended); CloseStatus(err) != 1006 {
 		t.Errorf("got the end %v, want 1006", err)
 	}
+}
+
+// A function that panics ends its own connection, and holds up no other.
+func TestHandleMessages_panics_beside_other_connections(t *testing.T) {
+	var ended atomic.Int32
+	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error {
+		if string(data) == "panic" {
+			panic(http.ErrAbortHandler) // which is not logged
+		}
+		return c.SendMessage(op, data)
+	}), OnClose(func(*Conn, error) { ended.Add(1) }))
+	other := srv.dial(t)
+	checkEcho(other)
+	const conns = 10
+	for range conns {
+		p := srv.dial(t)
+		p.send(Text, "panic")
+		p.expectClose(StatusInternalError)
+		p.Conn.Close()
+	}
+	if !wstest.Eventually(func() bool { return srv.h.Stats().Open == 1 }) || ended.Load() != conns {
+		t.Errorf("OnClose was called %d times, want %d; %+v", ended.Load(), conns, srv.h.Stats())
+	}
+	checkEcho(other)
+	other.Close()
 }

@@ -104,7 +104,10 @@ func TestHandleMessages_how_it_ends(t *testing.T) {
 	}
 	for server, start := range messagesServers {
 		for _, tt := range tests {
-			t.Run(server+"/"+tt.name, func(t *testing.T) { checkMessagesEnd(t, start, tt) })
+			t.Run(server+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				checkMessagesEnd(t, start, tt)
+			})
 		}
 	}
 }
@@ -341,6 +344,7 @@ func TestHandleMessages_while_the_function_blocks(t *testing.T) {
 	if testing.Short() {
 		return
 	}
+	t.Parallel() // because it waits for a poll
 	goOn := make(chan bool)
 	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error { // in the event loop
 		<-goOn

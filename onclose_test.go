@@ -72,6 +72,7 @@ func TestOnClose_is_called_once_with_the_code(t *testing.T) {
 	for kind, handle := range handlerKinds {
 		for _, tt := range tests {
 			t.Run(kind+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
 				calls := make(chan closeCall, 9)
 				running := make(chan bool, 1)
 				h := handle(func(c *Conn) error {
@@ -92,7 +93,7 @@ func TestOnClose_is_called_once_with_the_code(t *testing.T) {
 				tt.peer(p)
 				call := await(t, calls)
 				srv.Close()
-				awaitDetached(t)
+				awaitEnd(t, h)
 				if len(calls) > 0 {
 					t.Errorf("OnClose was called %d times, want once", 1+len(calls))
 				}
@@ -215,7 +216,7 @@ func TestOnClose_panics(t *testing.T) {
 				p.Conn.Close()
 				for line := await(t, logged); !strings.Contains(line, "of OnClose"); line = await(t, logged) {
 				}
-				awaitDetached(t)
+				awaitEnd(t, h)
 				if errs.Load() > 1 {
 					t.Errorf("OnError was called %d times, want not for OnClose", errs.Load())
 				}

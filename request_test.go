@@ -72,7 +72,6 @@ func TestConn_holds_at_most_twice_the_size_of_many_headers(t *testing.T) {
 			})
 		}
 	}
-	awaitDetached(t)
 }
 
 func TestUpgrade_refuses_too_many_header_lines(t *testing.T) {
@@ -132,7 +131,7 @@ func TestConn_leaves_the_header_of_its_request_alone(t *testing.T) {
 					t.Errorf("middleware read the User-Agent %q, want test", got)
 				}
 			}
-			awaitDetached(t)
+			awaitEnd(t, h)
 		})
 	}
 }

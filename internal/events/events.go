@@ -138,11 +138,12 @@ func (s *Source) Unwatch() {
 	}
 }
 
-// Leave ends the watching. Only the Runner calls it, in Run.
+// Leave ends the watching. Only the Runner calls it, in Run, which is not called again.
 func (s *Source) Leave() {
 	s.loop.remove(s)
-	s.state.Store(left)
-	s.loop.leave()
+	if s.state.Swap(left) != left {
+		s.loop.leave()
+	}
 }
 
 // notify notes an event, and reports whether the source has to be queued.

@@ -31,6 +31,7 @@ type echoer struct {
 	each    func(e *echoer) // called in each run, unless nil
 	leaving atomic.Bool
 	left    chan struct{}
+	result  Result // of the run that leaves
 }
 
 func (e *echoer) Run(b *Budget) Result {
@@ -55,7 +56,7 @@ func (e *echoer) Run(b *Budget) Result {
 			e.Leave()
 			e.conn.Close()
 			close(e.left)
-			return Left
+			return e.result
 		case n <= 0:
 			return Idle
 		}
@@ -92,7 +93,7 @@ func watched(t testing.TB, each func(*echoer)) (*echoer, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &echoer{conn: conn, each: each, left: make(chan struct{})}
+	e := &echoer{conn: conn, each: each, left: make(chan struct{}), result: Left}
 	if e.raw, err = conn.(syscall.Conn).SyscallConn(); err != nil {
 		t.Fatal(err)
 	}
@@ -338,6 +339,34 @@ func TestLoop_goexit(t *testing.T) {
 	arrives(t, other, 1)
 	otherPeer.Close()
 	<-other.left
+}
+
+// A Runner that has left, and then recovered from a panic, returns the zero value. The source is
+// not run again, and the loop stays for the others.
+func TestLoop_runs_no_source_that_has_left(t *testing.T) {
+	for name, result := range map[string]Result{"Idle": Idle, "More": More, "Left": Left} {
+		t.Run(name, func(t *testing.T) {
+			other, otherPeer := watched(t, nil)
+			for i := range int64(20) {
+				e, _ := watched(t, nil)
+				e.result = result
+				e.leave()
+				runs := e.runs.Load()
+				otherPeer.Write([]byte("x"))
+				arrives(t, other, i+1)
+				if got := e.runs.Load(); got != runs {
+					t.Errorf("the source was run %d times after it has left", got-runs)
+				}
+			}
+			shared.mu.Lock()
+			if shared.loop != other.loop || other.loop.members != 1 {
+				t.Errorf("the loop has %d members, want the other source", other.loop.members)
+			}
+			shared.mu.Unlock()
+			otherPeer.Close()
+			<-other.left
+		})
+	}
 }
 
 // The loop ends with its last source, and a new one begins with the next, while others come and

@@ -180,17 +180,15 @@ func (l *loop) work() {
 	}
 }
 
-// run runs a source that was in the queue.
+// run runs a source that was in the queue. A source that has left is not run again, whatever its
+// Runner returns: if it has recovered from a panic, that may be the zero value.
 func (l *loop) run(s *Source, b *Budget) {
-	switch s.runner.Run(b) {
-	case Left:
+	if result := s.runner.Run(b); result == Idle && s.rest() {
 		return
-	case Idle:
-		if s.rest() {
-			return
-		}
 	}
-	l.requeue(s)
+	if s.Watched() {
+		l.requeue(s)
+	}
 }
 
 // noteRun notes how long a run has taken.
