@@ -70,7 +70,7 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 		name := subprotocol // so that only this case allocates
 		c.subprotocol = &name
 	}
-	c.socket.transport = newTransport(nc, &c.in.buf)
+	c.socket.transport = newTransport(nc, &c.socket, &c.in.buf)
 	if agreed.agreed() {
 		c.seldomUsed().compression = newCompression(agreed, cfg.minCompressed)
 		c.in.incoming.mayCompress = true

@@ -173,7 +173,7 @@ func TestSetWriteDeadline_on_each_net_Conn(t *testing.T) {
 		"a wrapper of TLS":   {struct{ net.Conn }{tls.Server(pipe, nil)}, false},
 		"a type of the user": {wstest.NewSocket(), false},
 	} {
-		if got := newTransport(tt.conn, new(inbuf)).exact(); got != tt.usable {
+		if got := newTransport(tt.conn, new(socket), new(inbuf)).exact(); got != tt.usable {
 			t.Errorf("%s: exact is %t, want %t", name, got, tt.usable)
 		}
 	}

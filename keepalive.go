@@ -40,7 +40,7 @@ type keepalive struct {
 	alarmAt  atomic.Int64 // when the alarm rings
 
 	mu         sync.Mutex
-	nextPing   time.Duration
+	nextPing   time.Duration // see pingTick
 	pingSent   time.Duration // the first of the pings that have no pong yet
 	lastPoll   time.Duration // when a poll was asked for
 	pollAt     time.Duration // when the next poll is due while no method is receiving
@@ -139,6 +139,7 @@ type ticker interface {
 // due is what a tick asks for.
 type due struct {
 	ping  bool
+	rest  bool // the connection may have been quiet for a PingInterval, see tlsTransport
 	poll  bool
 	end   bool // the connection has reached MaxLifetime
 	limit limitPassed
@@ -194,7 +195,7 @@ func (k *keepalive) start(owner ticker, t *timeouts) {
 	k.writing.Store(int64(noTime))
 	k.lastPoll, k.pollAt, k.quiet = noTime, now+pollInterval, 1
 	k.watching.Store(true)
-	k.nextPing = deadlineAfter(now, t.pingInterval)
+	k.nextPing = deadlineAfter(now, k.pingTick())
 	k.spread = uint16(rand.Uint32())
 	k.schedule()
 }
@@ -454,10 +455,7 @@ func (k *keepalive) tick() (do due) {
 		k.owner.shared().rareUsed().write.began, do.write.note = time.Duration(k.writing.Load()), true
 	}
 	if p == phaseOpen && now >= k.nextPing {
-		if do.ping = true; !k.awaitsPong {
-			k.awaitsPong, k.pingSent = true, now
-		}
-		k.nextPing = deadlineAfter(now, k.timeouts.pingInterval)
+		k.pingDue(now, &do)
 	}
 	if p == phaseOpen && now >= k.endAt() {
 		do.end, k.aged = true, true

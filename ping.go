@@ -131,7 +131,9 @@ func (r *reader) passTurn() {
 // pong handles the payload of a pong.
 func (r *reader) pong(payload []byte) {
 	if len(payload) == 0 { // as the keepalive's pings
-		r.timer.notePong()
+		if r.timer.notePong() {
+			r.socket.noteQuiet()
+		}
 		return
 	}
 	if p := r.waitingPings(); p != nil {
@@ -298,3 +300,22 @@ func (e *pingError) Error() string {
 func (e *pingError) Unwrap() error   { return e.err }
 func (e *pingError) Timeout() bool   { return errors.Is(e.err, context.DeadlineExceeded) }
 func (e *pingError) Temporary() bool { return e.Timeout() }
+
+// pingTick is the time between two pings, or between two looks at whether a TLS connection is
+// quiet if there are no pings. It is 0 if there is nothing to do.
+func (k *keepalive) pingTick() time.Duration {
+	if d := k.timeouts.pingInterval; d > 0 || k.owner.shared().socket.overTLS() == nil {
+		return d
+	}
+	return defaultPingInterval
+}
+
+// pingDue notes what is due each pingTick.
+func (k *keepalive) pingDue(now time.Duration, do *due) {
+	k.nextPing = deadlineAfter(now, k.pingTick())
+	do.rest = k.owner.shared().socket.overTLS() != nil
+	do.ping = k.timeouts.pingInterval > 0
+	if do.ping && !k.awaitsPong {
+		k.awaitsPong, k.pingSent = true, now
+	}
+}

@@ -67,7 +67,7 @@ func TestSocket_deadlines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := wstest.NewSocket()
 			var s socket
-			s.transport = newTransport(conn, new(inbuf))
+			s.transport = newTransport(conn, &s, new(inbuf))
 			tt.do(&s)
 			if got := conn.Deadlines(); !slices.Equal(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)

@@ -230,13 +230,17 @@ func (k *keepalive) roundTrip() time.Duration {
 // notePong measures the round trip of a ping of the keepalive. Its pong is the first one
 // without payload after it. A round trip may take longer than PingInterval, so this is the first
 // ping that has no pong yet.
-func (k *keepalive) notePong() {
+//
+// It reports whether there was such a ping.
+func (k *keepalive) notePong() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.awaitsPong {
-		k.awaitsPong = false
-		k.setRTT(clock() - k.pingSent)
+	if !k.awaitsPong {
+		return false
 	}
+	k.awaitsPong = false
+	k.setRTT(clock() - k.pingSent)
+	return true
 }
 
 // noteRTT notes the round trip time of a ping of Ping.

@@ -30,6 +30,9 @@ func (c *Conn) tick() {
 	if do.acks != 0 {
 		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
 	}
+	if do.rest {
+		c.socket.interruptRead(c.socket.overTLS())
+	}
 	if do.ping {
 		c.out.returnIdle()
 		c.out.ping()

@@ -35,7 +35,7 @@ type transport interface {
 	// the system does not tell.
 	acked() (a acks, ok bool)
 
-	// waitsWithoutBuffer reports whether fill takes a buffer only when bytes have
+	// waitsWithoutBuffer reports whether fill always takes a buffer only when bytes have
 	// arrived.
 	waitsWithoutBuffer() bool
 
@@ -71,8 +71,8 @@ type transport interface {
 	conn() net.Conn
 }
 
-// newTransport returns the transport of nc, which fills buf.
-func newTransport(nc net.Conn, buf *inbuf) transport {
+// newTransport returns the transport of nc, which fills buf. It belongs to s.
+func newTransport(nc net.Conn, s *socket, buf *inbuf) transport {
 	switch nc := nc.(type) {
 	case *net.TCPConn:
 		if raw, err := nc.SyscallConn(); err == nil && sock.Supported {
@@ -82,7 +82,7 @@ func newTransport(nc net.Conn, buf *inbuf) transport {
 		nc.buf = buf
 		return nc
 	case *tls.Conn:
-		return &tlsTransport{netTransport{Conn: nc, buf: buf}, nc}
+		return newTLSTransport(nc, s, buf)
 	}
 	return &netTransport{Conn: nc, buf: buf, known: isExact(nc)}
 }
@@ -383,19 +383,6 @@ func (t *netTransport) closeWrite() error {
 func (t *netTransport) cut(bool)       { t.Conn.Close() }
 func (t *netTransport) release()       {}
 func (t *netTransport) conn() net.Conn { return t.Conn }
-
-// A tlsTransport is a TLS connection.
-type tlsTransport struct {
-	netTransport
-	tls *tls.Conn
-}
-
-// behind counts encrypted bytes, of which those count that have not arrived yet.
-func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls) }
-
-// cut closes the connection below TLS. The Close method of a tls.Conn first sends
-// an alert, and would wait for a peer that does not read.
-func (t *tlsTransport) cut(bool) { t.tls.NetConn().Close() }
 
 // maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor, and
 // how many of an http.ResponseWriter. A faulty wrapper may return itself.

@@ -29,6 +29,7 @@ const (
 	slowKind                       // comparisons by slowResults
 	deflateKind                    // messages with compression
 	quietKind                      // idle connections with compression
+	quietTLSKind                   // idle connections over TLS
 )
 
 // kinds returns the kinds of r.
@@ -36,6 +37,8 @@ func kinds(r Result) kind {
 	switch {
 	case r.slow:
 		return slowKind
+	case r.Median.Quiet != 0 && strings.HasPrefix(r.Workload, "tls-"):
+		return quietTLSKind
 	case r.Median.Quiet != 0:
 		return quietKind
 	case r.Median.Wire != 0:
@@ -60,6 +63,9 @@ var raceTables = []table{
 	{"Compression: resident KiB per connection, new", func(s Sample) float64 { return s.Fresh }, true, quietKind},
 	{"Compression: resident KiB per connection, after its echoes", func(s Sample) float64 { return s.Used }, true, quietKind},
 	{"Compression: resident KiB per connection, when it has been quiet", func(s Sample) float64 { return s.Quiet }, true, quietKind},
+	{"TLS: resident KiB per idle connection, new", func(s Sample) float64 { return s.Fresh }, true, quietTLSKind},
+	{"TLS: resident KiB per idle connection, after one echo", func(s Sample) float64 { return s.Used }, true, quietTLSKind},
+	{"TLS: resident KiB per idle connection, when it has been quiet", func(s Sample) float64 { return s.Quiet }, true, quietTLSKind},
 	{"Broadcast: p99 of the time of a delivery, ms", func(s Sample) float64 { return s.P99 / 1000 }, true, broadcastKind},
 	{"Broadcast: p99 with slow members ÷ p99 without", func(s Sample) float64 { return s.P99 }, false, slowKind},
 	{"Broadcast: deliveries per second with slow members ÷ without", func(s Sample) float64 { return s.Rate }, false, slowKind},

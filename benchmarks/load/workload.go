@@ -56,7 +56,7 @@ func (w Workload) Admits(c servers.Contestant) bool {
 		return false
 	case w.Fragment > 0 && !c.JoinsFragments:
 		return false
-	case !c.Has(w.path()), w.Protocol != servers.HTTP1 && !c.HTTP2:
+	case !c.Has(w.path()), !c.Speaks(w.Protocol):
 		return false
 	}
 	return w.Kind == Echo || !c.Raw
@@ -101,6 +101,29 @@ func broadcasts(name, path string) []Workload {
 			w.Slow, w.Stall = 1, stall
 			all = append(all, w)
 		}
+	}
+	return all
+}
+
+// overTLS returns the workloads over TLS and HTTP/1.1. The idle connections are measured again when
+// they have been quiet.
+func overTLS() []Workload {
+	var all []Workload
+	for _, size := range []int{16, 1 << 10} {
+		all = append(all, Workload{
+			Name:  fmt.Sprintf("tls-echo-%s-64c", SizeName(size)),
+			Group: "TLS", Conns: 64, Size: size, Burst: 1, Protocol: servers.HTTP1TLS,
+		})
+	}
+	for _, mode := range []servers.Mode{servers.InHandler, servers.Detached} {
+		name := "tls-quiet-10000c"
+		if mode == servers.Detached {
+			name = "tls-quiet-detached-10000c"
+		}
+		all = append(all, Workload{
+			Name: name, Group: "Idle over TLS", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: mode,
+			Protocol: servers.HTTP1TLS, Service: servers.PingPath, Quiet: 2 * servers.QuietPing,
+		})
 	}
 	return all
 }
@@ -168,6 +191,7 @@ func Workloads() []Workload {
 	all = append(all, broadcasts("broadcast", servers.BroadcastPath)...)
 	all = append(all, broadcasts("broadcast-queue", servers.QueuePath)...)
 	all = append(all, deflates()...)
+	all = append(all, overTLS()...)
 	all = append(all, http2s()...)
 	return append(all,
 		Workload{Name: "handshake", Group: "Connect, handshake, close", Kind: Handshake, Conns: 8},

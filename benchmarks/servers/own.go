@@ -52,6 +52,8 @@ func ownMessagesHandler(m Mode) http.Handler {
 	return services{
 		EchoPath:      ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }),
 		BroadcastPath: chat, QueuePath: chat,
+		PingPath: ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage },
+			websocket.PingInterval(QuietPing), websocket.ConnectionTimeout(0)),
 	}
 }
 
@@ -76,6 +78,7 @@ func ownHandler(m Mode) http.Handler {
 		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
 		DeflatePath: deflated, TakeoverPath: deflated,
 		QuietPath: ownServe(m, echo, websocket.Compression(minDeflated), websocket.PingInterval(QuietPing)),
+		PingPath:  ownServe(m, echo, websocket.PingInterval(QuietPing), websocket.ConnectionTimeout(0)),
 		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
 	}
 }

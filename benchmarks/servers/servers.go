@@ -19,11 +19,13 @@ const (
 	DeflatePath   = "/deflate"   // an echo with permessage-deflate that compresses each message on its own
 	TakeoverPath  = "/takeover"  // the same, but messages refer to earlier ones (context takeover)
 	QuietPath     = "/quiet"     // the best of the last two that the library has, with a ping each QuietPing
+	PingPath      = "/ping"      // an echo without compression, with a ping each QuietPing
 	GroupPath     = "/group"     // joins a group; echoes binary messages and broadcasts text
 )
 
-// QuietPing is the time between pings in QuietPath, if the library sends pings. This library
-// returns the memory for compression when a connection has been quiet between two pings.
+// QuietPing is the time between pings in QuietPath and PingPath, if the library sends pings. This
+// library returns the memory for compression, and that for reading over TLS, when a connection has
+// been quiet between two pings.
 const QuietPing = 2 * time.Second
 
 // minDeflated is the size from which messages are compressed. All libraries get it, because some
@@ -61,7 +63,7 @@ type Contestant struct {
 	Kind  Kind
 	Modes []Mode // the modes it can run in, the documented one first
 
-	HTTP2          bool // the server also serves HTTP/2 and TLS
+	HTTP2          bool // the server also serves HTTP/2
 	ChecksUTF8     bool // the server checks text before it echoes it
 	JoinsFragments bool // the server echoes a fragmented message as one message
 	Raw            bool // the server echoes bytes and does not use WebSocket
@@ -107,11 +109,25 @@ func run(m Mode, loop func()) {
 	loop()
 }
 
-// Has reports whether c has the service with this path.
+// Speaks reports whether c serves connections with this protocol. TLS is that of net/http.
+func (c Contestant) Speaks(p Protocol) bool {
+	switch p {
+	case HTTP1:
+		return true
+	case HTTP1TLS:
+		return c.Handler != nil && c.Listen == nil
+	}
+	return c.HTTP2
+}
+
+// Has reports whether c has the service with this path. A server without PingPath serves an echo
+// there, because it sends no pings.
 func (c Contestant) Has(path string) bool {
 	switch path {
 	case EchoPath:
 		return true
+	case PingPath:
+		return !c.Raw
 	case BroadcastPath:
 		return !c.Raw
 	}

@@ -13,6 +13,9 @@ func Read(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 // Write returns an error.
 func Write(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+// Ready returns true.
+func Ready(uintptr) bool { return true }
+
 // Interrupted returns false.
 func Interrupted(error) bool { return false }
 
