@@ -150,6 +150,11 @@ func timeoutFor(ping time.Duration) time.Duration {
 // answers show that it is still there. The default of [ConnectionTimeout] follows
 // PingInterval.
 //
+// Over TLS, a connection that has been quiet for a PingInterval gives its read buffer of 4 KiB
+// back until something arrives; with 0 it does so after 15 s. A connection without TLS holds none
+// while it waits. If the [net.Listener] wraps its connections in a type of its own, and TLS is
+// above that, the buffer stays.
+//
 // PingInterval does not change how fast the peer's control frames are answered. While a
 // method is receiving, that is at once; otherwise it is once a second, also for those behind
 // unread messages of up to 4 KiB.

@@ -1,7 +1,9 @@
 package websocket
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -247,4 +249,44 @@ func TestQuiet_ticks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A handler that does not receive is polled, and an interruption that finds no read changes
+// nothing.
+func TestQuiet_without_a_receiving_method(t *testing.T) {
+	c, p, _ := newQuietConn(t)
+	c.socket.interruptRead(c.socket.overTLS())
+	p.send(Text, "first")
+	p.send(Ping, "here?")
+	pollOnce(c)
+	p.expect(Pong, "here?")
+	c.socket.interruptRead(c.socket.overTLS())
+	go p.send(Ping, "answer") // Ping waits for a pong, and answers this meanwhile
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v of Ping, want that of its context", err)
+	}
+	for seen := false; !seen; {
+		seen = p.read().Opcode == Pong
+	}
+	c.socket.interruptRead(c.socket.overTLS())
+	if _, data, err := c.ReceiveMessage(); string(data) != "first" || err != nil {
+		t.Errorf("got %q and error %v", data, err)
+	}
+}
+
+func TestQuiet_Ping(t *testing.T) {
+	c, p, _ := newQuietConn(t)
+	done := runHandler(c, echoAll)
+	rest(t, c)
+	go func() {
+		f := p.read()
+		p.send(Pong, string(f.Payload))
+	}()
+	if _, err := c.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	checkEcho(p)
+	p.finish(done)
 }

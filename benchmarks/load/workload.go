@@ -122,7 +122,7 @@ func overTLS() []Workload {
 		}
 		all = append(all, Workload{
 			Name: name, Group: "Idle over TLS", Kind: Idle, Conns: 10000, Size: 1 << 10, Burst: 1, Mode: mode,
-			Protocol: servers.HTTP1TLS, Service: servers.PingPath, Quiet: 2 * servers.QuietPing,
+			Protocol: servers.HTTP1TLS, Service: servers.PingPath, Quiet: 2 * servers.IdlePing,
 		})
 	}
 	return all

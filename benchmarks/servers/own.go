@@ -53,7 +53,7 @@ func ownMessagesHandler(m Mode) http.Handler {
 		EchoPath:      ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }),
 		BroadcastPath: chat, QueuePath: chat,
 		PingPath: ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage },
-			websocket.PingInterval(QuietPing), websocket.ConnectionTimeout(0)),
+			websocket.PingInterval(IdlePing), websocket.ConnectionTimeout(0)),
 	}
 }
 
@@ -78,7 +78,7 @@ func ownHandler(m Mode) http.Handler {
 		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
 		DeflatePath: deflated, TakeoverPath: deflated,
 		QuietPath: ownServe(m, echo, websocket.Compression(minDeflated), websocket.PingInterval(QuietPing)),
-		PingPath:  ownServe(m, echo, websocket.PingInterval(QuietPing), websocket.ConnectionTimeout(0)),
+		PingPath:  ownServe(m, echo, websocket.PingInterval(IdlePing), websocket.ConnectionTimeout(0)),
 		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
 	}
 }

@@ -19,14 +19,18 @@ const (
 	DeflatePath   = "/deflate"   // an echo with permessage-deflate that compresses each message on its own
 	TakeoverPath  = "/takeover"  // the same, but messages refer to earlier ones (context takeover)
 	QuietPath     = "/quiet"     // the best of the last two that the library has, with a ping each QuietPing
-	PingPath      = "/ping"      // an echo without compression, with a ping each QuietPing
+	PingPath      = "/ping"      // an echo without compression, with a ping each IdlePing
 	GroupPath     = "/group"     // joins a group; echoes binary messages and broadcasts text
 )
 
-// QuietPing is the time between pings in QuietPath and PingPath, if the library sends pings. This
-// library returns the memory for compression, and that for reading over TLS, when a connection has
-// been quiet between two pings.
-const QuietPing = 2 * time.Second
+// QuietPing is the time between pings in QuietPath, and IdlePing in PingPath, if the library sends
+// pings. This library returns the memory for compression, and that for reading over TLS, when a
+// connection has been quiet between two pings. IdlePing is longer, because PingPath has many
+// connections.
+const (
+	QuietPing = 2 * time.Second
+	IdlePing  = 8 * time.Second
+)
 
 // minDeflated is the size from which messages are compressed. All libraries get it, because some
 // would not compress short messages otherwise.
