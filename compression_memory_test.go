@@ -154,17 +154,17 @@ func TestPreparedMessage_is_compressed_once(t *testing.T) {
 	d, _ := offering(t, "permessage-deflate; server_no_context_takeover")
 	small, _ := offering(t, "permessage-deflate; server_max_window_bits=8")
 	plain, _ := newScriptConn(t, nil)
-	first := p.frameFor(c.compression())
-	if again := p.frameFor(d.compression()); &again[0] != &first[0] {
+	first := p.frameFor(c.compression()).bytes
+	if again := p.frameFor(d.compression()).bytes; &again[0] != &first[0] {
 		t.Error("two connections with the same window have two frames")
 	}
-	if other := p.frameFor(small.compression()); &other[0] == &first[0] || len(other) > 400 {
+	if other := p.frameFor(small.compression()).bytes; &other[0] == &first[0] || len(other) > 400 {
 		t.Errorf("a connection with a smaller window has a frame of %d bytes, want one of its own", len(other))
 	}
-	if f := p.frameFor(plain.compression()); &f[0] != &p.frame[0] {
+	if f := p.frameFor(plain.compression()).bytes; &f[0] != &p.frame[0] {
 		t.Error("a connection without compression has another frame")
 	}
-	if c.SetCompression(5000); &p.frameFor(c.compression())[0] != &p.frame[0] {
+	if c.SetCompression(5000); &p.frameFor(c.compression()).bytes[0] != &p.frame[0] {
 		t.Error("a message below the minimum is compressed")
 	}
 }
