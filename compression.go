@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,9 @@ import (
 // takeover), without which small messages do not become smaller. So the encoder of a connection
 // must see the compressed messages in the order in which they are written: it is used with the
 // lock of the writer held, and no other frame may come between its use and its message.
-// Uncompressed messages do not matter (RFC 7692 section 7.2.1). A message that was compressed
-// alone, without history, makes the encoder forget, because the peer's window has it.
+// Uncompressed messages do not matter (RFC 7692 section 7.2.1). The encoder learns a message that
+// was compressed alone, without history, because the peer's window has it. If its bytes are not
+// there any more, the encoder forgets.
 //
 // A message is one frame: some clients cannot read compressed fragments.
 
@@ -196,17 +198,36 @@ func (w *writer) isOrdered() bool {
 	return c != nil && c.ordered
 }
 
-// sendFrameAlone sends a whole frame that is compressed without history, or not compressed. The
-// lock is held.
-func (w *writer) sendFrameAlone(frame []byte) error {
+// sendFrameAlone sends the frame of a PreparedMessage. The lock is held.
+func (w *writer) sendFrameAlone(f queuedFrame) error {
 	var h Header
-	start, _ := h.parse(frame)
-	err := w.send(&h, frame[start:])
-	w.noteAlone(&h)
-	return err
+	start, _ := h.parse(f.bytes)
+	err := w.send(&h, f.bytes[start:])
+	if err != nil {
+		w.noteAlone(&h)
+		return err
+	}
+	w.learn(f.alone)
+	return nil
 }
 
-// noteAlone notes that a frame was sent which the encoder has not seen.
+// learn notes that a frame was sent, or comes next, that was compressed alone. a is nil if the
+// frame is not compressed. The lock is held.
+func (w *writer) learn(a *aloneFrame) {
+	if a == nil {
+		return
+	}
+	e := w.compression().encoder
+	switch {
+	case e == nil:
+	case len(a.history) == 0:
+		e.Forget()
+	default:
+		e.Learn(a.history)
+	}
+}
+
+// noteAlone notes that a frame was sent which the encoder cannot learn.
 func (w *writer) noteAlone(h *Header) {
 	if h.RSV1 && w.compression() != nil {
 		w.forget()
@@ -253,9 +274,6 @@ func (w *writer) appendCompressed(dst, frame []byte) (out []byte, ok bool) {
 // writeCompressedNow is writeNow for a connection with compression.
 func (w *writer) writeCompressedNow(q *sendQueue, f queuedFrame) error {
 	if !f.compress {
-		if f.bytes[0]&rsv1Bit != 0 {
-			w.forget()
-		}
 		return w.writeNow(q, f, false)
 	}
 	frame, ok := w.appendCompressed(room(len(f.bytes)), f.bytes)
@@ -271,8 +289,7 @@ func (w *writer) writeCompressedNow(q *sendQueue, f queuedFrame) error {
 func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 	q := w.queueOf()
 	if w.compression() == nil {
-		b, frames, messages, _ = q.take(most)
-		return b, frames, messages
+		return q.take(most, nil)
 	}
 	for frames < most && len(b) < pendingSize/2 {
 		frame := q.takeToCompress()
@@ -290,11 +307,7 @@ func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 	if frames > 0 {
 		return b, frames, uint16(frames)
 	}
-	b, frames, messages, alone := q.take(most)
-	if alone {
-		w.forget()
-	}
-	return b, frames, messages
+	return q.take(most, w.learn)
 }
 
 // lend lends e to the connection, which then has its history. The lock is held.
@@ -344,30 +357,51 @@ func (w *writer) returnEncoder() {
 	}
 }
 
+// An aloneFrame is a whole frame of a message that was compressed without history.
+type aloneFrame struct {
+	bytes   []byte
+	history []byte // the end of the message, as much as a window has; nil if nothing keeps it
+}
+
 // compressedFrames are the compressed frames of a PreparedMessage, made when a connection needs
 // them, because the windows of connections differ.
 type compressedFrames struct {
 	mu     sync.Mutex // while a frame is made
-	frames [deflate.MaxWindowBits - deflate.MinWindowBits + 1]atomic.Pointer[[]byte]
+	frames [deflate.MaxWindowBits - deflate.MinWindowBits + 1]atomic.Pointer[aloneFrame]
 }
 
 // frameFor returns the frame for a connection with compression c, which may be nil.
-func (p *PreparedMessage) frameFor(c *compression) []byte {
+func (p *PreparedMessage) frameFor(c *compression) queuedFrame {
+	plain := queuedFrame{bytes: p.frame, shared: true}
 	if !c.wants(p.header.Opcode, len(p.frame)-p.start) {
-		return p.frame
+		return plain
 	}
 	made := &p.compressed.frames[c.agreed.windowBits-deflate.MinWindowBits]
-	if frame := made.Load(); frame != nil {
-		return *frame
+	frame := made.Load()
+	if frame == nil {
+		frame = p.compress(made, c.agreed.windowBits)
 	}
+	if frame.bytes == nil {
+		return plain
+	}
+	return queuedFrame{bytes: frame.bytes, shared: true, alone: frame}
+}
+
+// compress sets made to the compressed frame, unless another goroutine has done that. The frame
+// has no bytes if it does not become smaller.
+func (p *PreparedMessage) compress(made *atomic.Pointer[aloneFrame], windowBits uint8) *aloneFrame {
 	p.compressed.mu.Lock()
 	defer p.compressed.mu.Unlock()
-	if made.Load() == nil {
-		frame := frameAlone(p.header.Opcode, p.frame[p.start:], c.agreed.windowBits)
-		if frame == nil {
-			frame = p.frame
-		}
-		made.Store(&frame)
+	if frame := made.Load(); frame != nil {
+		return frame
 	}
-	return *made.Load()
+	frame := &aloneFrame{bytes: frameAlone(p.header.Opcode, p.frame[p.start:], windowBits)}
+	if frame.bytes != nil {
+		frame.history = p.frame[p.start:]
+		if more := len(frame.history) - 1<<windowBits; more > 0 { // do not keep it in queues
+			frame.history = bytes.Clone(frame.history[more:])
+		}
+	}
+	made.Store(frame)
+	return frame
 }

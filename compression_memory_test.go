@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -154,17 +155,44 @@ func TestPreparedMessage_is_compressed_once(t *testing.T) {
 	d, _ := offering(t, "permessage-deflate; server_no_context_takeover")
 	small, _ := offering(t, "permessage-deflate; server_max_window_bits=8")
 	plain, _ := newScriptConn(t, nil)
-	first := p.frameFor(c.compression())
-	if again := p.frameFor(d.compression()); &again[0] != &first[0] {
+	first := p.frameFor(c.compression()).bytes
+	if again := p.frameFor(d.compression()).bytes; &again[0] != &first[0] {
 		t.Error("two connections with the same window have two frames")
 	}
-	if other := p.frameFor(small.compression()); &other[0] == &first[0] || len(other) > 400 {
+	if other := p.frameFor(small.compression()).bytes; &other[0] == &first[0] || len(other) > 400 {
 		t.Errorf("a connection with a smaller window has a frame of %d bytes, want one of its own", len(other))
 	}
-	if f := p.frameFor(plain.compression()); &f[0] != &p.frame[0] {
+	if f := p.frameFor(plain.compression()).bytes; &f[0] != &p.frame[0] {
 		t.Error("a connection without compression has another frame")
 	}
-	if c.SetCompression(5000); &p.frameFor(c.compression())[0] != &p.frame[0] {
+	if c.SetCompression(5000); &p.frameFor(c.compression()).bytes[0] != &p.frame[0] {
 		t.Error("a message below the minimum is compressed")
 	}
+}
+
+// The goroutine of net/http has 4 KiB. The encoder and the decoder must not double that, also for
+// a message with codes of its own.
+func TestCompression_stack_stays_small(t *testing.T) {
+	if wstest.RaceEnabled() {
+		t.Skip("the race detector needs more stack")
+	}
+	const conns, most = 100, 6 << 10
+	srv := startServer(t, appendEcho, Compression(0))
+	message := tick(3) + tick(4)
+	least := uint64(math.MaxUint64)
+	for range 3 { // as in TestConn_stack_stays_small
+		before := stackInUse()
+		for range conns {
+			p := dialServer(t, srv, "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+			p.Frames.AnyFrame = true
+			p.Write(compressedMessage(Binary, message))
+			if f := p.read(); !f.RSV1 {
+				t.Fatal("the message is not compressed")
+			}
+		}
+		if least = min(least, (max(stackInUse(), before)-before)/conns); least <= most {
+			return
+		}
+	}
+	t.Errorf("got a stack of %d bytes, want at most %d", least, most)
 }

@@ -286,7 +286,7 @@ func (o *orderTest) enqueueAlone(data string) {
 	if err != nil {
 		o.Fatal(err)
 	}
-	f := queuedFrame{bytes: p.frameFor(o.c.compression()), shared: true}
+	f := p.frameFor(o.c.compression())
 	if err := o.c.out.enqueue(&o.c.seldomUsed().queue, f); err != nil {
 		o.Fatal(err)
 	}
@@ -326,6 +326,54 @@ func TestSend_compressed_keeps_the_order_of_the_encoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.expect(tick(4))
+}
+
+// A message refers to what was compressed for many connections before it, whether that was
+// written at once or from the queue, and also to messages of this connection before that.
+func TestSend_compressed_refers_to_broadcasts(t *testing.T) {
+	unlike := func(seed uint64) string {
+		random := rand.New(rand.NewPCG(seed, seed))
+		b := make([]byte, 150)
+		for i := range b {
+			b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[random.IntN(36)]
+		}
+		return string(b)
+	}
+	before, shared := unlike(1), unlike(2)
+	for _, queued := range []bool{false, true} {
+		for _, method := range []string{"Broadcast", "SendPrepared", "TrySendPrepared"} {
+			if queued && method == "SendPrepared" {
+				continue // it does not use the queue
+			}
+			for name, first := range map[string]string{"small": "", "larger than the window": strings.Repeat("0123456789", 500)} {
+				t.Run(fmt.Sprintf("%s/queued %v/%s", method, queued, name), func(t *testing.T) {
+					o := newOrderTest(t)
+					o.c.SendMessage(Text, []byte(before+before))
+					o.expect(before + before)
+					if queued {
+						o.enqueueAlone(first + shared + shared)
+						o.c.out.flushSoon()
+					} else if err := messageSenders[method](o.c, Binary, []byte(first+shared+shared)); err != nil {
+						t.Fatal(err)
+					}
+					o.expect(first + shared + shared)
+					o.c.SendMessage(Text, []byte(shared+before))
+					waitFlushed(t, o.c)
+					f := o.s.frames(t)[0]
+					if got, err := o.in.message(f); err != nil || got != shared+before {
+						t.Fatalf("got %q and error %v, want %q", got, err, shared+before)
+					}
+					most := 30
+					if first != "" {
+						most += 150 // the window does not have before any more
+					}
+					if len(f.Payload) > most {
+						t.Errorf("the message has %d bytes, want at most %d", len(f.Payload), most)
+					}
+				})
+			}
+		}
+	}
 }
 
 // Broadcasts that are written at once, between messages that refer to others.

@@ -102,7 +102,7 @@ func (c *Conn) TrySend(op Opcode, data []byte) error {
 	compress := own.wants(op, len(data))
 	if compress && own.alone(len(data)) {
 		if frame := frameAlone(op, data, own.agreed.windowBits); frame != nil {
-			return c.out.try(queuedFrame{bytes: frame, shared: true})
+			return c.out.try(queuedFrame{bytes: frame, shared: true, alone: new(aloneFrame)})
 		}
 		compress = false
 	}
@@ -123,7 +123,7 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 	if err := c.out.check(); err != nil {
 		return err
 	}
-	return c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true})
+	return c.out.try(p.frameFor(c.compression()))
 }
 
 // Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
@@ -184,7 +184,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 		if c.out.check() != nil {
 			continue
 		}
-		if err := c.out.try(queuedFrame{bytes: p.frameFor(c.compression()), shared: true}); err != nil {
+		if err := c.out.try(p.frameFor(c.compression())); err != nil {
 			c.fellBehind(err)
 		}
 	}

@@ -28,6 +28,8 @@ type queuedFrame struct {
 	bytes    []byte
 	shared   bool // bytes does not change after the call
 	compress bool // it is to be compressed when it is written, because earlier frames are the history
+
+	alone *aloneFrame // for writer.learn, if the frame is compressed already
 }
 
 // fits returns ErrSendQueueFull if a frame of n bytes does not fit into a queue of limit
@@ -72,9 +74,9 @@ func (q *sendQueue) len() int {
 
 // take returns frames for one write, at most so many: several that make no more than
 // pendingSize bytes, or one. It stops before a frame that is to be compressed. The capacity of
-// one frame is never that of a pool. messages is how many of them count for Stats, and alone
-// says that one of them is compressed already.
-func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16, alone bool) {
+// one frame is never that of a pool. messages is how many of them count for Stats. learn is
+// called for each of them, and may be nil without compression.
+func (q *sendQueue) take(most int, learn func(*aloneFrame)) (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	total := 0
@@ -85,7 +87,7 @@ func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16, alone
 		frames++
 	}
 	if frames == 0 {
-		return nil, 0, 0, false
+		return nil, 0, 0
 	}
 	b = q.frames[0].bytes
 	if frames > 1 || len(b) == frameBufferSize || len(b) == pendingSize {
@@ -97,13 +99,14 @@ func (q *sendQueue) take(most int) (b []byte, frames int, messages uint16, alone
 		b = b[:len(b):len(b)]
 	}
 	for range frames {
-		f := q.drop()
-		if endsMessage(f) {
+		if learn != nil {
+			learn(q.frames[0].alone)
+		}
+		if endsMessage(q.drop()) {
 			messages++
 		}
-		alone = alone || f[0]&rsv1Bit != 0
 	}
-	return b, frames, messages, alone
+	return b, frames, messages
 }
 
 // takeToCompress takes the first frame, if it is to be compressed. Otherwise it returns nil.
@@ -233,6 +236,9 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	toQueue := n == 0 && !ordered
 	if n == size || toQueue { // the queue counts its messages when they leave it
 		w.unsent = 0
+	}
+	if !toQueue { // the encoder learns what is in the queue when it leaves it
+		w.learn(f.alone)
 	}
 	switch {
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):

@@ -3,6 +3,7 @@ package deflate
 import (
 	"bytes"
 	"compress/flate"
+	"fmt"
 	"io"
 	"testing"
 )
@@ -129,5 +130,37 @@ func BenchmarkEncoder(b *testing.B) {
 			}
 			b.ReportMetric(100*float64(sent)/float64(b.N*size), "%")
 		})
+	}
+}
+
+// Between two messages, the peer gets others that were compressed for many connections.
+func BenchmarkEncoder_Learn(b *testing.B) {
+	for _, m := range benchMessages()[:2] {
+		for _, others := range []int{1, 10} {
+			for _, then := range []string{"Learn", "Forget"} {
+				b.Run(fmt.Sprintf("%s/%d/%s", m.name, others, then), func(b *testing.B) {
+					var e Encoder
+					e.Reset(MaxWindowBits)
+					dst := make([]byte, 0, 64<<10)
+					sent, size := 0, 0
+					for i := range b.N {
+						for j := range others {
+							if then == "Learn" {
+								e.Learn(m.all[(i*7+j*3)%len(m.all)])
+							} else {
+								e.Forget()
+							}
+						}
+						src := m.all[i%len(m.all)]
+						size += len(src)
+						if out, ok := e.Append(dst, src); ok {
+							src = out
+						}
+						sent += len(src)
+					}
+					b.ReportMetric(100*float64(sent)/float64(size), "%")
+				})
+			}
+		}
 	}
 }

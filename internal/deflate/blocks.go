@@ -18,6 +18,8 @@ type blockCodes struct {
 	end    code
 	length [maxMatch + 1]code   // of a length, with its extra bits
 	dist   [numDistSymbols]code // without extra bits
+
+	symbols [numLit]code // for set; it is too large for the stack
 }
 
 // fixedCodes are the codes of a block of type 1.
@@ -39,8 +41,8 @@ func newFixedCodes() *blockCodes {
 
 // set computes the codes from their lengths.
 func (c *blockCodes) set(lens, dists []uint8) {
-	var symbols [numLit]code
-	canonical(symbols[:], lens)
+	symbols := c.symbols[:]
+	canonical(symbols, lens)
 	copy(c.lit[:], symbols[:256])
 	c.end = symbols[256]
 	for symbol := 257; symbol < numSymbols; symbol++ {
@@ -55,13 +57,12 @@ func (c *blockCodes) set(lens, dists []uint8) {
 
 // canonical assigns codes to symbols (RFC 1951 section 3.2.2).
 func canonical(codes []code, lens []uint8) {
-	var next [maxBits + 1]int
-	var count [maxBits + 1]int
+	var next, count [maxBits + 1]uint16
 	for _, n := range lens {
 		count[n]++
 	}
 	count[0] = 0
-	value := 0
+	value := uint16(0)
 	for n := 1; n <= maxBits; n++ {
 		value = (value + count[n-1]) << 1
 		next[n] = value
@@ -69,7 +70,7 @@ func canonical(codes []code, lens []uint8) {
 	for symbol, n := range lens {
 		codes[symbol] = 0
 		if n > 0 {
-			codes[symbol] = newCode(reversed(next[n], int(n)), int(n))
+			codes[symbol] = newCode(reversed(int(next[n]), int(n)), int(n))
 			next[n]++
 		}
 	}

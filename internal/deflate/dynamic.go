@@ -6,6 +6,7 @@ type header struct {
 	lens        int // how many lengths of the code length code there are
 	have        int // how many lengths have been read
 	len         [numLit + numDist]uint8
+	order       symbolOrder
 }
 
 // lensBits is the length of the longest code of the code length code.
@@ -38,7 +39,7 @@ func (d *Decoder) codeLengths(s *stream) (status, string) {
 		h.len[lensOrder[h.have]] = uint8(d.take(3))
 	}
 	// The table of the distances is free until the last step, and large enough.
-	if build(d.own.dist[:], lensBits, h.len[:numLens], constants().lenSymbols[:]) != fitComplete {
+	if build(d.own.dist[:], lensBits, h.len[:numLens], constants().lenSymbols[:], &h.order) != fitComplete {
 		return proceed, "a block has an invalid code length code"
 	}
 	h.have = 0
@@ -95,10 +96,10 @@ func (d *Decoder) buildCodes() (status, string) {
 	if h.len[256] == 0 {
 		return proceed, "a block has no code for its end"
 	}
-	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:]); f > fitSingle {
+	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:], &h.order); f > fitSingle {
 		return proceed, "a block has an invalid literal and length code"
 	}
-	if f := build(d.own.dist[:], distBits, h.len[h.lits:h.lits+h.dists], c.distSymbols[:]); f > fitEmpty {
+	if f := build(d.own.dist[:], distBits, h.len[h.lits:h.lits+h.dists], c.distSymbols[:], &h.order); f > fitEmpty {
 		return proceed, "a block has an invalid distance code"
 	}
 	d.lit, d.codes = &d.own.lit, &d.own.dist

@@ -33,6 +33,7 @@ type Encoder struct {
 	table []uint16
 	base  uint16
 	shift uint8 // of a hash
+	late  int   // how many bytes before n are not in the table yet, because Learn leaves that to Append
 }
 
 // Reset forgets everything and sets the size of the window: no distance is larger than 1<<windowBits. It panics if
@@ -47,12 +48,33 @@ func (e *Encoder) Reset(windowBits int) {
 		e.table = make([]uint16, size/2) // more entries find few more matches
 		e.shift = uint8(32 - (windowBits - 1))
 	}
-	e.old, e.n, e.base = 0, 0, 0
+	e.old, e.n, e.base, e.late = 0, 0, 0, 0
 	clear(e.table)
 }
 
 // Forget forgets the messages so far: the next message does not refer to them.
-func (e *Encoder) Forget() { e.old = e.n }
+func (e *Encoder) Forget() { e.old, e.late = e.n, 0 }
+
+// Learn adds p to the history: the next message may refer to it. The peer must have inflated p after the messages so far,
+// for example from a message that was compressed without this Encoder. Learn only copies: the next call of Append
+// looks at what is still in the window.
+func (e *Encoder) Learn(p []byte) {
+	p = p[max(0, len(p)-e.size):]
+	if len(p) > len(e.buf)-slack-e.n {
+		e.old = max(e.old, e.n-(e.size-len(p)))
+		e.slide()
+	}
+	e.n += copy(e.buf[e.n:], p)
+	e.late += len(p)
+}
+
+// catchUp puts into the table what Learn has added. Every second place is enough, because most matches are longer.
+func (e *Encoder) catchUp() {
+	for i := max(e.n-e.late, e.old, e.n-e.size); i+minMatch <= e.n; i += 2 {
+		e.table[e.hash(binary.LittleEndian.Uint32(e.buf[i:]))] = e.base + uint16(i)
+	}
+	e.late = 0
+}
 
 // Append compresses the message src and appends the result to dst. It returns false if the compressed message is not
 // smaller than src. The caller then sends src uncompressed, and the peer's window does not change: dst is
@@ -64,6 +86,9 @@ func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	s := scratches.Get().(*scratch)
 	if space := len(e.buf) - slack - e.n; len(src) > space {
 		e.slide()
+	}
+	if e.late > 0 {
+		e.catchUp()
 	}
 	before := *e
 	moves := len(src) > len(e.buf)-slack-e.n

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -283,8 +284,12 @@ func encodeAll(t *testing.T, windowBits int, data []byte) {
 		src := data[:n]
 		data = data[n:]
 		forget := src[0]%16 == 0
-		if forget {
+		switch {
+		case forget:
 			e.Forget()
+		case src[0]%16 == 1:
+			learnAlone(t, &e, p, src)
+			continue
 		}
 		out, ok := e.Append(nil, src)
 		if !ok {
@@ -303,8 +308,94 @@ func encodeAll(t *testing.T, windowBits int, data []byte) {
 	}
 }
 
+// learnAlone sends src as a message that another Encoder has compressed, and e learns it.
+func learnAlone(t *testing.T, e *Encoder, p *peer, src []byte) {
+	t.Helper()
+	var other Encoder
+	other.Reset(p.windowBits)
+	out, ok := other.Append(nil, src)
+	if !ok {
+		return
+	}
+	if err := p.receive(out, src); err != nil {
+		t.Fatal(err)
+	}
+	e.Learn(src)
+}
+
+// Messages that others have compressed, of up to three windows, between those of the Encoder.
+func TestEncoder_Learn(t *testing.T) {
+	for name, messages := range streams() {
+		for windowBits := MinWindowBits; windowBits <= MaxWindowBits; windowBits++ {
+			t.Run(fmt.Sprintf("%s with %d bits", name, windowBits), func(t *testing.T) {
+				t.Parallel()
+				var e Encoder
+				e.Reset(windowBits)
+				p := newPeer(windowBits)
+				r := rand.New(rand.NewPCG(uint64(windowBits), 1))
+				all := bytes.Join(messages, nil)
+				for i, src := range messages[:wstest.Scale(t, len(messages)/2, len(messages)/10)] {
+					for range r.IntN(3) {
+						from := r.IntN(len(all))
+						learnAlone(t, &e, p, all[from:min(len(all), from+1+r.IntN(3<<windowBits))])
+					}
+					if r.IntN(20) == 0 {
+						e.Forget()
+					}
+					out, ok := e.Append(nil, src)
+					if !ok {
+						continue
+					}
+					if err := p.receive(out, src); err != nil {
+						t.Fatalf("message %d: %v", i, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The next message refers to all bytes that Learn has added, as far as the window reaches.
+func TestEncoder_Learn_is_the_history(t *testing.T) {
+	random := make([]byte, 1<<MaxWindowBits)
+	rand.NewChaCha8([32]byte{1}).Read(random)
+	tests := []struct {
+		name  string
+		learn func(e *Encoder)
+		from  int // of the message, in random
+		most  int
+	}{
+		{"nothing", func(*Encoder) {}, 0, 99},
+		{"one message", func(e *Encoder) { e.Learn(random[:100]) }, 0, 10},
+		{"two messages", func(e *Encoder) { e.Learn(random[:50]); e.Learn(random[50:100]) }, 0, 15},
+		{"a window", func(e *Encoder) { e.Learn(random) }, 0, 10},
+		{"two windows, the first of them", func(e *Encoder) { e.Learn(random); e.Learn(make([]byte, len(random))) }, 0, 99},
+		{"the end of two windows", func(e *Encoder) { e.Learn(append(make([]byte, len(random)), random...)) }, len(random) - 100, 10},
+		{"Forget behind it", func(e *Encoder) { e.Learn(random[:100]); e.Forget() }, 0, 99},
+		{"Reset behind it", func(e *Encoder) { e.Learn(random[:100]); e.Reset(MaxWindowBits) }, 0, 99},
+		{"a compressed message behind it", func(e *Encoder) { e.Learn(random[:100]); e.Append(nil, make([]byte, 500)) }, 0, 10},
+		{"an incompressible message behind it", func(e *Encoder) { e.Learn(random[:100]); e.Append(nil, random[1000:]) }, 0, 10},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var e Encoder
+			e.Reset(MaxWindowBits)
+			tt.learn(&e)
+			out, ok := e.Append(nil, random[tt.from:tt.from+100])
+			if tt.most == 99 {
+				if ok {
+					t.Fatalf("got %d bytes, want the message not to be compressed", len(out))
+				}
+			} else if !ok || len(out) > tt.most {
+				t.Fatalf("got %d bytes and %v, want at most %d", len(out), ok, tt.most)
+			}
+		})
+	}
+}
+
 func FuzzEncoder(f *testing.F) {
 	f.Add(uint8(4), []byte("hello, hello, hello, hello, hello"))
+	f.Add(uint8(0), []byte(strings.Repeat("\x01learned\x02sent", 100)))
 	f.Fuzz(func(t *testing.T, windowBits uint8, data []byte) {
 		encodeAll(t, MinWindowBits+int(windowBits)%(MaxWindowBits-MinWindowBits+1), data)
 	})

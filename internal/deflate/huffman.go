@@ -1,9 +1,6 @@
 package deflate
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 const (
 	numSymbols     = 286 // literals, the end of the block, and lengths
@@ -81,7 +78,7 @@ func (h *huffman) build() int {
 	h.codeLengths(h.freq[:numSymbols], h.lens[:numSymbols], maxBits)
 	h.codeLengths(dists, h.lens[numSymbols:], maxBits)
 	size := h.extra + h.buildHeader()
-	for i, n := range h.freq {
+	for i, n := range h.freq[:] { // a range of the array would copy it to the stack
 		size += int(n) * int(h.lens[i])
 	}
 	return size
@@ -96,7 +93,7 @@ func (h *huffman) codeLengths(freq []uint32, lens []uint8, limit int) {
 			keys = append(keys, n<<9|uint32(symbol))
 		}
 	}
-	slices.Sort(keys)
+	sortKeys(keys)
 	if len(keys) == 1 {
 		lens[keys[0]&511] = 1
 		return
@@ -107,7 +104,7 @@ func (h *huffman) codeLengths(freq []uint32, lens []uint8, limit int) {
 	}
 	codeDepths(depths)
 
-	var count [numSymbols]int // of the codes of each length
+	var count [maxBits + 1]uint16 // of the codes of each length
 	for _, n := range depths {
 		count[min(int(n), limit)]++
 	}
@@ -117,6 +114,19 @@ func (h *huffman) codeLengths(freq []uint32, lens []uint8, limit int) {
 		for range count[n] {
 			symbol--
 			lens[keys[symbol]&511] = uint8(n)
+		}
+	}
+}
+
+// sortKeys is Shell's sort. Unlike slices.Sort, it needs no stack, and there are few keys.
+func sortKeys(keys []uint32) {
+	for _, gap := range [...]int{57, 23, 10, 4, 1} {
+		for i := gap; i < len(keys); i++ {
+			k, j := keys[i], i
+			for ; j >= gap && keys[j-gap] > k; j -= gap {
+				keys[j] = keys[j-gap]
+			}
+			keys[j] = k
 		}
 	}
 }
@@ -163,10 +173,10 @@ func codeDepths(a []uint32) {
 }
 
 // limitLengths makes a complete code of the counts of lengths, after longer codes were shortened to the limit.
-func limitLengths(count []int, limit int) {
+func limitLengths(count []uint16, limit int) {
 	total := 0
 	for n := 1; n <= limit; n++ {
-		total += count[n] << (limit - n)
+		total += int(count[n]) << (limit - n)
 	}
 	for ; total > 1<<limit; total-- {
 		// Give the place of one of the longest codes to another one, which shares it with a shorter one.
@@ -200,7 +210,7 @@ func (h *huffman) buildHeader() int {
 		h.first--
 	}
 	size := 3 + 14 + 3*h.first
-	for i, n := range h.tokenFreq {
+	for i, n := range h.tokenFreq[:] {
 		size += int(n) * (int(h.tokenLens[i]) + tokenExtra(i))
 	}
 	return size

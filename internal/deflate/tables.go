@@ -121,16 +121,17 @@ type constant struct {
 var constants = sync.OnceValue(func() *constant {
 	c := new(constant)
 	var lens [numLit]uint8
+	order := new(symbolOrder)
 	for i := range c.litSymbols {
 		c.litSymbols[i] = litEntry(i)
 		lens[i] = fixedBits(i)
 	}
-	build(c.fixed.lit[:], litBits, lens[:], c.litSymbols[:])
+	build(c.fixed.lit[:], litBits, lens[:], c.litSymbols[:], order)
 	for i := range c.distSymbols {
 		c.distSymbols[i] = distEntry(i)
 		lens[i] = 5
 	}
-	build(c.fixed.dist[:], distBits, lens[:numDist], c.distSymbols[:])
+	build(c.fixed.dist[:], distBits, lens[:numDist], c.distSymbols[:], order)
 	for i := range c.lenSymbols {
 		c.lenSymbols[i] = isLiteral | entry(i)<<16
 	}
@@ -161,22 +162,25 @@ const (
 	fitOver // too many codes
 )
 
+// A symbolOrder is the memory that build needs. It is too large for the stack.
+type symbolOrder [numLit]uint16
+
 // build fills the table for the code with the given lengths. symbols has the entry of each symbol, without its code.
-func build(table []entry, indexBits uint, lens []uint8, symbols []entry) fit {
-	var count [maxBits + 1]int
+func build(table []entry, indexBits uint, lens []uint8, symbols []entry, order *symbolOrder) fit {
+	var count [maxBits + 1]uint16 // small types, because a deep stack would be doubled
 	for _, n := range lens {
 		count[n]++
 	}
-	used, free := len(lens)-count[0], 1
-	var begin [maxBits + 2]int
+	used, free := len(lens)-int(count[0]), 1
+	var begin [maxBits + 2]uint16
 	for n := 1; n <= maxBits; n++ {
-		free = free<<1 - count[n]
+		free = free<<1 - int(count[n])
 		if free < 0 {
 			return fitOver
 		}
 		begin[n+1] = begin[n] + count[n]
 	}
-	if free > 0 && (used > 1 || used != count[1]) {
+	if free > 0 && (used > 1 || used != int(count[1])) {
 		return fitIncomplete
 	}
 	if free > 0 {
@@ -184,7 +188,6 @@ func build(table []entry, indexBits uint, lens []uint8, symbols []entry) fit {
 	}
 
 	// Sort the symbols by the lengths of their codes.
-	var order [numLit]uint16
 	for symbol, n := range lens {
 		if n != 0 {
 			order[begin[n]] = uint16(symbol)
@@ -217,7 +220,7 @@ func buildSingle(table []entry, lens []uint8, symbols []entry) fit {
 type builder struct {
 	table     []entry
 	indexBits uint
-	count     *[maxBits + 1]int
+	count     *[maxBits + 1]uint16
 	symbols   []entry
 	order     []uint16 // the symbols that are left, by the lengths of their codes
 	code      int      // of the next symbol; its first bit is the lowest
@@ -255,7 +258,7 @@ func (b *builder) second() {
 	prefix := -1
 	var sub []entry
 	for n := b.indexBits + 1; n <= maxBits; n++ {
-		left := b.count[n]
+		left := int(b.count[n])
 		for ; left > 0; left-- {
 			if p := b.code & (1<<b.indexBits - 1); p != prefix {
 				prefix = p
@@ -275,7 +278,7 @@ func (b *builder) subBits(n uint, left int) uint {
 	size := n - b.indexBits
 	for used := left; used < 1<<size; {
 		size++
-		used = used<<1 + b.count[b.indexBits+size]
+		used = used<<1 + int(b.count[b.indexBits+size])
 	}
 	return size
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/f44ffc3b/websocket/test/interop/internal/firefox"
 )
 
 // chromium returns the browser as a client: the WebSocket of a page of the app. It starts
@@ -86,19 +88,55 @@ func runTab(ctx, browser context.Context, p path, run string, cases []string) ma
 	tab, cancel := chromedp.NewContext(browser)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	script := fmt.Sprintf(`(async () => {
+	problems := map[string]string{}
+	err := chromedp.Run(tab,
+		chromedp.Navigate(p.http+"/"+run+"/"),
+		chromedp.Evaluate("(async () => {"+pageScript(cases)+"})()", &problems, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
+			return e.WithAwaitPromise(true)
+		}))
+	return pageResults(problems, err)
+}
+
+// firefoxClient returns Firefox as a client, like chromium. Its paths have one page in turn.
+func firefoxClient(t *testing.T) client {
+	program, err := firefox.Find()
+	var browser *firefox.Browser
+	if err == nil {
+		browser, err = firefox.Start(t, program)
+	}
+	return client{
+		name:        "firefox",
+		unsupported: []string{"send-fragments", "client-ping"},
+		version: sync.OnceValues(func() (string, error) {
+			if err != nil {
+				return "", err
+			}
+			return output(program, "--version")
+		}),
+		run: func(ctx context.Context, p path, run string, cases []string) map[string]error {
+			if err != nil {
+				return map[string]error{"": err}
+			}
+			problems := map[string]string{}
+			err := browser.Run(ctx, p.http+"/"+run+"/", pageScript(cases), &problems)
+			return pageResults(problems, err)
+		},
+	}
+}
+
+// pageScript returns the body of an async function that runs the cases in a page of the app and returns their
+// problems.
+func pageScript(cases []string) string {
+	return fmt.Sprintf(`
 		const { run } = await import(location.href + "cases.mjs");
 		const results = {};
 		const url = location.href.replace(/^http/, "ws");
 		await run({ WebSocket }, url, %s, (name, error) => (results[name] = error ?? ""));
-		return results;
-	})()`, quoteAll(cases))
-	problems := map[string]string{}
-	err := chromedp.Run(tab,
-		chromedp.Navigate(p.http+"/"+run+"/"),
-		chromedp.Evaluate(script, &problems, func(e *runtime.EvaluateParams) *runtime.EvaluateParams {
-			return e.WithAwaitPromise(true)
-		}))
+		return results;`, quoteAll(cases))
+}
+
+// pageResults returns the results of pageScript. err is not nil if it has failed itself.
+func pageResults(problems map[string]string, err error) map[string]error {
 	results := map[string]error{}
 	for name, problem := range problems {
 		results[name] = nil

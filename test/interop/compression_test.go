@@ -35,6 +35,7 @@ const deflateMessages = 2000 // the scripts have copies of it
 // have a setting and what the server agrees on in each.
 var deflateClients = map[string]map[string]string{
 	"chromium":   {deflateDefault: takeover},
+	"firefox":    {deflateDefault: takeover},
 	"ws":         {deflateDefault: takeover, deflateAlone: alone, deflateWindow: window},
 	"undici":     {deflateDefault: takeover},
 	"websockets": {deflateDefault: takeover, deflateAlone: alone, deflateWindow: window},
@@ -62,7 +63,7 @@ func TestCompression(t *testing.T) {
 	a := newApp()
 	records := a.handleCompressed()
 	p := makeCertificate(t).path("direct", serveCounted(t, a.server(&a.mux)), false)
-	all := append([]client{chromium(t)}, scripts...)
+	all := append([]client{chromium(t), firefoxClient(t)}, scripts...)
 	for _, c := range append(all, deflateGoClients...) {
 		cases := deflateClients[c.name]
 		if cases == nil {

@@ -1,5 +1,5 @@
-// The cases of the clients with the browser's WebSocket API: Chromium, which imports this
-// file into a page, and ws and undici on Node.
+// The cases of the clients with the browser's WebSocket API: Chromium and Firefox, which
+// import this file into a page, and ws and undici on Node.
 
 const text = "Grüße, 世界 🌍";
 const mebibyte = 1 << 20;

@@ -2,7 +2,6 @@ package http2
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/f44ffc3b/websocket/test/interop/internal/firefox"
 )
 
 // sockets is how many WebSockets the page opens at the same time, beside those that it closes.
@@ -121,19 +122,19 @@ func TestChromium(t *testing.T) {
 }
 
 func TestFirefox(t *testing.T) {
-	program, err := find("firefox-esr", "firefox")
+	program, err := firefox.Find()
 	if err != nil {
 		missing(t, err)
 	}
 	s := startSite(t, true)
-	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
-	defer cancel()
-	m, err := startFirefox(ctx, t, program)
+	browser, err := firefox.Start(t, program)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), clientTime)
+	defer cancel()
 	results := map[string]string{}
-	if err := m.run(s.URL, pageScript, &results); err != nil {
+	if err := browser.Run(ctx, s.URL, pageScript, &results); err != nil {
 		t.Fatal(err)
 	}
 	checkResults(t, s, results)
@@ -150,19 +151,4 @@ func find(names ...string) (string, error) {
 		}
 	}
 	return "", errors.New("none of these programs is in PATH: " + strings.Join(names, ", "))
-}
-
-// run opens url, and runs a script there as the body of an async function.
-func (m *marionette) run(url, script string, result any) error {
-	if err := m.call("WebDriver:Navigate", map[string]any{"url": url}, nil); err != nil {
-		return err
-	}
-	wrapped := "const done = arguments[arguments.length - 1]; (async () => {" + script +
-		"})().then(done, (e) => done({ error: String(e) }))"
-	var answer struct{ Value json.RawMessage }
-	err := m.call("WebDriver:ExecuteAsyncScript", map[string]any{"script": wrapped, "args": []any{}}, &answer)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(answer.Value, result)
 }
