@@ -98,7 +98,7 @@ func (s *h2stream) await() error {
 		return os.ErrDeadlineExceeded
 	default:
 	}
-	if len(s.unread) > 0 || s.dead.Load() {
+	if s.dead.Load() || !s.asked && len(s.unread) > 0 { // what was asked for, the watcher writes to
 		return nil
 	}
 	if err := s.startWatcher(); err != nil {
