@@ -116,16 +116,6 @@ func (v connValues) Value(key any) any {
 	return nil
 }
 
-// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
-// context, but no goroutine.
-func (c *Conn) afterClose(f func(*Conn, error)) {
-	context.AfterFunc(c.Context(), func() {
-		defer logPanic(c)
-		c.life.closed.Wait() // the close handshake has a limit
-		f(c, c.life.err())
-	})
-}
-
 type connKey struct{}
 
 // FromContext returns the Conn that ctx belongs to: ctx is the result of
@@ -252,4 +242,25 @@ func headerLines(h http.Header) int {
 		lines += len(values)
 	}
 	return lines
+}
+
+// Extensions returns the extension that was agreed on in the handshake, as the response names
+// it: permessage-deflate with its parameters, see [Compression]. It returns "" if there is none.
+func (c *Conn) Extensions() string {
+	if c.compression() == nil {
+		return ""
+	}
+	return c.compression().agreed.String()
+}
+
+// SetCompression sets which messages are compressed that are sent from now on: those of at least
+// minSize bytes, or none if minSize is negative. It has no effect if compression was not agreed
+// on, see [Compression]. For example, SetCompression(-1) comes before a message with a secret.
+//
+// Messages of a MessageWriter are compressed if that is allowed in each of its calls. The peer
+// may compress its messages in any case.
+func (c *Conn) SetCompression(minSize int) {
+	if own := c.compression(); own != nil {
+		own.minSize.Store(int64(minSize))
+	}
 }

@@ -192,3 +192,35 @@ func (r *reader) drain() {
 		r.showCounts()
 	}
 }
+
+// passTurn lets a call of Ping read, if one is waiting. It is called when the lock has been
+// free for a moment.
+func (r *reader) passTurn() {
+	if p := r.waitingPings(); p != nil {
+		p.pass()
+	}
+}
+
+// pong handles the payload of a pong.
+func (r *reader) pong(payload []byte) {
+	if len(payload) == 0 { // as the keepalive's pings
+		if r.timer.notePong() {
+			r.socket.noteQuiet()
+		}
+		return
+	}
+	if p := r.waitingPings(); p != nil {
+		if rtt, ok := p.answer(payload); ok {
+			r.timer.noteRTT(rtt)
+		}
+	}
+}
+
+// aheadEnd returns what HandleConcurrent has met, and will end the connection with, or nil.
+// The lock is held.
+func (r *reader) aheadEnd() error {
+	if s := r.rareIf(); s != nil {
+		return s.aheadEnd
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"iter"
 	"strconv"
 	"strings"
 
@@ -106,11 +107,55 @@ func parseWindowBits(value string) (bits int, ok bool) {
 	return 0, false
 }
 
-// Extensions returns the extension that was agreed on in the handshake, as the response names
-// it: permessage-deflate with its parameters, see [Compression]. It returns "" if there is none.
-func (c *Conn) Extensions() string {
-	if c.compression() == nil {
-		return ""
+// isToken reports whether s is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.Contains("!#$%&'*+-.^_`|~", s[i:i+1]) {
+			return false
+		}
 	}
-	return c.compression().agreed.String()
+	return s != ""
+}
+
+func isAlphanumeric(b byte) bool {
+	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+}
+
+// validParameter reports whether s is a parameter of an extension.
+func validParameter(s string) bool {
+	_, _, _, ok := parseParameter(s)
+	return ok
+}
+
+// parseParameter parses token [ "=" ( token | quoted-string ) ] (RFC 6455 section 9.1), with
+// whitespace around the tokens. The text in the quotes must be a token too, so a comma or a
+// semicolon always separates.
+func parseParameter(s string) (name, value string, hasValue, ok bool) {
+	name, value, hasValue = strings.Cut(s, "=")
+	name = strings.Trim(name, " \t")
+	if !hasValue {
+		return name, "", false, isToken(name)
+	}
+	value = strings.Trim(value, " \t")
+	if inner, ok := strings.CutPrefix(value, `"`); ok {
+		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
+			return "", "", false, false
+		}
+		value = strings.ReplaceAll(value, `\`, "") // a backslash stands for the next character
+	}
+	return name, value, true, isToken(name) && isToken(value)
+}
+
+// listElements yields the elements of a list header: comma-separated, in one or more
+// lines, with optional whitespace. Empty elements are left out (RFC 9110 section 5.6.1).
+func listElements(values []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range values {
+			for element := range strings.SplitSeq(line, ",") {
+				if element = strings.Trim(element, " \t"); element != "" && !yield(element) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,10 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-)
+	"sync/atomic"
 
-// ErrSendQueueFull means that a peer reads too slowly: a message does not fit into the queue
-// of its connection, see [SendQueue]. [Conn.TrySend] has sent nothing then, and the
-// connection stays as it is. [Broadcast] closes such a connection with 1013.
-var ErrSendQueueFull = fmt.Errorf("websocket: send queue full")
+	"github.com/f44ffc3b/websocket/internal/deflate"
+)
 
 // A PreparedMessage is a message that is checked, framed and compressed once and sent to many
 // connections, by [Conn.SendPrepared] and [Conn.TrySendPrepared]. [Broadcast] prepares its
@@ -364,4 +363,40 @@ func (c *Conn) ended() {
 	for _, g := range groups {
 		g.remove(c)
 	}
+}
+
+// frameFor returns the frame for a connection with compression c, which may be nil.
+func (p *PreparedMessage) frameFor(c *compression) queuedFrame {
+	plain := queuedFrame{bytes: p.frame, shared: true}
+	if !c.wants(p.header.Opcode, len(p.frame)-p.start) {
+		return plain
+	}
+	made := &p.compressed.frames[c.agreed.windowBits-deflate.MinWindowBits]
+	frame := made.Load()
+	if frame == nil {
+		frame = p.compress(made, c.agreed.windowBits)
+	}
+	if frame.bytes == nil {
+		return plain
+	}
+	return queuedFrame{bytes: frame.bytes, shared: true, alone: frame}
+}
+
+// compress sets made to the compressed frame, unless another goroutine has done that. The frame
+// has no bytes if it does not become smaller.
+func (p *PreparedMessage) compress(made *atomic.Pointer[aloneFrame], windowBits uint8) *aloneFrame {
+	p.compressed.mu.Lock()
+	defer p.compressed.mu.Unlock()
+	if frame := made.Load(); frame != nil {
+		return frame
+	}
+	frame := &aloneFrame{bytes: frameAlone(p.header.Opcode, p.frame[p.start:], windowBits)}
+	if frame.bytes != nil {
+		frame.history = p.frame[p.start:]
+		if more := len(frame.history) - 1<<windowBits; more > 0 { // do not keep it in queues
+			frame.history = bytes.Clone(frame.history[more:])
+		}
+	}
+	made.Store(frame)
+	return frame
 }

@@ -1,35 +1,10 @@
 package websocket
 
 import (
-	"maps"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
-
-// isExtendedConnect reports whether r asks for another protocol on its HTTP/2 stream (RFC 8441
-// section 4). net/http lets such requests through only after a setting, see docs/http2.md.
-func isExtendedConnect(r *http.Request) bool {
-	return r.ProtoMajor == 2 && r.Method == http.MethodConnect && len(r.Header[":protocol"]) > 0
-}
-
-// checkConnect is checkRequest for HTTP/2: the handshake of RFC 8441 section 5. There are no
-// Upgrade and Connection headers, and no Sec-WebSocket-Key.
-func checkConnect(r *http.Request) *HandshakeError {
-	h := r.Header
-	switch protocol := h[":protocol"]; {
-	case len(protocol) != 1 || protocol[0] != "websocket":
-		return refusal(http.StatusNotImplemented,
-			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
-	case r.Host == "":
-		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
-	case r.ContentLength != -1:
-		return refusal(http.StatusBadRequest,
-			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
-	}
-	return checkWebSocketHeaders(r)
-}
 
 // establishStream is establish for HTTP/2. The response has status 200 (RFC 8441 section 5).
 // Frames go to the innermost ResponseWriter, because a wrapper could compress them.
@@ -58,33 +33,6 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 	c := newConn(s, r, subprotocol, agreed, &o.config, nil)
 	s.onLost(r.Context(), func() { c.timer.run(func() { c.streamLost(s) }) })
 	return c, nil
-}
-
-// innermost returns the ResponseWriter below all wrappers that have an Unwrap method.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for range maxWrappers {
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = wrapper.Unwrap()
-	}
-	return w
-}
-
-// setResponseHeader makes h the header of the response, with what middleware has set. A wrapper
-// may have a header of its own, outer.
-func setResponseHeader(h, outer http.Header, subprotocol string, agreed agreement) {
-	maps.Copy(h, outer)
-	maps.DeleteFunc(h, func(name string, _ []string) bool {
-		return !allowedIn101(name) || strings.HasPrefix(name, http.TrailerPrefix)
-	})
-	if subprotocol != "" {
-		h.Set("Sec-WebSocket-Protocol", subprotocol)
-	}
-	if agreed.agreed() {
-		h.Set("Sec-WebSocket-Extensions", agreed.String())
-	}
 }
 
 var warnOnce sync.Once
@@ -146,18 +94,4 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 		c.received(err)
 	}
 	return err != nil
-}
-
-// serveStream is serve for a connection over HTTP/2, whose stream ends when the handler returns.
-// It is not inlined, because that would take stack in ServeHTTP.
-//
-//go:noinline
-func (h *Handler) serveStream(c *Conn, s *h2stream) {
-	s.begin()
-	defer s.finish()
-	if h.open != nil {
-		h.openMessages(c)
-		return
-	}
-	h.serve(c)
 }

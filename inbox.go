@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -73,4 +74,8 @@ func (c *Conn) readsAhead() *readAhead {
 		return nil
 	}
 	return c.inbox.ahead
+}
+
+func errReadAhead(m receiveMethod) error {
+	return fmt.Errorf("websocket: %v cannot be used with HandleConcurrent, whose goroutine reads all frames; use Handle", m)
 }

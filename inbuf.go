@@ -1,6 +1,10 @@
 package websocket
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+	"unsafe"
+)
 
 // A connection holds a read buffer only while there are bytes in it: an idle
 // connection on TCP waits for the socket to be readable without a buffer. Buffers
@@ -147,5 +151,45 @@ func (b *inbuf) give() []byte {
 func (b *inbuf) releaseIfLarge() {
 	if b.r == b.w && len(b.buf) > readBufferSize {
 		b.release()
+	}
+}
+
+// inputBuffers hold buffers for lent messages that do not lie in a read buffer. The sizes are
+// powers of two from 8 KiB to 16 MiB. Each holds pointers to arrays of its size, because a slice would have to
+// be allocated.
+var inputBuffers [12]sync.Pool
+
+// minInputShift is the binary logarithm of the smallest size in inputBuffers.
+const minInputShift = 13
+
+// takeInput returns a buffer of at least n bytes. A larger one than those of the pools is
+// allocated.
+func takeInput(n int) []byte {
+	if n <= readBufferSize {
+		return readBuffers.Get().(*[readBufferSize]byte)[:]
+	}
+	class := bits.Len(uint(n-1)) - minInputShift
+	if class >= len(inputBuffers) {
+		return make([]byte, n)
+	}
+	size := 1 << (minInputShift + class)
+	if first, ok := inputBuffers[class].Get().(*byte); ok {
+		return unsafe.Slice(first, size)
+	}
+	return make([]byte, size)
+}
+
+// releaseInput returns a buffer of takeInput, or a read buffer, to its pool. A buffer of
+// another size is left to the garbage collector, as is one that is nil.
+func releaseInput(b []byte) {
+	switch size := len(b); {
+	case size == readBufferSize:
+		readBuffers.Put((*[readBufferSize]byte)(b))
+	case size == largeReadBufferSize:
+		largeReadBuffers.Put((*[largeReadBufferSize]byte)(b))
+	case size >= 1<<minInputShift && size&(size-1) == 0:
+		if class := bits.Len(uint(size)) - 1 - minInputShift; class < len(inputBuffers) {
+			inputBuffers[class].Put(&b[0])
+		}
 	}
 }

@@ -3,7 +3,6 @@ package websocket
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"sync"
@@ -176,16 +175,6 @@ func (r *reader) checkInflated(b []byte, last bool) error {
 	}
 	return nil
 }
-
-// An inflateError is the error of a connection whose peer has sent a compressed message that
-// cannot be inflated. It is an ErrProtocol, but the connection is closed with 1007.
-type inflateError struct{ cause error }
-
-func (e *inflateError) Error() string {
-	return fmt.Sprintf("%v: a compressed message cannot be inflated: %v (RFC 7692 section 7.2.2)", ErrProtocol, e.cause)
-}
-
-func (e *inflateError) Unwrap() error { return ErrProtocol }
 
 // inflateError returns the error that a connection ends with.
 func (r *reader) inflateError(err error) error {

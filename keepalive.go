@@ -65,67 +65,10 @@ const (
 	pollUnit     = pollInterval / 2
 )
 
-// A core is what both directions of a connection share.
-type core struct {
-	socket socket    // the only part that touches the network
-	life   life      // from the handshake to the end
-	timer  keepalive // pings and limits
-
-	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
-}
-
-// A seldom is the state of methods that most connections never call. The members of a Group
-// have one, so what they do not need is allocated on demand, too.
-type seldom struct {
-	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups and acks
-	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
-	pings  atomic.Pointer[pings]  // the calls of Ping that wait, nil before the first
-	groups []*Group               // of which the connection is a member
-	queue  sendQueue              // what TrySend and Broadcast have accepted
-
-	compression *compression // nil if it was not agreed on; does not change
-	overflow    *overflow    // of the counts of both directions, see tally; nil before the first
-
-	rare atomic.Pointer[rare] // nil until one of its parts is needed
-}
-
-// A rare is the state that most connections never have.
-type rare struct {
-	acks     acks      // at the latest ackStep; guarded by seldom.mu
-	write    slowWrite // the latest one; guarded by timer.mu
-	aheadEnd error     // what HandleConcurrent has met, and will end the connection with; guarded by in.lock
-}
-
 // acks are what the kernel has told about the bytes that were sent.
 type acks struct {
 	total uint64 // bytes that the peer has acknowledged
 	waits bool   // more bytes wait, because the peer or the line takes no more
-}
-
-// seldomUsed returns the state of methods that are seldom called. It allocates it if this is
-// the first of them.
-func (c *core) seldomUsed() *seldom {
-	if c.seldom.Load() == nil {
-		c.seldom.CompareAndSwap(nil, new(seldom))
-	}
-	return c.seldom.Load()
-}
-
-// rareIf returns the state that most connections never have, or nil if this one has none.
-func (c *core) rareIf() *rare {
-	if s := c.seldom.Load(); s != nil {
-		return s.rare.Load()
-	}
-	return nil
-}
-
-// rareUsed is rareIf, but allocates the state.
-func (c *core) rareUsed() *rare {
-	s := c.seldomUsed()
-	if s.rare.Load() == nil {
-		s.rare.CompareAndSwap(nil, new(rare))
-	}
-	return s.rare.Load()
 }
 
 // A ticker does what is due.
@@ -164,28 +107,6 @@ const maxPoll = 100 * time.Millisecond
 // blockedTime is how long a write takes at least if the socket had no room. A write for
 // which there is room takes microseconds.
 const blockedTime = 10 * time.Millisecond
-
-// never is a time that does not come, and noTime stands for no time.
-const (
-	never  time.Duration = math.MaxInt64
-	noTime time.Duration = math.MinInt64
-)
-
-// epoch is what times are measured from. A duration fits an atomic, and the
-// monotonic clock alone is read faster than time.Now reads both clocks.
-var epoch = time.Now()
-
-// clock is the time since epoch.
-func clock() time.Duration { return time.Since(epoch) }
-
-// deadlineAfter returns t+d, or never if d is 0 or longer than a century.
-func deadlineAfter(t, d time.Duration) time.Duration {
-	const century = 100 * 365 * 24 * time.Hour
-	if d == 0 || d > century {
-		return never
-	}
-	return t + d
-}
 
 func (k *keepalive) start(owner ticker, t *timeouts) {
 	now := clock()
@@ -463,3 +384,7 @@ func (k *keepalive) tick() (do due) {
 	k.reschedule()
 	return do
 }
+
+// progressSize is how much of a large payload counts as progress of its write. Each piece has
+// WriteTimeout for itself, so this is also the least rate at which a peer has to read.
+const progressSize = 64 << 10

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,4 +208,30 @@ func (l *life) context(values func() context.Context) context.Context {
 		ctx.cancel(err)
 	}
 	return ctx.Context
+}
+
+// pingPoll is how long a poll waits. It is not 0, because a read with a deadline that has
+// passed does not look at the socket.
+const pingPoll = 10 * time.Millisecond
+
+// never is a time that does not come, and noTime stands for no time.
+const (
+	never  time.Duration = math.MaxInt64
+	noTime time.Duration = math.MinInt64
+)
+
+// epoch is what times are measured from. A duration fits an atomic, and the
+// monotonic clock alone is read faster than time.Now reads both clocks.
+var epoch = time.Now()
+
+// clock is the time since epoch.
+func clock() time.Duration { return time.Since(epoch) }
+
+// deadlineAfter returns t+d, or never if d is 0 or longer than a century.
+func deadlineAfter(t, d time.Duration) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	if d == 0 || d > century {
+		return never
+	}
+	return t + d
 }

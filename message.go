@@ -360,3 +360,36 @@ func checkClosePayload(data []byte) error {
 	}
 	return err
 }
+
+// sendCompressed is SendMessage for a connection with compression.
+func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
+	h := &Header{Fin: true, Opcode: op}
+	own := c.compression()
+	if !own.wants(op, len(data)) || !own.alone(len(data)) {
+		if err := c.out.acquireForMessage(); err != nil {
+			return c.sendError(err)
+		}
+		defer c.finishSend(&err)
+		return c.out.sendData(h, data)
+	}
+	bits := own.agreed.windowBits
+	e := newEncoder(bits)
+	payload, ok := e.Append(room(len(data)), data)
+	defer releaseFrames(payload)
+	if h.RSV1 = ok; ok {
+		data = payload
+	}
+	if err := c.out.acquireForMessage(); err != nil {
+		releaseEncoder(e, bits)
+		return c.sendError(err)
+	}
+	defer c.finishSend(&err)
+	err = c.out.send(h, data)
+	if ok && err == nil && !own.agreed.noTakeover {
+		c.out.lend(e) // its history is the message
+		return nil
+	}
+	releaseEncoder(e, bits)
+	c.out.noteAlone(h)
+	return err
+}

@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"unique"
@@ -252,15 +251,4 @@ func (m *messages) panicked(v any) {
 	}
 	m.source.Leave()
 	go m.handler.end(m.conn, false, v)
-}
-
-// A loggedPanic is the value of a panic that was logged on the goroutine on which it happened.
-type loggedPanic struct{ value any }
-
-// panicText returns what a function has panicked with.
-func panicText(v any) string {
-	if logged, ok := v.(loggedPanic); ok {
-		v = logged.value
-	}
-	return fmt.Sprint(v)
 }

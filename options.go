@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -37,10 +36,6 @@ type options struct {
 
 	err error // the first invalid option
 }
-
-// MaxSize is the largest value of [MaxFrameSize] and [MaxMessageSize], in bytes: 1 GiB.
-// It fits an int on every platform.
-const MaxSize = 1 << 30
 
 // The defaults of options on which other defaults depend. See options.settle.
 const (
@@ -435,16 +430,6 @@ func EggDefaults() Option {
 		o.acceptConnection = AnyOrigin
 		o.dropIncomingPings = true
 	}
-}
-
-// isToken reports whether s is a token of RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isAlphanumeric(s[i]) && !strings.Contains("!#$%&'*+-.^_`|~", s[i:i+1]) {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // duration returns set as an Option, or an invalid one if d, the value of the named option,

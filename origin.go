@@ -338,7 +338,3 @@ func isAddress(host string) bool {
 	lastLabel := host[strings.LastIndexByte(host, '.')+1:]
 	return strings.HasPrefix(host, "[") || strings.Trim(lastLabel, "0123456789") == ""
 }
-
-func isAlphanumeric(b byte) bool {
-	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
-}

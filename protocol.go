@@ -404,3 +404,7 @@ func (in *incoming) whole(b []byte) (op Opcode, start, end int) {
 	}
 	return 0, 0, 0
 }
+
+// MaxSize is the largest value of [MaxFrameSize] and [MaxMessageSize], in bytes: 1 GiB.
+// It fits an int on every platform.
+const MaxSize = 1 << 30

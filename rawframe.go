@@ -154,10 +154,6 @@ func (r *reader) frames() ([]Frame, error) {
 	}
 }
 
-func errReadAhead(m receiveMethod) error {
-	return fmt.Errorf("websocket: %v cannot be used with HandleConcurrent, whose goroutine reads all frames; use Handle", m)
-}
-
 // ProcessFragments makes a message of its frames, as [Conn.ReceiveFragments] or
 // the function [ReadFrame] returned them: it unmasks those that are masked, in
 // place, joins the payloads and checks text for UTF-8. The payload of a single

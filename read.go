@@ -438,3 +438,45 @@ func (r *reader) failed(err error) error {
 	}
 	return &connError{"receiving", err}
 }
+
+// noteRead notes that n bytes have arrived. The lock is held.
+func (r *reader) noteRead(n int) {
+	r.socket.freshBytes += uint32(n)
+	r.timer.noteRead()
+}
+
+// showCounts makes the counts visible, before the read of a socket that may wait, and with the
+// last message before one, because the peer may get its answer and ask for Stats elsewhere.
+func (r *reader) showCounts() {
+	if fresh := r.fresh(); fresh > 0 {
+		r.tally.add(fresh, r.core, receiving)
+		r.freshMessages, r.socket.freshBytes = 0, 0
+	}
+}
+
+// fresh returns the counts that the tally does not show, as a packed number.
+func (r *reader) fresh() uint64 {
+	return uint64(r.freshMessages)*oneMessage + uint64(r.socket.freshBytes)
+}
+
+// counted returns what was received. While a goroutine is receiving, it has shown its counts,
+// unless it is about to. Otherwise more messages may be in the buffer, and the counts are not
+// shown.
+func (r *reader) counted() counts {
+	r.socket.mu.Lock() // so that tryLock does not fail because of this
+	defer r.socket.mu.Unlock()
+	if !r.lock.TryLock() {
+		return r.countsOf(&r.tally, receiving)
+	}
+	defer r.lock.Unlock()
+	sum := r.countsOf(&r.tally, receiving)
+	sum.add(r.fresh())
+	return sum
+}
+
+// tryLock locks the reader, unless a goroutine is receiving.
+func (r *reader) tryLock() bool {
+	r.socket.mu.Lock()
+	defer r.socket.mu.Unlock()
+	return r.lock.TryLock()
+}

@@ -185,12 +185,3 @@ func (a *readAhead) stop() {
 	a.deadline.Set(time.Time{})
 	<-a.finished
 }
-
-// aheadEnd returns what HandleConcurrent has met, and will end the connection with, or nil.
-// The lock is held.
-func (r *reader) aheadEnd() error {
-	if s := r.rareIf(); s != nil {
-		return s.aheadEnd
-	}
-	return nil
-}

@@ -3,7 +3,6 @@ package websocket
 import (
 	"encoding/base64"
 	"fmt"
-	"iter"
 	"net/http"
 	"strings"
 )
@@ -139,31 +138,6 @@ func validExtensions(values []string) bool {
 	})
 }
 
-// validParameter reports whether s is a parameter of an extension.
-func validParameter(s string) bool {
-	_, _, _, ok := parseParameter(s)
-	return ok
-}
-
-// parseParameter parses token [ "=" ( token | quoted-string ) ] (RFC 6455 section 9.1), with
-// whitespace around the tokens. The text in the quotes must be a token too, so a comma or a
-// semicolon always separates.
-func parseParameter(s string) (name, value string, hasValue, ok bool) {
-	name, value, hasValue = strings.Cut(s, "=")
-	name = strings.Trim(name, " \t")
-	if !hasValue {
-		return name, "", false, isToken(name)
-	}
-	value = strings.Trim(value, " \t")
-	if inner, ok := strings.CutPrefix(value, `"`); ok {
-		if value, ok = strings.CutSuffix(inner, `"`); !ok || strings.Contains(value, `\\`) || strings.HasSuffix(value, `\`) {
-			return "", "", false, false
-		}
-		value = strings.ReplaceAll(value, `\`, "") // a backslash stands for the next character
-	}
-	return name, value, true, isToken(name) && isToken(value)
-}
-
 // validList reports whether all elements of a list header are valid. A header that is
 // absent or has only empty elements has none.
 func validList(values []string, valid func(element string) bool) bool {
@@ -187,16 +161,25 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// listElements yields the elements of a list header: comma-separated, in one or more
-// lines, with optional whitespace. Empty elements are left out (RFC 9110 section 5.6.1).
-func listElements(values []string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, line := range values {
-			for element := range strings.SplitSeq(line, ",") {
-				if element = strings.Trim(element, " \t"); element != "" && !yield(element) {
-					return
-				}
-			}
-		}
+// isExtendedConnect reports whether r asks for another protocol on its HTTP/2 stream (RFC 8441
+// section 4). net/http lets such requests through only after a setting, see docs/http2.md.
+func isExtendedConnect(r *http.Request) bool {
+	return r.ProtoMajor == 2 && r.Method == http.MethodConnect && len(r.Header[":protocol"]) > 0
+}
+
+// checkConnect is checkRequest for HTTP/2: the handshake of RFC 8441 section 5. There are no
+// Upgrade and Connection headers, and no Sec-WebSocket-Key.
+func checkConnect(r *http.Request) *HandshakeError {
+	h := r.Header
+	switch protocol := h[":protocol"]; {
+	case len(protocol) != 1 || protocol[0] != "websocket":
+		return refusal(http.StatusNotImplemented,
+			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
+	case r.Host == "":
+		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
+	case r.ContentLength != -1:
+		return refusal(http.StatusBadRequest,
+			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
 	}
+	return checkWebSocketHeaders(r)
 }

@@ -196,3 +196,57 @@ func (k *keepalive) noteWriteAt() time.Duration {
 	}
 	return deadlineAfter(began, k.timeouts.writeTimeout/2)
 }
+
+// roundTrip returns the latest round trip time.
+func (k *keepalive) roundTrip() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Duration(k.rtt) * time.Microsecond
+}
+
+// notePong measures the round trip of a ping of the keepalive. Its pong is the first one
+// without payload after it. A round trip may take longer than PingInterval, so this is the first
+// ping that has no pong yet.
+//
+// It reports whether there was such a ping.
+func (k *keepalive) notePong() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.awaitsPong {
+		return false
+	}
+	k.awaitsPong = false
+	k.setRTT(clock() - k.pingSent)
+	return true
+}
+
+// noteRTT notes the round trip time of a ping of Ping.
+func (k *keepalive) noteRTT(rtt time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.setRTT(rtt)
+}
+
+// setRTT is noteRTT with mu held. More than an hour counts as an hour.
+func (k *keepalive) setRTT(rtt time.Duration) {
+	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
+}
+
+// pingTick is the time between two pings, or between two looks at whether a TLS connection is
+// quiet if there are no pings. It is 0 if there is nothing to do.
+func (k *keepalive) pingTick() time.Duration {
+	if d := k.timeouts.pingInterval; d > 0 || k.owner.shared().socket.overTLS() == nil {
+		return d
+	}
+	return defaultPingInterval
+}
+
+// pingDue notes what is due each pingTick.
+func (k *keepalive) pingDue(now time.Duration, do *due) {
+	k.nextPing = deadlineAfter(now, k.pingTick())
+	do.rest = k.owner.shared().socket.overTLS() != nil
+	do.ping = k.timeouts.pingInterval > 0
+	if do.ping && !k.awaitsPong {
+		k.awaitsPong, k.pingSent = true, now
+	}
+}

@@ -64,10 +64,6 @@ type userDeadlines struct {
 	writeExpired wait.Deadline // for goroutines that wait for something else than the socket
 }
 
-// pingPoll is how long a poll waits. It is not 0, because a read with a deadline that has
-// passed does not look at the socket.
-const pingPoll = 10 * time.Millisecond
-
 // longAgo is a deadline that makes a blocked read return at once.
 var longAgo = time.Unix(1, 0)
 

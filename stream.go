@@ -130,60 +130,6 @@ func (c *Conn) MessageWriter(op Opcode) (io.WriteCloser, error) {
 	return &messageWriter{c: c, op: op, isText: op == Text, compress: c.compression().on(), ended: ended}, nil
 }
 
-// acquireForMessage locks the writer while no MessageWriter is open, and checks
-// that a message can be sent.
-func (w *writer) acquireForMessage() error {
-	for {
-		if err := w.acquire(); err != nil {
-			return err
-		}
-		if err := w.check(); err != nil {
-			w.release(bySender)
-			return err
-		}
-		open := w.openMessage()
-		if open == nil {
-			return nil
-		}
-		w.release(bySender)
-		select {
-		case <-open:
-		case <-w.life.over.Done():
-			return w.ended()
-		case <-w.socket.userWriteExpired():
-			return errWriteDeadline
-		}
-	}
-}
-
-// openStream begins the message of a MessageWriter and returns the channel that is
-// closed when the message ends.
-func (w *writer) openStream() (ended chan struct{}, err error) {
-	if err := w.acquireForMessage(); err != nil {
-		return nil, err
-	}
-	defer w.release(bySender)
-	if w.queued() > 0 { // its messages were sent before this one
-		if err := w.writeQueue(bySender, allWrites); err != nil {
-			return nil, err
-		}
-	}
-	ended = make(chan struct{})
-	w.pendingOf().open = ended
-	return ended, nil
-}
-
-// closeStream ends the message, unless a close frame has ended it. The lock is held.
-func (w *writer) closeStream(ended chan struct{}) {
-	if w.openMessage() == ended {
-		w.pending.open = nil
-		if w.queued() > 0 {
-			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
-		}
-		close(ended)
-	}
-}
-
 // A messageWriter is the message that is open on c for sending. The lock of the writer
 // guards it.
 type messageWriter struct {

@@ -88,15 +88,6 @@ func (c *Conn) tellsAcks() bool {
 // shared implements ticker.
 func (c *Conn) shared() *core { return &c.core }
 
-// acksTold says whether the system tells what the peer has acknowledged.
-type acksTold byte
-
-const (
-	notAsked acksTold = iota
-	acksKnown
-	acksUnknown
-)
-
 // poll looks for control frames while no method is receiving, and ends the connection if it
 // finds the end. quiet is how many polls there were since a method has received. in.lock is
 // held; poll unlocks it.

@@ -104,10 +104,6 @@ var pipeType = func() reflect.Type {
 	return reflect.TypeOf(conn)
 }()
 
-// progressSize is how much of a large payload counts as progress of its write. Each piece has
-// WriteTimeout for itself, so this is also the least rate at which a peer has to read.
-const progressSize = 64 << 10
-
 // writePieces writes head and then payload, in pieces of size bytes. Only the first piece
 // shares a write with head.
 func writePieces(w io.Writer, head, payload []byte, size int, p progress) (int, error) {

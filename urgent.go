@@ -148,3 +148,20 @@ func (w *writer) sendQueued(by caller) {
 func (w *writer) leavesToTimer(by caller) bool {
 	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
 }
+
+// requestPings sends the pings of the calls that wait. It does not wait for the lock.
+func (w *writer) requestPings() {
+	w.urgent.request()
+	w.flushUrgent(byLibrary)
+}
+
+// sendRequestedPings sends the ping of each call that waits. The lock is held.
+func (w *writer) sendRequestedPings(by caller) {
+	p := w.waitingPings()
+	if p == nil || w.check() != nil {
+		return
+	}
+	for payload := p.next(); payload != nil; payload = p.next() {
+		w.sendOwn(by, &Header{Fin: true, Opcode: Ping}, payload)
+	}
+}

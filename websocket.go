@@ -61,10 +61,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	"iter"
 	"net"
 	"net/http"
-	"runtime"
 )
 
 // A HandlerFunc serves one connection. It gets the Conn when the handshake is done, and
@@ -262,56 +261,78 @@ func (h *Handler) report(c *Conn, err error) {
 	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.path()), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
 }
 
-// maxLogLine leaves room for what the logger adds, so that a line has less than a kilobyte.
-const maxLogLine = 960
+// Stats returns the statistics of the handler. It takes less than a microsecond for each open
+// connection. The numbers of different connections may be from different moments.
+func (h *Handler) Stats() HandlerStats {
+	s, open := h.conns.counted()
+	for _, c := range open {
+		s.add(c.Stats())
+	}
+	return s
+}
 
-// logPanic recovers and logs a panic of a detached HandlerFunc, with the words of
-// net/http, because people search their logs for those. Without it the panic would
-// end the process. The value is cut to one line, because it may repeat what the peer has
-// sent.
-func logPanic(c *Conn) {
-	v := recover()
-	if _, logged := v.(loggedPanic); v == nil || v == http.ErrAbortHandler || logged {
+// Shutdown closes all connections of the handler with 1001 (going away), all at the same
+// time, and waits until their functions and the function of [OnClose] have returned. Each
+// connection has CloseTimeout for its close handshake. From then on, new requests and those
+// whose handshake is not complete are answered with 503 and a Retry-After header.
+//
+// If ctx is done before, Shutdown cuts the connections that are left, and returns the error of
+// ctx without waiting for their functions. Methods of a cut connection return an error, so
+// these functions end soon unless they wait for something else. If a function of the handler
+// calls Shutdown, it waits for itself until ctx is done.
+//
+// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded, and only
+// waits for those over HTTP/2. It can start Shutdown of a handler: it calls the functions that were passed to
+// [http.Server.RegisterOnShutdown].
+//
+// A handler that was shut down cannot be used again. Shutdown may be called several times, also
+// at the same time. Connections of [Upgrade] do not belong to a handler.
+func (h *Handler) Shutdown(ctx context.Context) error {
+	left, empty := h.conns.shutDown()
+	for _, c := range left {
+		c.StartClose(StatusGoingAway, "")
+	}
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-empty:
+		return nil // both have happened, and the connections have ended as they should
+	default:
+	}
+	for _, c := range h.conns.cutOff() {
+		c.CloseNow()
+	}
+	return ctx.Err()
+}
+
+// Conns yields the connections that the handler is serving: from the end of the handshake until
+// the function and [OnClose] have returned. They are those at the time when the loop begins, in
+// no particular order. The loop may do anything, such as Close, and may take any time: it holds
+// no lock. So a connection may have ended before it is yielded; its methods then return an
+// error. A connection that comes during the loop is not yielded.
+func (h *Handler) Conns() iter.Seq[*Conn] {
+	return func(yield func(*Conn) bool) {
+		for _, c := range h.conns.all() {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// serveStream is serve for a connection over HTTP/2, whose stream ends when the handler returns.
+// It is not inlined, because that would take stack in ServeHTTP.
+//
+//go:noinline
+func (h *Handler) serveStream(c *Conn, s *h2stream) {
+	s.begin()
+	defer s.finish()
+	if h.open != nil {
+		h.openMessages(c)
 		return
 	}
-	logPanicOf(c, v)
-}
-
-// logPanicOf logs a panic with the stack of the goroutine, which has not returned to the caller
-// of the function yet.
-func logPanicOf(c *Conn, v any) {
-	stack := make([]byte, 64<<10)
-	stack = stack[:runtime.Stack(stack, false)]
-	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
-}
-
-// server returns the http.Server of the connection, or nil.
-func (c *Conn) server() *http.Server {
-	if r := c.request.Load(); r != nil {
-		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-		return srv
-	}
-	return c.inbox.messages.server
-}
-
-// path returns the path of the request.
-func (c *Conn) path() string {
-	if r := c.request.Load(); r != nil {
-		return r.URL.Path
-	}
-	return c.inbox.messages.path.Value()
-}
-
-// logf writes to the log of the http.Server.
-func logf(c *Conn, format string, args ...any) {
-	logTo(c.server(), format, args...)
-}
-
-// logTo writes to the log of srv, which may be nil.
-func logTo(srv *http.Server, format string, args ...any) {
-	if srv != nil && srv.ErrorLog != nil {
-		srv.ErrorLog.Printf(format, args...)
-		return
-	}
-	log.Printf(format, args...)
+	h.serve(c)
 }

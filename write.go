@@ -3,30 +3,15 @@ package websocket
 import (
 	"errors"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// Writing is most of what a small message costs. If the peer sends many messages at
-// once, the replies wait for each other and leave in one write: while the read
-// buffer holds another complete frame, the handler is about to receive that frame,
-// and then it either sends more or waits for the peer, which writes what is pending.
-// The flush timer is for a handler that does neither.
-const (
-	pendingSize = 64 << 10
-	pendingTime = 100 * time.Microsecond
-)
-
 // fragmentSize is how much a MessageWriter gathers for a frame. It limits the memory
 // of a message that is being written.
 const fragmentSize = 4096
-
-// pendingBuffers are for more frames than one of frameBuffers holds. A small frame does
-// not take one, because a blocked write must not hold 64 KiB for it.
-var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }}
 
 // A writer is the sending side of a connection. All frames leave through send.
 type writer struct {
@@ -46,24 +31,6 @@ type writer struct {
 	acksTold      acksTold    // see Conn.tellsAcks
 
 	urgent urgent
-}
-
-// pending is what waits to be written, and why. It is allocated on demand, because most peers
-// wait for each answer.
-type pending struct {
-	frames     []byte // that wait to be written together
-	written    int    // how much of frames a write has sent that a deadline has cut off
-	flushTimer wait.Alarm[writer]
-	open       chan struct{} // closed when the open MessageWriter ends; nil without one
-}
-
-// openMessage returns the channel that is closed when the open MessageWriter ends, or nil
-// without one. The lock is held.
-func (w *writer) openMessage() chan struct{} {
-	if w.pending == nil {
-		return nil
-	}
-	return w.pending.open
 }
 
 // acquire locks the writer, unless the connection ends or the user's write deadline
@@ -118,36 +85,6 @@ func (w *writer) ended() error {
 		return cutOffError{err}
 	}
 	return err
-}
-
-// flushIn makes the flush timer write what is pending in d. The lock is held.
-func (w *writer) flushIn(d time.Duration) {
-	if !w.stopped {
-		w.pending.flushTimer.Set(d, w, (*writer).flushByTimer)
-	}
-}
-
-// noteBuffered notes whether the read buffer holds a complete frame, which the
-// handler is about to receive. It skips the store if nothing changed, because the
-// store would double the cost of a small message.
-func (w *writer) noteBuffered(frame bool) {
-	if frame != w.frameBuffered.Load() {
-		w.frameBuffered.Store(frame)
-	}
-}
-
-// beforeWait writes what is pending, because the goroutine that receives is about to
-// wait for the peer. Until it comes back, no frame may wait for another.
-func (w *writer) beforeWait(by caller) {
-	w.noteBuffered(false)
-	if w.hasPending.Load() {
-		w.requestFlush(by)
-	}
-}
-
-// mayWait reports whether a frame may wait for the next one, while the connection is open.
-func (w *writer) mayWait(h *Header) bool {
-	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
 // send sends one frame of a user: it writes the frame with those that are pending, or
@@ -218,107 +155,6 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 	return w.flush(by, b, nil, len(b))
 }
 
-// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
-// frame comes behind the queue, and a pong must not wait for a large frame of which a part
-// is written. It reports whether it did. The lock is held.
-func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
-	switch b := w.pendingFrames(); {
-	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
-		w.seldomUsed().queue.add(AppendFrame(nil, Frame{*h, payload}))
-		w.hasPending.Store(true)
-		return true
-	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
-		w.urgent.keepPong(payload) // the timer looks for it without being asked
-		return true
-	}
-	return false
-}
-
-// sendPending is send for a frame that may wait, or that others wait for. own is true for
-// sendOwn.
-func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
-	b := w.pendingFrames()
-	size := maxHeaderSize + len(payload)
-	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
-		w.count(h)
-		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
-		return nil
-	}
-	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue
-	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
-		if err := w.writeQueue(by, allWrites); err != nil {
-			return err
-		}
-		b = w.pendingFrames()
-	}
-	accepted := len(b)
-	if size > pendingSize-accepted {
-		if accepted > 0 && len(payload) <= maxCopied {
-			if err := w.flush(by, b, nil, accepted); err != nil {
-				return err
-			}
-			return w.sendPending(by, h, payload, wait, own)
-		}
-		w.count(h)
-		return w.flush(by, h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, accepted)
-	}
-	w.count(h)
-	b = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
-	if wait {
-		w.pending.frames = b
-		if accepted == 0 {
-			w.hasPending.Store(true)
-			w.flushIn(pendingTime)
-		}
-		if !own && !w.frameBuffered.Load() { // the receiver has begun to wait meanwhile
-			return w.flush(by, b, nil, accepted)
-		}
-		return nil
-	}
-	if own {
-		accepted = len(b)
-	}
-	return w.flush(by, b, nil, accepted)
-}
-
-// pendingFrames returns the frames that are pending.
-func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
-
-// pendingOf allocates w.pending if nothing has waited yet.
-func (w *writer) pendingOf() *pending {
-	if w.pending == nil {
-		w.pending = new(pending)
-	}
-	return w.pending
-}
-
-// withRoom returns the pending frames b with capacity for size bytes more. If that is more
-// than pendingSize in total, the capacity has to grow.
-func withRoom(b []byte, size int) []byte {
-	need := len(b) + size
-	switch {
-	case need <= cap(b):
-		return b
-	case need <= frameBufferSize:
-		small := append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], b...)
-		releaseFrames(b)
-		return small
-	}
-	larger := append(pendingBuffers.Get().(*[pendingSize]byte)[:0], b...)
-	releaseFrames(b)
-	return larger
-}
-
-// releaseFrames returns a buffer of withRoom to its pool.
-func releaseFrames(b []byte) {
-	switch cap(b) {
-	case frameBufferSize:
-		frameBuffers.Put((*[frameBufferSize]byte)(b[:cap(b)]))
-	case pendingSize:
-		pendingBuffers.Put((*[pendingSize]byte)(b[:cap(b)]))
-	}
-}
-
 // flush writes b, which begins with the pending frames, and payload behind it. The first
 // accepted bytes of b are frames whose senders were told that they are sent, or frames of
 // the library. If the deadline of the call cuts those off, the rest of them stays
@@ -374,18 +210,6 @@ func (w *writer) notWritten(by caller, b, payload []byte, n, accepted int, err e
 	w.unsent = 0
 	releaseFrames(b)
 	return w.failed(err)
-}
-
-// takePending makes nothing pending, and returns how much of the pending frames was
-// written before.
-func (w *writer) takePending() (written int) {
-	p := w.pendingOf()
-	written = p.written
-	p.frames, p.written = nil, 0
-	if w.noPending() {
-		p.flushTimer.Clear()
-	}
-	return written
 }
 
 // mayContinue reports whether the connection works after a write that returned err: the
@@ -445,9 +269,6 @@ func (w *writer) cutOff() error {
 	return errWriteDeadline
 }
 
-// errFrameCutOff is the end of a connection whose write was cut off in the middle of a frame.
-var errFrameCutOff = &connError{"sending: the deadline cut a frame off", errTimedOut}
-
 // failed returns the error of a sender whose write has failed. A part of a frame may have
 // been sent, or the socket does not work any more, so nothing else can be sent.
 func (w *writer) failed(err error) error {
@@ -485,3 +306,33 @@ func (w *writer) stop() {
 		p.flushTimer.Wait()
 	}
 }
+
+// acksTold says whether the system tells what the peer has acknowledged.
+type acksTold byte
+
+const (
+	notAsked acksTold = iota
+	acksKnown
+	acksUnknown
+)
+
+// count counts a frame that is about to be written, or to become pending. The lock is held.
+func (w *writer) count(h *Header) {
+	if h.Fin && !h.Opcode.IsControl() {
+		w.unsent++
+	}
+}
+
+// showCounts makes the counts visible before n bytes are written, because their peer may ask for
+// Stats elsewhere before the write returns. If all of them are written, the caller has to clear
+// unsent, and otherwise call takeBack.
+func (w *writer) showCounts(n int) {
+	w.tally.add(uint64(w.unsent)*oneMessage+uint64(n), w.core, sending)
+}
+
+// takeBack takes back n bytes that could not be written, and the messages that were in the write.
+func (w *writer) takeBack(n int) {
+	w.tally.packed.Store(w.tally.packed.Load() - uint64(w.unsent)*oneMessage - uint64(n))
+}
+
+func (w *writer) counted() counts { return w.countsOf(&w.tally, sending) }

@@ -1,8 +1,7 @@
 package websocket
 
 import (
-	"context"
-	"iter"
+	"maps"
 	"net/http"
 	"sync"
 )
@@ -177,54 +176,28 @@ func (r *registry) cutOff() []*Conn {
 	return r.list()
 }
 
-// Shutdown closes all connections of the handler with 1001 (going away), all at the same
-// time, and waits until their functions and the function of [OnClose] have returned. Each
-// connection has CloseTimeout for its close handshake. From then on, new requests and those
-// whose handshake is not complete are answered with 503 and a Retry-After header.
-//
-// If ctx is done before, Shutdown cuts the connections that are left, and returns the error of
-// ctx without waiting for their functions. Methods of a cut connection return an error, so
-// these functions end soon unless they wait for something else. If a function of the handler
-// calls Shutdown, it waits for itself until ctx is done.
-//
-// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded, and only
-// waits for those over HTTP/2. It can start Shutdown of a handler: it calls the functions that were passed to
-// [http.Server.RegisterOnShutdown].
-//
-// A handler that was shut down cannot be used again. Shutdown may be called several times, also
-// at the same time. Connections of [Upgrade] do not belong to a handler.
-func (h *Handler) Shutdown(ctx context.Context) error {
-	left, empty := h.conns.shutDown()
-	for _, c := range left {
-		c.StartClose(StatusGoingAway, "")
+// counted returns the numbers of the connections that have ended, and the open ones, which are
+// not in the sums.
+func (r *registry) counted() (HandlerStats, []*Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.Open = int(s.Accepted) // less those that have ended; the client may have the response before add
+	for _, n := range s.Closed {
+		s.Open -= int(n)
 	}
-	select {
-	case <-empty:
-		return nil
-	case <-ctx.Done():
+	if s.Closed = maps.Clone(s.Closed); s.Closed == nil {
+		s.Closed = make(map[StatusCode]uint64)
 	}
-	select {
-	case <-empty:
-		return nil // both have happened, and the connections have ended as they should
-	default:
-	}
-	for _, c := range h.conns.cutOff() {
-		c.CloseNow()
-	}
-	return ctx.Err()
+	return s, r.list()
 }
 
-// Conns yields the connections that the handler is serving: from the end of the handshake until
-// the function and [OnClose] have returned. They are those at the time when the loop begins, in
-// no particular order. The loop may do anything, such as Close, and may take any time: it holds
-// no lock. So a connection may have ended before it is yielded; its methods then return an
-// error. A connection that comes during the loop is not yielded.
-func (h *Handler) Conns() iter.Seq[*Conn] {
-	return func(yield func(*Conn) bool) {
-		for _, c := range h.conns.all() {
-			if !yield(c) {
-				return
-			}
-		}
+// noteRefused counts a request that did not become a connection.
+func (r *registry) noteRefused() {
+	if r == nil {
+		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Refused++
 }

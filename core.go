@@ -1,0 +1,121 @@
+package websocket
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// A core is what both directions of a connection share.
+type core struct {
+	socket socket    // the only part that touches the network
+	life   life      // from the handshake to the end
+	timer  keepalive // pings and limits
+
+	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
+}
+
+// A seldom is the state of methods that most connections never call. The members of a Group
+// have one, so what they do not need is allocated on demand, too.
+type seldom struct {
+	mu     sync.Mutex             // serializes SetMaxMessageSize, guards groups and acks
+	limits atomic.Pointer[limits] // of the messages that begin from now on, nil for those of the options
+	pings  atomic.Pointer[pings]  // the calls of Ping that wait, nil before the first
+	groups []*Group               // of which the connection is a member
+	queue  sendQueue              // what TrySend and Broadcast have accepted
+
+	compression *compression // nil if it was not agreed on; does not change
+	overflow    *overflow    // of the counts of both directions, see tally; nil before the first
+
+	rare atomic.Pointer[rare] // nil until one of its parts is needed
+}
+
+// A rare is the state that most connections never have.
+type rare struct {
+	acks     acks      // at the latest ackStep; guarded by seldom.mu
+	write    slowWrite // the latest one; guarded by timer.mu
+	aheadEnd error     // what HandleConcurrent has met, and will end the connection with; guarded by in.lock
+}
+
+// seldomUsed returns the state of methods that are seldom called. It allocates it if this is
+// the first of them.
+func (c *core) seldomUsed() *seldom {
+	if c.seldom.Load() == nil {
+		c.seldom.CompareAndSwap(nil, new(seldom))
+	}
+	return c.seldom.Load()
+}
+
+// rareIf returns the state that most connections never have, or nil if this one has none.
+func (c *core) rareIf() *rare {
+	if s := c.seldom.Load(); s != nil {
+		return s.rare.Load()
+	}
+	return nil
+}
+
+// rareUsed is rareIf, but allocates the state.
+func (c *core) rareUsed() *rare {
+	s := c.seldomUsed()
+	if s.rare.Load() == nil {
+		s.rare.CompareAndSwap(nil, new(rare))
+	}
+	return s.rare.Load()
+}
+
+// add adds a packed number. It is for the goroutine that holds the lock of direction d.
+func (t *tally) add(packed uint64, c *core, d direction) {
+	if t.packed.Load()&halfFull != 0 {
+		c.moveToOverflow(t, d)
+	}
+	t.packed.Store(t.packed.Load() + packed)
+}
+
+func (c *core) moveToOverflow(t *tally, d direction) {
+	c.life.mu.Lock() // so that no goroutine sees the counts at neither place, or at both
+	defer c.life.mu.Unlock()
+	s := c.seldomUsed()
+	if s.overflow == nil {
+		s.overflow = new(overflow)
+	}
+	s.overflow[d].add(t.packed.Swap(0))
+}
+
+// countsOf returns the counts of t.
+func (c *core) countsOf(t *tally, d direction) (sum counts) {
+	c.life.mu.Lock()
+	defer c.life.mu.Unlock()
+	if s := c.seldom.Load(); s != nil && s.overflow != nil {
+		sum = s.overflow[d]
+	}
+	sum.add(t.packed.Load())
+	return sum
+}
+
+// pingsUsed returns the pings. It allocates them if this is the first call of Ping.
+func (c *core) pingsUsed() *pings {
+	s := c.seldomUsed()
+	if s.pings.Load() == nil {
+		s.pings.CompareAndSwap(nil, new(pings))
+	}
+	return s.pings.Load()
+}
+
+// waitingPings returns the pings if a call of Ping waits, or nil.
+func (c *core) waitingPings() *pings {
+	s := c.seldom.Load()
+	if s == nil {
+		return nil
+	}
+	if p := s.pings.Load(); p != nil && p.count.Load() > 0 {
+		return p
+	}
+	return nil
+}
+
+// compression returns the permessage-deflate of the connection, or nil if it was not agreed on.
+func (c *core) compression() *compression {
+	if s := c.seldom.Load(); s != nil {
+		return s.compression
+	}
+	return nil
+}

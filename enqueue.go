@@ -1,0 +1,209 @@
+package websocket
+
+import (
+	"errors"
+	"math"
+)
+
+// queueOf returns the queue, or nil before the first frame.
+func (w *writer) queueOf() *sendQueue {
+	if s := w.seldom.Load(); s != nil {
+		return &s.queue
+	}
+	return nil
+}
+
+// queued returns how many bytes wait in the queue.
+func (w *writer) queued() int {
+	if q := w.queueOf(); q != nil {
+		return int(q.size.Load())
+	}
+	return 0
+}
+
+// enqueue puts a frame into the queue.
+func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.room(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
+		return err
+	}
+	if !f.shared {
+		f.bytes = append(make([]byte, 0, len(f.bytes)), f.bytes...)
+	}
+	q.append(f)
+	w.hasPending.Store(true) // so that no frame overtakes the queue
+	return nil
+}
+
+// noPending notes that no frame is pending, unless the queue holds frames. It reports
+// whether there is none at all.
+func (w *writer) noPending() bool {
+	q := w.queueOf()
+	if q == nil {
+		w.hasPending.Store(false)
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.hasPending.Store(len(q.frames) > 0)
+	return len(q.frames) == 0
+}
+
+// dropQueue drops the frames of the queue. The lock is held.
+func (w *writer) dropQueue() {
+	if q := w.queueOf(); q != nil {
+		q.mu.Lock()
+		q.frames = nil
+		q.size.Store(0)
+		q.mu.Unlock()
+		if w.pending == nil || len(w.pending.frames) == 0 {
+			w.noPending()
+		}
+	}
+}
+
+// try sends a whole frame without waiting for the peer: what the socket does not take at
+// once waits in the queue.
+func (w *writer) try(f queuedFrame) error {
+	q := &w.seldomUsed().queue
+	if !w.lock.TryLock() {
+		if err := w.enqueue(q, f); err != nil {
+			return err
+		}
+		w.urgent.request()
+		if w.lock.TryLock() {
+			w.releaseNow()
+		}
+		return nil
+	}
+	defer w.releaseNow()
+	if err := w.check(); err != nil {
+		return err
+	}
+	if w.openMessage() != nil || w.hasPending.Load() {
+		err := w.enqueue(q, f)
+		w.flushSoon()
+		return err
+	}
+	if err := q.fits(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
+		return err
+	}
+	if w.compression() != nil {
+		return w.writeCompressedNow(q, f)
+	}
+	return w.writeNow(q, f, false)
+}
+
+// writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The rest
+// of a frame that is ordered becomes pending, because other goroutines can put frames into the
+// queue before it. The lock is held, and nothing is pending.
+func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
+	if endsMessage(f.bytes) {
+		w.unsent++
+	}
+	size := len(f.bytes)
+	w.showCounts(size)
+	n, err := w.socket.writeNow(f.bytes)
+	if n < size {
+		w.takeBack(size - n)
+	}
+	toQueue := n == 0 && !ordered
+	if n == size || toQueue { // the queue counts its messages when they leave it
+		w.unsent = 0
+	}
+	if !toQueue { // the encoder learns what is in the queue when it leaves it
+		w.learn(f.alone)
+	}
+	switch {
+	case err != nil && !errors.Is(err, errors.ErrUnsupported):
+		return w.failed(err)
+	case n == size:
+		return nil
+	case toQueue:
+		err = w.enqueue(q, f)
+	default:
+		w.pendingFrames()
+		w.pending.frames, w.pending.written = ownFrame(f.bytes, n, f.shared)
+		w.hasPending.Store(true)
+		err = nil
+	}
+	w.flushSoon()
+	return err
+}
+
+// ownFrame returns what becomes pending of a frame of which n bytes are written, and how much
+// of that is written. A shared frame is not copied, unless its buffer could be taken for one
+// of the pools.
+func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
+	if shared && len(frame) != frameBufferSize && len(frame) != pendingSize {
+		return frame[:len(frame):len(frame)], n
+	}
+	rest := frame[n:]
+	return append(withRoom(nil, len(rest)), rest...), 0
+}
+
+// flushSoon makes the goroutine of the flush timer write what is pending, and the queue,
+// unless a MessageWriter is open. The lock is held.
+func (w *writer) flushSoon() {
+	if w.openMessage() == nil {
+		w.pendingFrames()
+		w.flushIn(0)
+	}
+}
+
+// releaseNow unlocks the writer. It leaves what is urgent to the goroutine of the flush
+// timer, because the caller must not wait.
+func (w *writer) releaseNow() {
+	for {
+		if w.urgent.any.Swap(false) {
+			w.pendingFrames()
+			w.flushIn(0) // which asks again, so nothing is lost if it finds the lock taken
+		}
+		w.lock.Unlock()
+		if !w.urgent.any.Load() || !w.lock.TryLock() {
+			return
+		}
+	}
+}
+
+// writeQueue writes the pending frames and then the queue, in as many writes as writes says. It
+// does not write what comes to the queue meanwhile, so that it has an end although others go on
+// to send. It writes nothing of the queue while a MessageWriter is open, because its message
+// has begun before. The lock is held.
+func (w *writer) writeQueue(by caller, writes int) error {
+	left := w.queueOf().len()
+	for w.hasPending.Load() && !w.broken {
+		if b := w.pendingFrames(); len(b) > 0 {
+			if err := w.flush(by, b, nil, len(b)); err != nil {
+				return err
+			}
+			continue
+		}
+		if w.openMessage() != nil {
+			return nil
+		}
+		b, frames, messages := w.takeQueued(left)
+		if frames == 0 {
+			break
+		}
+		w.unsent += messages
+		if err := w.flush(by, b, nil, len(b)); err != nil {
+			return err
+		}
+		if left, writes = left-frames, writes-1; writes == 0 {
+			break
+		}
+		if w.urgent.any.Load() { // pings and pongs do not wait for the queue
+			ping, pong, _ := w.urgent.take()
+			w.sendControls(by, ping, pong)
+		}
+	}
+	if !w.broken && len(w.pendingFrames()) == 0 && !w.noPending() {
+		w.flushSoon() // the request of who has sent meanwhile may have been taken above
+	}
+	return nil
+}
+
+// allWrites is how many writes writeQueue needs for all of the queue.
+const allWrites = math.MaxInt

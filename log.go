@@ -1,0 +1,84 @@
+package websocket
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"runtime"
+)
+
+// maxLogLine leaves room for what the logger adds, so that a line has less than a kilobyte.
+const maxLogLine = 960
+
+// logPanic recovers and logs a panic of a detached HandlerFunc, with the words of
+// net/http, because people search their logs for those. Without it the panic would
+// end the process. The value is cut to one line, because it may repeat what the peer has
+// sent.
+func logPanic(c *Conn) {
+	v := recover()
+	if _, logged := v.(loggedPanic); v == nil || v == http.ErrAbortHandler || logged {
+		return
+	}
+	logPanicOf(c, v)
+}
+
+// logPanicOf logs a panic with the stack of the goroutine, which has not returned to the caller
+// of the function yet.
+func logPanicOf(c *Conn, v any) {
+	stack := make([]byte, 64<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
+}
+
+// server returns the http.Server of the connection, or nil.
+func (c *Conn) server() *http.Server {
+	if r := c.request.Load(); r != nil {
+		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+		return srv
+	}
+	return c.inbox.messages.server
+}
+
+// path returns the path of the request.
+func (c *Conn) path() string {
+	if r := c.request.Load(); r != nil {
+		return r.URL.Path
+	}
+	return c.inbox.messages.path.Value()
+}
+
+// logf writes to the log of the http.Server.
+func logf(c *Conn, format string, args ...any) {
+	logTo(c.server(), format, args...)
+}
+
+// logTo writes to the log of srv, which may be nil.
+func logTo(srv *http.Server, format string, args ...any) {
+	if srv != nil && srv.ErrorLog != nil {
+		srv.ErrorLog.Printf(format, args...)
+		return
+	}
+	log.Printf(format, args...)
+}
+
+// A loggedPanic is the value of a panic that was logged on the goroutine on which it happened.
+type loggedPanic struct{ value any }
+
+// panicText returns what a function has panicked with.
+func panicText(v any) string {
+	if logged, ok := v.(loggedPanic); ok {
+		v = logged.value
+	}
+	return fmt.Sprint(v)
+}
+
+// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
+// context, but no goroutine.
+func (c *Conn) afterClose(f func(*Conn, error)) {
+	context.AfterFunc(c.Context(), func() {
+		defer logPanic(c)
+		c.life.closed.Wait() // the close handshake has a limit
+		f(c, c.life.err())
+	})
+}

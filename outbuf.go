@@ -1,0 +1,47 @@
+package websocket
+
+import (
+	"sync"
+	"time"
+)
+
+// Writing is most of what a small message costs. If the peer sends many messages at
+// once, the replies wait for each other and leave in one write: while the read
+// buffer holds another complete frame, the handler is about to receive that frame,
+// and then it either sends more or waits for the peer, which writes what is pending.
+// The flush timer is for a handler that does neither.
+const (
+	pendingSize = 64 << 10
+	pendingTime = 100 * time.Microsecond
+)
+
+// pendingBuffers are for more frames than one of frameBuffers holds. A small frame does
+// not take one, because a blocked write must not hold 64 KiB for it.
+var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }}
+
+// withRoom returns the pending frames b with capacity for size bytes more. If that is more
+// than pendingSize in total, the capacity has to grow.
+func withRoom(b []byte, size int) []byte {
+	need := len(b) + size
+	switch {
+	case need <= cap(b):
+		return b
+	case need <= frameBufferSize:
+		small := append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], b...)
+		releaseFrames(b)
+		return small
+	}
+	larger := append(pendingBuffers.Get().(*[pendingSize]byte)[:0], b...)
+	releaseFrames(b)
+	return larger
+}
+
+// releaseFrames returns a buffer of withRoom to its pool.
+func releaseFrames(b []byte) {
+	switch cap(b) {
+	case frameBufferSize:
+		frameBuffers.Put((*[frameBufferSize]byte)(b[:cap(b)]))
+	case pendingSize:
+		pendingBuffers.Put((*[pendingSize]byte)(b[:cap(b)]))
+	}
+}

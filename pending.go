@@ -1,0 +1,195 @@
+package websocket
+
+import (
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
+
+// pending is what waits to be written, and why. It is allocated on demand, because most peers
+// wait for each answer.
+type pending struct {
+	frames     []byte // that wait to be written together
+	written    int    // how much of frames a write has sent that a deadline has cut off
+	flushTimer wait.Alarm[writer]
+	open       chan struct{} // closed when the open MessageWriter ends; nil without one
+}
+
+// openMessage returns the channel that is closed when the open MessageWriter ends, or nil
+// without one. The lock is held.
+func (w *writer) openMessage() chan struct{} {
+	if w.pending == nil {
+		return nil
+	}
+	return w.pending.open
+}
+
+// flushIn makes the flush timer write what is pending in d. The lock is held.
+func (w *writer) flushIn(d time.Duration) {
+	if !w.stopped {
+		w.pending.flushTimer.Set(d, w, (*writer).flushByTimer)
+	}
+}
+
+// noteBuffered notes whether the read buffer holds a complete frame, which the
+// handler is about to receive. It skips the store if nothing changed, because the
+// store would double the cost of a small message.
+func (w *writer) noteBuffered(frame bool) {
+	if frame != w.frameBuffered.Load() {
+		w.frameBuffered.Store(frame)
+	}
+}
+
+// beforeWait writes what is pending, because the goroutine that receives is about to
+// wait for the peer. Until it comes back, no frame may wait for another.
+func (w *writer) beforeWait(by caller) {
+	w.noteBuffered(false)
+	if w.hasPending.Load() {
+		w.requestFlush(by)
+	}
+}
+
+// mayWait reports whether a frame may wait for the next one, while the connection is open.
+func (w *writer) mayWait(h *Header) bool {
+	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
+}
+
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
+// frame comes behind the queue, and a pong must not wait for a large frame of which a part
+// is written. It reports whether it did. The lock is held.
+func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
+	switch b := w.pendingFrames(); {
+	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
+		w.seldomUsed().queue.add(AppendFrame(nil, Frame{*h, payload}))
+		w.hasPending.Store(true)
+		return true
+	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
+		w.urgent.keepPong(payload) // the timer looks for it without being asked
+		return true
+	}
+	return false
+}
+
+// sendPending is send for a frame that may wait, or that others wait for. own is true for
+// sendOwn.
+func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
+	b := w.pendingFrames()
+	size := maxHeaderSize + len(payload)
+	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
+		w.count(h)
+		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
+		return nil
+	}
+	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue
+	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
+		if err := w.writeQueue(by, allWrites); err != nil {
+			return err
+		}
+		b = w.pendingFrames()
+	}
+	accepted := len(b)
+	if size > pendingSize-accepted {
+		if accepted > 0 && len(payload) <= maxCopied {
+			if err := w.flush(by, b, nil, accepted); err != nil {
+				return err
+			}
+			return w.sendPending(by, h, payload, wait, own)
+		}
+		w.count(h)
+		return w.flush(by, h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, accepted)
+	}
+	w.count(h)
+	b = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
+	if wait {
+		w.pending.frames = b
+		if accepted == 0 {
+			w.hasPending.Store(true)
+			w.flushIn(pendingTime)
+		}
+		if !own && !w.frameBuffered.Load() { // the receiver has begun to wait meanwhile
+			return w.flush(by, b, nil, accepted)
+		}
+		return nil
+	}
+	if own {
+		accepted = len(b)
+	}
+	return w.flush(by, b, nil, accepted)
+}
+
+// pendingFrames returns the frames that are pending.
+func (w *writer) pendingFrames() []byte { return w.pendingOf().frames }
+
+// pendingOf allocates w.pending if nothing has waited yet.
+func (w *writer) pendingOf() *pending {
+	if w.pending == nil {
+		w.pending = new(pending)
+	}
+	return w.pending
+}
+
+// takePending makes nothing pending, and returns how much of the pending frames was
+// written before.
+func (w *writer) takePending() (written int) {
+	p := w.pendingOf()
+	written = p.written
+	p.frames, p.written = nil, 0
+	if w.noPending() {
+		p.flushTimer.Clear()
+	}
+	return written
+}
+
+// acquireForMessage locks the writer while no MessageWriter is open, and checks
+// that a message can be sent.
+func (w *writer) acquireForMessage() error {
+	for {
+		if err := w.acquire(); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			w.release(bySender)
+			return err
+		}
+		open := w.openMessage()
+		if open == nil {
+			return nil
+		}
+		w.release(bySender)
+		select {
+		case <-open:
+		case <-w.life.over.Done():
+			return w.ended()
+		case <-w.socket.userWriteExpired():
+			return errWriteDeadline
+		}
+	}
+}
+
+// openStream begins the message of a MessageWriter and returns the channel that is
+// closed when the message ends.
+func (w *writer) openStream() (ended chan struct{}, err error) {
+	if err := w.acquireForMessage(); err != nil {
+		return nil, err
+	}
+	defer w.release(bySender)
+	if w.queued() > 0 { // its messages were sent before this one
+		if err := w.writeQueue(bySender, allWrites); err != nil {
+			return nil, err
+		}
+	}
+	ended = make(chan struct{})
+	w.pendingOf().open = ended
+	return ended, nil
+}
+
+// closeStream ends the message, unless a close frame has ended it. The lock is held.
+func (w *writer) closeStream(ended chan struct{}) {
+	if w.openMessage() == ended {
+		w.pending.open = nil
+		if w.queued() > 0 {
+			w.urgent.request() // the goroutine that unlocks the writer begins to write the queue
+		}
+		close(ended)
+	}
+}
