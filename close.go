@@ -105,9 +105,7 @@ func (c *Conn) expire(err error) bool {
 	c.timer.stop()
 	c.socket.stop()
 	c.life.closed.Set()
-	if c.inbox != nil && c.inbox.messages != nil {
-		c.inbox.messages.socketClosed()
-	}
+	c.inbox.socketClosed()
 	return true
 }
 

@@ -56,7 +56,7 @@ type config struct {
 	timeouts
 	limits
 	dropIncomingPings bool
-	passesMessages    bool // see HandleMessages
+	prepare           func(*Conn) // see HandleMessages; nil otherwise
 	writeCoalescing   bool
 	minCompressed     int // see Compression; negative if it is off
 }
@@ -75,8 +75,8 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 		c.seldomUsed().compression = newCompression(agreed, cfg.minCompressed)
 		c.in.incoming.mayCompress = true
 	}
-	if cfg.passesMessages {
-		c.prepareMessages()
+	if cfg.prepare != nil {
+		cfg.prepare(c)
 	}
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing

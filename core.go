@@ -53,6 +53,23 @@ func (c *core) rareIf() *rare {
 	return nil
 }
 
+// phases implements ticker.
+func (c *core) phases() *life { return &c.life }
+
+// canRest implements ticker.
+func (c *core) canRest() bool { return c.socket.overTLS() != nil }
+
+// slowWrite implements ticker.
+func (c *core) slowWrite() *slowWrite {
+	if r := c.rareIf(); r != nil {
+		return &r.write
+	}
+	return nil
+}
+
+// slowWriteUsed implements ticker.
+func (c *core) slowWriteUsed() *slowWrite { return &c.rareUsed().write }
+
 // rareUsed is rareIf, but allocates the state.
 func (c *core) rareUsed() *rare {
 	s := c.seldomUsed()

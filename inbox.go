@@ -3,7 +3,9 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
+	"unique"
 )
 
 // An inbox is how messages get to the user if the receiving methods do not read from the socket:
@@ -12,6 +14,10 @@ import (
 type inbox struct {
 	ahead    *readAhead // of HandleConcurrent
 	messages *messages  // of HandleMessages
+
+	// Of the request, which HandleMessages releases.
+	server *http.Server
+	path   unique.Handle[string] // most connections have the same
 }
 
 var errPassed = errors.New("websocket: a connection of HandleMessages has no receiving methods and no read deadline, because its MessageFunc gets all messages")
@@ -65,6 +71,13 @@ func (b *inbox) expired() bool { return b.messages == nil && b.ahead.expired() }
 func (b *inbox) stop() {
 	if b.ahead != nil {
 		b.ahead.stop()
+	}
+}
+
+// socketClosed runs when the socket is closed. b may be nil.
+func (b *inbox) socketClosed() {
+	if b != nil && b.messages != nil {
+		b.messages.socketClosed()
 	}
 }
 

@@ -74,9 +74,12 @@ type acks struct {
 // A ticker does what is due.
 type ticker interface {
 	tick()
-	ended()          // the connection has ended; more than one call is possible
-	tellsAcks() bool // whether the kernel tells what the peer has acknowledged
-	shared() *core   // of which the keepalive is a part
+	ended()                    // the connection has ended; more than one call is possible
+	tellsAcks() bool           // whether the kernel tells what the peer has acknowledged
+	phases() *life             // of the same connection
+	canRest() bool             // whether a read can be interrupted to wait without a buffer
+	slowWrite() *slowWrite     // the latest one, or nil if no write was slow
+	slowWriteUsed() *slowWrite // the same, but it is allocated
 }
 
 // due is what a tick asks for.
@@ -135,7 +138,7 @@ func (k *keepalive) endAt() time.Duration {
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
-func (k *keepalive) life() *life { return &k.owner.shared().life }
+func (k *keepalive) life() *life { return k.owner.phases() }
 
 // run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
 func (k *keepalive) run(f func()) { k.alarm.Go(f) }
@@ -373,7 +376,7 @@ func (k *keepalive) tick() (do due) {
 	}
 	k.checkAcks(p, by, now, &do)
 	if now >= k.noteWriteAt() {
-		k.owner.shared().rareUsed().write.began, do.write.note = time.Duration(k.writing.Load()), true
+		k.owner.slowWriteUsed().began, do.write.note = time.Duration(k.writing.Load()), true
 	}
 	if p == phaseOpen && now >= k.nextPing {
 		k.pingDue(now, &do)

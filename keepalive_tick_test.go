@@ -34,8 +34,7 @@ func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	return r
 }
 
-func (r *tickRecorder) ended()        {}
-func (r *tickRecorder) shared() *core { return &r.core }
+func (r *tickRecorder) ended() {}
 
 func (r *tickRecorder) tick() {
 	do := r.timer.tick()

@@ -37,7 +37,7 @@ func (c *Conn) server() *http.Server {
 		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
 		return srv
 	}
-	return c.inbox.messages.server
+	return c.inbox.server
 }
 
 // path returns the path of the request.
@@ -45,7 +45,7 @@ func (c *Conn) path() string {
 	if r := c.request.Load(); r != nil {
 		return r.URL.Path
 	}
-	return c.inbox.messages.path.Value()
+	return c.inbox.path.Value()
 }
 
 // logf writes to the log of the http.Server.

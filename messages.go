@@ -40,7 +40,7 @@ func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Ha
 		panic("websocket: HandleMessages(nil): want a function")
 	}
 	h := &Handler{open: open, fn: passAll, opts: newOptions(opts)}
-	h.opts.passesMessages, h.opts.detached = true, false
+	h.opts.prepare, h.opts.detached = (*Conn).prepareMessages, false
 	return h
 }
 
@@ -50,9 +50,7 @@ type messages struct {
 	conn    *Conn
 	handler *Handler
 	fn      MessageFunc
-	server  *http.Server          // of the request
-	path    unique.Handle[string] // of the request; most connections have the same
-	source  events.Source         // while the event loop serves the connection
+	source  events.Source // while the event loop serves the connection
 
 	// How the connection has left the event loop. A goroutine continues then.
 	end     error       // of the function or the reader, nil if there is none yet
@@ -232,7 +230,7 @@ func (m *messages) leave(end error, held bool) events.Result {
 	return events.Left
 }
 
-// socketClosed runs when the socket is closed. It begins what leave has left until then.
+// socketClosed implements inbox.socketClosed. It begins what leave has left until then.
 func (m *messages) socketClosed() {
 	if m.leaving.CompareAndSwap(true, false) {
 		go m.handler.serve(m.conn)

@@ -1,19 +1,9 @@
 package websocket
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
-// Writing is most of what a small message costs. If the peer sends many messages at
-// once, the replies wait for each other and leave in one write: while the read
-// buffer holds another complete frame, the handler is about to receive that frame,
-// and then it either sends more or waits for the peer, which writes what is pending.
-// The flush timer is for a handler that does neither.
-const (
-	pendingSize = 64 << 10
-	pendingTime = 100 * time.Microsecond
-)
+// pendingSize is how many bytes of frames may wait to be written together.
+const pendingSize = 64 << 10
 
 // pendingBuffers are for more frames than one of frameBuffers holds. A small frame does
 // not take one, because a blocked write must not hold 64 KiB for it.

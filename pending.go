@@ -6,6 +6,13 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
+// Writing is most of what a small message costs. If the peer sends many messages at
+// once, the replies wait for each other and leave in one write: while the read
+// buffer holds another complete frame, the handler is about to receive that frame,
+// and then it either sends more or waits for the peer, which writes what is pending.
+// The flush timer is for a handler that does neither.
+const pendingTime = 100 * time.Microsecond
+
 // pending is what waits to be written, and why. It is allocated on demand, because most peers
 // wait for each answer.
 type pending struct {

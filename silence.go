@@ -152,8 +152,8 @@ type slowWrite struct {
 
 // noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
 func (k *keepalive) noted(began time.Duration) bool {
-	r := k.owner.shared().rareIf()
-	return r != nil && r.write.began == began
+	w := k.owner.slowWrite()
+	return w != nil && w.began == began
 }
 
 // leastTaken is what a peer has to take in the second half of WriteTimeout.
@@ -172,7 +172,7 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 func (k *keepalive) noteWriteAcks(a acks) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.owner.shared().rareUsed().write.acked = a.total
+	k.owner.slowWriteUsed().acked = a.total
 }
 
 // writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
@@ -180,7 +180,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && step.noted && a.total-k.owner.shared().rareUsed().write.acked >= leastTaken {
+	if ok && step.noted && a.total-k.owner.slowWriteUsed().acked >= leastTaken {
 		return true
 	}
 	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
@@ -232,19 +232,22 @@ func (k *keepalive) setRTT(rtt time.Duration) {
 	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
 }
 
+// restInterval is the time between two looks at whether a connection without pings is quiet.
+const restInterval = 15 * time.Second
+
 // pingTick is the time between two pings, or between two looks at whether a TLS connection is
 // quiet if there are no pings. It is 0 if there is nothing to do.
 func (k *keepalive) pingTick() time.Duration {
-	if d := k.timeouts.pingInterval; d > 0 || k.owner.shared().socket.overTLS() == nil {
+	if d := k.timeouts.pingInterval; d > 0 || !k.owner.canRest() {
 		return d
 	}
-	return defaultPingInterval
+	return restInterval
 }
 
 // pingDue notes what is due each pingTick.
 func (k *keepalive) pingDue(now time.Duration, do *due) {
 	k.nextPing = deadlineAfter(now, k.pingTick())
-	do.rest = k.owner.shared().socket.overTLS() != nil
+	do.rest = k.owner.canRest()
 	do.ping = k.timeouts.pingInterval > 0
 	if do.ping && !k.awaitsPong {
 		k.awaitsPong, k.pingSent = true, now

@@ -85,9 +85,6 @@ func (c *Conn) tellsAcks() bool {
 	return c.out.acksTold == acksKnown
 }
 
-// shared implements ticker.
-func (c *Conn) shared() *core { return &c.core }
-
 // poll looks for control frames while no method is receiving, and ends the connection if it
 // finds the end. quiet is how many polls there were since a method has received. in.lock is
 // held; poll unlocks it.
