@@ -62,12 +62,15 @@ func TestHTTP2_timeouts_of_the_server(t *testing.T) {
 // A deadline that passes in the middle of a write resets the stream, because it is not known how
 // much was sent. The stream of another WebSocket goes on.
 func TestHTTP2_write_deadline_in_a_write(t *testing.T) {
-	results := make(chan error, 3)
+	results, writing := make(chan error, 3), make(chan struct{})
 	h := Handle(func(c *Conn) error {
 		if c.Request().URL.Path == "/echo" {
 			return echoAll(c)
 		}
-		c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		go func() {
+			<-writing
+			c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		}()
 		results <- c.SendMessage(Binary, make([]byte, 1<<20))
 		c.SetWriteDeadline(time.Time{})
 		results <- c.SendMessage(Binary, nil)
@@ -76,8 +79,11 @@ func TestHTTP2_write_deadline_in_a_write(t *testing.T) {
 		return err
 	})
 	c := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, h).Listener.Addr().String(), 4096)
-	other, stalled := connectHTTP2(t, c, ":path: /echo"), connectHTTP2(t, c)
+	other := connectHTTP2(t, c, ":path: /echo")
 	c.HoldWindow(true)
+	stalled := connectHTTP2(t, c)
+	stalled.Conn.Read(make([]byte, 1))
+	close(writing)
 	if err := <-results; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("SendMessage returned %v, want an expired deadline", err)
 	}
