@@ -56,7 +56,7 @@ type config struct {
 	timeouts
 	limits
 	dropIncomingPings bool
-	prepare           func(*Conn) // see HandleMessages; nil otherwise
+	prepare           func(*Conn) // sets the inbox, before other goroutines can see it; nil with Handle
 	writeCoalescing   bool
 	minCompressed     int // see Compression; negative if it is off
 }

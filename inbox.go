@@ -74,6 +74,9 @@ func (b *inbox) stop() {
 	}
 }
 
+// prepareReadAhead makes c a connection of HandleConcurrent.
+func (c *Conn) prepareReadAhead() { c.inbox = &newReadAhead(&c.life).inbox }
+
 // socketClosed runs when the socket is closed. b may be nil.
 func (b *inbox) socketClosed() {
 	if b != nil && b.messages != nil {

@@ -46,9 +46,8 @@ type source interface {
 	endAhead(end error)
 }
 
-// startReadAhead starts the goroutine, which receives from src until the end. stop waits
-// for it.
-func startReadAhead(life *life, src source) *readAhead {
+// newReadAhead returns a readAhead whose goroutine is not started yet.
+func newReadAhead(life *life) *readAhead {
 	a := &readAhead{
 		life:     life,
 		messages: make(chan Message, readAheadLimit-1),
@@ -58,9 +57,11 @@ func startReadAhead(life *life, src source) *readAhead {
 		finished: make(chan struct{}),
 	}
 	a.inbox.ahead = a
-	go a.run(src)
 	return a
 }
+
+// start starts the goroutine, which receives from src until the end. stop waits for it.
+func (a *readAhead) start(src source) { go a.run(src) }
 
 func (a *readAhead) run(src source) {
 	defer close(a.finished)

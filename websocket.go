@@ -122,7 +122,7 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 // then are still returned.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
-	h.concurrent = true
+	h.concurrent, h.opts.prepare = true, (*Conn).prepareReadAhead
 	return h
 }
 
@@ -173,7 +173,7 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.inbox = &startReadAhead(&c.life, c).inbox
+	c.readsAhead().start(c)
 	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
