@@ -43,10 +43,16 @@ import (
 func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, error) {
 	o := applyOptions(opts)
 	c, err := upgrade(w, r, o, nil)
-	if err == nil && o.onClose != nil {
+	if err != nil {
+		return nil, err
+	}
+	if o.onClose != nil {
 		c.afterClose(o.onClose)
 	}
-	return c, err
+	if s := c.overStream(); s != nil {
+		c.watchStream(s)
+	}
+	return c, nil
 }
 
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to

@@ -358,7 +358,7 @@ func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 }
 
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
-func beginReadAhead(c *Conn) { c.inbox = &startReadAhead(&c.life, c).inbox }
+func beginReadAhead(c *Conn) { c.startReadAhead() }
 
 // readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.
 func readsAhead(c *Conn) bool { return c.inbox != nil }

@@ -29,10 +29,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 	if err := inner.FlushError(); err != nil {
 		return nil, &connError{"sending the handshake response", err}
 	}
-	s := newStream(inner, r)
-	c := newConn(s, r, subprotocol, agreed, &o.config, nil)
-	s.onLost(r.Context(), func() { c.timer.run(func() { c.streamLost(s) }) })
-	return c, nil
+	return newConn(newStream(inner, r), r, subprotocol, agreed, &o.config, nil), nil
 }
 
 var warnOnce sync.Once
@@ -53,6 +50,12 @@ func warnUnbounded(r *http.Request) {
 func (c *Conn) overStream() *h2stream {
 	s, _ := c.socket.transport.(*h2stream)
 	return s
+}
+
+// watchStream makes c end with its stream. The caller has completed c, because that may happen
+// at once.
+func (c *Conn) watchStream(s *h2stream) {
+	s.onLost(c.Request().Context(), func() { c.timer.run(func() { c.streamLost(s) }) })
 }
 
 // streamLost ends a connection whose stream was reset or whose TCP connection has ended. What

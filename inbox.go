@@ -81,6 +81,13 @@ func (b *inbox) socketClosed() {
 	}
 }
 
+// startReadAhead starts the goroutine that reads ahead.
+func (c *Conn) startReadAhead() {
+	a := newReadAhead(&c.life)
+	c.inbox = &a.inbox
+	go a.run(c)
+}
+
 // readsAhead returns the goroutine that reads ahead, or nil.
 func (c *Conn) readsAhead() *readAhead {
 	if c.inbox == nil {

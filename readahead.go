@@ -46,9 +46,9 @@ type source interface {
 	endAhead(end error)
 }
 
-// startReadAhead starts the goroutine, which receives from src until the end. stop waits
-// for it.
-func startReadAhead(life *life, src source) *readAhead {
+// newReadAhead returns a readAhead whose goroutine has to be started with run. The connection
+// has to know it before, because the goroutine may end the connection at once.
+func newReadAhead(life *life) *readAhead {
 	a := &readAhead{
 		life:     life,
 		messages: make(chan Message, readAheadLimit-1),
@@ -58,10 +58,10 @@ func startReadAhead(life *life, src source) *readAhead {
 		finished: make(chan struct{}),
 	}
 	a.inbox.ahead = a
-	go a.run(src)
 	return a
 }
 
+// run is the goroutine. It receives from src until the end, and stop waits for it.
 func (a *readAhead) run(src source) {
 	defer close(a.finished)
 	m, err := src.receiveAhead()

@@ -173,8 +173,11 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.inbox = &startReadAhead(&c.life, c).inbox
+	c.startReadAhead()
 	h.conns.add(c) // from now on, other goroutines may call its methods
+	if s := c.overStream(); s != nil {
+		c.watchStream(s)
+	}
 }
 
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
@@ -330,6 +333,9 @@ func (h *Handler) Conns() iter.Seq[*Conn] {
 func (h *Handler) serveStream(c *Conn, s *h2stream) {
 	s.begin()
 	defer s.finish()
+	if !h.concurrent { // otherwise beginReadAhead does it
+		c.watchStream(s)
+	}
 	if h.open != nil {
 		h.openMessages(c)
 		return
