@@ -128,6 +128,11 @@ func (c *HTTP2) HoldWindow(hold bool) {
 	c.holding = hold
 }
 
+// GoAway tells the server that the client opens no more streams.
+func (c *HTTP2) GoAway() error {
+	return c.writeFrame(h2GoAway, 0, 0, make([]byte, 8)) // the last stream is 0, and there is no error
+}
+
 // Streams returns how many streams are open.
 func (c *HTTP2) Streams() int {
 	c.mu.Lock()
@@ -445,6 +450,14 @@ func (s *Stream) CloseWrite() error {
 		return nil
 	}
 	return s.c.writeFrame(h2Data, h2EndStream, s.ID, nil)
+}
+
+// Trailer ends the client's side of the stream with a header block.
+func (s *Stream) Trailer(name, value string) error {
+	s.c.mu.Lock()
+	s.shut = true
+	s.c.mu.Unlock()
+	return s.c.writeFrame(h2Headers, h2EndHeaders|h2EndStream, s.ID, appendField(nil, name, value))
 }
 
 // Reset resets the stream.
