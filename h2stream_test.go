@@ -337,3 +337,27 @@ func messageHandler(open func() (MessageFunc, error)) func(opts ...Option) *Hand
 		return HandleMessages(func(*Conn) (MessageFunc, error) { return open() }, opts...)
 	}
 }
+
+// A request with very many header lines ends its stream only, and so does one with more bytes
+// than MaxHeaderBytes.
+func TestHTTP2_large_header(t *testing.T) {
+	srv := wstest.ServeHTTP2(t, Handle(echoAll), func(s *http.Server) { s.MaxHeaderBytes = 16 << 10 })
+	c := wstest.DialHTTP2(t, srv.Listener.Addr().String(), 0)
+	other := connectHTTP2(t, c)
+	lines := func(n int, more ...string) []string {
+		for i := range n {
+			more = append(more, fmt.Sprintf("x-%d: ", i))
+		}
+		return more
+	}
+	connectHTTP2(t, c, lines(390)...).Close()
+	for name, header := range map[string][]string{"lines": lines(410), "bytes": lines(200, "x: "+stars(13<<10))} {
+		t.Run(name, func(t *testing.T) {
+			s, err := c.Connect(header...)
+			if err != nil || s.Status != 431 {
+				t.Errorf("got the status %d and error %v, want 431", s.Status, err)
+			}
+			checkEcho(other)
+		})
+	}
+}
