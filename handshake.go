@@ -36,7 +36,9 @@ import (
 //
 // Over HTTP/2 (RFC 8441), a refusal ends its stream only, and w needs an Unwrap method for each
 // wrapper. Close the connection before the handler of the request returns, because net/http
-// ends the stream then.
+// ends the stream then, and gives the buffer of w to another request. Close waits for the
+// goroutines that send; if one still does when the handler returns, it can damage the response
+// to another client.
 //
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/f44ffc3b/websocket/extendedconnect"
+	"github.com/f44ffc3b/websocket/extendedconnect"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
@@ -93,6 +93,8 @@ func TestHTTP2_refusals_end_their_stream_only(t *testing.T) {
 		{"subprotocols that are no list of tokens", "sec-websocket-protocol: a b", 400},
 		{"extensions that are no list", "sec-websocket-extensions: =", 400},
 		{"a length", "content-length: 5", 400},
+		{"a length of 0", "content-length: 0", 400},
+		{"an empty :authority", ":authority: ", 400},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -421,11 +423,14 @@ func TestHTTP2_compression(t *testing.T) {
 
 // A server on which a client can block handlers for ever is logged once.
 func TestHTTP2_server_without_timeouts(t *testing.T) {
+	var configured http.Server
+	extendedconnect.Configure(&configured)
 	tests := []struct {
 		name   string
 		config *http.HTTP2Config
 		want   int
 	}{
+		{"extendedconnect.Configure", configured.HTTP2, 0},
 		{"no configuration", nil, 1},
 		{"zero configuration", &http.HTTP2Config{MaxConcurrentStreams: 1}, 1},
 		{"WriteByteTimeout", &http.HTTP2Config{WriteByteTimeout: 1}, 0},

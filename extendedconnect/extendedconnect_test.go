@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,13 +118,49 @@ func main() {
 func build(t *testing.T, imports string, flags ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	src, bin := filepath.Join(dir, "main.go"), filepath.Join(dir, "program.exe")
-	if err := os.WriteFile(src, []byte(strings.Replace(program, "IMPORT", imports, 1)), 0o600); err != nil {
+	src := filepath.Join(dir, "main.go")
+	write(t, src, strings.Replace(program, "IMPORT", imports, 1))
+	return runBuild(t, "", filepath.Join(dir, "program.exe"), src, flags...)
+}
+
+// buildModule builds the program as a module that imports extendedconnect only by a dependency,
+// whose path is the last of all. The path of another dependency, which uses net/http while it is
+// initialized, is before that of extendedconnect.
+func buildModule(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs("..")
+	if err != nil {
 		t.Fatal(err)
 	}
-	args := append(append([]string{"build"}, flags...), "-o", bin, src)
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("go %q: %v\n%s", args, err, out)
+	write(t, filepath.Join(dir, "main.go"), strings.Replace(program, "IMPORT", "_ \"a.example/first\"\n\t_ \"zz.example/last\"", 1))
+	write(t, filepath.Join(dir, "go.mod"), "module 0.example/app\ngo 1.25\n"+
+		"require (\na.example/first v0.0.0\nzz.example/last v0.0.0\ngithub.com/f44ffc3b/websocket v0.0.0\n)\n"+
+		"replace (\na.example/first => ./first\nzz.example/last => ./last\ngithub.com/f44ffc3b/websocket => "+strconv.Quote(root)+"\n)\n")
+	write(t, filepath.Join(dir, "first", "go.mod"), "module a.example/first\ngo 1.25\n")
+	write(t, filepath.Join(dir, "first", "first.go"), "package first\nimport \"net/http\"\nfunc init() { http.Handle(\"/\", http.NotFoundHandler()) }\n")
+	write(t, filepath.Join(dir, "last", "go.mod"), "module zz.example/last\ngo 1.25\nrequire github.com/f44ffc3b/websocket v0.0.0\n")
+	write(t, filepath.Join(dir, "last", "last.go"), "package last\nimport _ \"github.com/f44ffc3b/websocket/extendedconnect\"\n")
+	return runBuild(t, dir, filepath.Join(dir, "program.exe"), ".")
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runBuild runs go build for src in dir, and returns bin.
+func runBuild(t *testing.T, dir, bin, src string, flags ...string) string {
+	t.Helper()
+	c := exec.Command("go", append(append([]string{"build"}, flags...), "-o", bin, src)...)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v\n%s", c.Args, err, out)
 	}
 	return bin
 }
@@ -139,6 +176,7 @@ func TestImport(t *testing.T) {
 		flagged = []string{"-race"} // for which the standard library is compiled already
 	}
 	other := build(t, imported+"\n\t_ \"crypto/x509\"\n\t_ \"net/http/pprof\"\n\t_ \"archive/zip\"", flagged...)
+	module := buildModule(t)
 	for _, tt := range []struct{ name, bin, env, want string }{
 		{"unset", with, "", `on=true GODEBUG="" false, child " false", served`},
 		{"empty", with, "GODEBUG=", `on=true GODEBUG="" true, child " true", served`},
@@ -146,6 +184,7 @@ func TestImport(t *testing.T) {
 		{"switched off by the user", with, "GODEBUG=http2xconnect=0", `on=false GODEBUG="http2xconnect=0" true, child "http2xconnect=0 true", reset 1`},
 		{"switched on by the user", with, "GODEBUG=http2xconnect=1", `on=true GODEBUG="http2xconnect=1" true, child "http2xconnect=1 true", served`},
 		{"with other imports and flags", other, "", `on=true GODEBUG="" false, child " false", served`},
+		{"imported by a dependency", module, "", `on=true GODEBUG="" false, child " false", served`},
 		{"switched off among others", with, "GODEBUG=a=1,http2xconnect=0,b=2", `on=false GODEBUG="a=1,http2xconnect=0,b=2" true, child "a=1,http2xconnect=0,b=2 true", reset 1`},
 		{"another setting with that end", with, "GODEBUG=nohttp2xconnect=0", `on=true GODEBUG="nohttp2xconnect=0" true, child "nohttp2xconnect=0 true", served`},
 		{"without the import", without, "", `on=false GODEBUG="" false, child " false", reset 1`},

@@ -130,6 +130,14 @@ func (s *Stream) CloseWrite() error {
 	return s.c.writeFrame(h2Data, h2EndStream, s.ID, nil)
 }
 
+// Trailer ends the client's side of the stream with a header block.
+func (s *Stream) Trailer(name, value string) error {
+	s.c.mu.Lock()
+	s.shut = true
+	s.c.mu.Unlock()
+	return s.c.writeFrame(h2Headers, h2EndHeaders|h2EndStream, s.ID, appendField(nil, name, value))
+}
+
 // Reset resets the stream.
 func (s *Stream) Reset(code uint32) error {
 	s.c.mu.Lock()

@@ -149,6 +149,11 @@ func (c *HTTP2) writeFrame(kind, flags byte, stream uint32, payload []byte) erro
 	return err
 }
 
+// GoAway tells the server that the client opens no more streams.
+func (c *HTTP2) GoAway() error {
+	return c.writeFrame(h2GoAway, 0, 0, make([]byte, 8)) // the last stream is 0, and there is no error
+}
+
 // grant lets the server send n bytes more on a stream, or on the connection for stream 0.
 func (c *HTTP2) grant(stream, n uint32) error {
 	return c.writeFrame(h2Window, 0, stream, binary.BigEndian.AppendUint32(nil, n))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,4 +168,64 @@ func (c *stalledConn) Read(p []byte) (int, error) {
 func (c *stalledConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
+}
+
+// A client opens streams and resets them at once, some behind frames that the server answers. No
+// handler is left, and the streams of another client go on. net/http may end the TCP connection.
+func TestHostile_HTTP2_streams_that_are_reset_at_once(t *testing.T) {
+	var running atomic.Int64
+	srv := wstest.ServeHTTP2(t, websocket.Handle(func(c *websocket.Conn) error {
+		running.Add(1)
+		defer running.Add(-1)
+		return echo(c)
+	}), extendedconnect.Configure)
+	addr := srv.Listener.Addr().String()
+	healthy := wstest.DialHTTP2(t, addr, 0).ConnectClient(t)
+	fields := [][2]string{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":path", "/"},
+		{":authority", wstest.Host}, {"sec-websocket-version", "13"}}
+	first := slices.Concat(wstest.Message(wstest.Ping, "?"), wstest.Message(wstest.Text, "hello"), wstest.ClientFrame(0x02, "frag"))
+	n := wstest.Scale(t, 20000, 3000)
+	for opened := 0; opened < n; {
+		c := wstest.DialHTTP2(t, addr, 0)
+		for err := error(nil); opened < n && err == nil; opened++ {
+			var s *wstest.Stream
+			if s, err = c.Request(false, fields...); err != nil {
+				break
+			}
+			s.Write(first[:opened%len(first)])
+			err = s.Reset(wstest.H2Cancel)
+			if opened%500 == 0 && healthy.RoundTrip("still here") != nil {
+				t.Fatal("another client is not served")
+			}
+		}
+		c.Close()
+	}
+	if !wstest.Eventually(func() bool { return running.Load() == 1 }) {
+		t.Errorf("%d handlers run, want 1", running.Load())
+	}
+	if err := healthy.RoundTrip("still here"); err != nil {
+		t.Error(err)
+	}
+}
+
+// As many streams as net/http allows send nothing but pings. Each gets its last pong.
+func TestHostile_HTTP2_250_streams_that_send_pings(t *testing.T) {
+	attackStreams(t, websocket.Handle, 250, echo, func(l *wstest.Load) {
+		clients := l.ConnectAll(wstest.Scale(t, 250, 50))
+		pings := append(bytes.Repeat(wstest.Message(wstest.Ping, "again"), 300), wstest.Message(wstest.Ping, "last")...)
+		l.Together(clients, func(c *wstest.Client) error {
+			if _, err := c.Conn.Write(pings); err != nil {
+				return err
+			}
+			for {
+				f, err := c.ReadFrame()
+				if err != nil || f.Opcode() != wstest.Pong {
+					return fmt.Errorf("got %v and error %v, want a pong", f, err)
+				}
+				if string(f.Payload) == "last" {
+					return c.RoundTrip("still here")
+				}
+			}
+		})
+	})
 }
