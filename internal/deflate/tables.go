@@ -267,22 +267,31 @@ func (b *builder) put(t []entry, n, skip uint) {
 	for i := b.code >> skip; i < len(t); i += 1 << (n - skip) {
 		t[i] = e
 	}
-	// Add one to a number whose highest bit is the lowest: clear the ones above the highest zero, and set that.
-	if zeros := b.code ^ (1<<n - 1); zeros != 0 {
-		bit := 1 << (bits.Len(uint(zeros)) - 1)
-		b.code = b.code&(bit-1) | bit
-	}
+	b.code = nextCode(b.code, n)
+}
+
+// nextCode returns the code of n bits after code. It adds one to a number whose highest bit is the lowest: it clears the ones
+// above the highest zero, and sets that. After the last code, it returns 0.
+func nextCode(code int, n uint) int {
+	bit := 1 << bits.Len(uint(code^(1<<n-1))) >> 1
+	return code&(bit-1) | bit
 }
 
 // first fills the first table. It holds the codes of up to n bits after round n, and doubles with each round, because
 // that is faster than to write the entries of short codes one by one.
 func (b *builder) first() {
+	next, code := 0, 0
 	for n := uint(1); n <= b.indexBits; n++ {
 		copy(b.table[1<<(n-1):1<<n], b.table[:1<<(n-1)])
-		for range b.count[n] {
-			b.put(b.table[:1<<n], n, 0)
+		t, size := b.table[:1<<n], entry(n)<<8+entry(n)
+		end := next + int(b.count[n])
+		for _, symbol := range b.order[next:end] {
+			t[code] = b.symbols[symbol] + size
+			code = nextCode(code, n)
 		}
+		next = end
 	}
+	b.order, b.code = b.order[next:], code
 }
 
 // second fills the tables of the codes that are longer than indexBits: one for all codes with the same beginning.
