@@ -5,7 +5,7 @@ type header struct {
 	lits, dists int // how many code lengths of each kind there are
 	lens        int // how many lengths of the code length code there are
 	have        int // how many lengths have been read
-	last        uint8
+	last        uint8 // the last of them, which may be repeated
 	codes       codeLens // before stepCodes those of the code length code, as if it were one of literals
 	order       symbolOrder
 }
