@@ -71,7 +71,7 @@ func (e *Encoder) Learn(p []byte) {
 
 // catchUp puts into the table what Learn has added. Every second place is enough, because most matches are longer.
 func (e *Encoder) catchUp() {
-	for i := max(e.n-e.late, e.n-e.size); i+minMatch <= e.n; i += 2 {
+	for i := max(0, e.n-e.late, e.n-e.size); i+minMatch <= e.n; i += 2 {
 		replace(e.table, binary.LittleEndian.Uint32(e.buf[i:]), e.shift, e.base+uint16(i))
 	}
 	e.late = 0
