@@ -87,6 +87,67 @@ func (b *bitWriter) done() []byte {
 	return b.out
 }
 
+// The lengths of literals and distances are one sequence: a repetition may begin in the first and end in the second.
+func TestDecoder_repeated_lengths_cross_to_the_distances(t *testing.T) {
+	lengths := dynamicHeader(0, 3, map[int]uint64{2: 1, 16: 2, 18: 2})
+	for _, zeros := range []uint64{138, 115} {
+		lengths.code(3, 2)
+		lengths.bits(zeros-11, 7)
+	}
+	lengths.code(0, 1) // that of literal 253
+	lengths.code(2, 2) // and those of 254 to 256 and of three distances
+	lengths.bits(3, 2)
+	lengths.code(0, 1)
+	for symbol := range 4 {
+		lengths.code(symbol, 2)
+	}
+
+	zeros := dynamicHeader(29, 2, map[int]uint64{1: 2, 2: 2, 16: 2, 18: 2})
+	zero := func(n uint64) {
+		zeros.code(3, 2)
+		zeros.bits(n-11, 7)
+	}
+	zero('a')
+	zeros.code(1, 2)
+	zero(138)
+	zero(255 - 'a' - 138)
+	zeros.code(1, 2) // the end of the block
+	zeros.code(0, 2) // a match of 3 bytes
+	zero(26)
+	zeros.code(2, 2) // three more zeros: two of the other matches, and the distance 1
+	zeros.bits(0, 2)
+	zeros.code(0, 2)
+	zeros.code(0, 2)
+	zeros.code(2, 2) // two literals
+	zeros.code(2, 2)
+	zeros.code(0, 2) // a match at the distance 2
+	zeros.code(3, 2)
+
+	tests := []struct {
+		name string
+		src  *bitWriter
+		want string
+	}{
+		{"a repeated length", lengths, "\xfd\xfe\xff"},
+		{"zeros", zeros, "aaaaa"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.src.bits(0, 3)
+			src := tt.src.done()
+			got, err := inflate(src, 100)
+			if err != nil || string(got) != tt.want {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+			got, err = inflateStream(src, 100, 1, 1)
+			if err != nil || string(got) != tt.want {
+				t.Errorf("streaming: got %q, %v; want %q", got, err, tt.want)
+			}
+			agree(t, src, 1, 1)
+		})
+	}
+}
+
 // dynamicHeader writes a header with the given lengths of the code length code and 5 bits for HLIT and HDIST.
 func dynamicHeader(hlit, hdist uint64, lens map[int]uint64) *bitWriter {
 	b := new(bitWriter)

@@ -63,8 +63,13 @@ func reference(src []byte) ([]byte, error) {
 		if short, err := blocks(append(bytes.Clone(src), "\xf8"+messageTail+final...)); err == nil && len(short) == len(before) {
 			return short, nil
 		}
+		return got, err
 	}
-	return got, err
+	// If the message ends inside a stored block, the block may have just the bytes of final.
+	if whole, _ := blocks(append(bytes.Clone(src), messageTail...)); len(whole) != len(got) {
+		return whole, io.ErrUnexpectedEOF
+	}
+	return got, nil
 }
 
 // blocks decodes src with compress/flate. Behind a block with BFINAL it continues with the next byte.

@@ -2,10 +2,11 @@ package deflate
 
 // A header is what has been read of the codes of a block of type 2 (RFC 1951 section 3.2.7).
 type header struct {
-	lits, dists int // how many code lengths of each kind there are
-	lens        int // how many lengths of the code length code there are
-	have        int // how many lengths have been read
-	len         [numLit + numDist]uint8
+	lits, dists int      // how many code lengths of each kind there are
+	lens        int      // how many lengths of the code length code there are
+	have        int      // how many lengths have been read
+	last        uint8    // the last of them, which may be repeated
+	codes       codeLens // before stepCodes those of the code length code, as if it were one of literals
 	order       symbolOrder
 }
 
@@ -25,7 +26,7 @@ func (d *Decoder) counts(s *stream) (status, string) {
 		return proceed, "a block has too many codes"
 	}
 	h.have = 0
-	clear(h.len[:numLens])
+	clear(h.codes.coded[:])
 	d.step = stepLengths
 	return proceed, ""
 }
@@ -36,12 +37,14 @@ func (d *Decoder) codeLengths(s *stream) (status, string) {
 		if !d.fill(s, 3) {
 			return needsInput, ""
 		}
-		h.len[lensOrder[h.have]] = uint8(d.take(3))
+		h.codes.set(int(lensOrder[h.have]), uint8(d.take(3)))
 	}
 	// The table of the distances is free until the last step, and large enough.
-	if build(d.own.dist[:], lensBits, h.len[:numLens], constants().lenSymbols[:], &h.order) != fitComplete {
+	coded, lens := h.codes.lits()
+	if build(d.own.dist[:], lensBits, coded, lens, constants().lenSymbols[:], &h.order) != fitComplete {
 		return proceed, "a block has an invalid code length code"
 	}
+	clear(h.codes.coded[:])
 	h.have = 0
 	d.step = stepCodes
 	return proceed, ""
@@ -59,8 +62,7 @@ func (d *Decoder) symbolLengths(s *stream) (status, string) {
 		symbol := e.literal()
 		if symbol < 16 {
 			d.take(e.bits())
-			h.len[h.have] = symbol
-			h.have++
+			h.add(symbol)
 			continue
 		}
 		extra, least, value := uint(7), 11, uint8(0)
@@ -69,7 +71,7 @@ func (d *Decoder) symbolLengths(s *stream) (status, string) {
 			if h.have == 0 {
 				return proceed, "a block repeats a code length before the first one"
 			}
-			extra, least, value = 2, 3, h.len[h.have-1]
+			extra, least, value = 2, 3, h.last
 		case 17:
 			extra, least = 3, 3
 		}
@@ -81,25 +83,42 @@ func (d *Decoder) symbolLengths(s *stream) (status, string) {
 		if h.have+n > all {
 			return proceed, "a block has more code lengths than codes"
 		}
+		h.last = value
+		if value == 0 {
+			h.have += n
+			continue
+		}
 		for ; n > 0; n-- {
-			h.len[h.have] = value
-			h.have++
+			h.add(value)
 		}
 	}
 	return d.buildCodes()
+}
+
+// add adds the next length.
+func (h *header) add(n uint8) {
+	i := h.have
+	if i >= h.lits {
+		i += firstDist - h.lits
+	}
+	h.codes.set(i, n)
+	h.last = n
+	h.have++
 }
 
 // buildCodes builds the tables of a block. It accepts what zlib accepts: each code is complete, or has a single symbol of
 // one bit. A block without matches may have no distance code at all.
 func (d *Decoder) buildCodes() (status, string) {
 	h, c := &d.header, constants()
-	if h.len[256] == 0 {
+	if !h.codes.has(256) {
 		return proceed, "a block has no code for its end"
 	}
-	if f := build(d.own.lit[:], litBits, h.len[:h.lits], c.litSymbols[:], &h.order); f > fitSingle {
+	coded, lens := h.codes.lits()
+	if f := build(d.own.lit[:], litBits, coded, lens, c.litSymbols[:], &h.order); f > fitSingle {
 		return proceed, "a block has an invalid literal and length code"
 	}
-	if f := build(d.own.dist[:], distBits, h.len[h.lits:h.lits+h.dists], c.distSymbols[:], &h.order); f > fitEmpty {
+	coded, lens = h.codes.dists()
+	if f := build(d.own.dist[:], distBits, coded, lens, c.distSymbols[:], &h.order); f > fitEmpty {
 		return proceed, "a block has an invalid distance code"
 	}
 	d.lit, d.codes = &d.own.lit, &d.own.dist

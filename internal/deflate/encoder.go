@@ -25,8 +25,7 @@ const (
 type Encoder struct {
 	buf  []byte // the window, then new bytes; twice as large as the window, so that bytes are moved rarely
 	size int    // of the window
-	old  int    // where the history begins in buf
-	n    int    // where it ends
+	n    int    // where the history ends in buf
 
 	// table has the position of the last four bytes with a hash. A position is an index of buf plus base, modulo 1<<16.
 	// An entry may be wrong, so a match is checked always, and nothing needs to be removed.
@@ -48,12 +47,15 @@ func (e *Encoder) Reset(windowBits int) {
 		e.table = make([]uint16, size/2) // more entries find few more matches
 		e.shift = uint8(32 - (windowBits - 1))
 	}
-	e.old, e.n, e.base, e.late = 0, 0, 0, 0
+	e.n, e.base, e.late = 0, 0, 0
 	clear(e.table)
 }
 
 // Forget forgets the messages so far: the next message does not refer to them.
-func (e *Encoder) Forget() { e.old, e.late = e.n, 0 }
+func (e *Encoder) Forget() {
+	e.slide(0)
+	e.late = 0
+}
 
 // Learn adds p to the history: the next message may refer to it. The peer must have inflated p after the messages so far,
 // for example from a message that was compressed without this Encoder. Learn only copies: the next call of Append
@@ -61,8 +63,7 @@ func (e *Encoder) Forget() { e.old, e.late = e.n, 0 }
 func (e *Encoder) Learn(p []byte) {
 	p = p[max(0, len(p)-e.size):]
 	if len(p) > len(e.buf)-slack-e.n {
-		e.old = max(e.old, e.n-(e.size-len(p)))
-		e.slide()
+		e.slide(e.size - len(p))
 	}
 	e.n += copy(e.buf[e.n:], p)
 	e.late += len(p)
@@ -70,8 +71,8 @@ func (e *Encoder) Learn(p []byte) {
 
 // catchUp puts into the table what Learn has added. Every second place is enough, because most matches are longer.
 func (e *Encoder) catchUp() {
-	for i := max(e.n-e.late, e.old, e.n-e.size); i+minMatch <= e.n; i += 2 {
-		e.table[e.hash(binary.LittleEndian.Uint32(e.buf[i:]))] = e.base + uint16(i)
+	for i := max(0, e.n-e.late, e.n-e.size); i+minMatch <= e.n; i += 2 {
+		replace(e.table, binary.LittleEndian.Uint32(e.buf[i:]), e.shift, e.base+uint16(i))
 	}
 	e.late = 0
 }
@@ -85,7 +86,7 @@ func (e *Encoder) catchUp() {
 func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	s := scratches.Get().(*scratch)
 	if space := len(e.buf) - slack - e.n; len(src) > space {
-		e.slide()
+		e.slide(e.size)
 	}
 	if e.late > 0 {
 		e.catchUp()
@@ -93,13 +94,13 @@ func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	before := *e
 	moves := len(src) > len(e.buf)-slack-e.n
 	if moves {
-		copy(s.saved[:], e.buf[max(e.old, e.n-e.size):e.n])
+		copy(s.saved[:], e.buf[max(0, e.n-e.size):e.n])
 	}
 	out, ok = e.deflate(dst, src, s)
 	if !ok {
 		*e = before
 		if moves {
-			copy(e.buf[max(e.old, e.n-e.size):e.n], s.saved[:])
+			copy(e.buf[max(0, e.n-e.size):e.n], s.saved[:])
 		}
 		if len(src) > e.size/8 {
 			e.rebuild()
@@ -110,25 +111,21 @@ func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	return out, ok
 }
 
-// slide moves the history to the beginning of the buffer.
-func (e *Encoder) slide() {
-	from := max(e.old, e.n-e.size)
+// slide moves the last bytes of the history, at most keep, to the beginning of the buffer, and forgets those before.
+func (e *Encoder) slide(keep int) {
+	from := max(0, e.n-keep)
 	e.n = copy(e.buf, e.buf[from:e.n])
 	e.base += uint16(from)
-	e.old = 0
 }
 
 // rebuild sets the table to the positions of the history, after a message has used it that is not sent. A small message
 // does not need it: it replaces few entries, and they do no harm, because every match is checked.
 func (e *Encoder) rebuild() {
 	clear(e.table)
-	for i := max(e.old, e.n-e.size); i+minMatch <= e.n; i++ {
-		e.table[e.hash(binary.LittleEndian.Uint32(e.buf[i:]))] = e.base + uint16(i)
+	for i := max(0, e.n-e.size); i+minMatch <= e.n; i++ {
+		replace(e.table, binary.LittleEndian.Uint32(e.buf[i:]), e.shift, e.base+uint16(i))
 	}
 }
-
-// hash returns the index of the table for four bytes.
-func (e *Encoder) hash(v uint32) uint32 { return v * 0x9e3779b1 >> (e.shift & 31) }
 
 // A scratch is the memory for one call of Append.
 type scratch struct {
@@ -167,7 +164,7 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 	w := bitBuffer{out: dst, pos: len(dst)}
 	limit := len(dst) + len(src)
 	s.dynamicFrom = dynamicWithHistory
-	if e.old == e.n {
+	if e.n == 0 {
 		s.dynamicFrom = dynamicWithout
 	}
 	for rest := src; len(rest) > 0; {
@@ -175,7 +172,7 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 		size := 0
 		for len(rest) > size && size < maxBlock {
 			if e.n == len(e.buf)-slack {
-				e.slide()
+				e.slide(e.size)
 			}
 			k := copy(e.buf[e.n:len(e.buf)-slack], rest[size:])
 			e.n += k
@@ -201,30 +198,33 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 // find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there are too many sequences.
 func (e *Encoder) find(s *blockSplitter, i int) int {
 	begin, end := i, e.n
-	b := e.buf
+	b, table, base, shift, size := e.buf, e.table, e.base, e.shift, uint(e.size)
 	done := i - s.literals // what is before it is in sequences
 	low := i               // what is before it is not looked at again
 	for i+minMatch <= end {
-		dist := e.look(i)
-		if dist == 0 {
+		v := binary.LittleEndian.Uint32(b[i:])
+		from := int(replace(table, v, shift, base+uint16(i)) - base)
+		if load(b, from) != v || uint(i-from-1) >= size {
 			// Look at fewer places of a message that does not repeat itself.
 			i += 1 + (i-low)>>6
 			continue
 		}
-		n := matchLength(b, i, dist, min(end-i, maxMatch))
+		n := matchLength(b, i, from, min(end-i, maxMatch))
 		for n < lazyMatch && i+1+minMatch <= end {
 			// A match that begins with the next byte is often longer.
-			next := e.look(i + 1)
-			if next == 0 {
+			v := binary.LittleEndian.Uint32(b[i+1:])
+			next := int(replace(table, v, shift, base+uint16(i+1)) - base)
+			if load(b, next) != v || uint(i-next) >= size {
 				break
 			}
 			m := matchLength(b, i+1, next, min(end-i-1, maxMatch))
 			if m <= n {
 				break
 			}
-			i, n, dist = i+1, m, next
+			i, n, from = i+1, m, next
 		}
-		for i > low && i-dist > e.old && n < maxMatch && b[i-1] == b[i-1-dist] {
+		dist := i - from
+		for i > low && i > dist && n < maxMatch && b[i-1] == b[i-1-dist] {
 			i--
 			n++
 		}
@@ -238,32 +238,31 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 		done, low = i, i
 		// Of the places in the match, these two find the most later matches for their time.
 		if i+minMatch <= end {
-			e.look(i - n + 2)
-			e.look(i - 1)
+			replace(table, binary.LittleEndian.Uint32(b[i-n+2:]), shift, base+uint16(i-n+2))
+			replace(table, binary.LittleEndian.Uint32(b[i-1:]), shift, base+uint16(i-1))
 		}
 	}
 	s.literals = end - done
 	return end - begin
 }
 
-// look notes that i is the last place of its four bytes. It returns the distance to the last place before that, or 0
-// if there is none that the peer knows.
-func (e *Encoder) look(i int) int {
-	v := binary.LittleEndian.Uint32(e.buf[i:])
-	last := &e.table[e.hash(v)]
-	at := e.base + uint16(i)
-	dist := int(at - *last)
-	*last = at
-	if uint(dist-1) >= uint(min(e.size, i-e.old)) || binary.LittleEndian.Uint32(e.buf[i-dist:]) != v {
-		return 0
-	}
-	return dist
+// replace notes that the four bytes v are at a position. It returns the position of the last four bytes with their hash.
+func replace(table []uint16, v uint32, shift uint8, at uint16) (last uint16) {
+	entry := &table[v*0x9e3779b1>>(shift&31)]
+	last, *entry = *entry, at
+	return last
 }
 
-// matchLength returns for how many bytes, at most limit, b[i:] equals the bytes at the distance dist before it.
-func matchLength(b []byte, i, dist, limit int) int {
+// load returns the four bytes at b[i:], or others if i is not in the buffer. That costs less than a branch, because
+// entries of the table are often too old, and the processor cannot predict which.
+func load(b []byte, i int) uint32 {
+	return binary.LittleEndian.Uint32(b[min(i, len(b)-slack):])
+}
+
+// matchLength returns for how many bytes, at most limit, b[i:] equals b[from:].
+func matchLength(b []byte, i, from, limit int) int {
 	for n := 0; n < limit; n += 8 {
-		x := binary.LittleEndian.Uint64(b[i+n:]) ^ binary.LittleEndian.Uint64(b[i+n-dist:])
+		x := binary.LittleEndian.Uint64(b[i+n:]) ^ binary.LittleEndian.Uint64(b[from+n:])
 		if x != 0 {
 			return min(limit, n+bits.TrailingZeros64(x)/8)
 		}

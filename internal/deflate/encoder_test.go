@@ -69,7 +69,7 @@ func TestEncoder_Forget(t *testing.T) {
 	for _, takeover := range []string{"Forget", "Reset"} {
 		var e Encoder
 		e.Reset(MaxWindowBits)
-		for i, src := range chat(300) {
+		for i, src := range chat(500) { // more than the 64 KiB after which the positions of the table repeat
 			if takeover == "Forget" {
 				e.Forget()
 			} else {

@@ -271,17 +271,20 @@ loop:
 			f = codes[f.subtable(b)]
 		}
 		dist := f.value(b)
-		if f&isSpecial != 0 || dist > pos-s.start || length+8 > len(out)-pos {
+		if f&isSpecial != 0 || dist > pos-s.start || length+16 > len(out)-pos {
 			break
 		}
 		bits, n = b>>(f&63), left-uint(f&63)
-		from, to := out[pos-dist:], out[pos:pos+length+8]
+		from, to := out[pos-dist:], out[pos:pos+length+16]
 		pos += length
 		if dist < 8 || length > 64 {
 			copyLong(to[:length], from, dist)
 			continue
 		}
-		for i := 0; i < length; i += 8 {
+		// Most matches have at most 16 bytes, so that many are copied without a branch.
+		binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(from))
+		binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
+		for i := 16; i < length; i += 8 {
 			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
 		}
 	}

@@ -120,18 +120,19 @@ type constant struct {
 
 var constants = sync.OnceValue(func() *constant {
 	c := new(constant)
-	var lens [numLit]uint8
-	order := new(symbolOrder)
+	lens, order := new(codeLens), new(symbolOrder)
 	for i := range c.litSymbols {
 		c.litSymbols[i] = litEntry(i)
-		lens[i] = fixedBits(i)
+		lens.set(i, fixedBits(i))
 	}
-	build(c.fixed.lit[:], litBits, lens[:], c.litSymbols[:], order)
+	coded, all := lens.lits()
+	build(c.fixed.lit[:], litBits, coded, all, c.litSymbols[:], order)
 	for i := range c.distSymbols {
 		c.distSymbols[i] = distEntry(i)
-		lens[i] = 5
+		lens.set(firstDist+i, 5)
 	}
-	build(c.fixed.dist[:], distBits, lens[:numDist], c.distSymbols[:], order)
+	coded, all = lens.dists()
+	build(c.fixed.dist[:], distBits, coded, all, c.distSymbols[:], order)
 	for i := range c.lenSymbols {
 		c.lenSymbols[i] = isLiteral | entry(i)<<16
 	}
@@ -162,16 +163,45 @@ const (
 	fitOver // too many codes
 )
 
+// A codeLens has the lengths of the codes of a block. Most symbols have no code in a small message, so it has a bit for
+// each symbol that has one, and its length is not set if there is none.
+type codeLens struct {
+	coded [firstDist/64 + 1]uint64
+	len   [firstDist + numDist]uint8
+}
+
+// firstDist is the index of the first distance in a codeLens: the distances have a word of their own.
+const firstDist = (numLit + 63) &^ 63
+
+// set sets the length of a code. There was none before.
+func (c *codeLens) set(i int, n uint8) {
+	c.len[i] = n
+	c.coded[i>>6] |= uint64(n+15) >> 4 << (i & 63) // n is at most 15
+}
+
+func (c *codeLens) has(i int) bool { return c.coded[i>>6]>>(i&63)&1 != 0 }
+
+func (c *codeLens) lits() (coded []uint64, lens []uint8) {
+	return c.coded[:firstDist/64], c.len[:firstDist]
+}
+
+func (c *codeLens) dists() (coded []uint64, lens []uint8) {
+	return c.coded[firstDist/64:], c.len[firstDist:]
+}
+
 // A symbolOrder is the memory that build needs. It is too large for the stack.
 type symbolOrder [numLit]uint16
 
-// build fills the table for the code with the given lengths. symbols has the entry of each symbol, without its code.
-func build(table []entry, indexBits uint, lens []uint8, symbols []entry, order *symbolOrder) fit {
+// build fills the table for the code with the given lengths, those of the symbols in the set coded. symbols has the entry of
+// each symbol, without its code.
+func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols []entry, order *symbolOrder) fit {
 	var count [maxBits + 1]uint16 // small types, because a deep stack would be doubled
-	for _, n := range lens {
-		count[n]++
+	for i, set := range coded {
+		for ; set != 0; set &= set - 1 {
+			count[lens[i<<6+bits.TrailingZeros64(set)]&15]++
+		}
 	}
-	used, free := len(lens)-int(count[0]), 1
+	free := 1
 	var begin [maxBits + 2]uint16
 	for n := 1; n <= maxBits; n++ {
 		free = free<<1 - int(count[n])
@@ -180,16 +210,19 @@ func build(table []entry, indexBits uint, lens []uint8, symbols []entry, order *
 		}
 		begin[n+1] = begin[n] + count[n]
 	}
+	used := int(begin[maxBits+1])
 	if free > 0 && (used > 1 || used != int(count[1])) {
 		return fitIncomplete
 	}
 	if free > 0 {
-		return buildSingle(table[:1<<indexBits], lens, symbols)
+		return buildSingle(table[:1<<indexBits], coded, symbols)
 	}
 
 	// Sort the symbols by the lengths of their codes.
-	for symbol, n := range lens {
-		if n != 0 {
+	for i, set := range coded {
+		for ; set != 0; set &= set - 1 {
+			symbol := i<<6 + bits.TrailingZeros64(set)
+			n := lens[symbol] & 15
 			order[begin[n]] = uint16(symbol)
 			begin[n]++
 		}
@@ -201,12 +234,12 @@ func build(table []entry, indexBits uint, lens []uint8, symbols []entry, order *
 }
 
 // buildSingle fills the table for a code of at most one symbol.
-func buildSingle(table []entry, lens []uint8, symbols []entry) fit {
+func buildSingle(table []entry, coded []uint64, symbols []entry) fit {
 	result := fitEmpty
 	even := invalid(1)
-	for symbol, n := range lens {
-		if n == 1 {
-			even = symbols[symbol] + 1<<8 + 1
+	for i, set := range coded {
+		if set != 0 {
+			even = symbols[i<<6+bits.TrailingZeros64(set)] + 1<<8 + 1
 			result = fitSingle
 		}
 	}
@@ -234,22 +267,31 @@ func (b *builder) put(t []entry, n, skip uint) {
 	for i := b.code >> skip; i < len(t); i += 1 << (n - skip) {
 		t[i] = e
 	}
-	// Add one to a number whose highest bit is the lowest: clear the ones above the highest zero, and set that.
-	if zeros := b.code ^ (1<<n - 1); zeros != 0 {
-		bit := 1 << (bits.Len(uint(zeros)) - 1)
-		b.code = b.code&(bit-1) | bit
-	}
+	b.code = nextCode(b.code, n)
+}
+
+// nextCode returns the code of n bits after code. It adds one to a number whose highest bit is the lowest: it clears the ones
+// above the highest zero, and sets that. After the last code, it returns 0.
+func nextCode(code int, n uint) int {
+	bit := 1 << bits.Len(uint(code^(1<<n-1))) >> 1
+	return code&(bit-1) | bit
 }
 
 // first fills the first table. It holds the codes of up to n bits after round n, and doubles with each round, because
 // that is faster than to write the entries of short codes one by one.
 func (b *builder) first() {
+	next, code := 0, 0
 	for n := uint(1); n <= b.indexBits; n++ {
 		copy(b.table[1<<(n-1):1<<n], b.table[:1<<(n-1)])
-		for range b.count[n] {
-			b.put(b.table[:1<<n], n, 0)
+		t, size := b.table[:1<<n], entry(n)<<8+entry(n)
+		end := next + int(b.count[n])
+		for _, symbol := range b.order[next:end] {
+			t[code] = b.symbols[symbol] + size
+			code = nextCode(code, n)
 		}
+		next = end
 	}
+	b.order, b.code = b.order[next:], code
 }
 
 // second fills the tables of the codes that are longer than indexBits: one for all codes with the same beginning.
