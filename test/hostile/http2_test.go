@@ -97,6 +97,9 @@ func TestHostile_HTTP2_ends_at_every_moment(t *testing.T) {
 				attackStreams(t, handle, 250, echo, func(l *wstest.Load) {
 					l.Each(len(script), 8, func(i int) error {
 						c, err := l.Connect()
+						if err == nil {
+							err = c.RoundTrip("served") // a reset before that can make the response fail
+						}
 						if err != nil {
 							return err
 						}
