@@ -291,7 +291,11 @@ func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.watching.Swap(false) {
-		k.pollAt = clock() + pollUnit
+		now := clock()
+		k.pollAt = now + pollUnit
+		if now < k.lastPoll+maxPoll {
+			k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
+		}
 		k.reschedule()
 	}
 }
