@@ -4,6 +4,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -175,6 +176,11 @@ func TestPreparedMessage_is_compressed_once(t *testing.T) {
 func TestCompression_stack_stays_small(t *testing.T) {
 	if wstest.RaceEnabled() {
 		t.Skip("the race detector needs more stack")
+	}
+	if os.Getenv("GODEBUG") != stackSettings {
+		t.Parallel()
+		runAlone(t, "GODEBUG="+stackSettings)
+		return
 	}
 	const conns, most = 100, 6 << 10
 	srv := startServer(t, appendEcho, Compression(0))
