@@ -14,11 +14,19 @@ func (w *writer) sendData(h *Header, data []byte) error {
 		}
 	}
 	payload, ok := w.encode(room(len(data)), data)
-	defer releaseFrames(payload)
 	if !ok {
-		return w.send(h, data)
+		err := w.send(h, data)
+		releaseFrames(payload)
+		return err
 	}
-	compressed := *h
+	err := w.sendEncoded(h, payload)
+	releaseFrames(payload) // not deferred: a defer needs stack, and a panic may drop them
+	return err
+}
+
+// sendEncoded sends a message that encode has compressed. The lock is held.
+func (w *writer) sendEncoded(h *Header, payload []byte) error {
+	compressed, c := *h, w.compression()
 	compressed.RSV1 = true
 	c.ordered = true
 	err := w.send(&compressed, payload)

@@ -65,12 +65,13 @@ func (r *reader) inflateMessage(msg []byte) ([]byte, error) {
 	if msg != nil {
 		return r.appendInflated(msg)
 	}
+	// Put is not deferred: a defer needs stack, and a panic may drop the scratch.
 	scratch := readBuffers.Get().(*[readBufferSize]byte)
-	defer readBuffers.Put(scratch)
 	msg, err := r.appendInflated(scratch[:0])
 	if cap(msg) == readBufferSize {
 		msg = bytes.Clone(msg) // larger messages have moved to an array of their own
 	}
+	readBuffers.Put(scratch)
 	return msg, err
 }
 

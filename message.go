@@ -172,16 +172,21 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	} else {
 		msg, _, err = r.appendFrame(msg, start, modeMessages, true)
 	}
-	switch {
-	case err == errReadDeadline && r.begun == nil && dst != nil:
-		// A copy, because the array is the caller's.
-		return 0, dst, r.interrupt(byReceiveMessage, append([]byte(nil), msg[start:]...), nil)
-	case err == errReadDeadline:
-		return 0, dst, r.interrupt(byReceiveMessage, msg, nil)
-	case err != nil:
+	if err == errReadDeadline {
+		err = r.interruptMessage(dst, msg, start)
+	}
+	if err != nil {
 		return 0, dst, err
 	}
 	return r.incoming.op, r.finish(dst, msg), nil
+}
+
+// interruptMessage keeps what has been received of a message, msg[start:], after a read deadline.
+func (r *reader) interruptMessage(dst, msg []byte, start int) error {
+	if r.begun == nil && dst != nil {
+		msg = append([]byte(nil), msg[start:]...) // the array is the caller's
+	}
+	return r.interrupt(byReceiveMessage, msg, nil)
 }
 
 // finish returns dst with a complete message behind it. msg is dst's array already,
@@ -363,15 +368,20 @@ func checkClosePayload(data []byte) error {
 
 // sendCompressed is SendMessage for a connection with compression.
 func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
+	if own := c.compression(); own.wants(op, len(data)) && own.alone(len(data)) {
+		return c.sendAlone(op, data)
+	}
+	if err := c.out.acquireForMessage(); err != nil {
+		return c.sendError(err)
+	}
+	defer c.finishSend(&err)
+	return c.out.sendData(&Header{Fin: true, Opcode: op}, data)
+}
+
+// sendAlone compresses a message without the lock, because it does not refer to messages before.
+func (c *Conn) sendAlone(op Opcode, data []byte) (err error) {
 	h := &Header{Fin: true, Opcode: op}
 	own := c.compression()
-	if !own.wants(op, len(data)) || !own.alone(len(data)) {
-		if err := c.out.acquireForMessage(); err != nil {
-			return c.sendError(err)
-		}
-		defer c.finishSend(&err)
-		return c.out.sendData(h, data)
-	}
 	bits := own.agreed.windowBits
 	e := newEncoder(bits)
 	payload, ok := e.Append(room(len(data)), data)

@@ -130,10 +130,16 @@ func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 		// but receivers with zlib do, and some senders compress an empty message to nothing.
 		return complete, nil
 	}
+	return d.finish(s)
+}
+
+// finish inflates the messageTail. It is not part of advance, because the copy of s would make the stack of every step
+// deeper.
+func (d *Decoder) finish(s *stream) (status, *CorruptError) {
 	size := d.taken - int64(d.tail)
 	end := *s
 	end.src, end.next = []byte(messageTail)[d.tail:], 0
-	got, err = d.count(&end)
+	got, err := d.count(&end)
 	d.tail += end.next
 	s.pos = end.pos
 	if err == nil && got == needsInput {

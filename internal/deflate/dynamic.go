@@ -7,7 +7,7 @@ type header struct {
 	have        int      // how many lengths have been read
 	last        uint8    // the last of them, which may be repeated
 	codes       codeLens // before stepCodes those of the code length code, as if it were one of literals
-	order       symbolOrder
+	build       buildMemory
 }
 
 // lensBits is the length of the longest code of the code length code.
@@ -41,7 +41,7 @@ func (d *Decoder) codeLengths(s *stream) (status, string) {
 	}
 	// The table of the distances is free until the last step, and large enough.
 	coded, lens := h.codes.lits()
-	if build(d.own.dist[:], lensBits, coded, lens, constants().lenSymbols[:], &h.order) != fitComplete {
+	if build(d.own.dist[:], lensBits, coded, lens, constants().lenSymbols[:], &h.build) != fitComplete {
 		return proceed, "a block has an invalid code length code"
 	}
 	clear(h.codes.coded[:])
@@ -114,11 +114,11 @@ func (d *Decoder) buildCodes() (status, string) {
 		return proceed, "a block has no code for its end"
 	}
 	coded, lens := h.codes.lits()
-	if f := build(d.own.lit[:], litBits, coded, lens, c.litSymbols[:], &h.order); f > fitSingle {
+	if f := build(d.own.lit[:], litBits, coded, lens, c.litSymbols[:], &h.build); f > fitSingle {
 		return proceed, "a block has an invalid literal and length code"
 	}
 	coded, lens = h.codes.dists()
-	if f := build(d.own.dist[:], distBits, coded, lens, c.distSymbols[:], &h.order); f > fitEmpty {
+	if f := build(d.own.dist[:], distBits, coded, lens, c.distSymbols[:], &h.build); f > fitEmpty {
 		return proceed, "a block has an invalid distance code"
 	}
 	d.lit, d.codes = &d.own.lit, &d.own.dist

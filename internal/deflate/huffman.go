@@ -31,8 +31,10 @@ type huffman struct {
 	tokenFreq          [numLens]uint32
 	tokenLens          [numLens]uint8
 
-	keys   [numSymbols]uint32 // for codeLengths
+	// The memory of codeLengths. It is not on the stack, because a deep stack would be doubled.
+	keys   [numSymbols]uint32
 	depths [numSymbols]uint32
+	sizes  [maxBits + 1]uint16 // how many codes of each length there are
 }
 
 // count counts the symbols of a block.
@@ -104,11 +106,12 @@ func (h *huffman) codeLengths(freq []uint32, lens []uint8, limit int) {
 	}
 	codeDepths(depths)
 
-	var count [maxBits + 1]uint16 // of the codes of each length
+	count := h.sizes[:limit+1]
+	clear(count)
 	for _, n := range depths {
 		count[min(int(n), limit)]++
 	}
-	limitLengths(count[:limit+1], limit)
+	limitLengths(count, limit)
 	symbol := len(keys)
 	for n := 1; n <= limit; n++ {
 		for range count[n] {

@@ -120,19 +120,19 @@ type constant struct {
 
 var constants = sync.OnceValue(func() *constant {
 	c := new(constant)
-	lens, order := new(codeLens), new(symbolOrder)
+	lens, mem := new(codeLens), new(buildMemory)
 	for i := range c.litSymbols {
 		c.litSymbols[i] = litEntry(i)
 		lens.set(i, fixedBits(i))
 	}
 	coded, all := lens.lits()
-	build(c.fixed.lit[:], litBits, coded, all, c.litSymbols[:], order)
+	build(c.fixed.lit[:], litBits, coded, all, c.litSymbols[:], mem)
 	for i := range c.distSymbols {
 		c.distSymbols[i] = distEntry(i)
 		lens.set(firstDist+i, 5)
 	}
 	coded, all = lens.dists()
-	build(c.fixed.dist[:], distBits, coded, all, c.distSymbols[:], order)
+	build(c.fixed.dist[:], distBits, coded, all, c.distSymbols[:], mem)
 	for i := range c.lenSymbols {
 		c.lenSymbols[i] = isLiteral | entry(i)<<16
 	}
@@ -189,20 +189,25 @@ func (c *codeLens) dists() (coded []uint64, lens []uint8) {
 	return c.coded[firstDist/64:], c.len[firstDist:]
 }
 
-// A symbolOrder is the memory that build needs. It is too large for the stack.
-type symbolOrder [numLit]uint16
+// A buildMemory is what build needs. It is not on the stack, because a deep stack would be doubled.
+type buildMemory struct {
+	count [maxBits + 1]uint16 // how many codes of each length there are
+	begin [maxBits + 2]uint16 // where the symbols with codes of each length begin in order
+	order [numLit]uint16      // the symbols, by the lengths of their codes
+}
 
 // build fills the table for the code with the given lengths, those of the symbols in the set coded. symbols has the entry of
 // each symbol, without its code.
-func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols []entry, order *symbolOrder) fit {
-	var count [maxBits + 1]uint16 // small types, because a deep stack would be doubled
+func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols []entry, mem *buildMemory) fit {
+	count, begin := &mem.count, &mem.begin
+	clear(count[:])
 	for i, set := range coded {
 		for ; set != 0; set &= set - 1 {
 			count[lens[i<<6+bits.TrailingZeros64(set)]&15]++
 		}
 	}
 	free := 1
-	var begin [maxBits + 2]uint16
+	begin[1] = 0
 	for n := 1; n <= maxBits; n++ {
 		free = free<<1 - int(count[n])
 		if free < 0 {
@@ -223,11 +228,11 @@ func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols 
 		for ; set != 0; set &= set - 1 {
 			symbol := i<<6 + bits.TrailingZeros64(set)
 			n := lens[symbol] & 15
-			order[begin[n]] = uint16(symbol)
+			mem.order[begin[n]] = uint16(symbol)
 			begin[n]++
 		}
 	}
-	b := builder{table: table, indexBits: indexBits, count: &count, symbols: symbols, order: order[:used]}
+	b := builder{table: table, indexBits: indexBits, count: count, symbols: symbols, order: mem.order[:used]}
 	b.first()
 	b.second()
 	return fitComplete
