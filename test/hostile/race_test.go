@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"runtime"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -59,15 +59,14 @@ func sendStream(c *websocket.Conn) error {
 	return errors.Join(err, w.Close())
 }
 
-// receiveReadAhead receives the messages that HandleConcurrent has read ahead. They
-// come before the error.
+// receiveReadAhead receives the messages that HandleConcurrent has read ahead. They come before
+// the error. The read deadline of useConcurrently has passed, so it does not wait for one that
+// the goroutine of the library has read and not passed on yet.
 func receiveReadAhead(c *websocket.Conn) {
-	for range 1000 {
-		if _, _, err := c.ReceiveMessage(); err == cause(c) {
-			return
-		}
-		runtime.Gosched()
-	}
+	wstest.Eventually(func() bool {
+		_, _, err := c.ReceiveMessage()
+		return err == cause(c) || err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	})
 }
 
 // methods are the methods that return the error of an ended connection. With
