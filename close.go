@@ -73,7 +73,7 @@ func (c *Conn) streamEnded(err error) error {
 		c.out.release(byLibrary)
 		return c.connectionLost(err)
 	}
-	began := c.beginFailing(err)
+	began := c.timer.beginFailing(err)
 	if !idle && !began {
 		return c.life.err()
 	}
@@ -116,7 +116,7 @@ func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
-	ahead := c.readsAhead()
+	ahead := c.inbox.readsAhead()
 	if ahead != nil {
 		ahead.endNow()
 	}
@@ -153,7 +153,7 @@ func (c *Conn) lastLook(final bool) {
 // failConnection fails the connection, because the peer broke a rule or a limit.
 // in.lock is held.
 func (c *Conn) failConnection(err error) error {
-	if c.beginFailing(err) {
+	if c.timer.beginFailing(err) {
 		c.finishFailing(failPayload(err))
 	}
 	return c.life.err()
@@ -192,20 +192,21 @@ func (c *Conn) peerClosed(peer *peerClose) error {
 	if code, sent := c.life.closeSent(); sent && c.life.current() != phaseLost {
 		end = &closedError{CloseError: CloseError{Code: code}, peer: &peer.closed}
 	}
-	if c.beginFailing(end) {
+	if c.timer.beginFailing(end) {
 		c.finishFailing(peer.answer())
 	}
 	return c.life.err()
 }
 
-func (c *Conn) beginFailing(err error) bool {
-	return c.timer.enter(phaseFailing, err, c.endLimit())
+// beginFailing moves the connection to phaseFailing, and reports whether it did.
+func (k *keepalive) beginFailing(err error) bool {
+	return k.enter(phaseFailing, err, k.timeouts.endLimit())
 }
 
 // endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than
 // ConnectionTimeout, because these phases do not wait for bytes of the peer.
-func (c *Conn) endLimit() time.Duration {
-	limit, silence := c.timer.timeouts.closeTimeout, c.timer.timeouts.connectionTimeout
+func (t *timeouts) endLimit() time.Duration {
+	limit, silence := t.closeTimeout, t.connectionTimeout
 	switch {
 	case limit == 0:
 		return failTimeout
@@ -403,13 +404,14 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 		err = net.ErrClosed // it is the cause that the read has failed
 	}
 	if clock() >= by {
-		return c.noAnswer()
+		return noAnswer(c.timer.timeouts.closeTimeout)
 	}
 	return &connError{"the peer did not answer the close frame", err}
 }
 
-func (c *Conn) noAnswer() error {
-	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", c.timer.timeouts.closeTimeout)
+// noAnswer is the error of a close handshake that the peer has not finished within limit.
+func noAnswer(limit time.Duration) error {
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", limit)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.

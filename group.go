@@ -192,7 +192,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 // fellBehind closes a connection whose queue is full. The goroutine is needed because the
 // close frame comes behind the queue.
 func (c *Conn) fellBehind(err error) {
-	if errors.Is(err, ErrSendQueueFull) && c.beginFailing(err) {
+	if errors.Is(err, ErrSendQueueFull) && c.timer.beginFailing(err) {
 		c.timer.run(func() { c.failAsync(failPayload(err)) })
 	}
 }

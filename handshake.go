@@ -46,7 +46,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 	o := applyOptions(opts)
 	c, err := upgrade(w, r, o, nil)
 	if err == nil && o.onClose != nil {
-		c.afterClose(o.onClose)
+		afterClose(c, o.onClose)
 	}
 	return c, err
 }

@@ -359,8 +359,8 @@ func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
 func beginReadAhead(c *Conn) {
-	c.prepareReadAhead()
-	c.readsAhead().start(c)
+	prepareReadAhead(c)
+	c.inbox.readsAhead().start(c)
 }
 
 // readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.
@@ -471,7 +471,7 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 
 // failAsync fails a connection as the keepalive does.
 func failAsync(c *Conn, err error) {
-	if c.beginFailing(err) {
+	if c.timer.beginFailing(err) {
 		c.failAsync(nil)
 	}
 }

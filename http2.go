@@ -49,17 +49,17 @@ func warnUnbounded(r *http.Request) {
 	})
 }
 
-// overStream returns the HTTP/2 stream of c, or nil.
-func (c *Conn) overStream() *h2stream {
-	s, _ := c.socket.transport.(*h2stream)
-	return s
+// http2 returns the stream of a WebSocket over HTTP/2, or nil.
+func (s *socket) http2() *h2stream {
+	stream, _ := s.transport.(*h2stream)
+	return stream
 }
 
 // streamLost ends a connection whose stream was reset or whose TCP connection has ended. What
 // has arrived before can still be received. The context of the request may also be done for
 // another reason, because middleware can give it a time limit: then there is no end to be found.
 func (c *Conn) streamLost(s *h2stream) {
-	if ahead := c.readsAhead(); ahead != nil {
+	if ahead := c.inbox.readsAhead(); ahead != nil {
 		defer ahead.endNow()
 	}
 	for wait := time.Millisecond; !c.foundEnd(s) && wait <= 64*time.Millisecond; wait *= 2 {

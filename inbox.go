@@ -75,7 +75,7 @@ func (b *inbox) stop() {
 }
 
 // prepareReadAhead makes c a connection of HandleConcurrent.
-func (c *Conn) prepareReadAhead() { c.inbox = &newReadAhead(&c.life).inbox }
+func prepareReadAhead(c *Conn) { c.inbox = &newReadAhead(&c.life).inbox }
 
 // socketClosed runs when the socket is closed. b may be nil.
 func (b *inbox) socketClosed() {
@@ -84,12 +84,12 @@ func (b *inbox) socketClosed() {
 	}
 }
 
-// readsAhead returns the goroutine that reads ahead, or nil.
-func (c *Conn) readsAhead() *readAhead {
-	if c.inbox == nil {
+// readsAhead returns the goroutine that reads ahead, or nil. b may be nil.
+func (b *inbox) readsAhead() *readAhead {
+	if b == nil {
 		return nil
 	}
-	return c.inbox.ahead
+	return b.ahead
 }
 
 func errReadAhead(m receiveMethod) error {

@@ -31,8 +31,8 @@ func logPanicOf(c *Conn, v any) {
 	logf(c, "http: panic serving %v: %s\n%s", c.RemoteAddr(), oneLine(fmt.Sprint(v)), stack)
 }
 
-// server returns the http.Server of the connection, or nil.
-func (c *Conn) server() *http.Server {
+// serverOf returns the http.Server of a connection, or nil.
+func serverOf(c *Conn) *http.Server {
 	if r := c.request.Load(); r != nil {
 		srv, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
 		return srv
@@ -40,8 +40,8 @@ func (c *Conn) server() *http.Server {
 	return c.inbox.server
 }
 
-// path returns the path of the request.
-func (c *Conn) path() string {
+// pathOf returns the path of the request.
+func pathOf(c *Conn) string {
 	if r := c.request.Load(); r != nil {
 		return r.URL.Path
 	}
@@ -50,7 +50,7 @@ func (c *Conn) path() string {
 
 // logf writes to the log of the http.Server.
 func logf(c *Conn, format string, args ...any) {
-	logTo(c.server(), format, args...)
+	logTo(serverOf(c), format, args...)
 }
 
 // logTo writes to the log of srv, which may be nil.
@@ -75,7 +75,7 @@ func panicText(v any) string {
 
 // afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
 // context, but no goroutine.
-func (c *Conn) afterClose(f func(*Conn, error)) {
+func afterClose(c *Conn, f func(*Conn, error)) {
 	context.AfterFunc(c.Context(), func() {
 		defer logPanic(c)
 		c.life.closed.Wait() // the close handshake has a limit

@@ -94,7 +94,7 @@ func (c *Conn) endPatience(end error) time.Duration {
 	if dead, ok := end.(*connError); ok && dead != errStreamEnd {
 		return 0
 	}
-	return c.endLimit()
+	return c.timer.timeouts.endLimit()
 }
 
 // endAhead ends the connection after receiveAhead has returned an error.

@@ -40,7 +40,7 @@ func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Ha
 		panic("websocket: HandleMessages(nil): want a function")
 	}
 	h := &Handler{open: open, fn: passAll, opts: newOptions(opts)}
-	h.opts.prepare, h.opts.detached = (*Conn).prepareMessages, false
+	h.opts.prepare, h.opts.detached = prepareMessages, false
 	return h
 }
 
@@ -60,7 +60,7 @@ type messages struct {
 }
 
 // prepareMessages makes c a connection of HandleMessages.
-func (c *Conn) prepareMessages() {
+func prepareMessages(c *Conn) {
 	m := &messages{conn: c}
 	m.inbox.messages = m
 	c.inbox = &m.inbox
@@ -95,11 +95,11 @@ func (h *Handler) openMessages(c *Conn) {
 func (m *messages) begin(h *Handler, fn MessageFunc) {
 	c := m.conn
 	m.handler, m.fn = h, fn
-	m.server, m.path = c.server(), unique.Make(cut(c.path(), maxLogLine))
+	m.server, m.path = serverOf(c), unique.Make(cut(pathOf(c), maxLogLine))
 	c.request.Store(nil)
 	switch {
 	case m.watch():
-	case c.overStream() != nil:
+	case c.socket.http2() != nil:
 		h.serve(c) // the stream ends when ServeHTTP returns
 	default:
 		go h.serve(c)

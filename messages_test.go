@@ -199,8 +199,8 @@ func TestHandleMessages_releases_the_request(t *testing.T) {
 			if !wstest.Eventually(func() bool { runtime.GC(); return request.Value() == nil }) {
 				t.Error("the request is still reachable")
 			}
-			if c.Subprotocol() != "chat" || c.server() == nil || c.path() != "/" {
-				t.Errorf("got the subprotocol %q, the server %p and the path %q", c.Subprotocol(), c.server(), c.path())
+			if c.Subprotocol() != "chat" || serverOf(c) == nil || pathOf(c) != "/" {
+				t.Errorf("got the subprotocol %q, the server %p and the path %q", c.Subprotocol(), serverOf(c), pathOf(c))
 			}
 			if got := inLoop(c); got != (server == "TCP" && events.Supported) {
 				t.Errorf("served by the event loop: %t", got)

@@ -146,7 +146,7 @@ func (s *byteStream) readQueued(p []byte) (int, error) {
 		}
 		if m.Opcode != s.op {
 			err := &streamTypeError{s.op, m.Opcode}
-			if c.beginFailing(err) {
+			if c.timer.beginFailing(err) {
 				c.failAsync(failPayload(err))
 			}
 			return 0, c.life.err()

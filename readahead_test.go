@@ -416,7 +416,7 @@ func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 					done := runConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) }, OnError(func(*Conn, error) {}))
 					<-done
 					select {
-					case <-c.readsAhead().finished:
+					case <-c.inbox.readsAhead().finished:
 					default:
 						t.Error("the reader still runs")
 					}

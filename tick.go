@@ -94,17 +94,17 @@ func (c *Conn) poll(quiet int) {
 	if c.life.current() > phaseCloseSent {
 		return
 	}
-	if err := c.in.poll(c.patience(quiet)); err != nil {
+	if err := c.in.poll(c.timer.timeouts.patience(quiet)); err != nil {
 		c.received(err)
 	}
 }
 
 // patience returns what a poll may do after so many polls since a method has received.
-func (c *Conn) patience(quiet int) patience {
+func (t *timeouts) patience(quiet int) patience {
 	const dropTime = 60 * time.Second // ConnectionTimeout by default
-	ending := c.endLimit()
+	ending := t.endLimit()
 	gone := dropTime
-	if limit := c.timer.timeouts.connectionTimeout; limit > 0 {
+	if limit := t.connectionTimeout; limit > 0 {
 		gone = min(limit, dropTime)
 	}
 	over := func(limit time.Duration) bool {
@@ -118,7 +118,7 @@ func (c *Conn) phasePassed() {
 	switch c.life.current() {
 	case phaseCloseSent:
 		if !c.endKnown() {
-			c.expire(c.noAnswer())
+			c.expire(noAnswer(c.timer.timeouts.closeTimeout))
 		}
 	case phaseLost:
 		c.lostPassed()
@@ -135,7 +135,7 @@ func (c *Conn) lostPassed() {
 		defer c.in.lock.Unlock()
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
-		c.timer.bound(phaseLost, c.endLimit())
+		c.timer.bound(phaseLost, c.timer.timeouts.endLimit())
 	case c.timer.quietFor(maxPoll): // the read of a socket without deadlines does not return
 		c.connectionLost(nil)
 	case !c.timer.extendLost(): // the goroutine that is receiving has not ended it
@@ -200,7 +200,7 @@ func (c *Conn) peerSilent() {
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
-	if c.timer.enter(phaseFailing, err, min(c.endLimit(), failTimeout)) {
+	if c.timer.enter(phaseFailing, err, min(c.timer.timeouts.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}
 }

@@ -122,7 +122,7 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 // then are still returned.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
-	h.concurrent, h.opts.prepare = true, (*Conn).prepareReadAhead
+	h.concurrent, h.opts.prepare = true, prepareReadAhead
 	return h
 }
 
@@ -137,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
-	if s := c.overStream(); s != nil {
+	if s := c.socket.http2(); s != nil {
 		h.serveStream(c, s)
 		return
 	}
@@ -173,15 +173,15 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.readsAhead().start(c)
+	c.inbox.readsAhead().start(c)
 	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
 // end runs after fn. If fn has not returned, end closes the connection. panicked is what fn or
 // OnError has panicked with. It is nil for runtime.Goexit.
 func (h *Handler) end(c *Conn, returned bool, panicked any) {
-	defer h.conns.remove(c)                                                  // last, because Shutdown waits for it
-	if h.opts.detached && c.overStream() == nil || c.request.Load() == nil { // HandleMessages, and open has returned
+	defer h.conns.remove(c)                                                    // last, because Shutdown waits for it
+	if h.opts.detached && c.socket.http2() == nil || c.request.Load() == nil { // HandleMessages, and open has returned
 		defer logPanic(c)
 	}
 	if h.opts.onClose != nil {
@@ -258,7 +258,7 @@ func (h *Handler) report(c *Conn, err error) {
 		h.opts.onError(c, err)
 		return
 	}
-	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(c.path()), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
+	logf(c, "%s", cut(fmt.Sprintf("websocket: handler of %s for %v: %s", quoted(pathOf(c)), c.RemoteAddr(), oneLine(err.Error())), maxLogLine))
 }
 
 // Stats returns the statistics of the handler. It takes less than a microsecond for each open
