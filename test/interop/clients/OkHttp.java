@@ -5,6 +5,7 @@ import java.security.KeyStore;
 import java.security.cert.CertificateFactory;
 import java.util.Arrays;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLContext;
@@ -28,6 +29,7 @@ class OkHttp {
   /** A connection. The queue has a String, a ByteString, a Closed or a Throwable for each event. */
   static class Session extends WebSocketListener {
     final BlockingQueue<Object> inbox = new LinkedBlockingQueue<>();
+    final CountDownLatch ended = new CountDownLatch(1);
     boolean answersClose = true;
     int delay; // seconds that each message takes
     WebSocket socket;
@@ -59,8 +61,19 @@ class OkHttp {
     }
 
     @Override
+    public void onClosed(WebSocket socket, int code, String reason) {
+      ended.countDown();
+    }
+
+    @Override
     public void onFailure(WebSocket socket, Throwable failure, Response response) {
       inbox.add(failure);
+      ended.countDown();
+    }
+
+    /** Waits until both close frames are sent, because the end of this process would cut off the writer of OkHttp. */
+    void awaitEnd() throws Exception {
+      ended.await(10, TimeUnit.SECONDS);
     }
 
     Object receive() throws Exception {
@@ -94,6 +107,7 @@ class OkHttp {
       if (!(got instanceof Closed closed) || closed.code != code) {
         throw new AssertionError("got " + got + ", want a close with " + code);
       }
+      awaitEnd();
     }
 
     /** Stays connected for HOLD seconds, unless the connection ends before, and then closes it. */
@@ -106,6 +120,7 @@ class OkHttp {
         }
       }
       socket.close(1000, "");
+      awaitEnd();
     }
   }
 
@@ -192,7 +207,11 @@ class OkHttp {
         session.close(1000, "");
       }
       case "client-close" -> open(name).close(4001, "closed by the client: ✓");
-      case "server-close" -> open(name).expect(new Closed(4002, "closed by the server: ✓"));
+      case "server-close" -> {
+        Session session = open(name);
+        session.expect(new Closed(4002, "closed by the server: ✓"));
+        session.awaitEnd();
+      }
       case "idle" -> {
         Session session = open(name);
         session.expect("awake");
