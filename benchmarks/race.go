@@ -161,7 +161,7 @@ func busy(server, client *process, j job) (Sample, error) {
 		Generator: micros(o.CPU) / n,
 		P99:       micros(o.P99),
 		Wire:      wire,
-		Ratio:     wire / j.Workload.PayloadSize(),
+		Ratio:     wire / max(1, j.Workload.PayloadSize()), // a handshake has no payload
 	}, nil
 }
 
