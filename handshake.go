@@ -31,14 +31,14 @@ import (
 // neither w nor the body of r.
 //
 // A request with more than 400 header lines is refused with 431, because the connection
-// would keep them, and net/http needs about a hundred bytes for each line beside its text.
+// would keep them, and each line takes about a hundred bytes more in net/http than its text.
 // MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //
 // Over HTTP/2 (RFC 8441), a refusal ends its stream only, and w needs an Unwrap method for each
 // wrapper. Close the connection before the handler of the request returns, because net/http
 // ends the stream then, and gives the buffer of w to another request. Close waits for the
-// goroutines that send; if one still does when the handler returns, it can damage the response
-// to another client.
+// goroutines that send; if one is still sending when the handler returns, it can damage the
+// response to another client.
 //
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].
