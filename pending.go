@@ -17,7 +17,7 @@ const pendingTime = 100 * time.Microsecond
 // wait for each answer.
 type pending struct {
 	frames     []byte // that wait to be written together
-	written    int    // how much of frames a write has sent that a deadline has cut off
+	written    int    // how much of frames was sent by a write that a deadline has cut off
 	flushTimer wait.Alarm[writer]
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
 }
@@ -48,7 +48,7 @@ func (w *writer) noteBuffered(frame bool) {
 }
 
 // beforeWait writes what is pending, because the goroutine that receives is about to
-// wait for the peer. Until it comes back, no frame may wait for another.
+// wait for the peer. Until that goroutine has read again, no frame may wait for another.
 func (w *writer) beforeWait(by caller) {
 	w.noteBuffered(false)
 	if w.hasPending.Load() {
@@ -77,8 +77,8 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	return false
 }
 
-// sendPending is send for a frame that may wait, or that others wait for. own is true for
-// sendOwn.
+// sendPending is send for a frame that may wait, or behind frames that are pending. own is
+// true for sendOwn.
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
@@ -180,7 +180,7 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 		return nil, err
 	}
 	defer w.release(bySender)
-	if w.queued() > 0 { // its messages were sent before this one
+	if w.queued() > 0 { // the queued messages were sent before this one
 		if err := w.writeQueue(bySender, allWrites); err != nil {
 			return nil, err
 		}
