@@ -25,8 +25,8 @@
 // passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble.
 //
 // Every wait has an end. A method fails the test if it has waited for 10 seconds or, inside
-// a bubble, for 48 hours of the fake clock. These take about a second, but they leave time
-// for every timeout that a handler can reasonably have.
+// a bubble, for 48 hours of the fake clock. These hours take about a second, and they leave
+// time for every timeout that a handler can reasonably have.
 //
 // # The client
 //
