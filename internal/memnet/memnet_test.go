@@ -24,7 +24,7 @@ func TestConn_ends(t *testing.T) {
 	tests := []struct {
 		name string
 		end  func(a, b *Conn)
-		// What b reads behind nothing, or behind "unread", and what its writes return.
+		// What b reads, the error behind it, and the error of its writes.
 		read       string
 		readErr    error
 		writeErr   error
