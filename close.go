@@ -65,8 +65,8 @@ func (c *Conn) sendError(err error) error {
 	return c.out.ended()
 }
 
-// streamEnded ends a connection that nothing more can be read from. What was accepted for
-// sending is written first, because the peer may have shut down only its own direction.
+// streamEnded ends a connection that nothing more can be read from. Accepted frames are
+// written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
 	idle := c.out.lock.TryLock() // otherwise a write is in progress, maybe of accepted frames
 	if idle && !c.out.hasPending.Load() {

@@ -31,8 +31,8 @@ import (
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
 //
-// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
-// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// An error that a timeout caused is itself a [net.Error] whose Timeout method returns true, so
+// a type assertion and [os.IsTimeout] work too. If only a deadline of the user has passed, the
 // connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     atomic.Pointer[http.Request] // nil after open of HandleMessages has returned

@@ -63,8 +63,8 @@ func (w *writer) dropQueue() {
 	}
 }
 
-// try sends a whole frame without waiting for the peer: what the socket does not take at
-// once waits in the queue.
+// try sends a whole frame without waiting for the peer: if the socket does not take it at
+// once, it waits in the queue.
 func (w *writer) try(f queuedFrame) error {
 	q := &w.seldomUsed().queue
 	if !w.lock.TryLock() {

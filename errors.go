@@ -48,8 +48,8 @@ var (
 	// [net.Error] whose Timeout method returns true.
 	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 
-	// ErrInvalidOpcode means that a call got an opcode that no message can be sent
-	// with: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
+	// ErrInvalidOpcode means that a call got an opcode that cannot be sent as a
+	// message: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
 	// sent a reserved opcode, the error is ErrInvalidOpcode and ErrProtocol.
 	ErrInvalidOpcode = errors.New("websocket: invalid opcode")
 

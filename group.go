@@ -39,7 +39,7 @@ func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
 	return p, nil
 }
 
-// check refuses the zero value, which is no message.
+// check refuses the zero value, which is not a message.
 func (p *PreparedMessage) check() error {
 	if len(p.frame) == 0 {
 		return fmt.Errorf("%w: this PreparedMessage is empty; make it with PrepareMessage", ErrInvalidOpcode)
@@ -80,8 +80,8 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 	return c.out.send(&p.header, p.frame[p.start:])
 }
 
-// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. What the
-// socket does not take at once waits in the queue of the connection, in order with the
+// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. If the
+// socket does not take it at once, it waits in the queue of the connection, in order with the
 // messages of all sending methods, up to [SendQueue] bytes. If the message does not fit there,
 // TrySend returns [ErrSendQueueFull] and sends nothing of it. A nil error means that the
 // message was accepted, not that the peer has read it.
@@ -126,10 +126,10 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 }
 
 // Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
-// the message once, and waits for no peer: what a socket does not take at once waits in the
-// queue of its connection, see [SendQueue]. A connection whose queue is full is closed with
-// 1013 and [ErrSendQueueFull], after the frames in its queue and within CloseTimeout. The
-// others get the message. Connections that have ended are left out.
+// the message once, and waits for no peer: if a socket does not take the message at once, it
+// waits in the queue of the connection, see [SendQueue]. A connection whose queue is full is
+// closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
+// CloseTimeout. The others get the message. Connections that have ended are left out.
 //
 // The messages of one goroutine arrive in order. An error is about the message, which is then
 // sent to no connection; see [Conn.SendMessage]. Broadcast reads data only until it returns.
@@ -197,7 +197,7 @@ func (c *Conn) fellBehind(err error) {
 	}
 }
 
-// A Group is a set of connections that are sent the same messages. The zero value is an empty
+// A Group is a set of connections that get the same messages. The zero value is an empty
 // group. A connection that ends leaves all its groups. All methods may be called from any
 // goroutine. A Group must not be copied.
 type Group struct {

@@ -55,9 +55,10 @@ func (c *Conn) overStream() *h2stream {
 	return s
 }
 
-// streamLost ends a connection whose stream was reset or whose TCP connection has ended. What
-// has arrived before can still be received. The context of the request may also be done for
-// another reason, because middleware can give it a time limit: then the connection goes on.
+// streamLost ends a connection whose stream was reset or whose TCP connection has ended.
+// Messages that have arrived before can still be received. The context of the request may also
+// be done for another reason, because middleware can give it a time limit: then the connection
+// goes on.
 func (c *Conn) streamLost(s *h2stream) {
 	if ahead := c.readsAhead(); ahead != nil {
 		defer ahead.endNow()

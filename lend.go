@@ -156,7 +156,7 @@ func (r *reader) collects() bool {
 }
 
 // lendJoined is lend for all other messages: it joins the payload in a buffer of its own. If a
-// deadline interrupts it, what has arrived stays in r.begun.
+// deadline interrupts it, the bytes that have arrived stay in r.begun.
 func (r *reader) lendJoined(m *lentMessage) error {
 	var msg []byte
 	if r.begun != nil {

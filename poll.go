@@ -11,7 +11,7 @@ import (
 type patience struct {
 	closing bool // the peer's close frame, because no method has received since the last poll
 	ending  bool // a broken rule, or the end of the stream if the buffer holds all bytes before it
-	gone    bool // the end of the stream behind more bytes than the buffer holds; they are dropped
+	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }
 
 // poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles

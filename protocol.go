@@ -265,7 +265,7 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
-// What is wrong with a text message of the peer.
+// The faults of a text message of the peer.
 var (
 	errInvalidText    = fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	errIncompleteText = fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)

@@ -13,7 +13,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// What waited in the queue counts once, when it is written.
+// A message that waited in the queue counts once, when it is written.
 func TestStats_of_messages_that_wait_in_the_queue(t *testing.T) {
 	t.Parallel()
 	for name, connect := range queueSockets {
@@ -179,7 +179,7 @@ func TestKeepalive_notes_unread_bytes_between_reads(t *testing.T) {
 			time.Sleep(3 * time.Second) // no tick looks at the reads so early
 			r.timer.noteUnread(100, false, true)
 			if r.timer.quietFor(time.Second) {
-				t.Errorf("after %d reads: the bytes are no sign of life", reads)
+				t.Errorf("after %d reads: the bytes are not a sign of life", reads)
 			}
 			r.timer.stop()
 			r.timer.waitTicks()

@@ -335,7 +335,7 @@ func TestPoll_gives_the_handler_time_before_the_end_of_the_stream(t *testing.T) 
 	wantError(t, err, io.ErrUnexpectedEOF)
 }
 
-// What was accepted for sending is written before the end.
+// Accepted frames are written before the end.
 func TestReceive_writes_pending_frames_at_the_end_of_the_stream(t *testing.T) {
 	for name, run := range map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent} {
 		t.Run(name, func(t *testing.T) {
@@ -409,7 +409,7 @@ type openWrapper struct {
 
 func (w *openWrapper) NetConn() net.Conn { return w.below() }
 
-// What waits behind a full buffer is seen through such wrappers, so it does not have to grow.
+// Bytes behind a full buffer are seen through such wrappers, so the buffer does not have to grow.
 func TestPoll_looks_below_wrappers(t *testing.T) {
 	client, server := tcpPair(t)
 	defer client.Close()

@@ -106,7 +106,7 @@ func (w *writer) sendUrgent(by caller) {
 }
 
 // sendControls sends pings, and a pong, which is also sent ahead of the last close frame of a
-// connection that is ending. What cannot be sent any more is dropped. The lock is held.
+// connection that is ending. It drops frames that cannot be sent any more. The lock is held.
 func (w *writer) sendControls(by caller, ping bool, pong *pongPayload) {
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])

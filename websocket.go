@@ -49,7 +49,7 @@
 // # HTTP/2
 //
 // The handlers also serve WebSockets that are streams of an HTTP/2 connection (RFC 8441). The
-// package extendedconnect switches them on for the process.
+// package extendedconnect switches WebSocket over HTTP/2 on for the process.
 //
 // # From the egg
 //

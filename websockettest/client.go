@@ -213,7 +213,7 @@ func (c *Client) Close(code websocket.StatusCode, reason string) {
 }
 
 // Abort breaks the network: the reads and writes of the server fail with
-// [syscall.ECONNRESET] from now on, and what was on its way is lost. Abort never fails the
+// [syscall.ECONNRESET] from now on, and bytes on their way are lost. Abort never fails the
 // test, but methods that send or receive fail it afterwards. Abort may be called by any
 // goroutine.
 func (c *Client) Abort() {

@@ -15,8 +15,8 @@
 //
 // The handler can be everything that an [http.Server] can serve: a [websocket.Handler], an
 // [http.ServeMux], or either of them in middleware. A real http.Server serves it, so
-// cookies, panics, hijacking and [websocket.Detached] work as in production. What the server
-// logs is in the log of the test. To test several clients, call Dial several times with the
+// cookies, panics, hijacking and [websocket.Detached] work as in production. The log of the
+// server is in the log of the test. To test several clients, call Dial several times with the
 // same handler.
 //
 // # Time

@@ -182,7 +182,7 @@ func limitLengths(count []uint16, limit int) {
 		total += int(count[n]) << (limit - n)
 	}
 	for ; total > 1<<limit; total-- {
-		// Remove one of the longest codes. Instead, its symbol shares the place of a shorter code: both get one bit more.
+		// Remove one of the longest codes. Its symbol shares the place of a shorter code: both get one bit more than that.
 		count[limit]--
 		for n := limit - 1; n > 0; n-- {
 			if count[n] > 0 {

@@ -18,7 +18,7 @@ var (
 	addrB = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 80}
 )
 
-// What each side sees after an end, compared with TCP.
+// Each side sees the same after an end as with TCP.
 func TestConn_ends(t *testing.T) {
 	const unread = "unread"
 	tests := []struct {
