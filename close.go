@@ -110,8 +110,8 @@ func (c *Conn) expire(err error) bool {
 }
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
-// arrived, else with the error of the write. A goroutine that is receiving is left to do
-// that, because the messages before the close frame are for it. No lock is held.
+// arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
+// to do that, because the messages before the close frame are for it. No lock is held.
 func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))

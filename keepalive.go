@@ -301,8 +301,8 @@ func (k *keepalive) awaitPoll() {
 	}
 }
 
-// beginPoll notes that a poll is due. The next one does not depend on the end of this one,
-// which may be held up.
+// beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
+// may be late.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true

@@ -174,7 +174,7 @@ func (c *Client) ReceiveFrame() websocket.Frame {
 //
 // WantClose fails the test if the close frame has another code, or if the connection ends
 // without a close frame. WantClose([websocket.StatusAbnormalClosure]) is for handlers that
-// cut the connection: it wants an end without a close frame.
+// end the connection without a close frame: a close frame fails the test.
 func (c *Client) WantClose(code websocket.StatusCode) (reason string) {
 	c.t.Helper()
 	if code == websocket.StatusAbnormalClosure {
