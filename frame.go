@@ -329,10 +329,10 @@ func grow(b []byte, arrived int, left int64) []byte {
 // minPiece is the least size of a piece, except the last.
 const minPiece = 512
 
-// pieceSize returns for how many further bytes of a payload room is made when arrived bytes
-// of it are there: 512 bytes for the first piece, then 32 times the bytes that have arrived,
-// up to 64 KiB (so a payload of that size that fills the read buffer is allocated once), and
-// then as many bytes as have arrived, so that each byte is copied about once.
+// pieceSize returns the room for the next piece of a payload of which arrived bytes are there.
+// The first piece has 512 bytes. The next ones have 32 times the bytes that have arrived, up to
+// 64 KiB, so that a payload of that size that fills the read buffer is allocated once. Then a
+// piece has as many bytes as have arrived, so that each byte is copied about once.
 func pieceSize(arrived int) int {
 	const leap = 64 << 10
 	return max(minPiece, min(32*min(arrived, leap), leap), arrived)

@@ -21,8 +21,8 @@ import (
 // closed it.
 //
 // Over HTTP/1, net/http closes the connection after the answer to a refused request,
-// because a proxy may have begun to forward raw bytes when it saw the request, and would
-// forward further requests without a look at them.
+// because a proxy may have begun to forward raw bytes when it saw the request. It would then
+// forward further requests without checking them.
 //
 // The response contains the headers that are already set on w, such as cookies and
 // request IDs, except those that belong to the handshake, the connection or a body. w

@@ -15,7 +15,7 @@ type MessageFunc func(op Opcode, data []byte) error
 // without a copy: data is valid only until fn returns. It returns the error of fn unchanged. If
 // no message can be received, it returns the error of [Conn.ReceiveMessage] and does not call fn.
 //
-// It is the fastest way to receive, above all for messages of 16 KiB and more: they lie in
+// It is the fastest way to receive, above all for messages of 16 KiB and more. They lie in
 // memory that all connections share, and that is still in the cache of the processor.
 // [Conn.ReceiveMessage] is for messages that the handler keeps, and [Conn.AppendMessage] for
 // those that it collects in a buffer of its own.

@@ -6,11 +6,11 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// Writing is most of what a small message costs. If the peer sends many messages at
-// once, the replies wait for each other and leave in one write: while the read
-// buffer holds another complete frame, the handler is about to receive that frame,
-// and then it either sends more or waits for the peer, which writes what is pending.
-// The flush timer is for a handler that does neither.
+// Writing is most of the cost of a small message. If the peer sends many messages at
+// once, the replies wait for each other and leave in one write. While the read buffer
+// holds another complete frame, the handler is about to receive that frame. Then it
+// either sends more, or waits for the peer, and the wait begins with a write of the
+// pending frames. The flush timer is for a handler that does neither.
 const pendingTime = 100 * time.Microsecond
 
 // pending is what waits to be written, and why. It is allocated on demand, because most peers
@@ -61,9 +61,9 @@ func (w *writer) mayWait(h *Header) bool {
 	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
-// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
-// frame comes behind the queue, and a pong must not wait for a large frame of which a part
-// is written. It reports whether it did. The lock is held.
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending. A close
+// frame comes behind the queue. A pong must not wait for a large frame of which a part is
+// written. It reports whether it did. The lock is held.
 func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	switch b := w.pendingFrames(); {
 	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
