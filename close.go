@@ -65,10 +65,10 @@ func (c *Conn) sendError(err error) error {
 	return c.out.ended()
 }
 
-// streamEnded ends a connection that nothing more can be read from. What was accepted for
-// sending is written first, because the peer may have shut down only its own direction.
+// streamEnded ends a connection that nothing more can be read from. Accepted frames are
+// written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
-	idle := c.out.lock.TryLock() // otherwise a write is in progress, and may be of such frames
+	idle := c.out.lock.TryLock() // otherwise a write is in progress, maybe of accepted frames
 	if idle && !c.out.hasPending.Load() {
 		c.out.release(byLibrary)
 		return c.connectionLost(err)
@@ -110,8 +110,8 @@ func (c *Conn) expire(err error) bool {
 }
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
-// arrived, else with the error of the write. A goroutine that is receiving is left to do
-// that, because the messages before the close frame are for it. No lock is held.
+// arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
+// to do that, because the messages before the close frame are for it. No lock is held.
 func (c *Conn) settle() {
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
@@ -334,7 +334,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // StartClose is [Conn.Close] without the waiting: the connection has ended when it returns,
 // and the close handshake continues in the background, within CloseTimeout. Messages sent
 // before are still written. The connection needs no further call, but a later Close waits
-// until its socket is closed. A server can so close many connections at the same time.
+// until its socket is closed. So a server can close many connections at the same time.
 //
 // If the connection has ended already, StartClose returns the error that it ended with.
 func (c *Conn) StartClose(code StatusCode, reason string) error {
@@ -360,13 +360,14 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 // is 1006 (RFC 6455 section 7.1.5). Every method that is waiting, and every later call,
 // returns an error that is [net.ErrClosed].
 //
-// CloseNow also cuts a close handshake off, that of Close for example, and Close returns an
-// error then. If the socket is closed already, CloseNow returns the error that the
-// connection ended with. Over HTTP/2 it resets the stream. It is no substitute for Close, unless the peer must not or cannot
-// answer, because the peer does not learn why the connection has ended.
+// CloseNow also cuts off a close handshake that is in progress, for example that of Close,
+// which then returns an error. If the socket is closed already, CloseNow returns the error
+// that the connection ended with. Over HTTP/2 it resets the stream. Use Close instead, unless
+// the peer must not or cannot answer, because after CloseNow the peer does not learn why the
+// connection has ended.
 func (c *Conn) CloseNow() error {
 	var end error
-	if c.life.current() != phaseLost { // whose cause is the error of a write
+	if c.life.current() != phaseLost { // there the cause is the error of a write
 		end = &closedError{CloseError: CloseError{Code: StatusAbnormalClosure}}
 	}
 	if !c.expire(end) {
@@ -383,7 +384,7 @@ func (c *Conn) beginClose(code StatusCode, reason string) (by time.Duration, ok 
 	}
 	limit := c.timer.timeouts.closeTimeout
 	_, by = c.life.until()
-	by = min(by, deadlineAfter(clock(), limit)) // before the timer computes it, so it is not later
+	by = min(by, deadlineAfter(clock(), limit)) // computed before enter does, so it is not later
 	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit)
 }
 
@@ -401,7 +402,7 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 		return nil
 	}
 	if !c.expire(nil) {
-		err = net.ErrClosed // it is the cause that the read has failed
+		err = net.ErrClosed // the read has failed because the socket was closed
 	}
 	if clock() >= by {
 		return noAnswer(c.timer.timeouts.closeTimeout)

@@ -18,8 +18,9 @@ func newMemoryConn(t *testing.T, opts ...Option) (*Conn, *memnet.Conn, *peer) {
 	return newTestConn(server, nil, opts...), client, newPeer(t, client)
 }
 
-// With a write deadline, SendMessage leaves a close frame to the flush timer. It leaves before
-// the end, also if the peer's close frame is read meanwhile, and behind accepted messages.
+// With a write deadline, SendMessage leaves a close frame to the flush timer. The frame is sent
+// before the connection ends, also if the peer's close frame is read meanwhile, and after the
+// accepted messages.
 func TestSendMessage_close_with_a_deadline_is_not_lost(t *testing.T) {
 	for range 20 {
 		client, server := tcpPair(t)

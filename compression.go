@@ -9,13 +9,13 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// A message that is compressed may refer to what the peer has inflated before (context
-// takeover), without which small messages do not become smaller. So the encoder of a connection
+// A compressed message may refer to earlier messages, which the peer has inflated (context
+// takeover). Without that, small messages do not become smaller. So the encoder of a connection
 // must see the compressed messages in the order in which they are written: it is used with the
-// lock of the writer held, and no other frame may come between its use and its message.
-// Uncompressed messages do not matter (RFC 7692 section 7.2.1). The encoder learns a message that
-// was compressed alone, without history, because the peer's window has it. If its bytes are not
-// there any more, the encoder forgets.
+// lock of the writer held, and its result is the next message that is written. Uncompressed
+// messages do not matter (RFC 7692 section 7.2.1). A message that was compressed alone, without
+// history, is in the peer's window too, so the encoder learns it. If the bytes of such a message
+// are not there any more, the encoder forgets its history.
 //
 // A message is one frame: some clients cannot read compressed fragments.
 
@@ -70,8 +70,8 @@ func (c *compression) wants(op Opcode, size int) bool {
 // of the writer is taken.
 func (c *compression) alone(size int) bool { return c.agreed.noTakeover || size > aloneSize }
 
-// room returns an empty buffer of a pool for what size bytes are compressed to. releaseFrames
-// returns it. More than pendingSize bytes move to an array of their own.
+// room returns an empty buffer of a pool for the compressed form of size bytes. releaseFrames
+// puts it back. If more than pendingSize bytes are appended, they move to another array.
 func room(size int) []byte {
 	const more = maxHeaderSize + 64
 	return withRoom(nil, min(size+size/8+more, pendingSize))
@@ -90,16 +90,16 @@ func newEncoder(windowBits uint8) *deflate.Encoder {
 // releaseEncoder returns an encoder to its pool.
 func releaseEncoder(e *deflate.Encoder, windowBits uint8) { encoders[windowBits].Put(e) }
 
-// appendAlone appends a message to dst that is compressed without history. ok is false if it
-// does not become smaller.
+// appendAlone compresses data without history and appends the result to dst. ok is false if
+// the result is not smaller.
 func appendAlone(dst, data []byte, windowBits uint8) (out []byte, ok bool) {
 	e := newEncoder(windowBits)
 	defer releaseEncoder(e, windowBits)
 	return e.Append(dst, data)
 }
 
-// frameAlone returns a whole frame of a message that is compressed without history, or nil if
-// it does not become smaller.
+// frameAlone compresses data without history and returns it as a whole frame, or nil if it does
+// not become smaller.
 func frameAlone(op Opcode, data []byte, windowBits uint8) []byte {
 	payload, ok := appendAlone(room(len(data)), data, windowBits)
 	defer releaseFrames(payload)
@@ -113,7 +113,7 @@ func frameAlone(op Opcode, data []byte, windowBits uint8) []byte {
 // An aloneFrame is a whole frame of a message that was compressed without history.
 type aloneFrame struct {
 	bytes   []byte
-	history []byte // the end of the message, as much as a window has; nil if nothing keeps it
+	history []byte // the end of the message, at most a window; nil if it was not kept
 }
 
 // compressedFrames are the compressed frames of a PreparedMessage, made when a connection needs

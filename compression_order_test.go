@@ -292,7 +292,7 @@ func (o *orderTest) enqueueAlone(data string) {
 	}
 }
 
-// What is in the queue comes before a message that is compressed later.
+// Messages in the queue come before a message that is compressed later.
 func TestSend_compressed_behind_the_queue(t *testing.T) {
 	o := newOrderTest(t)
 	alone := strings.Repeat(tick(3), 3)
@@ -306,7 +306,7 @@ func TestSend_compressed_behind_the_queue(t *testing.T) {
 	o.expect(alone, tick(2))
 }
 
-// What comes to the queue after a message was compressed is behind it.
+// Messages that come to the queue after a message was compressed are sent after it.
 func TestSend_compressed_keeps_the_order_of_the_encoder(t *testing.T) {
 	o := newOrderTest(t)
 	alone := strings.Repeat(tick(3), 3)

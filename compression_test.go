@@ -211,7 +211,7 @@ func TestSend_not_compressed(t *testing.T) {
 	}
 }
 
-// SetCompression has no effect without an agreement, and Compression(0) none on its own.
+// SetCompression has no effect without an agreement, and neither has Compression(0).
 func TestSetCompression_without_an_agreement(t *testing.T) {
 	c, s := newScriptConn(t, nil)
 	c.SetCompression(0)

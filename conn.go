@@ -31,8 +31,8 @@ import (
 // [CloseStatus] gives the close code for each. The cause of Context is the same
 // error.
 //
-// An error that a timeout caused is a [net.Error] whose Timeout method returns true, also
-// for a type assertion and [os.IsTimeout]. If only a deadline of the user has passed, the
+// An error that a timeout caused is itself a [net.Error] whose Timeout method returns true, so
+// a type assertion and [os.IsTimeout] work too. If only a deadline of the user has passed, the
 // connection is still usable, and the error of the Context is nil.
 type Conn struct {
 	request     atomic.Pointer[http.Request] // nil after open of HandleMessages has returned
@@ -167,10 +167,10 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 // The connection stays usable, also in the middle of a message: set a later deadline
 // and call the same method again to continue. Before a receiving method waits, it writes
 // pongs and the messages that wait to be written together. With a deadline, it does not
-// wait for that write, which then continues in the background. If the deadline is set
-// while the method is in such a write, and passes in it, the connection ends over TLS and
-// over a net.Conn of an unknown type, see SetWriteDeadline. SetReadDeadline returns an
-// error if the net.Conn has no deadlines.
+// wait for that write, which then continues in the background. There is one exception: the
+// deadline is set while the method is already in such a write, and passes before the write
+// ends. Then a connection over TLS, or over a net.Conn of an unknown type, ends: see
+// SetWriteDeadline. SetReadDeadline returns an error if the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -183,8 +183,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline sets the time after which sending methods return an error that
 // is [os.ErrDeadlineExceeded]. WriteTimeout applies too. The zero time is no
-// deadline. The connection stays usable if nothing of the frame was written. If a
-// part of it was, the connection ends; a [Conn.Stream] continues.
+// deadline. The connection stays usable if nothing of the frame was written. If a part of it
+// was written, the connection ends. Only a [Conn.Stream] sends the rest later and continues.
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
 // written. Over TLS, and over a net.Conn of any other type, every expired write ends the
@@ -229,10 +229,10 @@ func (c *Conn) SetMaxMessageSize(n int64) error {
 	return nil
 }
 
-// maxHeaderLines is the most header lines of a handshake. Real ones have fewer than a
-// hundred. net/http needs about a hundred bytes for each line beside its text, which a
-// connection would hold: a header of 1 MiB in short lines would take fifteen times its own
-// size.
+// maxHeaderLines is the largest number of header lines in a handshake. Real handshakes have
+// fewer than a hundred. Each line takes about a hundred bytes more in net/http than its text,
+// and the connection would hold them: a header of 1 MiB in short lines would take fifteen
+// times its own size.
 const maxHeaderLines = 400
 
 // headerLines returns the number of lines of a header.
@@ -253,9 +253,9 @@ func (c *Conn) Extensions() string {
 	return c.compression().agreed.String()
 }
 
-// SetCompression sets which messages are compressed that are sent from now on: those of at least
-// minSize bytes, or none if minSize is negative. It has no effect if compression was not agreed
-// on, see [Compression]. For example, SetCompression(-1) comes before a message with a secret.
+// SetCompression sets which messages are compressed from now on: those of at least minSize
+// bytes, or none if minSize is negative. It has no effect if compression was not agreed on, see
+// [Compression]. For example, call SetCompression(-1) before you send a message with a secret.
 //
 // Messages of a MessageWriter are compressed if that is allowed in each of its calls. The peer
 // may compress its messages in any case.

@@ -91,8 +91,8 @@ func (r *reader) leadingControls() error {
 	return nil
 }
 
-// validClose reports whether the control frame whose header is the next n bytes of the
-// buffer is anything but an invalid close frame. It changes nothing.
+// validClose returns false if the control frame whose header is the next n bytes of the
+// buffer is an invalid close frame, and true for all others. It changes nothing.
 func (r *reader) validClose(n int) bool {
 	h := &r.incoming.header
 	if h.Opcode != Close {
@@ -216,8 +216,8 @@ func (r *reader) pong(payload []byte) {
 	}
 }
 
-// aheadEnd returns what HandleConcurrent has met, and will end the connection with, or nil.
-// The lock is held.
+// aheadEnd returns the error that HandleConcurrent will end the connection with, or nil. The
+// lock is held.
 func (r *reader) aheadEnd() error {
 	if s := r.rareIf(); s != nil {
 		return s.aheadEnd

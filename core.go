@@ -33,7 +33,7 @@ type seldom struct {
 type rare struct {
 	acks     acks      // at the latest ackStep; guarded by seldom.mu
 	write    slowWrite // the latest one; guarded by timer.mu
-	aheadEnd error     // what HandleConcurrent has met, and will end the connection with; guarded by in.lock
+	aheadEnd error     // the error that HandleConcurrent will end the connection with; guarded by in.lock
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is

@@ -8,7 +8,7 @@ func (w *writer) sendData(h *Header, data []byte) error {
 	if !c.wants(h.Opcode, len(data)) {
 		return w.send(h, data)
 	}
-	if w.openMessage() == nil && w.queued() > 0 { // its messages are compressed first
+	if w.openMessage() == nil && w.queued() > 0 { // the queued messages are compressed first
 		if err := w.writeQueue(bySender, allWrites); err != nil {
 			return err
 		}
@@ -57,8 +57,8 @@ func (w *writer) sendFrameAlone(f queuedFrame) error {
 	return nil
 }
 
-// learn notes that a frame was sent, or comes next, that was compressed alone. a is nil if the
-// frame is not compressed. The lock is held.
+// learn notes that a frame that was compressed alone was sent, or is the next to be sent. a is
+// nil if the frame is not compressed. The lock is held.
 func (w *writer) learn(a *aloneFrame) {
 	if a == nil {
 		return
@@ -87,9 +87,9 @@ func (w *writer) forget() {
 	}
 }
 
-// encode appends a message to dst that is compressed with the history of the connection. ok is
-// false if it does not become smaller. The next frame of a message has to be this one. The lock
-// is held.
+// encode compresses data with the history of the connection and appends the result to dst. ok is
+// false if the result is not smaller. The next message that is written has to be this one. The
+// lock is held.
 func (w *writer) encode(dst, data []byte) (out []byte, ok bool) {
 	c := w.compression()
 	if c.agreed.noTakeover {
@@ -102,9 +102,9 @@ func (w *writer) encode(dst, data []byte) (out []byte, ok bool) {
 	return c.encoder.Append(dst, data)
 }
 
-// appendCompressed appends a whole frame to dst that has the message of frame, which is not
-// compressed, compressed with the history. ok is false if that does not become smaller. The lock
-// is held.
+// appendCompressed compresses the message of frame, a whole uncompressed frame, with the history,
+// and appends the result to dst as a whole frame. ok is false if it does not become smaller. The
+// lock is held.
 func (w *writer) appendCompressed(dst, frame []byte) (out []byte, ok bool) {
 	var space [maxHeaderSize]byte
 	out, ok = w.encode(append(dst, space[:]...), frame[headerSize(frame[1]):])
@@ -130,8 +130,8 @@ func (w *writer) writeCompressedNow(q *sendQueue, f queuedFrame) error {
 	return w.writeNow(q, queuedFrame{bytes: frame}, true)
 }
 
-// takeQueued takes frames of the queue for one write, at most so many, and compresses those that
-// are to be compressed. messages is how many of them count for Stats. The lock is held.
+// takeQueued takes frames from the queue for one write, not more than most, and compresses those
+// that are to be compressed. messages is how many of them count for Stats. The lock is held.
 func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 	q := w.queueOf()
 	if w.compression() == nil {
@@ -156,7 +156,7 @@ func (w *writer) takeQueued(most int) (b []byte, frames int, messages uint16) {
 	return q.take(most, w.learn)
 }
 
-// lend lends e to the connection, which then has its history. The lock is held.
+// lend lends e, with its history, to the connection. The lock is held.
 func (w *writer) lend(e *deflate.Encoder) {
 	c := w.compression()
 	if c.encoder != nil {

@@ -37,7 +37,7 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 }
 
 // noPending notes that no frame is pending, unless the queue holds frames. It reports
-// whether there is none at all.
+// whether the queue is empty too.
 func (w *writer) noPending() bool {
 	q := w.queueOf()
 	if q == nil {
@@ -63,8 +63,8 @@ func (w *writer) dropQueue() {
 	}
 }
 
-// try sends a whole frame without waiting for the peer: what the socket does not take at
-// once waits in the queue.
+// try sends a whole frame without waiting for the peer: if the socket does not take it at
+// once, it waits in the queue.
 func (w *writer) try(f queuedFrame) error {
 	q := &w.seldomUsed().queue
 	if !w.lock.TryLock() {
@@ -132,9 +132,9 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	return err
 }
 
-// ownFrame returns what becomes pending of a frame of which n bytes are written, and how much
-// of that is written. A shared frame is not copied, unless its buffer could be taken for one
-// of the pools.
+// ownFrame returns the bytes that become pending after n bytes of a frame were written, and how
+// many of them are written already. A shared frame is not copied, unless its size is that of a
+// pooled buffer, because releaseFrames would then put it into a pool.
 func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
 	if shared && len(frame) != frameBufferSize && len(frame) != pendingSize {
 		return frame[:len(frame):len(frame)], n
@@ -167,10 +167,10 @@ func (w *writer) releaseNow() {
 	}
 }
 
-// writeQueue writes the pending frames and then the queue, in as many writes as writes says. It
-// does not write what comes to the queue meanwhile, so that it has an end although others go on
-// to send. It writes nothing of the queue while a MessageWriter is open, because its message
-// has begun before. The lock is held.
+// writeQueue writes the pending frames, and then the queue with the given number of writes at
+// most. It does not write frames that are queued meanwhile, so that it ends although other
+// goroutines go on sending. It writes nothing of the queue while a MessageWriter is open,
+// because that message has begun earlier. The lock is held.
 func (w *writer) writeQueue(by caller, writes int) error {
 	left := w.queueOf().len()
 	for w.hasPending.Load() && !w.broken {
@@ -200,7 +200,7 @@ func (w *writer) writeQueue(by caller, writes int) error {
 		}
 	}
 	if !w.broken && len(w.pendingFrames()) == 0 && !w.noPending() {
-		w.flushSoon() // the request of who has sent meanwhile may have been taken above
+		w.flushSoon() // take above may have cleared the request of a goroutine that has sent meanwhile
 	}
 	return nil
 }

@@ -48,8 +48,8 @@ var (
 	// [net.Error] whose Timeout method returns true.
 	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 
-	// ErrInvalidOpcode means that a call got an opcode that no message can be sent
-	// with: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
+	// ErrInvalidOpcode means that a call got an opcode that cannot be sent as a
+	// message: Continuation, or one that RFC 6455 section 5.2 reserves. If the peer
 	// sent a reserved opcode, the error is ErrInvalidOpcode and ErrProtocol.
 	ErrInvalidOpcode = errors.New("websocket: invalid opcode")
 
@@ -159,9 +159,9 @@ func (e *CloseError) Is(target error) bool {
 // A HandshakeError tells why [Upgrade] refused a request. The request has been
 // answered over HTTP, and no connection was made. [OnRefused] gets it too.
 //
-// Reason is the fault of the request, and the default response has the same text. If an
-// [Option] of Upgrade is invalid, Status is 500 and Reason is the fault of that option,
-// which the response does not contain.
+// Reason says what is wrong with the request, and the default response has the same text. If
+// an [Option] of Upgrade is invalid, Status is 500 and Reason says what is wrong with that
+// option; the response does not say it.
 type HandshakeError struct {
 	Status int // the HTTP status of the response; 403 if AcceptConnection refused, even if AccessDenied's handler sent another
 	Reason string
@@ -258,8 +258,9 @@ var errMessageCutOff error = &timeoutError{
 var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
 // errSocketDeadline is wrapped by the connError of a connection of HandleConcurrent whose
-// net.Conn sets read deadlines itself. It is neither os.ErrDeadlineExceeded, for the same
-// reason, nor errTimedOut, which is that for senders.
+// net.Conn sets read deadlines itself. It is not os.ErrDeadlineExceeded, for the same reason.
+// It is not errTimedOut either, because sending methods would return that as
+// os.ErrDeadlineExceeded.
 var errSocketDeadline error = &timeoutError{text: "i/o timeout", ended: true}
 
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.
@@ -310,7 +311,7 @@ func invalidJSON(size int, v any, err error) error {
 //
 // For nil and for every other error it returns 0.
 func CloseStatus(err error) StatusCode {
-	switch err := err.(type) { // how connections mostly end, without the allocations of errors.As
+	switch err := err.(type) { // the most common errors, without the allocations of errors.As
 	case *closedError:
 		return err.Code
 	case *CloseError:
@@ -431,7 +432,7 @@ func closeReason(reason string) string {
 	return cut(strings.ToValidUTF8(reason, "\uFFFD"), maxReason)
 }
 
-// maxErrorText is how much of the text of an error is kept that may repeat text of the
+// maxErrorText is how many bytes are kept of an error text that may repeat text of the
 // peer. The errors and the log lines that contain it have less than a kilobyte.
 const maxErrorText = 300
 
@@ -450,5 +451,5 @@ func (e *inflateError) Error() string {
 
 func (e *inflateError) Unwrap() error { return ErrProtocol }
 
-// errFrameCutOff is the end of a connection whose write was cut off in the middle of a frame.
+// errFrameCutOff is the error of a connection whose write was cut off in the middle of a frame.
 var errFrameCutOff = &connError{"sending: the deadline cut a frame off", errTimedOut}

@@ -8,21 +8,21 @@ import (
 	"github.com/f44ffc3b/websocket/internal/sock"
 )
 
-// An eventTransport is the TCP connection of a connection that the event loop serves. While the
-// event loop runs it, inbuf.noWait is set, and reads return os.ErrDeadlineExceeded when nothing
-// has arrived. Otherwise it is a tcpTransport: also for a poll, for Ping, and for the goroutine
-// that ends the connection.
+// An eventTransport is the transport of a TCP connection that the event loop serves. While the
+// event loop runs the connection, inbuf.noWait is set, and reads return os.ErrDeadlineExceeded
+// when nothing has arrived. At other times it works as a tcpTransport: for a poll, for Ping, and
+// for the goroutine that ends the connection.
 //
-// No goroutine is in a read that a new deadline, or the end of the socket, would make return. So
-// both wake the connection in the event loop.
+// A new deadline, or the end of the socket, makes a blocked read return. Here no goroutine is
+// blocked in a read, so both wake the connection in the event loop instead.
 type eventTransport struct {
 	*tcpTransport
 	messages *messages
 }
 
-// isDrained reports whether a read would find nothing, because the last one has left free space.
-// What has arrived since makes an event. The end of the stream may come with the last bytes,
-// in one event.
+// isDrained reports whether a read would find nothing, because the last read has left free space
+// in the buffer. Bytes that have arrived since then cause an event. The end of the stream may
+// come with the last bytes, in one event.
 func (t *eventTransport) isDrained() bool {
 	return t.buf.noWait && t.buf.short && !t.messages.source.Ended()
 }

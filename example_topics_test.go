@@ -15,7 +15,7 @@ import (
 
 // http.Server.Shutdown neither closes nor waits for connections that were upgraded. So it also
 // starts the Shutdown of the handler, which closes all of them with 1001 (going away). A second
-// call waits for their functions. When its ctx is done, it cuts the connections that are left.
+// call waits for their functions. When its ctx is done, it closes the sockets that are left.
 func Example_shutdown() {
 	greet := websocket.Handle(func(c *websocket.Conn) error {
 		if err := c.SendMessage(websocket.Text, []byte("welcome")); err != nil {

@@ -52,7 +52,7 @@ func negotiate(values []string) agreement {
 
 // acceptOffer returns the agreement for one offer. It declines other extensions, and an offer
 // with a parameter that is unknown, has a wrong value or comes twice (RFC 7692 section 7.1).
-// Names are compared exactly, because a client may compare those of the response so.
+// Names are compared exactly, because a client may compare the names in the response exactly.
 func acceptOffer(offer string) agreement {
 	name, params, more := strings.Cut(offer, ";")
 	if strings.Trim(name, " \t") != deflateName {
@@ -72,7 +72,8 @@ func acceptOffer(offer string) agreement {
 	return a
 }
 
-// accept takes over one parameter of an offer. n is its number, to find one that comes twice.
+// accept takes over one parameter of an offer. n is the number of the parameter, with which
+// acceptOffer finds a parameter that comes twice.
 func (a *agreement) accept(param string) (n int, ok bool) {
 	name, value, hasValue, ok := parseParameter(param)
 	if !ok {

@@ -17,7 +17,7 @@ import (
 
 // A PreparedMessage is a message that is checked, framed and compressed once and sent to many
 // connections, by [Conn.SendPrepared] and [Conn.TrySendPrepared]. [Broadcast] prepares its
-// message itself. A PreparedMessage does not change, and any goroutine may use it.
+// message itself. A PreparedMessage never changes, and any goroutine may use it.
 type PreparedMessage struct {
 	header Header
 	frame  []byte // header and payload
@@ -39,7 +39,7 @@ func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
 	return p, nil
 }
 
-// check refuses the zero value, which is no message.
+// check refuses the zero value, which is not a message.
 func (p *PreparedMessage) check() error {
 	if len(p.frame) == 0 {
 		return fmt.Errorf("%w: this PreparedMessage is empty; make it with PrepareMessage", ErrInvalidOpcode)
@@ -80,8 +80,8 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 	return c.out.send(&p.header, p.frame[p.start:])
 }
 
-// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. What the
-// socket does not take at once waits in the queue of the connection, in order with the
+// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. If the
+// socket does not take it at once, it waits in the queue of the connection, in order with the
 // messages of all sending methods, up to [SendQueue] bytes. If the message does not fit there,
 // TrySend returns [ErrSendQueueFull] and sends nothing of it. A nil error means that the
 // message was accepted, not that the peer has read it.
@@ -126,13 +126,13 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 }
 
 // Broadcast sends a message, Text, Binary, Ping or Pong, to all conns. It checks and frames
-// the message once, and waits for no peer: what a socket does not take at once waits in the
-// queue of its connection, see [SendQueue]. A connection whose queue is full is closed with
-// 1013 and [ErrSendQueueFull], behind what its queue holds and within CloseTimeout. The
-// others get the message. Connections that have ended are left out.
+// the message once, and waits for no peer: if a socket does not take the message at once, it
+// waits in the queue of the connection, see [SendQueue]. A connection whose queue is full is
+// closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
+// CloseTimeout. The others get the message. Connections that have ended are left out.
 //
 // The messages of one goroutine arrive in order. An error is about the message, which is then
-// sent to no connection; see [Conn.SendMessage]. data is only read until Broadcast returns.
+// sent to no connection; see [Conn.SendMessage]. Broadcast reads data only until it returns.
 func Broadcast(conns iter.Seq[*Conn], op Opcode, data []byte) error {
 	p, err := PrepareMessage(op, data)
 	if err != nil {
@@ -156,8 +156,8 @@ func releaseList(list *[]*Conn) {
 	connLists.Put(list)
 }
 
-// broadcastShare is how many connections one goroutine serves at least. To start a goroutine
-// costs less than a tenth of so many writes.
+// broadcastShare is the least number of connections for one goroutine. Starting a goroutine
+// costs less than a tenth of that many writes.
 const broadcastShare = 64
 
 // broadcast sends p to conns, on as many goroutines as can run at the same time.
@@ -197,7 +197,7 @@ func (c *Conn) fellBehind(err error) {
 	}
 }
 
-// A Group is a set of connections that are sent the same messages. The zero value is an empty
+// A Group is a set of connections that get the same messages. The zero value is an empty
 // group. A connection that ends leaves all its groups. All methods may be called from any
 // goroutine. A Group must not be copied.
 type Group struct {
@@ -299,9 +299,9 @@ func (g *Group) Broadcast(op Opcode, data []byte) error {
 
 // Close closes the group for good, and the connections of all members at the same time, as
 // [Conn.StartClose] does. It waits until their sockets are closed, which CloseTimeout limits.
-// When ctx is done, it cuts those that are left, as [Conn.CloseNow] does, and returns the
-// error of ctx. It does not wait for HandlerFuncs, nor for connections that had begun to close
-// before, because these are no members any more. [Handler.Shutdown] waits for all.
+// If ctx is done before that, it closes those that are left as [Conn.CloseNow] does, and
+// returns the error of ctx. It does not wait for HandlerFuncs, nor for connections that had
+// begun to close before, because they have left the group. [Handler.Shutdown] waits for all.
 //
 // Afterwards the group is empty, and Join returns false. A second call waits for the same
 // connections. A code that must not be sent is [ErrProtocol], and then nothing is closed.
@@ -338,7 +338,7 @@ func (g *Group) beginClose() []*Conn {
 	return g.closing
 }
 
-// endClose lets go of these connections.
+// endClose forgets these connections, so that they become garbage.
 func (g *Group) endClose() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -350,7 +350,7 @@ func connsOf(set map[*Conn]struct{}) []*Conn {
 	return slices.AppendSeq(make([]*Conn, 0, len(set)), maps.Keys(set))
 }
 
-// ended runs when the connection has ended.
+// ended removes the connection from its groups. It runs when the connection has ended.
 func (c *Conn) ended() {
 	s := c.seldom.Load()
 	if s == nil {
@@ -393,7 +393,7 @@ func (p *PreparedMessage) compress(made *atomic.Pointer[aloneFrame], windowBits 
 	frame := &aloneFrame{bytes: frameAlone(p.header.Opcode, p.frame[p.start:], windowBits)}
 	if frame.bytes != nil {
 		frame.history = p.frame[p.start:]
-		if more := len(frame.history) - 1<<windowBits; more > 0 { // do not keep it in queues
+		if more := len(frame.history) - 1<<windowBits; more > 0 { // so that queues do not keep the rest
 			frame.history = bytes.Clone(frame.history[more:])
 		}
 	}

@@ -98,7 +98,7 @@ func (s *h2stream) await() error {
 		return os.ErrDeadlineExceeded
 	default:
 	}
-	if s.dead.Load() || !s.asked && len(s.unread) > 0 { // what was asked for, the watcher writes to
+	if s.dead.Load() || !s.asked && len(s.unread) > 0 { // if asked, the watcher may be writing to unread
 		return nil
 	}
 	if err := s.startWatcher(); err != nil {
@@ -146,7 +146,7 @@ func (s *h2stream) watch() {
 	}
 }
 
-// waitForInput waits until a read from the stream does not wait.
+// waitForInput waits until a read from the stream would not wait.
 func (s *h2stream) waitForInput() error {
 	if s.known {
 		_, err := s.body.Read(nil)
@@ -190,9 +190,9 @@ func (s *h2stream) read(p []byte) (n int, err error) {
 	switch {
 	case s.closed:
 		return 0, net.ErrClosed
-	case s.cutOff || s.writing && s.writeExpired(): // that has reset the stream
+	case s.cutOff || s.writing && s.writeExpired(): // the write deadline has reset the stream
 		return 0, errFrameCutOff
-	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware: it is for ever
+	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware; it cannot be lifted
 		return 0, errors.New("the read deadline of the http.Server has ended the HTTP/2 stream")
 	}
 	return 0, err
@@ -224,8 +224,8 @@ func (s *h2stream) waitsWithoutBuffer() bool { return true }
 func (s *h2stream) behind() (unread int32, ended, ok bool) { return 0, false, false }
 func (s *h2stream) acked() (a acks, ok bool)               { return acks{}, false }
 
-// copiedWrite is the size of the buffer of net/http. It does not copy a larger write, and may
-// still send from that slice after the write has failed.
+// copiedWrite is the size of the buffer of net/http. net/http does not copy a larger write, and
+// may still send from its slice after the write has failed.
 const copiedWrite = 4 << 10
 
 // Write sends p in one DATA frame, or in several if p is larger than the peer's frames may be.
@@ -236,8 +236,8 @@ func (s *h2stream) Write(p []byte) (int, error) {
 	return s.writeLarge(nil, p, progress{})
 }
 
-// writeLarge writes copies, see copiedWrite. So head is in the same frame as the beginning of
-// payload.
+// writeLarge writes copies, see copiedWrite. A copy also puts head into the same frame as the
+// beginning of payload.
 func (s *h2stream) writeLarge(head, payload []byte, p progress) (written int, err error) {
 	b := pendingBuffers.Get().(*[pendingSize]byte)
 	for first := true; len(head) > 0 || len(payload) > 0; first = false {
@@ -416,7 +416,8 @@ func (s *h2stream) isLost() bool {
 }
 
 // afterReturn handles the panic of a ResponseWriter whose handler has returned, which it may do
-// after Upgrade without closing the connection. A deferred call has to call it. s.mu is held.
+// after Upgrade without closing the connection. It has to be deferred, because it recovers.
+// s.mu is held.
 func (s *h2stream) afterReturn(f func(v any)) {
 	if v := recover(); v != nil {
 		s.finished = true
@@ -471,7 +472,7 @@ func parseAddr(s string) net.Addr {
 	return textAddr(s)
 }
 
-// A textAddr is an address that is not one of TCP.
+// A textAddr is an address that is not a TCP address.
 type textAddr string
 
 func (a textAddr) Network() string { return "tcp" }

@@ -21,8 +21,8 @@ import (
 // closed it.
 //
 // Over HTTP/1, net/http closes the connection after the answer to a refused request,
-// because a proxy may have begun to forward raw bytes when it saw the request, and would
-// forward further requests without a look at them.
+// because a proxy may have begun to forward raw bytes when it saw the request. It would then
+// forward further requests without checking them.
 //
 // The response contains the headers that are already set on w, such as cookies and
 // request IDs, except those that belong to the handshake, the connection or a body. w
@@ -31,14 +31,14 @@ import (
 // neither w nor the body of r.
 //
 // A request with more than 400 header lines is refused with 431, because the connection
-// would keep them, and net/http needs about a hundred bytes for each line beside its text.
+// would keep them, and each line takes about a hundred bytes more in net/http than its text.
 // MaxHeaderBytes of the [http.Server] limits the size of all lines together.
 //
 // Over HTTP/2 (RFC 8441), a refusal ends its stream only, and w needs an Unwrap method for each
 // wrapper. Close the connection before the handler of the request returns, because net/http
 // ends the stream then, and gives the buffer of w to another request. Close waits for the
-// goroutines that send; if one still does when the handler returns, it can damage the response
-// to another client.
+// goroutines that send; if one is still sending when the handler returns, it can damage the
+// response to another client.
 //
 // OnError, PropagateCommonErrors and Detached have no effect, because Upgrade does not
 // run a [HandlerFunc].

@@ -38,7 +38,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 var warnOnce sync.Once
 
 // warnUnbounded logs one line if a peer that stops reading from its TCP connection can hold
-// handlers for ever. Nothing that a handler can do ends their writes then.
+// handlers for ever. A handler can do nothing then to end its write.
 func warnUnbounded(r *http.Request) {
 	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if !ok || srv.HTTP2 != nil && (srv.HTTP2.WriteByteTimeout > 0 || srv.HTTP2.SendPingTimeout > 0) {
@@ -55,9 +55,10 @@ func (s *socket) http2() *h2stream {
 	return stream
 }
 
-// streamLost ends a connection whose stream was reset or whose TCP connection has ended. What
-// has arrived before can still be received. The context of the request may also be done for
-// another reason, because middleware can give it a time limit: then there is no end to be found.
+// streamLost ends a connection whose stream was reset or whose TCP connection has ended.
+// Messages that have arrived before can still be received. The context of the request may also
+// be done for another reason, because middleware can give it a time limit: then the connection
+// goes on.
 func (c *Conn) streamLost(s *h2stream) {
 	if ahead := c.inbox.readsAhead(); ahead != nil {
 		defer ahead.endNow()

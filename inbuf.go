@@ -155,8 +155,8 @@ func (b *inbuf) releaseIfLarge() {
 }
 
 // inputBuffers hold buffers for lent messages that do not lie in a read buffer. The sizes are
-// powers of two from 8 KiB to 16 MiB. Each holds pointers to arrays of its size, because a slice would have to
-// be allocated.
+// powers of two from 8 KiB to 16 MiB. Each pool holds pointers to the first byte of arrays of
+// its size, because a slice in a pool would have to be allocated.
 var inputBuffers [12]sync.Pool
 
 // minInputShift is the binary logarithm of the smallest size in inputBuffers.

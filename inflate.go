@@ -12,15 +12,15 @@ import (
 )
 
 // A compressed message is inflated while it arrives, straight from the read buffer. Its decoder
-// is from a pool, and goes back with the end of the message: client_no_context_takeover was
-// agreed on, so no message refers to one before.
+// is from a pool, and goes back at the end of the message: client_no_context_takeover was
+// agreed on, so no message refers to an earlier one.
 var decoders = sync.Pool{New: func() any { return new(deflate.Decoder) }}
 
 // inflates reports whether the message in progress is inflated in a mode.
 func (r *reader) inflates(mode frameMode) bool { return r.incoming.compressed && mode.inflates() }
 
-// decoderOf returns the decoder of the message in progress. A Stream has no limit, because it
-// passes on the bytes.
+// decoderOf returns the decoder of the message in progress. For a Stream it has no limit,
+// because a Stream passes the bytes on and does not keep them.
 func (r *reader) decoderOf(mode frameMode) *deflate.Decoder {
 	c := r.compression()
 	if c.decoder == nil {
@@ -58,9 +58,9 @@ func (c *compression) returnDecoder() {
 	}
 }
 
-// inflateMessage appends the rest of the message in progress to msg, which ends with what is
-// inflated already. If msg is nil, the result has its own array, which is as large as the
-// message, unless that is large. On an error, msg holds what is inflated.
+// inflateMessage appends the rest of the message in progress to msg, which ends with the bytes
+// that are inflated already. If msg is nil, the result has an array of its own; a message that
+// fits a read buffer gets an array of its size. On an error, msg holds what is inflated.
 func (r *reader) inflateMessage(msg []byte) ([]byte, error) {
 	if msg != nil {
 		return r.appendInflated(msg)
@@ -120,7 +120,7 @@ func (r *reader) inflate(p []byte, mode frameMode) (n int, end frameEnd, err err
 	if err != nil {
 		return 0, notEnd, r.inflateError(err)
 	}
-	r.mask(src[used:], used) // it stays in the buffer as it came
+	r.mask(src[used:], used) // the rest stays in the buffer as it came, masked
 	r.advance(used, mode)
 	if done {
 		r.stopInflating()
@@ -131,7 +131,7 @@ func (r *reader) inflate(p []byte, mode frameMode) (n int, end frameEnd, err err
 
 // compressed returns the next bytes of the open frame, at most limit and at least one, and
 // whether they are the last of their message. It waits for them, and unmasks them in the read
-// buffer, where they stay until advance. Behind the last bytes it returns none.
+// buffer, where they stay until advance. After the last bytes it returns none.
 func (r *reader) compressed(limit int) (src []byte, last bool, err error) {
 	if r.inflating {
 		return nil, true, nil
@@ -147,7 +147,7 @@ func (r *reader) compressed(limit int) (src []byte, last bool, err error) {
 	return src, r.incoming.header.Fin && int64(len(src)) == r.incoming.left, nil
 }
 
-// mask masks b in place, or unmasks it. b begins at a distance behind the next byte of the open
+// mask masks b in place, or unmasks it. b begins distance bytes after the next byte of the open
 // frame.
 func (r *reader) mask(b []byte, distance int) {
 	h := &r.incoming.header

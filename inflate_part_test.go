@@ -9,7 +9,7 @@ import (
 
 // A method that does not continue a compressed message drops the rest of it.
 func TestReceive_after_a_part_of_a_compressed_message(t *testing.T) {
-	// Of the first message, the bytes on the wire are used before all of it is inflated.
+	// The bytes of the first message are all read before all of it is inflated.
 	first, long := compressedMessage(Text, stars(200)), compressedMessage(Text, strings.Repeat("0123456789abcdef", 4000))
 	starts := map[string]func(c *Conn) error{
 		"MessageReader": func(c *Conn) error {
@@ -61,7 +61,7 @@ func TestReceive_after_a_part_of_a_compressed_message(t *testing.T) {
 // The reader of a message returns what is inflated although the peer has closed the connection
 // meanwhile.
 func TestMessageReader_compressed_before_the_end(t *testing.T) {
-	text := stars(200) // whose bytes on the wire are used before all of it is inflated
+	text := stars(200) // its bytes are all read before all of it is inflated
 	c, p := newTCPConn(t, Compression(0))
 	p.Write(slices.Concat(compressedMessage(Text, text), clientFrame(true, Close, closeBody(1000, ""))))
 	_, r, err := c.MessageReader()

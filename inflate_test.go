@@ -235,7 +235,7 @@ func TestReceive_compressed_refused(t *testing.T) {
 	}
 }
 
-// Without an agreement, RSV1 is what it always was.
+// Without an agreement, RSV1 breaks a rule.
 func TestReceive_RSV1_without_compression(t *testing.T) {
 	for _, r := range append(receivers, namedReceiver{"Discard", func(c *Conn, _ *int) (Opcode, []byte, error) { return 0, nil, c.Discard() }}) {
 		t.Run(r.name, func(t *testing.T) {
@@ -255,7 +255,7 @@ func TestReceive_compressed_at_the_limits(t *testing.T) {
 	rand.NewChaCha8([32]byte{}).Read(random)
 	stored := string(random)
 	var wire []byte
-	for i := range 1000 { // each byte in a stored block of its own would be too large, so of eight
+	for i := range 1000 { // blocks of eight bytes, because a stored block for each byte would be too large
 		if i%8 == 0 {
 			wire = append(wire, 0, 8, 0, 0xf7, 0xff)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// timeouts are how long a connection waits for its peer, 0 for no limit, and how many bytes
-// wait with it.
+// timeouts are how long a connection waits for its peer, 0 for no limit, and how many bytes may
+// wait for the peer.
 type timeouts struct {
 	sendQueue         int
 	pingInterval      time.Duration
@@ -49,12 +49,12 @@ type keepalive struct {
 	rtt        uint32        // see Stats, in microseconds
 	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
 	reads      atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
-	spread     uint16        // how much earlier than after MaxLifetime the connection ends
-	polled     bool          // a poll has ended since
+	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
+	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost
 	quiet      uint8         // polls since a method has received
-	aged       bool          // it was asked to end
-	awaitsPong bool          // there is such a ping
+	aged       bool          // the end at MaxLifetime was asked for
+	awaitsPong bool          // there is a ping that has no pong yet
 	ackNoted   bool          // noteAcks was due in this silence
 }
 
@@ -65,7 +65,7 @@ const (
 	pollUnit     = pollInterval / 2
 )
 
-// acks are what the kernel has told about the bytes that were sent.
+// acks are what the kernel tells about the bytes that were sent.
 type acks struct {
 	total uint64 // bytes that the peer has acknowledged
 	waits bool   // more bytes wait, because the peer or the line takes no more
@@ -103,12 +103,12 @@ const (
 	silencePassed                        // nothing has arrived for ConnectionTimeout
 )
 
-// maxPoll is how long a limit waits for the end of its poll. The poll may be held up, because
-// the process was, or because it writes.
+// maxPoll is how long a limit waits for the end of its poll. The poll may be late, because the
+// process did not run, or because the poll writes.
 const maxPoll = 100 * time.Millisecond
 
-// blockedTime is how long a write takes at least if the socket had no room. A write for
-// which there is room takes microseconds.
+// blockedTime is the least duration of a write that counts as having waited for room in the
+// socket. A write for which there is room takes microseconds.
 const blockedTime = 10 * time.Millisecond
 
 func (k *keepalive) start(owner ticker, t *timeouts) {
@@ -175,9 +175,9 @@ func (k *keepalive) extendLost() bool {
 	return more
 }
 
-// beginWrite limits the write that follows to WriteTimeout, which costs less than a
-// deadline of the socket for each write. The alarm nearly always rings before the
-// write can be late, because a ping comes sooner.
+// beginWrite limits the write that follows to WriteTimeout. A deadline of the socket for
+// each write would cost more. The alarm nearly always rings before the write can be late,
+// because a ping comes sooner.
 func (k *keepalive) beginWrite() (began time.Duration) {
 	began = clock()
 	k.writes(began)
@@ -256,8 +256,8 @@ func (k *keepalive) reschedule() {
 
 func (k *keepalive) ring() { k.owner.tick() }
 
-// afterPoll returns the time at which the limit by counts as passed, if bytes in the socket
-// could extend it: after a poll that began at by.
+// afterPoll returns when a limit that ends at by counts as passed: after a poll that began at
+// by or later, because bytes in the socket could extend the limit.
 func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	switch {
 	case by == never || k.lastPoll < by:
@@ -276,8 +276,9 @@ func (k *keepalive) noteReceived() {
 	}
 }
 
-// noteReceiving runs in the first receiving call. Most handlers begin with it, so that nothing
-// wakes the process before the first ping. The end of the call asks for a poll.
+// noteReceiving runs in the first receiving call, with which most handlers begin. It cancels the
+// first poll, so that nothing wakes the process before the first ping. The end of the call asks
+// for the next poll.
 func (k *keepalive) noteReceiving() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -300,8 +301,8 @@ func (k *keepalive) awaitPoll() {
 	}
 }
 
-// beginPoll notes that a poll is due. The next one does not depend on the end of this one,
-// which may be held up.
+// beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
+// may be late.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
@@ -311,8 +312,8 @@ func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	do.quiet = k.quiet
 }
 
-// passedAfterPoll reports whether such a limit has passed, and notes that the
-// socket has to be polled first.
+// passedAfterPoll reports whether a limit that ends at by has passed, see afterPoll. If the
+// socket has to be polled first, it notes that.
 func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	switch {
 	case now < by:
@@ -324,9 +325,9 @@ func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
 	return now >= k.afterPoll(by)
 }
 
-// pollEnded notes that a poll that began at a time has ended. receiving says that there was
-// none, because a method is receiving, which does the same. That method then asks for the
-// next poll, see noteReceived.
+// pollEnded notes that a poll that began at a time has ended. receiving says that there was no
+// poll, because a method is receiving, which handles control frames too. That method then asks
+// for the next poll, see noteReceived.
 func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -345,7 +346,7 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.reschedule()
 }
 
-// resumePolls runs when Ping has read and stops: from now on, polls have to look for control
+// resumePolls runs when Ping stops reading: from now on, polls have to look for control
 // frames. The handler has received nothing, so quiet does not change.
 func (k *keepalive) resumePolls() {
 	k.mu.Lock()
@@ -357,8 +358,8 @@ func (k *keepalive) resumePolls() {
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or
-// too often, because it only looks at the clock. tick resets a
-// limit that has passed, so the alarm cannot ring in a loop.
+// too often, because it only looks at the clock. It resets a limit that has passed, so the
+// alarm cannot ring in a loop.
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

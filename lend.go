@@ -12,18 +12,18 @@ import (
 type MessageFunc func(op Opcode, data []byte) error
 
 // ReceiveFunc waits for the next message and calls fn with it. It lends the message to fn,
-// without a copy: data is valid only until fn returns. It returns the error of fn as it is, or
-// the errors of [Conn.ReceiveMessage], without a call of fn.
+// without a copy: data is valid only until fn returns. It returns the error of fn unchanged. If
+// no message can be received, it returns the error of [Conn.ReceiveMessage] and does not call fn.
 //
-// It is the fastest way to receive, above all for messages of 16 KiB and more: they lie in
+// It is the fastest way to receive, above all for messages of 16 KiB and more. They lie in
 // memory that all connections share, and that is still in the cache of the processor.
 // [Conn.ReceiveMessage] is for messages that the handler keeps, and [Conn.AppendMessage] for
 // those that it collects in a buffer of its own.
 //
-// fn may send and close. It should not receive: messages that other methods receive while it
-// runs are those behind its own. While it runs, pings and the peer's close frame are answered
-// as they are between two calls of ReceiveMessage. If fn panics, the message is lost and the
-// connection stays usable. Read deadlines apply to the wait for the message only.
+// fn may send and close. It should not receive, because a receiving method would return a later
+// message while fn still runs with this one. While fn runs, pings and the peer's close frame are
+// answered as they are between two calls of ReceiveMessage. If fn panics, the message is lost
+// and the connection stays usable. Read deadlines apply to the wait for the message only.
 func (c *Conn) ReceiveFunc(fn MessageFunc) error {
 	if fn == nil {
 		return errNilFunc
@@ -95,8 +95,8 @@ func (r *reader) lend(m *lentMessage) error {
 }
 
 // lendBuffered is lend for a message that is one frame, complete in the buffer and valid. The
-// function gets the buffer, unless there is more in it than the message: then the smaller of the
-// two is copied.
+// function gets the read buffer. If the buffer also holds bytes after the message, either they
+// or the message are copied to another buffer, whichever are fewer.
 func (r *reader) lendBuffered(m *lentMessage) bool {
 	b := r.buf.bytes()
 	op, start, end := r.incoming.whole(b)
@@ -129,8 +129,8 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 	return true
 }
 
-// collects reports whether lend reads on until the next frame is complete in the buffer: if
-// that can hold it, and is not much larger than what has arrived.
+// collects reports whether lend reads on until the next frame is complete in the buffer. It does
+// so if the buffer can hold the frame, and would not be much larger than what has arrived.
 func (r *reader) collects() bool {
 	b := r.buf.bytes()
 	n, err := r.examine(modeMessages)
@@ -156,7 +156,7 @@ func (r *reader) collects() bool {
 }
 
 // lendJoined is lend for all other messages: it joins the payload in a buffer of its own. If a
-// deadline interrupts it, what has arrived stays in r.begun.
+// deadline interrupts it, the bytes that have arrived stay in r.begun.
 func (r *reader) lendJoined(m *lentMessage) error {
 	var msg []byte
 	if r.begun != nil {
@@ -193,8 +193,8 @@ func (r *reader) lendJoined(m *lentMessage) error {
 	return nil
 }
 
-// inflateLent is appendInflated for a lent message. What it returns may have another array than
-// msg, which is then in its pool again.
+// inflateLent is appendInflated for a lent message. The result may have another array than msg;
+// the array of msg is then back in its pool.
 func (r *reader) inflateLent(msg []byte) ([]byte, error) {
 	if msg == nil {
 		arrived := min(int64(len(r.buf.bytes())), r.incoming.left)
@@ -207,8 +207,8 @@ func (r *reader) inflateLent(msg []byte) ([]byte, error) {
 	return inflated, err
 }
 
-// growLent makes room for the next bytes of the open frame. The room is twice what has arrived
-// at most, also in the kernel, but not more than what was declared.
+// growLent makes room for the next bytes of the open frame. The room is at most twice the bytes
+// that have arrived, with those in the kernel, and not more than the declared bytes.
 func (r *reader) growLent(msg []byte) []byte {
 	if len(msg) < cap(msg) {
 		return msg
@@ -220,7 +220,7 @@ func (r *reader) growLent(msg []byte) []byte {
 			arrived += int64(unread)
 		}
 	}
-	if arrived <= minPiece && arrived < declared { // wait with little, because the peer may send no more
+	if arrived <= minPiece && arrived < declared { // wait with little memory, because the peer may send no more
 		return append(make([]byte, 0, 2*minPiece), msg...)
 	}
 	size := min(declared, max(2*arrived, int64(len(msg))+1))

@@ -86,7 +86,7 @@ func TestReceiveFunc_sizes(t *testing.T) {
 	}
 }
 
-// What a function returns is returned as it is, and does not end the connection.
+// ReceiveFunc returns the error of the function unchanged, and the connection stays open.
 func TestReceiveFunc_returns_the_error_of_the_function(t *testing.T) {
 	c, p := newTCPConn(t)
 	p.send(Text, "one")

@@ -49,9 +49,9 @@ const (
 	phaseClosed
 )
 
-// drainTime is how long input is dropped after the last frame of this side. To close a socket
-// with unread bytes resets the TCP connection, and the reset would destroy the close
-// frame on its way.
+// drainTime is how long input is dropped after the last frame of this side. Closing a socket
+// with unread bytes would reset the TCP connection, and the peer could lose the close frame
+// by that.
 const drainTime = time.Second
 
 // life is the state of a connection from its handshake to its end. enter is the
@@ -135,7 +135,7 @@ func (l *life) err() error {
 	return *l.cause.Load()
 }
 
-// receiveErr is err, but nil while there is something left to receive from before the end.
+// receiveErr is err, but nil while messages from before the end can still be received.
 func (l *life) receiveErr() error {
 	if l.hasUnread() {
 		return nil
@@ -173,8 +173,8 @@ func (l *life) noteUnread(there bool) {
 }
 
 // noteCloseSent notes the code of the close frame that is about to be sent, and
-// reports whether it is the first one. The peer may answer with any code, also 0,
-// so a bit beside the code says that a frame was sent.
+// reports whether it is the first one. WriteFrame can send any code, also 0, so a bit
+// beside the code says that a frame was sent.
 func (l *life) noteCloseSent(code StatusCode) bool {
 	for {
 		notes := l.notes.Load()

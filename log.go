@@ -23,8 +23,8 @@ func logPanic(c *Conn) {
 	logPanicOf(c, v)
 }
 
-// logPanicOf logs a panic with the stack of the goroutine, which has not returned to the caller
-// of the function yet.
+// logPanicOf logs a panic with the stack of the goroutine. It has to run in a deferred call,
+// because the stack still shows there where the function has panicked.
 func logPanicOf(c *Conn, v any) {
 	stack := make([]byte, 64<<10)
 	stack = stack[:runtime.Stack(stack, false)]

@@ -295,7 +295,7 @@ func TestLost_respects_the_read_deadline(t *testing.T) {
 	})
 }
 
-// A close frame that could not be sent is not the reason of the end.
+// A close frame that could not be sent is not the cause of the end.
 func TestLost_close_frame_is_not_why_the_connection_ended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p, broken := newBrokenConn(t, false)
@@ -395,7 +395,7 @@ func TestLost_after_ReadFrame_has_returned_the_close_frame(t *testing.T) {
 	}
 }
 
-// A read deadline of the user that has passed does not keep the close frame from being found.
+// The close frame is found although a read deadline of the user has passed.
 func TestLost_looks_in_spite_of_a_read_deadline_that_has_passed(t *testing.T) {
 	c, p := newTCPConn(t, PingInterval(0))
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))

@@ -12,7 +12,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// A close frame that has arrived is the reason of the end, even if a write failed before it
+// A close frame that has arrived is the cause of the end, even if a write failed before it
 // was read (RFC 6455 section 7.1.5). Here the peer sends all frames in one segment and
 // closes TCP, so that each answer fails.
 

@@ -70,8 +70,8 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 	return op, data, nil
 }
 
-// receiveAhead receives a message for HandleConcurrent. An error is what endAhead ends the
-// connection with; until then, nothing else is read.
+// receiveAhead receives a message for HandleConcurrent. If it returns an error, endAhead ends
+// the connection with that error; until then, nothing else is read.
 func (c *Conn) receiveAhead() (Message, error) {
 	if err := c.in.acquire(); err != nil {
 		return Message{}, err
@@ -85,8 +85,8 @@ func (c *Conn) receiveAhead() (Message, error) {
 	return Message{op, data}, err
 }
 
-// endPatience is a second if the peer waits for the answer to its close frame, and none if
-// nothing can be sent.
+// endPatience is how long an end waits for the handler: a second if the peer waits for the
+// answer to its close frame, not at all if nothing can be sent, and otherwise endLimit.
 func (c *Conn) endPatience(end error) time.Duration {
 	if _, ok := end.(*peerClose); ok {
 		return pollInterval
@@ -205,8 +205,8 @@ func (r *reader) finish(dst, msg []byte) []byte {
 }
 
 // Discard answers control frames and drops the messages of the peer until the connection
-// ends, and returns the error that it ended with. It is for a handler that only sends, from
-// another goroutine, and wants to know the end of the connection and no messages.
+// ends, and returns the error that it ended with. It is for a handler that needs no messages
+// and only sends, from another goroutine, but has to know when the connection ends.
 //
 // Frames that break a rule of RFC 6455 fail the connection. Nothing is kept, so MaxFrameSize,
 // MaxMessageSize and MaxFragments do not apply and text is not checked, except with
@@ -301,11 +301,11 @@ func (c *Conn) SendJSON(v any) error {
 // reason.
 //
 // Messages of several goroutines never mix. A message that is sent while a
-// MessageWriter is open waits until that is closed. Control frames do not wait for it.
+// MessageWriter is open waits until the writer is closed. Control frames do not wait.
 //
 // The payload of a Close is empty, or a code of two bytes (big-endian) and a reason in
 // UTF-8. After a Close nothing more can be sent. The receiving methods continue until the peer
-// has answered, within CloseTimeout. [Conn.Close] does both.
+// has answered, within CloseTimeout. [Conn.Close] sends the frame and waits for the answer.
 func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
 	if err := c.out.check(); err != nil {
 		return c.sendError(err) // without out.lock, for goroutines that call again and again
@@ -378,7 +378,7 @@ func (c *Conn) sendCompressed(op Opcode, data []byte) (err error) {
 	return c.out.sendData(&Header{Fin: true, Opcode: op}, data)
 }
 
-// sendAlone compresses a message without the lock, because it does not refer to messages before.
+// sendAlone compresses a message without the lock, because it does not refer to earlier messages.
 func (c *Conn) sendAlone(op Opcode, data []byte) (err error) {
 	h := &Header{Fin: true, Opcode: op}
 	own := c.compression()

@@ -176,7 +176,7 @@ func TestMessages_hold_at_most_twice_their_length_after_deadlines(t *testing.T) 
 	}
 }
 
-// AppendMessage does not give back the caller's own capacity.
+// AppendMessage keeps the array of dst, also if the message fills only a small part of it.
 func TestAppendMessage_keeps_a_large_dst(t *testing.T) {
 	for name, lengths := range map[string][]int{"one frame": {5}, "two frames": {2, 3}} {
 		wire, _ := framesOf(lengths)

@@ -153,7 +153,8 @@ func TestSetMaxMessageSize_during_a_poll(t *testing.T) {
 	})
 }
 
-// Handlers share their options. The limit of one connection is not that of another one.
+// The connections of a Handler share its options. A limit that was set for one connection does
+// not apply to another.
 func TestSetMaxMessageSize_is_for_one_connection(t *testing.T) {
 	t.Parallel()
 	handler, results := captureError(func(c *Conn) error {

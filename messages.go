@@ -20,15 +20,15 @@ import (
 //		}, nil
 //	}))
 //
-// How the function ends is how the connection closes: an error and a panic as with [HandlerFunc],
-// nil waits for the next message. The error of open closes the connection in the same way. If
-// open returns a nil function and a nil error, the connection closes with 1000. No function
-// returns when the peer goes, so [OnClose] is the place to release what open has allocated.
+// If the function returns nil, it is called again with the next message. An error and a panic of
+// it close the connection as with [HandlerFunc], and so does an error of open. If open returns a
+// nil function and a nil error, the connection closes with 1000. The function is not told when
+// the peer closes the connection, so [OnClose] is the place to release what open has allocated.
 //
 // On Linux and plain TCP, an idle connection has no goroutine and no buffer. Elsewhere the same
 // API uses a goroutine for each connection. In both cases the request is released when open has
 // returned: from then on, [Conn.Request] returns nil and [Conn.Context] has no values of the
-// request. open keeps what it needs in the variables of the function.
+// request. Let open copy what the function needs into variables.
 //
 // A function that blocks delays only its own connection, and holds a goroutine meanwhile. Pings
 // and the peer's close frame are answered within a second. The function may send and close; a
@@ -44,7 +44,7 @@ func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Ha
 	return h
 }
 
-// messages is what a connection of HandleMessages has beside a Conn.
+// messages is what a connection of HandleMessages has in addition to a Conn.
 type messages struct {
 	inbox
 	conn    *Conn
@@ -156,13 +156,13 @@ func passAll(c *Conn) error {
 	}
 }
 
-// messageCost is what a message costs beside its bytes, for the budget of a worker.
+// messageCost is what a message costs in addition to its bytes, for the budget of a worker.
 const messageCost = 256
 
 // Run implements events.Runner: it passes on what has arrived. While the connection waits for
-// events, nothing runs, and it holds the lock of the reader as a goroutine that waits does. So
-// the rest of the library makes no difference: whatever would make that goroutine return sets a
-// deadline or closes the socket, and eventTransport wakes the connection then.
+// events, no goroutine runs for it, but the lock of the reader is held, as by a goroutine that
+// waits. So the rest of the library treats both alike: to make such a goroutine return, it sets a
+// deadline or closes the socket, and then eventTransport wakes the connection.
 func (m *messages) Run(b *events.Budget) (result events.Result) {
 	c := m.conn
 	passed := false
@@ -208,9 +208,10 @@ func (m *messages) Run(b *events.Budget) (result events.Result) {
 	}
 }
 
-// leave leaves the event loop to a goroutine, because the end of a connection may take long. If
-// another goroutine is closing the connection, this one begins only when the socket is closed.
-// So Shutdown of many connections whose peers do not answer has one goroutine for each.
+// leave takes the connection out of the event loop, and a goroutine continues, because the end of
+// a connection may take long. If another goroutine is closing the connection, this one begins
+// only when the socket is closed. So Shutdown needs only one goroutine for each connection whose
+// peer does not answer.
 func (m *messages) leave(end error, held bool) events.Result {
 	c := m.conn
 	m.source.Leave()

@@ -24,8 +24,8 @@ var closeCalls = map[string]struct {
 	"SendMessage Close": {func(c *Conn) { c.SendMessage(Close, []byte{0x0f, 0xa5}) }, 4005},
 }
 
-// The server can end a connection in its function, while that runs, and while the connection
-// waits.
+// The server can end a connection in its function, from outside while the function runs, and
+// while the connection waits.
 func TestHandleMessages_closed_by_the_server(t *testing.T) {
 	t.Parallel()
 	for server, start := range messagesServers {
@@ -180,7 +180,7 @@ func TestHandleMessages_write_timeout(t *testing.T) {
 	other.Close()
 }
 
-// A FIN ends the connection behind what came before it, with 1006.
+// A FIN ends the connection with 1006, after the messages that came before it.
 func TestHandleMessages_half_close(t *testing.T) {
 	for _, together := range []bool{true, false} {
 		for _, size := range []int{10, 4096, 70_000, 200_000} {

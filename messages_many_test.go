@@ -13,7 +13,7 @@ import (
 )
 
 // If the user closes the socket, against the documentation, the number of its descriptor may be
-// used for another connection. Neither gets what belongs to the other.
+// used for another connection. Neither connection gets messages of the other.
 func TestHandleMessages_socket_closed_by_the_user(t *testing.T) {
 	conns := make(chan *Conn, 10)
 	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error {

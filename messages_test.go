@@ -77,7 +77,7 @@ type messagesEnd struct {
 	logged string // in the log of the server
 }
 
-// How the functions end is how the connection closes, and OnClose is told once.
+// The result of the functions decides how the connection closes, and OnClose is called once.
 func TestHandleMessages_how_it_ends(t *testing.T) {
 	closes := func(err error) openFunc {
 		return openWith(func(*Conn, Opcode, []byte) error { return err })
@@ -374,7 +374,7 @@ func newMessagesConn(t testing.TB, open openFunc, opts ...Option) (*Conn, *peer)
 	return nil, nil
 }
 
-// open may block; what arrives meanwhile waits for its function, and control frames do not.
+// open may block. Messages that arrive meanwhile wait for its function, control frames do not.
 func TestHandleMessages_open_blocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := HandleMessages(func(c *Conn) (MessageFunc, error) {

@@ -13,7 +13,7 @@ import (
 )
 
 // Stream returns the connection as a [net.Conn] for protocols that need a stream of bytes, in
-// messages of type op, Text or Binary. The ends of messages mean nothing in it.
+// messages of type op, Text or Binary. The stream does not show where a message ends.
 //
 // Read continues across messages, and does not wait for whole ones. MaxMessageSize and
 // MaxFragments do not apply, except with [HandleConcurrent], which receives whole messages;
@@ -21,16 +21,16 @@ import (
 // 1003. Read returns [io.EOF] itself when the peer has closed with 1000, 1001 or without a
 // code. For other errors, see [Conn].
 //
-// Write sends each call as one message. If the write deadline cuts its frame off, it returns
-// len(p) with the error: the rest is sent before anything else, and the stream continues.
-// Over TLS and HTTP/2, that ends the connection instead. If nothing of the frame was written, it returns
-// 0. A Text stream keeps the bytes of an incomplete
-// character for the next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
+// Write sends each call as one message. If the write deadline cuts the frame off, Write returns
+// len(p) with the error: the rest is sent before anything else, and the stream continues. If
+// nothing of the frame was written, it returns 0. Over TLS and HTTP/2, a frame that is cut off
+// ends the connection instead. A Text stream keeps the bytes of an incomplete character for the
+// next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
 //
 // Close closes with 1000 and does not wait, as [Conn.StartClose]. The methods return
 // an error that is [net.ErrClosed] from then on. If a Text stream ends inside a character,
-// Close closes with 1011 and returns ErrInvalidUTF8. The deadlines are those of the
-// Conn, and can be lifted: see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
+// Close closes with 1011 and returns ErrInvalidUTF8. The deadlines are those of the Conn, and
+// can be removed again: see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
 //
 // All methods may be called from any goroutine. Streams of the same Conn share its messages.
 // If another receiving method is called, it drops the rest of the message in progress.
@@ -233,7 +233,7 @@ func incompleteBytes(b []byte) int {
 	return 0
 }
 
-// Close begins the close handshake. If the connection has ended already, that is no error, as
+// Close begins the close handshake. It returns no error if the connection has ended already, as
 // for a TCP connection that the peer has closed.
 func (s *byteStream) Close() error {
 	if s.closed.Swap(true) {
@@ -269,8 +269,8 @@ func (s *byteStream) SetWriteDeadline(t time.Time) error {
 	return s.deadlineError(s.c.SetWriteDeadline(t))
 }
 
-// deadlineError returns the error for a deadline that could not be set. If the peer has ended
-// the connection, the deadline has no effect and that is no error.
+// deadlineError returns the error for a deadline that could not be set. It returns nil if the
+// peer has ended the connection, because a deadline has no effect then.
 func (s *byteStream) deadlineError(err error) error {
 	switch {
 	case s.closed.Load():

@@ -13,7 +13,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// Deadlines can be set, expire and be lifted, and nothing is lost.
+// Deadlines can be set, expire and be removed, and nothing is lost.
 func TestStream_read_deadline(t *testing.T) {
 	for name, begin := range receiveModes {
 		t.Run(name, func(t *testing.T) {

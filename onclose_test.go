@@ -111,7 +111,7 @@ func TestOnClose_is_called_once_with_the_code(t *testing.T) {
 	}
 }
 
-// Ends that only the clock brings about.
+// Connections that end because of a timeout.
 func TestOnClose_after_a_timeout(t *testing.T) {
 	tests := []struct {
 		name string

@@ -146,13 +146,13 @@ func timeoutFor(ping time.Duration) time.Duration {
 // PingInterval.
 //
 // Over TLS, a connection that has been quiet for a PingInterval gives its read buffer of 4 KiB
-// back until something arrives; with 0 it does so after 15 s. A connection without TLS holds none
-// while it waits. If the [net.Listener] wraps its connections in a type of its own, and TLS is
-// above that, the buffer stays.
+// back until something arrives; with 0 it does so after 15 s. A connection without TLS holds no
+// buffer while it waits. If the [net.Listener] wraps its connections in a type of its own, and
+// TLS runs on top of that type, the connection keeps its buffer.
 //
 // PingInterval does not change how fast the peer's control frames are answered. While a
-// method is receiving, that is at once; otherwise it is once a second, also for those behind
-// unread messages of up to 4 KiB.
+// method is receiving, they are answered at once; otherwise once a second, also those behind
+// up to 4 KiB of unread messages.
 func PingInterval(d time.Duration) Option {
 	return duration("PingInterval", d, func(o *options) { o.pingInterval = d })
 }
@@ -166,12 +166,12 @@ func CloseTimeout(d time.Duration) Option {
 	return duration("CloseTimeout", d, func(o *options) { o.closeTimeout = d })
 }
 
-// ConnectionTimeout sets how long the peer may be silent. If no byte arrives from
-// the peer for d, and it takes none of the bytes that wait for it, the connection is closed
-// with 1001 and [ErrConnectionTimeout]: never earlier, and a tenth of d later at most, or half
-// of d if the peer has stopped to take bytes that wait. 0 means no limit. The default is 60 s,
-// or four times [PingInterval] if that is longer, because an idle peer sends nothing but the
-// answers to pings. With PingInterval(0) the default is no limit.
+// ConnectionTimeout sets how long the peer may be silent. If no byte arrives from the peer
+// for d, and the peer takes none of the bytes that wait to be sent to it, the connection is
+// closed with 1001 and [ErrConnectionTimeout]. It is never closed earlier, and at most a tenth
+// of d later, or half of d if the peer has stopped taking bytes. 0 means no limit. The default
+// is 60 s, or four times [PingInterval] if that is longer, because an idle peer sends nothing
+// but the answers to pings. With PingInterval(0) the default is no limit.
 //
 // If both options are given, PingInterval must be shorter than ConnectionTimeout.
 // PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
@@ -188,12 +188,12 @@ func ConnectionTimeout(d time.Duration) Option {
 // can then block the goroutines that send to it for ever.
 //
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
-// and the peer counts as alive for ConnectionTimeout. It is 256 KiB over TCP on Unix systems
-// other than Linux. Except for TCP on Linux, the first piece also has the frames in front of
-// it that wait to be written together, 64 KiB at most. On Linux, 32 KiB that the peer
-// acknowledges in the second half of d are progress too, because the socket may take nothing
-// for a long time while the peer reads what the kernel holds. So a peer that reads steadily gets a
-// frame of any size, if it reads at least that much in d and in ConnectionTimeout.
+// and the peer counts as alive for ConnectionTimeout. Over TCP on Unix systems other than
+// Linux, a piece of progress has 256 KiB. Except for TCP on Linux, the first piece also
+// contains the frames that waited to be written before it, 64 KiB at most. On Linux, 32 KiB
+// that the peer acknowledges in the second half of d are progress too, because the socket may
+// take nothing for a long time while the peer reads what the kernel holds. So a peer gets a
+// frame of any size, if it reads at least that much within d and within ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
 	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
 }
@@ -258,11 +258,11 @@ func PropagateCommonErrors(propagate bool) Option {
 }
 
 // MaxFrameSize sets the largest payload of one frame from the peer, in bytes, from 1
-// to [MaxSize]. The default is that of [MaxMessageSize], because browsers send each
+// to [MaxSize]. The default is the value of [MaxMessageSize], because browsers send each
 // message as one frame. A larger frame fails the connection with 1009 and
 // [ErrMessageTooLarge] as soon as its header has arrived; the library does not wait
 // for its payload. A MaxFrameSize above MaxMessageSize has an effect only on
-// [Conn.ReadFrame] and on compressed messages.
+// [Conn.ReadFrame], on [Conn.Stream] and on compressed messages.
 //
 // The payload of a compressed frame counts as it is on the wire. If MaxFrameSize is not given,
 // such a frame may be larger by an eighth, because data that cannot be compressed grows.
@@ -291,9 +291,11 @@ func MaxFragments(n int) Option {
 
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
 // [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
-// The default is 1 MiB. Each message counts with its frame and 32 bytes, until the library
-// begins to write it, and with its size before it is compressed. If a message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The
-// methods that wait for the peer do not use the queue.
+// The default is 1 MiB. Each message counts with the size of its frame and 32 bytes more, until
+// the library begins to write it. A message of TrySend that is compressed only when it is
+// written, as most are, counts with its size before that. If a message does not fit, TrySend
+// returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. The methods that
+// wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }
@@ -320,7 +322,7 @@ func WriteCoalescing(coalesce bool) Option {
 // small ones shrink to a third. [Conn.SetCompression] changes it for one connection, and
 // [Conn.Extensions] says what was agreed on.
 //
-// Compression reveals something about the content of a message by its length. Do not compress
+// The length of a compressed message reveals something about its content. Do not compress
 // messages that have both a secret and text that an attacker can choose, or that could refer to
 // such text in earlier messages: call SetCompression(-1) before you send a secret.
 //
@@ -369,7 +371,7 @@ func OnError(f func(c *Conn, err error)) Option {
 }
 
 // OnClose sets the function that is called once for each connection after it is closed,
-// however it ended. err is why it ended: the same error that the methods of the Conn return,
+// however it ended. err says why it ended: it is the error that the methods of the Conn return,
 // and the cause of [Conn.Context], which is done by then. [CloseStatus] gives its code. f may
 // block.
 //

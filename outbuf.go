@@ -9,8 +9,8 @@ const pendingSize = 64 << 10
 // not take one, because a blocked write must not hold 64 KiB for it.
 var pendingBuffers = sync.Pool{New: func() any { return new([pendingSize]byte) }}
 
-// withRoom returns the pending frames b with capacity for size bytes more. If that is more
-// than pendingSize in total, the capacity has to grow.
+// withRoom returns the pending frames b with capacity for size bytes more. If the total is
+// more than pendingSize, the caller's append has to allocate.
 func withRoom(b []byte, size int) []byte {
 	need := len(b) + size
 	switch {

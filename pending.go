@@ -6,18 +6,18 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
-// Writing is most of what a small message costs. If the peer sends many messages at
-// once, the replies wait for each other and leave in one write: while the read
-// buffer holds another complete frame, the handler is about to receive that frame,
-// and then it either sends more or waits for the peer, which writes what is pending.
-// The flush timer is for a handler that does neither.
+// Writing is most of the cost of a small message. If the peer sends many messages at
+// once, the replies wait for each other and leave in one write. While the read buffer
+// holds another complete frame, the handler is about to receive that frame. Then it
+// either sends more, or waits for the peer, and the wait begins with a write of the
+// pending frames. The flush timer is for a handler that does neither.
 const pendingTime = 100 * time.Microsecond
 
 // pending is what waits to be written, and why. It is allocated on demand, because most peers
 // wait for each answer.
 type pending struct {
 	frames     []byte // that wait to be written together
-	written    int    // how much of frames a write has sent that a deadline has cut off
+	written    int    // how much of frames was sent by a write that a deadline has cut off
 	flushTimer wait.Alarm[writer]
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
 }
@@ -48,7 +48,7 @@ func (w *writer) noteBuffered(frame bool) {
 }
 
 // beforeWait writes what is pending, because the goroutine that receives is about to
-// wait for the peer. Until it comes back, no frame may wait for another.
+// wait for the peer. Until that goroutine has read again, no frame may wait for another.
 func (w *writer) beforeWait(by caller) {
 	w.noteBuffered(false)
 	if w.hasPending.Load() {
@@ -61,9 +61,9 @@ func (w *writer) mayWait(h *Header) bool {
 	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
-// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending: a close
-// frame comes behind the queue, and a pong must not wait for a large frame of which a part
-// is written. It reports whether it did. The lock is held.
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending. A close
+// frame comes behind the queue. A pong must not wait for a large frame of which a part is
+// written. It reports whether it did. The lock is held.
 func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	switch b := w.pendingFrames(); {
 	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
@@ -77,8 +77,8 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	return false
 }
 
-// sendPending is send for a frame that may wait, or that others wait for. own is true for
-// sendOwn.
+// sendPending is send for a frame that may wait, or behind frames that are pending. own is
+// true for sendOwn.
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
@@ -180,7 +180,7 @@ func (w *writer) openStream() (ended chan struct{}, err error) {
 		return nil, err
 	}
 	defer w.release(bySender)
-	if w.queued() > 0 { // its messages were sent before this one
+	if w.queued() > 0 { // the queued messages were sent before this one
 		if err := w.writeQueue(bySender, allWrites); err != nil {
 			return nil, err
 		}

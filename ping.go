@@ -12,7 +12,7 @@ import (
 // (RFC 6455 section 5.5.3). Other pongs do not.
 //
 // If no method is receiving, Ping reads from the connection itself, and messages wait for
-// the next receiving call. A pong behind more of them than the read buffer holds is seen when
+// the next receiving call. If they fill the read buffer, Ping sees a pong behind them only when
 // they are received. With [Conn.ReadFrame] the handler gets all frames: the pong counts when
 // ReadFrame returns it.
 //
@@ -23,7 +23,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	if err := c.out.check(); err != nil {
 		err = c.sendError(err)
 		if c.life.current() >= phaseLost {
-			err = c.life.sendErr() // which is no expired deadline: ctx is the deadline of Ping
+			err = c.life.sendErr() // not os.ErrDeadlineExceeded, because ctx is the deadline of Ping
 		}
 		return 0, err
 	}
@@ -61,7 +61,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 }
 
 // receivePong reads until call is answered or ctx is done, if no method is receiving. If it
-// returns before that, a turn follows when it is worth trying again.
+// returns before that, pings.turn gets a token when a call may try again.
 func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
 	if !c.in.tryLock() {
 		return
@@ -83,9 +83,9 @@ func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
 }
 
 // awaitPong reads until over returns true, and handles the control frames among the unread
-// messages, as a poll does. It returns early if a goroutine wants to receive, or if a pong
-// could not be found: nothing can be read behind a close frame or the end of the stream, and
-// no more than the buffer holds. Those are left to the polls. The lock is held.
+// messages, as a poll does. It returns early if a goroutine wants to receive, or if it cannot
+// find a pong any more: at a close frame, at the end of the stream, or when the buffer is full.
+// The polls handle these cases. The lock is held.
 func (r *reader) awaitPong(over func() bool) error {
 	if r.aheadEnd() != nil || r.mode == modeFrames || !r.socket.beginWait() {
 		return nil

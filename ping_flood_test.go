@@ -80,7 +80,7 @@ func TestPong_does_not_wait_for_a_busy_handler(t *testing.T) {
 }
 
 // While the flush of the pongs blocks, a reader that has a deadline keeps only the latest
-// ping in mind, however many arrive.
+// ping, however many arrive.
 func TestPong_of_a_flood_beside_a_read_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))

@@ -278,7 +278,7 @@ func TestPing_behind_a_blocked_sender(t *testing.T) {
 	})
 }
 
-// While Ping reads, the library does what it does without it.
+// While Ping reads, control frames have the same effect as without Ping.
 func TestPing_handles_control_frames(t *testing.T) {
 	tests := []struct {
 		name string
@@ -434,7 +434,7 @@ func TestPing_after_a_close_frame_was_sent(t *testing.T) {
 	p.ExpectEOF()
 }
 
-// On a transport without deadlines, Ping cannot give way, so it leaves the reading to others.
+// On a transport without deadlines, Ping cannot give way to a receiving method, so it does not read.
 func TestPing_on_a_transport_without_deadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {

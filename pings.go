@@ -12,7 +12,7 @@ import (
 // pings are the calls of Ping that wait. The payload of a ping is its number, added to a
 // random number, so that the peer can neither confuse it with another ping nor guess it.
 type pings struct {
-	count atomic.Int32 // len(calls), for goroutines that would not lock mu for nothing
+	count atomic.Int32 // len(calls), for goroutines that lock mu only if there are calls
 
 	mu     sync.Mutex
 	random uint64
@@ -71,8 +71,8 @@ func (p *pings) next() []byte {
 }
 
 // answer completes the calls that a pong with this payload answers: that of the ping with
-// the same payload, and all before it. It returns the round trip time of that ping, unless its
-// call waits no longer.
+// the same payload, and all before it. It returns the round trip time of that ping, unless the
+// call of that ping does not wait any more.
 func (p *pings) answer(payload []byte) (rtt time.Duration, ok bool) {
 	if len(payload) != 8 {
 		return 0, false

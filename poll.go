@@ -6,12 +6,12 @@ import (
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
 
-// A patience says how much of the end of a connection a poll may take. The end takes effect
-// behind the messages in front of it, which the handler may still answer.
+// A patience says which ends of a connection a poll may act on. Other ends wait, because the
+// handler may still receive and answer the messages before them.
 type patience struct {
 	closing bool // the peer's close frame, because no method has received since the last poll
-	ending  bool // a broken rule, and the end of the stream in front of which the buffer holds all
-	gone    bool // the end of the stream behind more than the buffer holds, which is dropped
+	ending  bool // a broken rule, or the end of the stream if the buffer holds all bytes before it
+	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }
 
 // poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
@@ -50,9 +50,9 @@ func (r *reader) endBehind(err error) error {
 	return err
 }
 
-// growForPoll doubles a full buffer if the system does not tell what waits behind it.
-// Otherwise the answers to pings could not be seen there. It doubles, so that a connection
-// holds at most twice what the peer has sent.
+// growForPoll doubles a full buffer if the system does not tell what waits behind it, because
+// the poll could not see pongs there. It doubles, so that a connection holds at most twice what
+// the peer has sent.
 func (r *reader) growForPoll() bool {
 	size := len(r.buf.buf)
 	if _, _, ok := r.socket.behind(); ok || size >= largeReadBufferSize {
@@ -63,8 +63,8 @@ func (r *reader) growForPoll() bool {
 }
 
 // pollBehind looks at what waits in the kernel behind a full buffer. New bytes there are a
-// sign of life. If the peer has ended the stream, and the handler has had its time, it looks
-// for a close frame there, and keeps only the messages in the buffer.
+// sign of life. If the peer has ended the stream, and the handler has had time to receive, it
+// looks for a close frame there, and keeps only the messages in the buffer.
 func (r *reader) pollBehind(may patience) error {
 	unread, ended, ok := r.socket.behind()
 	if !ok {
@@ -120,8 +120,8 @@ type controlScan struct {
 }
 
 // scan handles the complete control frames in the buffer, also those behind data frames, and
-// takes them out. It stops at a frame that breaks a rule, or is not complete. It leaves what
-// ends the connection in the buffer, unless the patience is over.
+// takes them out. It stops at a frame that breaks a rule, or is not complete. A frame that ends
+// the connection stays in the buffer, unless s.may allows to act on it.
 //
 // Before the first receiving call it is not known whether the handler wants messages or
 // frames: then a frame that breaks a rule is left to that call.
@@ -174,8 +174,8 @@ func (r *reader) checkedMode() frameMode {
 	return 0
 }
 
-// brokenRule returns the rule that the data frames of before break, or the frame that rest
-// begins with, if the handler has had its time.
+// brokenRule returns the error for a rule that the data frames in before break, or the frame
+// that rest begins with. It returns nil while the handler still has time to receive.
 func (r *reader) brokenRule(before, rest []byte, may patience) error {
 	mode := r.checkedMode()
 	if !may.ending || mode == 0 {
@@ -189,8 +189,9 @@ func (r *reader) brokenRule(before, rest []byte, may patience) error {
 	return err
 }
 
-// mayClose reports whether the peer's close frame may end the connection now. It returns the
-// rule that the peer has broken before it, or with it, if the handler has had its time.
+// mayClose reports whether the peer's close frame may end the connection now. If the peer has
+// broken a rule before that frame or with it, mayClose returns the error for that, but only
+// when the handler has had time to receive.
 func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
 	_, err := ParseClose(payload)
 	mode := r.checkedMode()

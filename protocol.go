@@ -35,12 +35,12 @@ const (
 	// The payload is dropped, so it takes no memory.
 	modeSkip
 
-	// modeStream: all rules of RFC 6455, and of the limits MaxFrameSize, because a Stream
+	// modeStream: all rules of RFC 6455, but only one limit, MaxFrameSize, because a Stream
 	// passes on the payload as it arrives.
 	modeStream
 
-	// modeFragments: as modeMessages, but compressed messages are passed on as they came, so
-	// their text is not checked, and their bytes on the wire count.
+	// modeFragments: as modeMessages, but compressed messages are passed on as they came. So
+	// their text is not checked, and the limits count their bytes on the wire.
 	modeFragments
 )
 
@@ -55,7 +55,7 @@ func (m frameMode) checksText() bool { return m.inflates() || m == modeFragments
 // inflates reports whether compressed messages are inflated.
 func (m frameMode) inflates() bool { return m == modeMessages || m == modeStream }
 
-// A frameEnd says what a piece of payload is the end of.
+// A frameEnd says whether a frame, or a message, ends with a piece of payload.
 type frameEnd byte
 
 const (
@@ -86,7 +86,7 @@ type incoming struct {
 // midMessage reports whether a message has begun and not ended.
 func (in *incoming) midMessage() bool { return in.frames > 0 }
 
-// next examines the frame that b begins with; none is open. It returns the size n
+// next examines the frame that b begins with; no frame is open. It returns the size n
 // of the header, or 0 if b ends within it. It does not use the header yet: begin
 // does that for a data frame, and a control frame is used as a whole or not at all.
 //
@@ -239,8 +239,8 @@ func tooLarge(format string, args ...any) error {
 }
 
 // isControl reports whether next has found a control frame, which does not belong
-// to the message. In modeFrames no frame is one. In modeDiscard a frame that is too
-// large to be one is dropped like a data frame.
+// to the message. In modeFrames no frame counts as one. In modeDiscard a control frame
+// that is too large is dropped like a data frame.
 func (in *incoming) isControl(mode frameMode) bool {
 	return mode != modeFrames && in.header.Opcode.IsControl() && in.header.Length <= maxControlPayload
 }
@@ -265,7 +265,7 @@ func (in *incoming) begin(mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
-// What is wrong with a text message of the peer.
+// The faults of a text message of the peer.
 var (
 	errInvalidText    = fmt.Errorf("%w: in a text message (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	errIncompleteText = fmt.Errorf("%w: text message ends inside a character (RFC 6455 section 8.1)", ErrInvalidUTF8)
@@ -287,7 +287,7 @@ func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 }
 
 // replay checks b, the rest of the open frame and then data frames, without changing b. It is
-// for a copy of the incoming of a connection. Afterwards that knows its place behind b.
+// called on a copy of the incoming of a connection, which is behind b afterwards.
 func (in *incoming) replay(b []byte, mode frameMode) error {
 	var scratch [512]byte
 	for len(b) > 0 {
@@ -348,8 +348,8 @@ func (in *incoming) remaining() int64 {
 // growMessage is grow for a message that further frames may continue. The caller of
 // ReceiveMessage may keep the message, so its capacity is at most twice its length, except
 // for a few bytes, which reader.finish copies. The room is as large as what has arrived, or
-// larger if the headers have declared so many bytes, see pieceSize. If buffered, the read buffer, holds the rest of
-// the message, the room is exact.
+// larger if the headers have declared so many bytes, see pieceSize. If buffered, the bytes of
+// the read buffer, holds the rest of the message, the room is exact.
 func (in *incoming) growMessage(msg []byte, arrived int, buffered []byte) []byte {
 	if in.header.Fin || len(msg) < cap(msg) {
 		return grow(msg, arrived, in.left)

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// queueOverhead is what a frame in a sendQueue counts beside its bytes.
+// queueOverhead is what a frame in a sendQueue counts in addition to its bytes.
 const queueOverhead = 32
 
 // A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no
@@ -70,10 +70,10 @@ func (q *sendQueue) len() int {
 	return len(q.frames)
 }
 
-// take returns frames for one write, at most so many: several that make no more than
-// pendingSize bytes, or one. It stops before a frame that is to be compressed. The capacity of
-// one frame is never that of a pool. messages is how many of them count for Stats. learn is
-// called for each of them, and may be nil without compression.
+// take takes frames out of the queue for one write, not more than most: several that have no
+// more than pendingSize bytes, or one. It stops before a frame that is to be compressed. A single
+// frame never has the capacity of a pooled buffer. messages is how many of the frames count for
+// Stats. learn is called for each of them, and may be nil without compression.
 func (q *sendQueue) take(most int, learn func(*aloneFrame)) (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

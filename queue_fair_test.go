@@ -47,8 +47,8 @@ func fedConn(t *testing.T, opts ...Option) (c *Conn, client net.Conn, got *[16]a
 	return c, client, got
 }
 
-// Others go on to send while the queue is written, so it may never be empty. Nothing may wait
-// until it is.
+// Other goroutines go on sending while the queue is written, so it may never be empty. Nothing
+// may wait until it is empty.
 func TestQueue_that_is_never_empty_holds_nothing_up(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(c *Conn, client io.Writer, got *[16]atomic.Int64) bool{

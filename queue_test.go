@@ -265,7 +265,7 @@ func TestTrySend_waits_for_an_open_MessageWriter(t *testing.T) {
 	}
 	expectNumbers(t, p, 0, 3)
 
-	// A message that a close frame cuts off has none behind it.
+	// No message is sent after one that a close frame has cut off.
 	w, _ = c.MessageWriter(Binary)
 	w.Write(make([]byte, 5000))
 	c.TrySend(Text, []byte("dropped"))
@@ -308,7 +308,7 @@ func TestSendMessage_deadline_behind_the_queue(t *testing.T) {
 }
 
 // TrySend never waits: not for the peer, not for a sender that waits for the peer, and not for
-// what others want to be sent.
+// frames that other goroutines want to be sent.
 func TestTrySend_never_waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0))

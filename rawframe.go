@@ -13,8 +13,8 @@ import (
 // fail the connection. The caller may keep and change the payload.
 //
 // The caller has to answer pings and close frames. After the first call of ReadFrame, the
-// keepalive does not answer them either. Do not mix ReadFrame with the receiving methods inside a message. ReadFrame
-// cannot be used with [HandleConcurrent].
+// keepalive does not answer them either. Do not mix ReadFrame with other receiving methods
+// inside a message. ReadFrame cannot be used with [HandleConcurrent].
 func (c *Conn) ReadFrame() (Frame, error) {
 	if c.inbox != nil {
 		return Frame{}, c.inbox.refuses(byReadFrame)
@@ -65,8 +65,8 @@ func (r *reader) frame() (Frame, error) {
 // and for protocols that extend RFC 6455. Length is set from the payload; see [Frame]
 // for masked frames. WriteFrame does not wait for an open MessageWriter, so a data
 // frame can end up inside its message. The payload is not compressed; a data frame with RSV1 is
-// taken for one that the caller has compressed. It neither keeps nor changes the payload. After a Close frame, sending methods other than
-// WriteFrame return an error.
+// taken for one that the caller has compressed. WriteFrame neither keeps nor changes the
+// payload. After a Close frame, sending methods other than WriteFrame return an error.
 func (c *Conn) WriteFrame(f Frame) (err error) {
 	if err := c.out.acquire(); err != nil {
 		return c.sendError(err)
@@ -104,8 +104,8 @@ func (f Frame) unmaskedPayload() []byte {
 // order. Control frames are answered and not returned. Limits apply and text is
 // checked, as by ReceiveMessage. A compressed message is returned as it came: its first frame
 // has RSV1, MaxMessageSize applies to the compressed bytes, and its text is not checked. The
-// caller may keep and change the payloads; [ProcessFragments] joins them. ReceiveFragments cannot be used with
-// [HandleConcurrent].
+// caller may keep and change the payloads; [ProcessFragments] joins them. ReceiveFragments
+// cannot be used with [HandleConcurrent].
 func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if c.inbox != nil {
 		return nil, c.inbox.refuses(byReceiveFragments)

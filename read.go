@@ -64,7 +64,7 @@ var errStreamEnd = &connError{"the peer ended the TCP connection without a close
 // errStreamReset is the end of an HTTP/2 stream of which no more is known.
 var errStreamReset = &connError{"the HTTP/2 stream was reset, or its TCP connection has ended", io.ErrUnexpectedEOF}
 
-// acquire locks the reader, unless the connection ends before it is free. A poll
+// acquire locks the reader, unless the connection ends before the lock is free. A poll
 // gives way to a goroutine that wants to receive.
 func (r *reader) acquire() error {
 	if r.lock.TryLock() {
@@ -297,9 +297,9 @@ func (r *reader) adoptLimits() {
 	}
 }
 
-// payload reads the next piece of payload into p, which is not empty, and unmasks it. With
-// appendInflated, it is the function that reads payload. The payload of a compressed message is
-// inflated, if that is what the mode says.
+// payload reads the next piece of payload into p, which is not empty, and unmasks it. All
+// payload is read here or in appendInflated, except that of whole frames in the buffer. The
+// payload of a compressed message is inflated if the mode says so.
 func (r *reader) payload(p []byte, mode frameMode) (n int, end frameEnd, err error) {
 	if r.incoming.left == 0 {
 		if end, err = r.next(mode); end != notEnd || err != nil {
@@ -445,8 +445,8 @@ func (r *reader) noteRead(n int) {
 	r.timer.noteRead()
 }
 
-// showCounts makes the counts visible, before the read of a socket that may wait, and with the
-// last message before one, because the peer may get its answer and ask for Stats elsewhere.
+// showCounts adds the fresh counts to the tally. It runs before a read that may wait, and after
+// the last message in the buffer, because the peer may then get its answer and ask for Stats.
 func (r *reader) showCounts() {
 	if fresh := r.fresh(); fresh > 0 {
 		r.tally.add(fresh, r.core, receiving)
@@ -459,9 +459,9 @@ func (r *reader) fresh() uint64 {
 	return uint64(r.freshMessages)*oneMessage + uint64(r.socket.freshBytes)
 }
 
-// counted returns what was received. While a goroutine is receiving, it has shown its counts,
-// unless it is about to. Otherwise more messages may be in the buffer, and the counts are not
-// shown.
+// counted returns what was received. If a goroutine holds the lock, the tally is enough, because
+// that goroutine shows its counts before it waits. If the lock is free, messages may be left in
+// the buffer, so the fresh counts are not shown yet and are added here.
 func (r *reader) counted() counts {
 	r.socket.mu.Lock() // so that tryLock does not fail because of this
 	defer r.socket.mu.Unlock()

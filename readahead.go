@@ -17,8 +17,9 @@ const readAheadLimit = 16
 // handler asks for them. Messages keep their order, which the threads of the egg do not
 // keep: unmasking and checking happen as bytes arrive, so nothing is left to do in parallel.
 //
-// What ends the connection behind messages takes effect when the handler asks for a message
-// after the last one, because only then has it answered them all. It has limited time.
+// If an error follows the messages, it ends the connection only when the handler asks for a
+// message after the last one, because only then has the handler answered them all. The time
+// for that is limited.
 type readAhead struct {
 	inbox
 	life     *life
@@ -36,10 +37,10 @@ type readAhead struct {
 
 // A source is where a readAhead gets its messages.
 type source interface {
-	// receiveAhead returns the next message, or what ends the connection.
+	// receiveAhead returns the next message, or the error that ends the connection.
 	receiveAhead() (Message, error)
 
-	// endPatience is how long that end waits for the handler.
+	// endPatience is how long that error waits for the handler.
 	endPatience(end error) time.Duration
 
 	// endAhead ends the connection.
@@ -103,7 +104,7 @@ func (a *readAhead) awaitHandler(limit time.Duration) {
 	}
 }
 
-// endNow makes what ends the connection take effect now.
+// endNow makes the error that ends the connection take effect now.
 func (a *readAhead) endNow() { a.hurry.Do(func() { close(a.hurried) }) }
 
 // next takes the next message. The messages that arrived before the peer ended the

@@ -60,7 +60,7 @@ func TestHandleConcurrent_answers_while_fn_is_busy(t *testing.T) {
 	})
 }
 
-// What ends the connection takes effect when fn has answered the messages in front of it.
+// The end of the connection takes effect when fn has answered the messages before it.
 func TestHandleConcurrent_answers_what_came_before_the_end(t *testing.T) {
 	ends := map[string]struct {
 		wire []byte

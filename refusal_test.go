@@ -128,7 +128,7 @@ func TestUpgrade_leaves_an_HTTP_2_connection_open(t *testing.T) {
 	}
 }
 
-// No configuration reaches the peer.
+// The response does not show the configuration of the server.
 func TestUpgrade_with_an_invalid_option(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -15,7 +15,7 @@ type registry struct {
 	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
-	cut      bool          // the ctx of a Shutdown is done: connections that are left are cut
+	cut      bool          // the ctx of a Shutdown is done: CloseNow closes connections that are left
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
 }
 
@@ -58,7 +58,7 @@ func (r *registry) begin() *HandshakeError {
 // An admission is the handshake of one request.
 type admission struct {
 	*registry
-	accepted bool // only the response can fail
+	accepted bool // from now on, only the response can fail
 }
 
 // accept counts the connection that begin has announced.
@@ -167,8 +167,8 @@ func (r *registry) shutDown() (left []*Conn, empty <-chan struct{}) {
 	return r.list(), r.empty
 }
 
-// cutOff returns the connections that are left, for the caller to cut. Connections that come
-// later, because their handshakes had begun before Shutdown, are cut by add.
+// cutOff returns the connections that are left; the caller closes them with CloseNow. For
+// connections that come later, because their handshakes had begun before Shutdown, add does.
 func (r *registry) cutOff() []*Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -71,7 +71,8 @@ func closeAfterResponse(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refuseInvalidOptions answers r if an option of Upgrade is invalid. The peer is not told which.
+// refuseInvalidOptions answers r if an option of Upgrade is invalid. The response does not say
+// which one.
 func refuseInvalidOptions(w http.ResponseWriter, r *http.Request, err error) error {
 	closeAfterResponse(w, r)
 	http.Error(w, "the WebSocket options of this server are invalid: its operator must correct them", http.StatusInternalServerError)
@@ -93,8 +94,8 @@ func accepts(w http.ResponseWriter, r *http.Request, policy func(*http.Request) 
 }
 
 // denyAccess answers a valid handshake that AcceptConnection refused, with the custom
-// handler if there is one. The error always has the status 403, because a wrapper of w
-// that records the custom handler's status would hide w's other methods from it.
+// handler if there is one. The error always has the status 403. A wrapper of w could record
+// the status of the custom handler, but would hide the other methods of w from the handler.
 func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) error {
 	e := &HandshakeError{Status: http.StatusForbidden, Reason: denial(r)}
 	closeAfterResponse(w, r)

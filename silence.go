@@ -3,10 +3,10 @@ package websocket
 import "time"
 
 // An ackStep is a step of the search for a peer that reads slowly, 0 for none. Such a peer is
-// not silent, but may have nothing to say while a message is on the way to it, because a ping
-// waits behind the message. If bytes wait in the kernel at the first step, and the peer has
-// acknowledged more at the second, it is alive. An idle peer that answers pings never comes to
-// the first step, because ConnectionTimeout is four times PingInterval.
+// alive, but may send nothing while a message is on the way to it, because the next ping waits
+// behind the message. If bytes wait in the kernel at the first step, and the peer has
+// acknowledged more bytes at the second, it is alive. The first step is not reached for an idle
+// peer that answers pings, because ConnectionTimeout is four times PingInterval by default.
 type ackStep byte
 
 const (
@@ -15,8 +15,8 @@ const (
 )
 
 // noteUnread notes how many bytes wait in the kernel while a method is receiving. If there are
-// more than the last time, the peer is not silent: the goroutine of that method may be in a
-// write, the answer to a ping, and not read.
+// more than the last time, the peer is not silent: the goroutine of that method may be writing
+// a pong, and does not read meanwhile.
 func (k *keepalive) noteUnread(unread int32, _, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -31,7 +31,7 @@ func (k *keepalive) quietFor(d time.Duration) bool {
 	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
-// The states of keepalive.reads. To read the clock and to store the time would be a quarter of
+// The states of keepalive.reads. Reading the clock and storing the time would be a quarter of
 // the cost of a small message, so this is done once or twice between two ticks.
 const (
 	noReads   uint32 = iota // lastRead is exact
@@ -51,8 +51,8 @@ func (k *keepalive) noteRead() {
 	}
 }
 
-// noteFirstReads is noteRead for the first reads after a tick. Of reads that are far apart it
-// notes each time, because a tick for each would cost more.
+// noteFirstReads is noteRead for the first reads after a tick. If reads are far apart, it notes
+// the time of each, because a tick for each would cost more.
 func (k *keepalive) noteFirstReads() {
 	now, timeout := clock(), k.timeouts.connectionTimeout
 	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
@@ -86,17 +86,16 @@ func (k *keepalive) settleReads() {
 	}
 }
 
-// taken stands in for what the kernel tells about the bytes that were sent. A write that
-// waits for room, and has ended at the next step, or its piece has, was waiting for a peer that
-// reads.
+// taken replaces the acks of the kernel, if the kernel tells none. If a write waits for room at
+// the first step, and the write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
 	began := time.Duration(k.writing.Load())
 	return acks{total: uint64(began), waits: began != noTime && clock()-began >= blockedTime}
 }
 
-// noteTaken notes that the socket has taken a piece of a large frame. If it has let the writer
-// wait, it made room because the peer has read: that is a sign of life. What the kernel tells
-// is better, because the write may also have waited for a processor.
+// noteTaken notes that the socket has taken a piece of a large frame. If the write had to wait
+// for room, the peer has read, which is a sign of life. If the kernel tells acks, they decide
+// instead, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
 	if now-began >= blockedTime && !k.owner.tellsAcks() {
 		k.lastRead.Store(int64(now))
@@ -121,7 +120,7 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	return time.Duration(k.lastRead.Load()) + k.timeouts.connectionTimeout/2
 }
 
-// noteAcked notes that the peer takes what was sent to it, or did a time ago.
+// noteAcked notes that the peer took bytes that were sent to it, a time ago.
 func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
 
 // checkAcks notes which ackStep is due. A sign of life makes the first one due again.
@@ -135,9 +134,9 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 	}
 }
 
-// A writeStep is a step of the search for a peer that takes what a write waits for, as ackStep
-// is. The kernel reports room only when a good part of its buffer is free, which can be
-// megabytes, so the write may see no progress although the peer reads.
+// A writeStep is a step of the search for a peer that reads while a write to it waits, see also
+// ackStep. The kernel reports room only when a large part of its buffer is free, which can be
+// megabytes, so the write may make no progress although the peer reads.
 type writeStep struct {
 	note  bool          // a write has taken half of WriteTimeout
 	noted bool          // it has taken WriteTimeout, and note was due for it
@@ -156,7 +155,7 @@ func (k *keepalive) noted(began time.Duration) bool {
 	return w != nil && w.began == began
 }
 
-// leastTaken is what a peer has to take in the second half of WriteTimeout.
+// leastTaken is how many bytes a peer has to take in the second half of WriteTimeout.
 const leastTaken = progressSize / 2
 
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
@@ -204,9 +203,9 @@ func (k *keepalive) roundTrip() time.Duration {
 	return time.Duration(k.rtt) * time.Microsecond
 }
 
-// notePong measures the round trip of a ping of the keepalive. Its pong is the first one
-// without payload after it. A round trip may take longer than PingInterval, so this is the first
-// ping that has no pong yet.
+// notePong measures the round trip of a ping of the keepalive: its pong is the next one without
+// payload. A round trip may take longer than PingInterval, so the ping is the first one that has
+// no pong yet.
 //
 // It reports whether there was such a ping.
 func (k *keepalive) notePong() bool {

@@ -74,9 +74,9 @@ func longestPause(run func() error) (longest time.Duration, err error) {
 	return
 }
 
-// A peer that reads slowly has nothing to say while a message that fits the buffers of the
-// kernel is on the way to it, because a ping waits behind the message. It is not silent, but
-// a peer that has stopped to read is.
+// A peer that reads slowly may send nothing while a message that fits the buffers of the kernel
+// is on the way to it, because a ping waits behind the message. It does not count as silent, but
+// a peer that has stopped reading does.
 func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
@@ -102,7 +102,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					c, client := sockets[kind](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
-						t.Skip("this system does not tell")
+						t.Skip("this system does not tell what the peer has acknowledged")
 					}
 					tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
 					tcpOf(client).SetReadBuffer(128 << 10)
@@ -137,7 +137,7 @@ func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
 	c, _ := newTCPConn(t)
 	defer c.expire(net.ErrClosed)
 	if _, ok := c.socket.acked(); !ok {
-		t.Skip("this system does not tell")
+		t.Skip("this system does not tell what the peer has acknowledged")
 	}
 	before := c.timer.lastRead.Load()
 	c.timer.noteTaken(clock()-time.Second, clock())
@@ -146,8 +146,8 @@ func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
 	}
 }
 
-// A peer may need seconds for each frame, and have nothing to say. The library knows it only
-// from the writes, if it does not know the kind of socket.
+// A peer may need seconds for each frame, and send nothing. If the library does not know the
+// kind of socket, only the writes show that the peer reads.
 func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testing.T) {
 	const frame = 50_000
 	for _, tt := range []struct {
@@ -172,8 +172,8 @@ func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testi
 	}
 }
 
-// The kernel may report room for a write only after megabytes. A peer that reads more than
-// the least rate must not be cut off meanwhile, and no other may go on.
+// The kernel may report room for a write only after megabytes. A peer that reads faster than
+// the least rate must not be cut off meanwhile, and a slower one must be.
 func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 	t.Parallel()
 	for name, steady := range map[string]bool{"that reads steadily": true, "that has stopped to read": false} {
@@ -185,7 +185,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					c, client := sockets[kind](t, WriteTimeout(timeout), PingInterval(0), ConnectionTimeout(0), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
-						t.Skip("this system does not tell")
+						t.Skip("this system does not tell what the peer has acknowledged")
 					}
 					tcpOf(c.NetConn()).SetWriteBuffer(8 << 20)
 					tcpOf(client).SetReadBuffer(128 << 10)
@@ -222,7 +222,7 @@ func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 		c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout*9/10))
 		defer client.Close()
 		if _, ok := c.socket.acked(); !ok {
-			t.Skip("this system does not tell")
+			t.Skip("this system does not tell what the peer has acknowledged")
 		}
 		tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
 		tcpOf(client).SetReadBuffer(128 << 10)

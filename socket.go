@@ -39,7 +39,7 @@ const (
 	hasWriteDeadline
 )
 
-// A writeFailure is why nothing more can be written, 0 if something can.
+// A writeFailure is why nothing more can be written, 0 if writes work.
 type writeFailure byte
 
 const (
@@ -61,7 +61,7 @@ const (
 // userDeadlines are allocated on demand, because most connections have none.
 type userDeadlines struct {
 	read, write  time.Time
-	writeExpired wait.Deadline // for goroutines that wait for something else than the socket
+	writeExpired wait.Deadline // for goroutines that wait for something other than the socket
 }
 
 // longAgo is a deadline that makes a blocked read return at once.

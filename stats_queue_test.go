@@ -13,7 +13,7 @@ import (
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
-// What waited in the queue counts once, when it is written.
+// A message that waited in the queue counts once, when it is written.
 func TestStats_of_messages_that_wait_in_the_queue(t *testing.T) {
 	t.Parallel()
 	for name, connect := range queueSockets {
@@ -66,8 +66,8 @@ func TestStats_of_messages_that_wait_in_the_queue(t *testing.T) {
 	}
 }
 
-// A deadline cuts a write off after each number of bytes. The counts are those of what the
-// peer gets.
+// A deadline cuts a write off after each number of bytes. The counts are those of the bytes and
+// messages that the peer gets.
 func TestStats_after_a_deadline_that_cuts_a_write_off(t *testing.T) {
 	const waiting = 3
 	frames := [2]int{waiting * 3, 8} // bytes of those that wait, and of the frame of the call
@@ -143,7 +143,7 @@ func TestStats_counts_what_is_dropped_or_streamed(t *testing.T) {
 	}
 }
 
-// The round trip of a ping of Ping counts too, unless its call waits no longer.
+// The round trip of a ping of Ping counts too, unless the call does not wait any more.
 func TestStats_RTT_of_Ping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0))
@@ -179,7 +179,7 @@ func TestKeepalive_notes_unread_bytes_between_reads(t *testing.T) {
 			time.Sleep(3 * time.Second) // no tick looks at the reads so early
 			r.timer.noteUnread(100, false, true)
 			if r.timer.quietFor(time.Second) {
-				t.Errorf("after %d reads: the bytes are no sign of life", reads)
+				t.Errorf("after %d reads: the bytes are not a sign of life", reads)
 			}
 			r.timer.stop()
 			r.timer.waitTicks()

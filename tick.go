@@ -67,7 +67,7 @@ func (c *Conn) checkAcks(step ackStep) {
 	case step == noteAcks:
 	case before.waits && now.total != before.total:
 		c.timer.noteAcked(0)
-	case ok && now.waits && !before.waits: // they have come since noteAcks
+	case ok && now.waits && !before.waits: // the bytes that wait were sent after noteAcks
 		c.timer.noteAcked(c.timer.timeouts.connectionTimeout / 2)
 	}
 	*before = now
@@ -99,7 +99,7 @@ func (c *Conn) poll(quiet int) {
 	}
 }
 
-// patience returns what a poll may do after so many polls since a method has received.
+// patience returns the patience of a poll, after quiet polls since a method has received.
 func (t *timeouts) patience(quiet int) patience {
 	const dropTime = 60 * time.Second // ConnectionTimeout by default
 	ending := t.endLimit()
@@ -143,8 +143,8 @@ func (c *Conn) lostPassed() {
 	}
 }
 
-// writePassed ends a connection whose peer does not read. If the peer has closed it before,
-// that is why it ended.
+// writePassed ends a connection whose peer does not read. If the peer has sent a close frame
+// before, that is the cause of the end.
 func (c *Conn) writePassed() {
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
 	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
@@ -152,7 +152,7 @@ func (c *Conn) writePassed() {
 			c.socket.limitReads(time.Now().Add(pingPoll))
 			c.socket.endWrites() // that goroutine may be in the write of a pong
 		} else if c.life.current() >= phaseClosing {
-			c.expire(nil) // which can be without another limit
+			c.expire(nil) // because that phase may have no other limit
 		}
 		return
 	}
@@ -165,8 +165,8 @@ func (c *Conn) writePassed() {
 	c.expire(end)
 }
 
-// endKnown ends a connection with what the peer has ended it with, if that is known and only
-// waits for the handler, which is not receiving. It reports whether it did.
+// endKnown ends a connection that the peer has ended already, if that end is known and only
+// waits for a handler that is not receiving. It reports whether it did.
 func (c *Conn) endKnown() bool {
 	if !c.in.tryLock() {
 		return false

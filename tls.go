@@ -24,7 +24,8 @@ import (
 //   - When a ping is due, a read that waits is interrupted. The peer may not answer the ping.
 //   - When the peer has answered, the next read begins with the interruption.
 //
-// A message ends that state, so a busy connection is interrupted once or twice in a PingInterval.
+// When a message arrives, reads wait in TLS again until the next ping. So a busy connection is
+// interrupted only once or twice in a PingInterval.
 type tlsTransport struct {
 	netTransport
 	tls    *tls.Conn
@@ -100,7 +101,7 @@ func (t *tlsTransport) await() error {
 	return t.raw.Read(sock.Ready)
 }
 
-// behind counts encrypted bytes, of which those count that have not arrived yet.
+// behind counts the encrypted bytes in the kernel. crypto/tls may hold more, which are not counted.
 func (t *tlsTransport) behind() (unread int32, ended, ok bool) { return behind(t.tls) }
 
 // cut closes the connection below TLS. The Close method of a tls.Conn first sends

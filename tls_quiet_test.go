@@ -71,8 +71,8 @@ func TestQuiet_begins_with_a_ping(t *testing.T) {
 	}
 }
 
-// After the pong to a ping of the keepalive, the next read waits below TLS at once. What crypto/tls
-// holds behind the pong is not left there.
+// After the pong to a ping of the keepalive, the next read waits below TLS at once. Data that
+// crypto/tls holds behind the pong is not left there.
 func TestQuiet_after_a_pong(t *testing.T) {
 	tests := []struct {
 		name string

@@ -76,7 +76,7 @@ func newTLSPair(t testing.TB, version uint16, wrap func(net.Conn) net.Conn) tlsP
 	return p
 }
 
-// tlsConfig returns the configuration of a server. To start one for each test takes longer.
+// tlsConfig returns the configuration of a server. Starting a server for each test takes longer.
 var tlsConfig = sync.OnceValue(func() *tls.Config {
 	srv := httptest.NewUnstartedServer(nil)
 	srv.StartTLS()

@@ -225,7 +225,7 @@ var sockets = map[string]func(t testing.TB, opts ...Option) (*Conn, io.WriteClos
 	},
 }
 
-// What a peer has sent is not a sign of life when it is read later, or never.
+// Bytes of a peer are a sign of life when they arrive, but not when they are read later.
 func TestConnectionTimeout_does_not_count_unread_bytes(t *testing.T) {
 	t.Parallel()
 	for name, connect := range sockets {
@@ -302,7 +302,7 @@ func TestPoll_notices_the_end_behind_unread_bytes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0), CloseTimeout(time.Millisecond))
 			if _, _, ok := c.socket.behind(); !ok {
-				t.Skip("this system does not tell")
+				t.Skip("this system does not tell what waits in the kernel")
 			}
 			p.Write(slices.Concat(flood, tt.tail))
 			tt.end(p)
@@ -335,7 +335,7 @@ func TestPoll_gives_the_handler_time_before_the_end_of_the_stream(t *testing.T) 
 	wantError(t, err, io.ErrUnexpectedEOF)
 }
 
-// What was accepted for sending is written before the end.
+// Accepted frames are written before the end.
 func TestReceive_writes_pending_frames_at_the_end_of_the_stream(t *testing.T) {
 	for name, run := range map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent} {
 		t.Run(name, func(t *testing.T) {
@@ -409,12 +409,12 @@ type openWrapper struct {
 
 func (w *openWrapper) NetConn() net.Conn { return w.below() }
 
-// What waits behind a full buffer is seen through such wrappers, so it does not have to grow.
+// Bytes behind a full buffer are seen through such wrappers, so the buffer does not have to grow.
 func TestPoll_looks_below_wrappers(t *testing.T) {
 	client, server := tcpPair(t)
 	defer client.Close()
 	if _, _, ok := behind(server); !ok {
-		t.Skip("this system does not tell")
+		t.Skip("this system does not tell what waits in the kernel")
 	}
 	wrap := func(conn net.Conn) net.Conn {
 		return &openWrapper{wrapConn(conn), func() net.Conn { return conn }}

@@ -106,7 +106,7 @@ func (w *writer) sendUrgent(by caller) {
 }
 
 // sendControls sends pings, and a pong, which is also sent ahead of the last close frame of a
-// connection that is ending. What cannot be sent any more is dropped. The lock is held.
+// connection that is ending. It drops frames that cannot be sent any more. The lock is held.
 func (w *writer) sendControls(by caller, ping bool, pong *pongPayload) {
 	if _, closed := w.life.closeSent(); pong != nil && !closed {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, pong.payload[:pong.size])
@@ -138,13 +138,13 @@ func (w *writer) sendQueued(by caller) {
 	case by != byLibrary:
 		w.flushSoon()
 	default:
-		w.writeQueue(by, 1) // others may take the lock before the next
+		w.writeQueue(by, 1) // other goroutines may take the lock before the next write
 	}
 }
 
-// leavesToTimer reports whether frames that are not of a call are left to the goroutine
-// of the flush timer. A write of them must not hold up a call that has a deadline, and
-// over TLS it cannot be cut off: that would end the connection. The lock is held.
+// leavesToTimer reports whether frames that do not belong to the call are left to the goroutine
+// of the flush timer. Their write must not hold up a call that has a deadline. Over TLS it
+// cannot be cut off either, because that would end the connection. The lock is held.
 func (w *writer) leavesToTimer(by caller) bool {
 	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
 }

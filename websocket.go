@@ -35,9 +35,10 @@
 // # Keepalive
 //
 // Every connection has a timer that sends a ping each [PingInterval] and ends the
-// connection after ConnectionTimeout of silence. It works without a goroutine that
-// receives: while no method is receiving, it handles the control frames that have arrived
-// each second, also behind unread messages of up to 4 KiB. [Conn.Context] is done as soon as the connection has ended.
+// connection after ConnectionTimeout of silence. It needs no goroutine that receives: while
+// no method is receiving, it looks once a second for control frames that have arrived, also
+// behind up to 4 KiB of unread messages, and answers them. [Conn.Context] is done as soon as
+// the connection has ended.
 //
 // # Frames
 //
@@ -48,7 +49,7 @@
 // # HTTP/2
 //
 // The handlers also serve WebSockets that are streams of an HTTP/2 connection (RFC 8441). The
-// package extendedconnect switches them on for the process.
+// package extendedconnect switches WebSocket over HTTP/2 on for the process.
 //
 // # From the egg
 //
@@ -70,20 +71,21 @@ import (
 // its result decides how the connection is closed.
 //
 //   - nil closes with 1000.
-//   - A [*CloseError] that it has made closes with that code and reason, cut as by
-//     [Conn.Close]. If the code must not be sent, it closes with 1011 and OnError gets the
-//     error.
+//   - A [*CloseError] that the function has made closes with its code and reason. The reason
+//     is cut as by [Conn.Close]. If the code must not be sent, the connection is closed with
+//     1011 and OnError gets the error.
 //   - The error of a Conn method after the connection has ended does not change how the
 //     connection was closed.
-//   - [ErrInvalidJSON] closes with 1007. It is a common error, see [PropagateCommonErrors].
+//   - [ErrInvalidJSON] closes with 1007, and [ErrSendQueueFull] with 1013. They are common
+//     errors, see [PropagateCommonErrors].
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
-//     OnError gets it. Such an error is that of a deadline, and that of a sending method
-//     that has refused its argument. A panic is then passed on to net/http; with [Detached]
-//     and [HandleMessages] it is logged as net/http does.
+//     OnError gets it. For example, the error of a deadline is such an error, and so is that
+//     of a sending method that has refused its argument. A panic is then passed on to
+//     net/http; with [Detached] and [HandleMessages], this package logs it as net/http does.
 //
 // Without [OnError], an error is logged in one line of at most a kilobyte, because its text
 // may repeat what the peer has sent. The value of a panic is cut to one line for OnError and
-// with Detached. Otherwise net/http logs all of it, so it should not repeat text of the peer.
+// with Detached. Otherwise net/http logs all of it, so do not panic with text of the peer.
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
@@ -116,9 +118,10 @@ func Handle(fn HandlerFunc, opts ...Option) *Handler {
 // MaxMessageSize of memory for each connection. ReadFrame and ReceiveFragments cannot be
 // used with it.
 //
-// What ends the connection takes effect when fn has received all messages in front of it and
-// asks for another, so that their answers are still sent. It waits for fn for a second if it
-// is the peer's close frame, and else for CloseTimeout. Messages that fn has not received by
+// If the peer closes the connection or breaks a rule, the end takes effect only when fn has
+// received all messages before it and asks for another, so that their answers are still sent.
+// The wait for fn lasts a second at most after a close frame, and CloseTimeout otherwise.
+// There is no wait if the TCP connection has failed. Messages that fn has not received by
 // then are still returned.
 func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 	h := Handle(fn, opts...)
@@ -153,8 +156,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve runs fn and closes the connection when fn ends. When serve returns, the socket is
-// closed and all goroutines of the connection have ended. It has one deferred call and leaves
-// the rest to end, because fn runs on top of its stack frame (TestConn_stack_stays_small).
+// closed and all goroutines of the connection have ended. Its one deferred call leaves the
+// rest to end, because fn runs on top of the stack frame of serve
+// (TestConn_stack_stays_small).
 func (h *Handler) serve(c *Conn) {
 	if h.concurrent {
 		h.beginReadAhead(c)
@@ -168,7 +172,7 @@ func (h *Handler) serve(c *Conn) {
 	}
 }
 
-// beginReadAhead begins what HandleConcurrent does beside Handle. It is not inlined, because fn
+// beginReadAhead begins what only HandleConcurrent does. It is not inlined, because fn
 // runs on top of the stack frame of serve.
 //
 //go:noinline
@@ -276,14 +280,14 @@ func (h *Handler) Stats() HandlerStats {
 // connection has CloseTimeout for its close handshake. From then on, new requests and those
 // whose handshake is not complete are answered with 503 and a Retry-After header.
 //
-// If ctx is done before, Shutdown cuts the connections that are left, and returns the error of
-// ctx without waiting for their functions. Methods of a cut connection return an error, so
-// these functions end soon unless they wait for something else. If a function of the handler
-// calls Shutdown, it waits for itself until ctx is done.
+// If ctx is done before that, Shutdown closes the connections that are left, as
+// [Conn.CloseNow] does, and returns the error of ctx without waiting for their functions.
+// Their methods return an error, so these functions end soon unless they wait for something
+// else. If a function of the handler calls Shutdown, it waits for itself until ctx is done.
 //
-// [http.Server.Shutdown] neither closes nor waits for connections that were upgraded, and only
-// waits for those over HTTP/2. It can start Shutdown of a handler: it calls the functions that were passed to
-// [http.Server.RegisterOnShutdown].
+// [http.Server.Shutdown] neither closes upgraded connections nor waits for them. Over HTTP/2
+// it waits for them, but does not close them. It calls the functions that were passed to
+// [http.Server.RegisterOnShutdown]; one of them can call Shutdown of the handler.
 //
 // A handler that was shut down cannot be used again. Shutdown may be called several times, also
 // at the same time. Connections of [Upgrade] do not belong to a handler.
@@ -309,10 +313,10 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 }
 
 // Conns yields the connections that the handler is serving: from the end of the handshake until
-// the function and [OnClose] have returned. They are those at the time when the loop begins, in
-// no particular order. The loop may do anything, such as Close, and may take any time: it holds
-// no lock. So a connection may have ended before it is yielded; its methods then return an
-// error. A connection that comes during the loop is not yielded.
+// the function and [OnClose] have returned. It yields those that are served when the loop
+// begins, in no particular order. The loop may do anything, such as Close, and may take any
+// time, because it holds no lock. So a connection may have ended before it is yielded; its
+// methods then return an error. A connection that comes during the loop is not yielded.
 func (h *Handler) Conns() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		for _, c := range h.conns.all() {

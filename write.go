@@ -94,7 +94,8 @@ func (w *writer) send(h *Header, payload []byte) error {
 	if w.broken {
 		return w.ended()
 	}
-	// With a deadline, no frame of a user waits: its sender could not learn that it has passed.
+	// With a deadline, no frame of a user waits, because its sender could not learn that the
+	// deadline has passed.
 	wait := w.mayWait(h) && !w.socket.hasDeadline(bySender) && w.queued() == 0
 	if wait || w.hasPending.Load() {
 		return w.sendPending(bySender, h, payload, wait, false)
@@ -122,8 +123,8 @@ func (w *writer) sendLarge(h *Header, payload []byte) error {
 	return w.flush(bySender, h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload))), payload, 0)
 }
 
-// notSent is notWritten for a frame that send has written itself. The many arguments of
-// notWritten would be in the stack frame of send.
+// notSent is notWritten for a frame that send has written itself. It exists because the many
+// arguments of notWritten would enlarge the stack frame of send.
 func (w *writer) notSent(b []byte, n int, err error) error {
 	return w.notWritten(bySender, b, nil, n, 0, err)
 }
@@ -236,8 +237,8 @@ func (w *writer) sendWhole(h *Header, payload []byte) (begun bool, err error) {
 	return begun, err
 }
 
-// keepRest is keep for the frame of sendWhole, which b ends with, or payload. It makes a copy,
-// because payload is the caller's.
+// keepRest is keep for the frame of sendWhole, which is at the end of b, or in b and payload. It
+// makes a copy, because payload belongs to the caller.
 func (w *writer) keepRest(b, payload []byte, n int) {
 	fromPayload := max(n-len(b), 0)
 	rest := withRoom(nil, len(b)-min(n, len(b))+len(payload)-fromPayload)
@@ -323,9 +324,9 @@ func (w *writer) count(h *Header) {
 	}
 }
 
-// showCounts makes the counts visible before n bytes are written, because their peer may ask for
-// Stats elsewhere before the write returns. If all of them are written, the caller has to clear
-// unsent, and otherwise call takeBack.
+// showCounts adds the counts to the tally before n bytes are written, because the peer may get
+// them and ask for Stats before the write returns. If all of them are written, the caller has to
+// clear unsent, and otherwise call takeBack.
 func (w *writer) showCounts(n int) {
 	w.tally.add(uint64(w.unsent)*oneMessage+uint64(n), w.core, sending)
 }

@@ -4,8 +4,8 @@
 //
 // net/http serves the extended CONNECT requests of RFC 8441 only if the environment variable
 // GODEBUG contains http2xconnect=1 when the process starts. This package makes that unnecessary.
-// The environment is as it was when main begins, so child processes see no change. If GODEBUG
-// has http2xconnect=0, that wins.
+// When main begins, the environment is as it was before, so child processes see no change. If
+// GODEBUG has http2xconnect=0, this package changes nothing.
 //
 // From then on, every HTTP/2 server of the process offers WebSocket over HTTP/2 to its clients,
 // and browsers then use it for all WebSockets of that server. So every WebSocket endpoint of
@@ -33,12 +33,13 @@ const (
 // it before the server starts.
 //
 //   - WriteByteTimeout, to 60 s: a TCP connection ends if its client takes no byte for that
-//     time. Without it, a client that promises to read and does not can block handlers for ever.
+//     time. Without it, a client that opens its window but does not read can block handlers for
+//     ever.
 //   - SendPingTimeout, to 15 s: a TCP connection on which nothing arrives gets an HTTP/2 ping,
-//     and ends if that is not answered in time.
-//   - MaxReceiveBufferPerStream, to 64 KiB: what a handler does not receive fills the buffer of
-//     its own stream, and not that of the TCP connection, so other streams continue. It also
-//     limits how much of an upload is on its way.
+//     and ends if the ping is not answered in time.
+//   - MaxReceiveBufferPerStream, to 64 KiB: data that a handler does not receive fills the
+//     buffer of its own stream, and not that of the TCP connection, so other streams continue.
+//     It also limits how much of an upload is on its way.
 func Configure(s *http.Server) {
 	if s.HTTP2 == nil {
 		s.HTTP2 = new(http.HTTP2Config)

@@ -174,7 +174,7 @@ func (c *Client) ReceiveFrame() websocket.Frame {
 //
 // WantClose fails the test if the close frame has another code, or if the connection ends
 // without a close frame. WantClose([websocket.StatusAbnormalClosure]) is for handlers that
-// cut the connection: it wants an end without a close frame.
+// end the connection without a close frame: a close frame fails the test.
 func (c *Client) WantClose(code websocket.StatusCode) (reason string) {
 	c.t.Helper()
 	if code == websocket.StatusAbnormalClosure {
@@ -213,7 +213,7 @@ func (c *Client) Close(code websocket.StatusCode, reason string) {
 }
 
 // Abort breaks the network: the reads and writes of the server fail with
-// [syscall.ECONNRESET] from now on, and what was on its way is lost. Abort never fails the
+// [syscall.ECONNRESET] from now on, and bytes on their way are lost. Abort never fails the
 // test, but methods that send or receive fail it afterwards. Abort may be called by any
 // goroutine.
 func (c *Client) Abort() {

@@ -373,7 +373,7 @@ func TestStopReading_reaches_WriteTimeout(t *testing.T) {
 	})
 }
 
-// What had arrived before StopReading does not take the room of the network's buffers.
+// Bytes that had arrived before StopReading do not take room in the buffers of the network.
 func TestStopReading_after_unread_messages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := make(chan error, 1)

@@ -96,7 +96,7 @@ func TestCompression_failures(t *testing.T) {
 	}
 }
 
-// What the client sends can be inflated by a server that keeps its window, and, without
+// Messages of the client can be inflated by a server that keeps its window, and, without
 // context takeover, by a server that does not.
 func TestCompression_sends(t *testing.T) {
 	noise := make([]byte, 3000)

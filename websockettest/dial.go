@@ -15,8 +15,8 @@
 //
 // The handler can be everything that an [http.Server] can serve: a [websocket.Handler], an
 // [http.ServeMux], or either of them in middleware. A real http.Server serves it, so
-// cookies, panics, hijacking and [websocket.Detached] work as in production. What the server
-// logs is in the log of the test. To test several clients, call Dial several times with the
+// cookies, panics, hijacking and [websocket.Detached] work as in production. The log of the
+// server is in the log of the test. To test several clients, call Dial several times with the
 // same handler.
 //
 // # Time
@@ -25,8 +25,8 @@
 // passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble.
 //
 // Every wait has an end. A method fails the test if it has waited for 10 seconds or, inside
-// a bubble, for 48 hours of the fake clock. These take about a second, but they leave time
-// for every timeout that a handler can reasonably have.
+// a bubble, for 48 hours of the fake clock. These hours take about a second, and they leave
+// time for every timeout that a handler can reasonably have.
 //
 // # The client
 //

@@ -212,7 +212,7 @@ func formatStack(record string) string {
 }
 
 // A testLog writes to the log of a test until the test has ended. A test must not log
-// later, so that goes to standard error.
+// later, so later lines go to standard error.
 type testLog struct {
 	mu sync.Mutex
 	t  testing.TB // nil after the end

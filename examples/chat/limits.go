@@ -27,7 +27,7 @@ type limits struct {
 	forwarders bool // the address of a client is in X-Forwarded-For, see gate.address
 }
 
-// A rate allows a burst of steps, and then a step in each pace.
+// A rate allows a burst of steps, and then one step in each pace.
 type rate struct {
 	pace  time.Duration
 	burst int

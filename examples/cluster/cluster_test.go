@@ -134,7 +134,7 @@ func (p *process) terminate() {
 	}
 }
 
-// A reader is a client of the chat over TCP. It is a page without a page: it reconnects to
+// A reader is a client of the chat over TCP. It does what the page does: it reconnects to
 // any process, with the last number that it has seen, and sends again what was not stored.
 type reader struct {
 	name  string

@@ -74,7 +74,7 @@ func startNATS(cfg embeddedConfig) (*embedded, error) {
 // checkListen returns the host and the port. It refuses an address that other machines can
 // reach if there is no token, because they could read and write the messages of the chat.
 func checkListen(cfg embeddedConfig) (host string, port int, err error) {
-	// To listen once shows at once whether the address is free. NATS would only log it.
+	// Listening once shows whether the address is free. NATS would only log it.
 	l, err := net.Listen("tcp", cfg.listen)
 	if err != nil {
 		return "", 0, fmt.Errorf("NATS cannot listen: %w; if another process of this chat runs NATS there, join it with -nats nats://%s", err, cfg.listen)

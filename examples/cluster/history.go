@@ -15,7 +15,7 @@ type entry struct {
 	size  int
 }
 
-// entryOverhead is about what an entry takes in memory beside its frame.
+// entryOverhead is about what an entry takes in memory in addition to its frame.
 const entryOverhead = 128
 
 // A history is the copy that a process has of the stream, with the same limits. It exists so

@@ -70,7 +70,7 @@ func main() {
 	}
 }
 
-// run runs the process until ctx is done. What starts last ends first: the connections of
+// run runs the process until ctx is done. The parts end in the opposite order: the connections of
 // the clients, the connection to NATS, and NATS, if it is in this process.
 func run(ctx context.Context, cfg config) (err error) {
 	if cfg.bus.url == "" {

@@ -169,7 +169,7 @@ func TestRoom_catches_up(t *testing.T) {
 	}
 }
 
-// A client that knows another stream gets what a new client gets, and is told.
+// A client that knows another stream gets the messages of a new client, and is told so.
 func TestRoom_tells_of_another_stream(t *testing.T) {
 	r, _ := testRoom(1, 3, defaultLimits())
 	u := joinRoom(t, r, "s0", 500)

@@ -129,8 +129,8 @@ func echo(c *websocket.Conn) error {
 }
 
 // measure measures the round trip time in each interval, for Stats. The keepalive sends a ping
-// only each PingInterval. A shorter one would not do, because a round trip that takes longer
-// than PingInterval is measured from a later ping.
+// only each PingInterval. A shorter PingInterval would not help, because a round trip that takes
+// longer than PingInterval may be measured from a later ping.
 func measure(c *websocket.Conn) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

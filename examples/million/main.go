@@ -101,7 +101,7 @@ func run(ctx context.Context, l net.Listener, h *websocket.Handler, every time.D
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       10 * time.Second, // not of a WebSocket
+		ReadTimeout:       10 * time.Second, // does not apply to a WebSocket
 		WriteTimeout:      10 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 	}

@@ -73,7 +73,7 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, m.last)
 }
 
-// memory returns how many bytes this process has of the system. It is nearly the resident size.
+// memory returns how many bytes this process has from the system. It is nearly the resident size.
 // The memory of the kernel for the sockets is not part of it.
 func memory() uint64 {
 	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}

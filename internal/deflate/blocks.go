@@ -2,7 +2,7 @@ package deflate
 
 import "math/bits"
 
-// A code is the bits of a symbol, the first one lowest, and above the lowest 27 bits how many they are.
+// A code has the bits of a symbol, the first one lowest, and above the lowest 27 bits the number of these bits.
 type code uint32
 
 func newCode(bits, n int) code { return code(bits) | code(n)<<codeShift }
@@ -88,7 +88,7 @@ func distSymbol(dist int) (symbol int, extra uint64, n uint) {
 
 // A block considers codes of its own from these sizes on. Their header has about 60 bytes, and it takes about 5 µs to
 // compute them. With a history, a message of 1 KiB would take twice the time to save a seventh of its bytes.
-// Without one, most of a message are literals, and a message of 240 bytes saves that much.
+// Without a history, most of a message is literals, and a message of 240 bytes saves as much.
 const (
 	dynamicWithHistory = 1500
 	dynamicWithout     = 100

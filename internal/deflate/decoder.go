@@ -33,8 +33,8 @@ type Decoder struct {
 	header header
 }
 
-// Reset begins a message that may have max bytes when it is inflated; less than 0 means no limit. The Decoder keeps
-// nothing of the message before.
+// Reset begins a message that may have max bytes when it is inflated; a max below 0 means no limit. The Decoder
+// keeps nothing of the earlier message.
 func (d *Decoder) Reset(max int64) {
 	d.forget()
 	d.limited, d.max = max >= 0, max
@@ -51,7 +51,7 @@ func (d *Decoder) Reset(max int64) {
 // them are not touched. Bytes between the length and the capacity of dst may be overwritten.
 //
 // Append returns ErrTooLarge if the message is larger than its limit. dst grows by at most a factor of two or a
-// small multiple of src, and not beyond the limit. If Append returns an error, dst has the bytes before it.
+// small multiple of src, and not beyond the limit. If Append returns an error, the result has the bytes before it.
 func (d *Decoder) Append(dst, src []byte, last bool) ([]byte, error) {
 	s := stream{src: src}
 	for {

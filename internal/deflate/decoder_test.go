@@ -155,7 +155,7 @@ func texts() map[string][]byte {
 }
 
 func TestDecoder_messages_of_compress_flate(t *testing.T) {
-	var d Decoder // one for all messages, so that something of a message before them would be seen
+	var d Decoder // one for all messages, so that bytes of an earlier message would be noticed
 	all := texts()
 	step := 1
 	if wstest.RaceEnabled() {

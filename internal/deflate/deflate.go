@@ -3,7 +3,7 @@
 // A message is a series of DEFLATE blocks (RFC 1951) without a zlib header. Its last block is an empty stored block,
 // of which the last four bytes, 00 00 ff ff, are not sent (RFC 7692 section 7.2.1).
 //
-// The Encoder keeps a window of a few kilobytes between messages, because small messages become small only if
+// The Encoder keeps a window of a few kilobytes between messages, because small messages become smaller only if
 // they can refer to the messages before them. The Decoder keeps nothing between messages: the peer must have agreed to
 // client_no_context_takeover.
 package deflate

@@ -1,12 +1,12 @@
 package deflate
 
-// A header is what has been read of the codes of a block of type 2 (RFC 1951 section 3.2.7).
+// A header holds what has been read so far about the codes of a block of type 2 (RFC 1951 section 3.2.7).
 type header struct {
 	lits, dists int      // how many code lengths of each kind there are
 	lens        int      // how many lengths of the code length code there are
 	have        int      // how many lengths have been read
 	last        uint8    // the last of them, which may be repeated
-	codes       codeLens // before stepCodes those of the code length code, as if it were one of literals
+	codes       codeLens // before stepCodes, the lengths of the code length code, in the place of those of literals
 	build       buildMemory
 }
 

@@ -14,7 +14,7 @@ const (
 
 	// lazyMatch is the length from which a match is taken without a look at the next byte.
 	lazyMatch = 32
-	slack     = 8 // at the end of the buffer, so that eight bytes can be loaded at each of them
+	slack     = 8 // bytes at the end of the buffer, so that eight bytes can be loaded at each place
 )
 
 // An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
@@ -28,7 +28,7 @@ type Encoder struct {
 	n    int    // where the history ends in buf
 
 	// table has the position of the last four bytes with a hash. A position is an index of buf plus base, modulo 1<<16.
-	// An entry may be wrong, so a match is checked always, and nothing needs to be removed.
+	// An entry may be wrong, so every match is checked, and no entry needs to be removed.
 	table []uint16
 	base  uint16
 	shift uint8 // of a hash
@@ -118,8 +118,8 @@ func (e *Encoder) slide(keep int) {
 	e.base += uint16(from)
 }
 
-// rebuild sets the table to the positions of the history, after a message has used it that is not sent. A small message
-// does not need it: it replaces few entries, and they do no harm, because every match is checked.
+// rebuild sets the table to the positions of the history, after a message that is not sent has changed it. A small
+// message does not need it: it replaces few entries, and they do no harm, because every match is checked.
 func (e *Encoder) rebuild() {
 	clear(e.table)
 	for i := max(0, e.n-e.size); i+minMatch <= e.n; i++ {
@@ -199,8 +199,8 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 func (e *Encoder) find(s *blockSplitter, i int) int {
 	begin, end := i, e.n
 	b, table, base, shift, size := e.buf, e.table, e.base, e.shift, uint(e.size)
-	done := i - s.literals // what is before it is in sequences
-	low := i               // what is before it is not looked at again
+	done := i - s.literals // the bytes before done are in sequences
+	low := i               // no match begins before low
 	for i+minMatch <= end {
 		v := binary.LittleEndian.Uint32(b[i:])
 		from := int(replace(table, v, shift, base+uint16(i)) - base)
@@ -270,7 +270,7 @@ func matchLength(b []byte, i, from, limit int) int {
 	return limit
 }
 
-// A bitBuffer appends bits to out. Its first n bits are those of the next byte.
+// A bitBuffer appends bits to out. The lowest n of its bits are not in out yet.
 type bitBuffer struct {
 	out  []byte // up to its capacity
 	pos  int
@@ -284,7 +284,7 @@ func (w *bitBuffer) reserve(size int) {
 	w.out = w.out[:cap(w.out)]
 }
 
-// put adds n bits. There may be 64 before flush must be called.
+// put adds n bits. At most 64 may be added before flush is called.
 func (w *bitBuffer) put(v uint64, n uint) {
 	w.bits |= v << (w.n & 63)
 	w.n += n

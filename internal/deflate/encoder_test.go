@@ -323,7 +323,7 @@ func learnAlone(t *testing.T, e *Encoder, p *peer, src []byte) {
 	e.Learn(src)
 }
 
-// Messages that others have compressed, of up to three windows, between those of the Encoder.
+// Messages that another Encoder has compressed, of up to three windows, between those of the Encoder.
 func TestEncoder_Learn(t *testing.T) {
 	for name, messages := range streams() {
 		for windowBits := MinWindowBits; windowBits <= MaxWindowBits; windowBits++ {

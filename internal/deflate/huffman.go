@@ -175,14 +175,14 @@ func codeDepths(a []uint32) {
 	}
 }
 
-// limitLengths makes a complete code of the counts of lengths, after longer codes were shortened to the limit.
+// limitLengths changes the counts of lengths to those of a complete code, after longer codes were shortened to the limit.
 func limitLengths(count []uint16, limit int) {
 	total := 0
 	for n := 1; n <= limit; n++ {
 		total += int(count[n]) << (limit - n)
 	}
 	for ; total > 1<<limit; total-- {
-		// Give the place of one of the longest codes to another one, which shares it with a shorter one.
+		// Remove one of the longest codes. Its symbol shares the place of a shorter code: both get one bit more than that.
 		count[limit]--
 		for n := limit - 1; n > 0; n-- {
 			if count[n] > 0 {

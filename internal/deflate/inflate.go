@@ -36,7 +36,7 @@ const (
 	proceed  // this step is done
 )
 
-// run inflates s.src until it is used up or s.out is full. The reason is what is wrong with the data.
+// run inflates s.src until it is used up or s.out is full. reason says what is wrong with the data, "" if nothing is.
 func (d *Decoder) run(s *stream) (got status, reason string) {
 	for {
 		switch d.step {
@@ -223,7 +223,7 @@ func (d *Decoder) copyMatch(s *stream) bool {
 	return d.length == 0
 }
 
-// fastRoom is the room for literals that Decoder.fast needs: 16 codes of one bit, and no more, are decoded between two checks.
+// fastRoom is the room for literals that Decoder.fast needs: at most 16 literals, with codes of one bit, between two checks.
 const fastRoom = 16
 
 // fast decodes symbols as long as that is possible without the checks of symbol. It stops before the end of the
@@ -236,8 +236,8 @@ func (d *Decoder) fast(s *stream) {
 
 loop:
 	for len(src)-next >= 8 && len(out)-pos >= fastRoom {
-		// Take as many whole bytes as there is room for. The bits above the first n are those of the bytes that
-		// the next round takes, so it sets them to what they are.
+		// Take as many whole bytes as there is room for. The bits above the first n belong to bytes that the next
+		// round takes. It sets them again to the same values.
 		bits |= binary.LittleEndian.Uint64(src[next:]) << (n & 63)
 		next += int((63 - n) >> 3)
 		n |= 56

@@ -58,8 +58,8 @@ func (e entry) subtable(b uint64) int {
 	return int(e>>16) + int(b&(1<<(e>>8&15)-1))
 }
 
-// lookup returns the entry for the code with which b begins. skip is how many bits of the code are not counted in
-// it, because they index the first table.
+// lookup returns the entry for the code with which b begins. skip is how many bits of the code e does not count,
+// because they index the first table.
 func lookup(table []entry, b uint64, indexBits uint) (e entry, skip uint) {
 	e = table[b&(1<<indexBits-1)]
 	if e&isSubtable == 0 {
@@ -163,8 +163,8 @@ const (
 	fitOver // too many codes
 )
 
-// A codeLens has the lengths of the codes of a block. Most symbols have no code in a small message, so it has a bit for
-// each symbol that has one, and its length is not set if there is none.
+// A codeLens has the lengths of the codes of a block. Most symbols have no code in a small message. So coded has a bit
+// for each symbol that has a code, and len is not set for the others.
 type codeLens struct {
 	coded [firstDist/64 + 1]uint64
 	len   [firstDist + numDist]uint8
@@ -196,8 +196,8 @@ type buildMemory struct {
 	order [numLit]uint16      // the symbols, by the lengths of their codes
 }
 
-// build fills the table for the code with the given lengths, those of the symbols in the set coded. symbols has the entry of
-// each symbol, without its code.
+// build fills the table for the code in which the symbols of the set coded have the given lengths. symbols has the entry
+// of each symbol, without its code.
 func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols []entry, mem *buildMemory) fit {
 	count, begin := &mem.count, &mem.begin
 	clear(count[:])
@@ -275,15 +275,15 @@ func (b *builder) put(t []entry, n, skip uint) {
 	b.code = nextCode(b.code, n)
 }
 
-// nextCode returns the code of n bits after code. It adds one to a number whose highest bit is the lowest: it clears the ones
-// above the highest zero, and sets that. After the last code, it returns 0.
+// nextCode returns the code of n bits after code. It adds one to a number whose bits are in the opposite order: it clears
+// the ones above the highest zero, and sets that zero to one. After the last code, it returns 0.
 func nextCode(code int, n uint) int {
 	bit := 1 << bits.Len(uint(code^(1<<n-1))) >> 1
 	return code&(bit-1) | bit
 }
 
 // first fills the first table. It holds the codes of up to n bits after round n, and doubles with each round, because
-// that is faster than to write the entries of short codes one by one.
+// that is faster than writing the entries of short codes one by one.
 func (b *builder) first() {
 	next, code := 0, 0
 	for n := uint(1); n <= b.indexBits; n++ {

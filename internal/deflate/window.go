@@ -4,7 +4,7 @@ import "sync"
 
 const windowSize = 32 << 10 // the largest distance of RFC 1951
 
-// A window has the last bytes of a message of which the caller has the bytes before. It is a ring.
+// A window keeps the last inflated bytes of a message for Read, which has given them to its caller. It is a ring.
 type window struct {
 	next int // where the next byte goes
 	buf  [windowSize]byte
@@ -32,7 +32,7 @@ func (d *Decoder) remember(p []byte) {
 	w.next = (w.next + len(p)) % windowSize
 }
 
-// forget gives the window back.
+// forget returns the window to its pool.
 func (d *Decoder) forget() {
 	if d.window != nil {
 		windows.Put(d.window)
@@ -40,7 +40,7 @@ func (d *Decoder) forget() {
 	}
 }
 
-// copyTo copies the bytes to p that begin behind bytes before the end of the window. It returns how many there are.
+// copyTo copies bytes to p. The first one is behind bytes before the end of the window. It returns how many it has copied.
 func (w *window) copyTo(p []byte, behind int) int {
 	from := w.next - behind
 	if from >= 0 {

@@ -16,7 +16,7 @@ const batch = 128
 const edgeTriggered = 1 << 31
 
 // A Set is an epoll instance. Add and Remove may be called by any goroutine, Wait by one at a
-// time. None of them may be called after Close, except a call of Wait that Close ends.
+// time. After Close, none of them may be called. Close ends a call of Wait.
 type Set struct {
 	file   *os.File
 	raw    syscall.RawConn
@@ -61,8 +61,8 @@ func (s *Set) Add(fd uintptr, generation uint32) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(s.fd, syscall.EPOLL_CTL_ADD, int(fd), &ev))
 }
 
-// Remove removes a descriptor before it is closed. To close it is not enough: while a duplicate of
-// it is open, or a child process has it, its events go on.
+// Remove removes a descriptor before it is closed. Closing it is not enough, because its events
+// continue while a duplicate of it is open, or a child process has it.
 func (s *Set) Remove(fd int) {
 	syscall.EpollCtl(s.fd, syscall.EPOLL_CTL_DEL, fd, nil)
 }

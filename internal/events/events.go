@@ -8,12 +8,12 @@
 //
 // # When a second worker is woken
 //
-// While a worker runs a source, another one should wait for events, because the runner may
-// block. But to wake a goroutine for each event costs more than most runners take. So workers
+// While a worker runs a source, another worker should wait for events, because the runner may
+// block. But waking a goroutine for each event costs more than most runners take. So workers
 // begin carefully: each wakes another one first. After carefulRuns short runs in a row they are
 // trusted: a worker then runs a source alone and looks for events again afterwards. A monitor
-// looks every monitorTime whether it still makes progress, and wakes another worker if it does
-// not. A long run ends the trust.
+// checks every monitorTime whether the workers still make progress, and wakes another worker if
+// they do not. A long run ends the trust.
 package events
 
 import (
@@ -28,7 +28,7 @@ const (
 	// carefulRuns is how many runs have to be short before a worker runs a source alone.
 	carefulRuns = 1000
 
-	// longRun is how long a run takes at least that is not short.
+	// longRun is the duration from which a run is not short.
 	longRun = time.Millisecond
 
 	// monitorTime is how often the monitor looks. A runner that blocks unexpectedly holds up
@@ -41,8 +41,8 @@ const (
 )
 
 // A worker lets other goroutines run after workBudget bytes of work. If it ran for 10 ms, the
-// scheduler would take its processor away in the middle of a system call, and look for that
-// every 20 µs.
+// scheduler would take its processor away in the middle of a system call, and would check for
+// that every 20 µs.
 const (
 	workBudget = 1 << 20
 	runCost    = 16 << 10 // of one run, in bytes of work
@@ -68,8 +68,8 @@ const (
 // A Runner handles what has arrived on a source.
 type Runner interface {
 	// Run is called after an event. Calls for one source never overlap. It has to read until
-	// nothing is left, because nothing tells about the same bytes again. If it ends its goroutine
-	// with runtime.Goexit, it has to call Leave before.
+	// nothing is left, because no second event tells about the same bytes. If it ends its
+	// goroutine with runtime.Goexit, it has to call Leave before.
 	Run(b *Budget) Result
 }
 

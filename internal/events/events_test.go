@@ -321,7 +321,7 @@ func TestLoop_trust(t *testing.T) {
 	<-e.left
 }
 
-// A Runner that ends its goroutine costs no worker.
+// After a Runner has ended its goroutine, another worker takes the place of that goroutine.
 func TestLoop_goexit(t *testing.T) {
 	other, otherPeer := watched(t, nil)
 	for range 20 {

@@ -59,13 +59,13 @@ type loop struct {
 	polling  bool          // a worker waits for events
 	woken    int           // workers that were woken, or started, and have not looked for work yet
 	idle     int           // workers that wait for wake
-	mostIdle int           // more than that end
+	mostIdle int           // at most so many workers wait for wake; others end
 	wake     chan struct{} // one token for each idle worker that is woken
 	done     chan struct{} // closed by close
 
-	careful  atomic.Int32 // so many runs have to be short before the workers are trusted; not guarded by mu
+	careful  atomic.Int32 // how many runs have to be short before the workers are trusted; not guarded by mu
 	progress uint32       // counts what the workers have begun
-	seen     uint32       // what it was when the monitor has looked
+	seen     uint32       // progress when the monitor looked last
 	watched  bool         // the monitor is set
 	monitor  *time.Timer
 }
@@ -164,7 +164,7 @@ func (b *Budget) refill() {
 var epoch = time.Now()
 
 // work is the goroutine of a worker. If a Runner ends it with runtime.Goexit, the monitor finds that
-// there is none, unless another worker waits for events.
+// there is no progress, unless another worker waits for events.
 func (l *loop) work() {
 	l.mu.Lock()
 	l.woken--
@@ -181,7 +181,7 @@ func (l *loop) work() {
 }
 
 // run runs a source that was in the queue. A source that has left is not run again, whatever its
-// Runner returns: if it has recovered from a panic, that may be the zero value.
+// Runner returns, because a Runner that has recovered from a panic may return the zero value.
 func (l *loop) run(s *Source, b *Budget) {
 	if result := s.runner.Run(b); result == Idle && s.rest() {
 		return
@@ -248,7 +248,7 @@ func (l *loop) poll() {
 	l.polling = false
 	l.progress++
 	if err != nil {
-		return // close has ended it
+		return // close has ended the wait
 	}
 	for i := range n {
 		ev := l.set.Event(i)

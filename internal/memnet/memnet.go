@@ -94,8 +94,8 @@ func (c *Conn) close(peerRead, peerWrite error) error {
 // Closed returns a channel that is closed when this end was closed.
 func (c *Conn) Closed() <-chan struct{} { return c.closed.Done() }
 
-// SetReadBuffer sets how many bytes the peer can write that this end has not read. More
-// bytes that were written already stay.
+// SetReadBuffer sets how many bytes the peer can write that this end has not read. If more
+// bytes are written already, they stay.
 func (c *Conn) SetReadBuffer(n int) { c.in.setLimit(n) }
 
 // Unread returns how many bytes the peer has written that this end has not read.

@@ -18,13 +18,13 @@ var (
 	addrB = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 80}
 )
 
-// What each side sees after an end, compared with TCP.
+// Each side sees the same after an end as with TCP.
 func TestConn_ends(t *testing.T) {
 	const unread = "unread"
 	tests := []struct {
 		name string
 		end  func(a, b *Conn)
-		// What b reads behind nothing, or behind "unread", and what its writes return.
+		// What b reads, the error behind it, and the error of its writes.
 		read       string
 		readErr    error
 		writeErr   error

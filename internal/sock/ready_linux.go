@@ -6,8 +6,8 @@ import (
 )
 
 // Ready reports whether a read would not wait: bytes have arrived, the peer has ended the
-// connection, or it has failed. It reads nothing. To peek at a byte would take the error of the
-// socket away from the read.
+// connection, or it has failed. It reads nothing. It does not peek at a byte, because that would
+// clear the error of the socket, and the read could not return it.
 func Ready(fd uintptr) bool {
 	poll, atOnce := pollFd{fd: int32(fd), events: pollIN}, syscall.Timespec{}
 	_, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&atOnce)), 0, 0, 0)

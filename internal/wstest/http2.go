@@ -132,7 +132,7 @@ func (c *HTTP2) Streams() int {
 	return len(c.streams)
 }
 
-// opened counts the calls of opened, for a Load.
+// opened returns how often it was called: how many streams of the connection a Load has opened.
 func (c *HTTP2) opened() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// parallelTests is how many parallel tests run at the same time, unless the command says it.
-// Parallel are the tests that wait for the clock most of their time, so there may be more than
-// one for each processor.
+// parallelTests is how many parallel tests run at the same time, unless the command sets that.
+// The parallel tests wait for the clock most of the time, so there may be more than one for each
+// processor.
 const parallelTests = "16"
 
 // Main is for the TestMain of a package. It runs the tests and fails a run that

@@ -129,8 +129,8 @@ func (l *Load) wantBefore() {
 	l.Logf("before %v; after %v", l.Before, now)
 }
 
-// UseHTTP2 makes Connect open streams of HTTP/2 connections, so many on each. The windows are as
-// small as the read buffers of LimitReadBuffer. Call it before Run.
+// UseHTTP2 makes Connect open streams on HTTP/2 connections; streams is how many each connection
+// has. The windows are as small as the read buffers of LimitReadBuffer. Call it before Run.
 func (l *Load) UseHTTP2(streams int) { l.streams = streams }
 
 // Connect connects a client over TCP, without a handshake. The client is closed at
