@@ -38,7 +38,7 @@ fuzz: ## run each fuzz target for FUZZTIME=10s (3 min)
 bench: ## run each benchmark once; BENCHTIME=1s measures (30 s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
-compare: ## run a small comparison with the other libraries, in memory (10 s)
+compare: ## run a small comparison with the other libraries, in memory (20 s)
 	cd benchmarks && go test ./... && go run . -inmemory -messages 100 -rounds 1
 
 soak: ## run the soak test for SOAK=1m
