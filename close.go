@@ -243,6 +243,7 @@ func (w *writer) noteClose(payload []byte) {
 	if !w.life.noteCloseSent(code) {
 		return
 	}
+	w.awaitEnqueue()
 	if open := w.openMessage(); open != nil {
 		w.closeStream(open) // its message cannot be finished any more
 		w.dropQueue()       // and no message can begin inside it

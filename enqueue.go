@@ -21,12 +21,26 @@ func (w *writer) queued() int {
 	return 0
 }
 
-// enqueue puts a frame into the queue.
+// unlearned takes the place of a frame that was compressed alone. The encoder forgets its history
+// instead of learning the frame.
+var unlearned = new(aloneFrame)
+
+// enqueue puts a frame into the queue. Nothing may come behind a close frame, or inside the message
+// of a broken MessageWriter, so it looks for the end with q.mu held, see awaitEnqueue.
 func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.room(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
+	if err := w.check(); err != nil {
 		return err
+	}
+	if code, sent := w.life.closeSent(); sent {
+		return &closedError{CloseError: CloseError{Code: code}}
+	}
+	if err := q.room(f, w.timer.timeouts.sendQueue); err != nil {
+		return err
+	}
+	if f.alone != nil {
+		f.alone = unlearned // the queue does not count the bytes that could be learned
 	}
 	if !f.shared {
 		f.bytes = append(make([]byte, 0, len(f.bytes)), f.bytes...)
@@ -36,13 +50,23 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	return nil
 }
 
+// awaitEnqueue waits for calls of enqueue that have not seen the end of the connection, which was
+// noted before.
+func (w *writer) awaitEnqueue() {
+	if q := w.queueOf(); q != nil {
+		q.len()
+	}
+}
+
 // noPending notes that no frame is pending, unless the queue holds frames. It reports
 // whether the queue is empty too.
 func (w *writer) noPending() bool {
 	q := w.queueOf()
 	if q == nil {
 		w.hasPending.Store(false)
-		return true
+		if q = w.queueOf(); q == nil { // otherwise TrySend has allocated it meanwhile
+			return true
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,7 +110,7 @@ func (w *writer) try(f queuedFrame) error {
 		w.flushSoon()
 		return err
 	}
-	if err := q.fits(len(f.bytes), w.timer.timeouts.sendQueue); err != nil {
+	if err := q.fits(f, w.timer.timeouts.sendQueue); err != nil {
 		return err
 	}
 	if w.compression() != nil {

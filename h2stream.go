@@ -32,8 +32,9 @@ type streamWriter interface {
 //   - A goroutine, the watcher, waits for input. It calls the Read method of the body with an
 //     empty slice, which returns when there is something to read. A method that reads waits for
 //     the watcher or for its deadline. No buffer is held meanwhile.
-//   - The write deadline is that of the ResponseWriter only while a write is in progress. If
-//     it passes then, net/http resets the stream.
+//   - If the write deadline passes while a write is in progress, a timer makes net/http reset the
+//     stream. net/http does not get the deadline itself: it could reset the stream after a write
+//     that has ended just in time.
 //
 // net/http ends the stream when its handler returns, and there is no other way to send
 // END_STREAM. After that, the ResponseWriter must not be used.
@@ -55,13 +56,14 @@ type h2stream struct {
 
 	mu            sync.Mutex
 	writeDeadline time.Time
-	watching      bool // there is a watcher
+	writeTimer    *time.Timer // calls cutWrite; nil before the first write with a deadline
+	watching      bool        // there is a watcher
 	writing       bool
 	closed        bool
 	served        bool        // finish is called before the handler returns, see begin
 	finished      bool        // the handler is about to return
 	cutOff        bool        // the write deadline has passed during a write
-	gone          bool        // the stream is closed, or the peer has ended its side
+	gone          bool        // the stream is closed in both directions
 	lateReset     *time.Timer // see cut
 	stopLost      func() bool // see onLost; nil before
 	untouched     atomic.Bool // the last write has failed before it wrote a byte
@@ -98,11 +100,11 @@ func (s *h2stream) await() error {
 		return os.ErrDeadlineExceeded
 	default:
 	}
-	if s.dead.Load() || !s.asked && len(s.unread) > 0 { // if asked, the watcher may be writing to unread
-		return nil
-	}
 	if err := s.startWatcher(); err != nil {
 		return err
+	}
+	if s.dead.Load() || !s.asked && len(s.unread) > 0 { // if asked, the watcher may be writing to unread
+		return nil
 	}
 	if !s.asked {
 		s.asked = true
@@ -131,19 +133,27 @@ func (s *h2stream) startWatcher() error {
 	return nil
 }
 
-// watch is the watcher. It ends with the stream; cut wakes it.
+// watch is the watcher. It ends with the stream; cut wakes it. It does not touch unread then,
+// because a read may be in progress. It also looks after each wait, because input may come in
+// spite of cut, if middleware has replaced the body.
 func (s *h2stream) watch() {
 	defer close(s.watched)
 	for range s.ask {
-		err := s.waitForInput()
-		if err != nil {
+		ended := s.isClosed() || s.waitForInput() != nil || s.isClosed()
+		if ended {
 			s.dead.Store(true)
 		}
 		wakeUp(s.ready)
-		if err != nil {
+		if ended {
 			return
 		}
 	}
+}
+
+func (s *h2stream) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // waitForInput waits until a read from the stream would not wait.
@@ -186,7 +196,7 @@ func (s *h2stream) read(p []byte) (n int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
+	s.gone = s.gone || err != io.EOF // which is only the end of the peer's side
 	switch {
 	case s.closed:
 		return 0, net.ErrClosed
@@ -288,10 +298,36 @@ func (s *h2stream) beginWrite() error {
 	}
 	s.untouched.Store(false)
 	s.writing = true
-	if !s.writeDeadline.IsZero() {
-		s.limitWrites(s.writeDeadline)
-	}
+	s.limitWrite()
 	return nil
+}
+
+// limitWrite sets the timer for the write in progress. s.mu is held.
+func (s *h2stream) limitWrite() {
+	switch left := time.Until(s.writeDeadline); {
+	case s.writeDeadline.IsZero():
+		s.stopWriteTimer()
+	case s.writeTimer == nil:
+		s.writeTimer = time.AfterFunc(left, s.cutWrite)
+	default:
+		s.writeTimer.Reset(left)
+	}
+}
+
+func (s *h2stream) stopWriteTimer() {
+	if s.writeTimer != nil {
+		s.writeTimer.Stop()
+	}
+}
+
+// cutWrite resets the stream if the write deadline has passed during a write.
+func (s *h2stream) cutWrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing && !s.closed && s.writeExpired() {
+		s.cutOff = true
+		s.limitWrites(longAgo)
+	}
 }
 
 // writeExpired reports whether the write deadline has passed. s.mu is held.
@@ -302,17 +338,15 @@ func (s *h2stream) writeExpired() bool {
 // endWrite ends a write that has returned n and err. s.mu is held.
 func (s *h2stream) endWrite(n int, err error) (int, error) {
 	s.writing = false
-	if err == nil && !s.writeDeadline.IsZero() {
-		s.limitWrites(time.Time{})
-	}
-	if err == nil {
+	s.stopWriteTimer()
+	if err == nil && !s.cutOff {
 		return n, nil
 	}
 	s.gone = true
 	switch {
 	case s.closed:
 		err = net.ErrClosed
-	case s.writeExpired():
+	case s.cutOff || s.writeExpired():
 		s.cutOff, err = true, os.ErrDeadlineExceeded
 	}
 	return 0, err
@@ -350,6 +384,7 @@ func (s *h2stream) cut(told bool) {
 	s.mu.Unlock()
 	s.body.Close()
 	wakeUp(s.ask)
+	s.readDeadline.Set(time.Time{}) // its timer would keep the stream in memory
 }
 
 // reset resets a stream whose handler has not returned.
@@ -403,16 +438,20 @@ func (s *h2stream) onLost(ctx context.Context, f func()) {
 }
 
 // isLost reports whether the stream is closed in both directions. It is false if a write is in
-// progress, which then fails, and after Upgrade, because the handler may just be returning.
-func (s *h2stream) isLost() bool {
+// progress, which then fails. After Upgrade it is not known, because the handler may just be
+// returning.
+func (s *h2stream) isLost() (lost, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.writing || s.finished || !s.served {
-		return false
+	if s.closed || s.writing || s.finished {
+		return false, true
 	}
-	lost := s.w.FlushError() != nil // which sends nothing, because nothing is buffered
+	if !s.served {
+		return false, false
+	}
+	lost = s.w.FlushError() != nil // which sends nothing, because nothing is buffered
 	s.gone = s.gone || lost
-	return lost
+	return lost, true
 }
 
 // afterReturn handles the panic of a ResponseWriter whose handler has returned, which it may do
@@ -444,7 +483,7 @@ func (s *h2stream) SetWriteDeadline(t time.Time) error {
 	defer s.mu.Unlock()
 	s.writeDeadline = t
 	if s.writing && !s.closed {
-		s.limitWrites(t)
+		s.limitWrite()
 	}
 	return nil
 }
@@ -472,7 +511,7 @@ func parseAddr(s string) net.Addr {
 	return textAddr(s)
 }
 
-// A textAddr is an address that is not a TCP address.
+// A textAddr is the address of a request whose RemoteAddr is not an IP address with a port.
 type textAddr string
 
 func (a textAddr) Network() string { return "tcp" }

@@ -60,15 +60,18 @@ func (s *socket) http2() *h2stream {
 // be done for another reason, because middleware can give it a time limit: then the connection
 // goes on.
 func (c *Conn) streamLost(s *h2stream) {
-	if ahead := c.inbox.readsAhead(); ahead != nil {
-		defer ahead.endNow()
-	}
-	for wait := time.Millisecond; !c.foundEnd(s) && wait <= 64*time.Millisecond; wait *= 2 {
+	for wait := time.Millisecond; !c.foundEnd(s); wait *= 2 {
+		if wait > 64*time.Millisecond {
+			return
+		}
 		select { // net/http cancels the context just before it closes the stream
 		case <-time.After(wait):
 		case <-c.life.over.Done():
 			return
 		}
+	}
+	if ahead := c.inbox.readsAhead(); ahead != nil {
+		ahead.endNow()
 	}
 }
 
@@ -78,8 +81,11 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 	if !c.in.lock.LockUnless(c.life.over.Done(), nil) {
 		return true
 	}
-	defer c.in.passTurn() // after Unlock
-	defer c.in.lock.Unlock()
+	defer func() {
+		c.in.lock.Unlock()
+		c.timer.resumePolls() // a tick may have taken this for a method that is receiving
+		c.in.passTurn()
+	}()
 	switch p := c.life.current(); {
 	case p >= phaseClosing:
 		return true
@@ -87,8 +93,15 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 		c.lastLook(true)
 		return true
 	}
+	lost, known := s.isLost()
+	switch {
+	case known && !lost:
+		return false // the poll would take a close frame in front of which the handler is at work
+	case lost && c.in.aheadEnd() != nil:
+		return true
+	}
 	err := c.in.poll(patience{closing: true, ending: true, gone: true})
-	if err == nil && c.in.buf.full() && s.isLost() {
+	if err == nil && lost && c.in.buf.full() {
 		err = c.in.endBehind(errStreamReset)
 	}
 	if err != nil {

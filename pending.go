@@ -141,7 +141,7 @@ func (w *writer) takePending() (written int) {
 	p := w.pendingOf()
 	written = p.written
 	p.frames, p.written = nil, 0
-	if w.noPending() {
+	if w.noPending() && !w.urgent.waits() && w.waitingPings() == nil {
 		p.flushTimer.Clear()
 	}
 	return written

@@ -30,17 +30,22 @@ type queuedFrame struct {
 	alone *aloneFrame // for writer.learn, if the frame is compressed already
 }
 
-// fits returns ErrSendQueueFull if a frame of n bytes does not fit into a queue of limit
-// bytes.
-func (q *sendQueue) fits(n, limit int) error {
+// fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A shared frame
+// takes no memory of its own, so it fits into an empty queue whatever its size: otherwise one large
+// Broadcast would close all connections, also those that keep up.
+func (q *sendQueue) fits(f queuedFrame, limit int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.room(n, limit)
+	return q.room(f, limit)
 }
 
 // room is fits with q.mu held.
-func (q *sendQueue) room(n, limit int) error {
-	if size := int(q.size.Load()); n+queueOverhead > limit-size {
+func (q *sendQueue) room(f queuedFrame, limit int) error {
+	n, size := len(f.bytes), int(q.size.Load())
+	if f.shared && size == 0 {
+		return nil
+	}
+	if n+queueOverhead > limit-size {
 		return fmt.Errorf("%w: a frame of %d bytes does not fit beside the %d bytes that wait for the peer; SendQueue is %d",
 			ErrSendQueueFull, n, size, limit)
 	}

@@ -267,6 +267,9 @@ func (w *messageWriter) finish() (broken bool, err error) {
 	if err != nil && begun && w.c.life.current() != phaseLost {
 		broken = w.c.timer.beginFailing(&closedError{CloseError: CloseError{Code: StatusInternalError}})
 	}
+	if broken {
+		out.dropQueue() // a message cannot begin inside the broken one
+	}
 	out.closeStream(w.ended)
 	return broken, err
 }

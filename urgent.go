@@ -85,6 +85,14 @@ func (u *urgent) keepPong(payload []byte) {
 	u.pong.size = byte(copy(u.pong.payload[:], payload))
 }
 
+// waits reports whether there is something to send. releaseNow and keepPong have left it to the
+// flush timer.
+func (u *urgent) waits() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ping || u.pong != nil
+}
+
 func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

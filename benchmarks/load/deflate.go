@@ -57,7 +57,7 @@ func deflates() []Workload {
 	}
 	return append(all, Workload{
 		Name: "deflate-idle-500c", Group: "Idle with compression", Kind: Idle, Conns: 500, Size: tickSize, Text: JSON,
-		Burst: 1, Mode: servers.InHandler, Service: servers.QuietPath, Echoes: 10, Quiet: 3 * servers.QuietPing,
+		Burst: 1, Service: servers.QuietPath, Echoes: 10, Quiet: 3 * servers.QuietPing,
 	})
 }
 

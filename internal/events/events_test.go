@@ -77,6 +77,13 @@ func (e *echoer) leave() {
 // watched returns a watched source and its peer.
 func watched(t testing.TB, each func(*echoer)) (*echoer, net.Conn) {
 	t.Helper()
+	e := &echoer{each: each}
+	return e, watch(t, e, e)
+}
+
+// watch connects e, which r is a part of or is, with a peer, and watches its side.
+func watch(t testing.TB, e *echoer, r Runner) net.Conn {
+	t.Helper()
 	if !Supported {
 		t.Skip("this system has no epoll")
 	}
@@ -93,15 +100,15 @@ func watched(t testing.TB, each func(*echoer)) (*echoer, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &echoer{conn: conn, each: each, left: make(chan struct{}), result: Left}
+	e.conn, e.left, e.result = conn, make(chan struct{}), Left
 	if e.raw, err = conn.(syscall.Conn).SyscallConn(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Watch(&e.Source, e.raw, e); err != nil {
+	if err := Watch(&e.Source, e.raw, r); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { peer.Close() })
-	return e, peer
+	return peer
 }
 
 // arrives waits until the source has read n bytes in all.

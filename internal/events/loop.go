@@ -66,6 +66,8 @@ type loop struct {
 	careful  atomic.Int32 // how many runs have to be short before the workers are trusted; not guarded by mu
 	progress uint32       // counts what the workers have begun
 	seen     uint32       // progress when the monitor looked last
+	polled   bool         // a worker has looked for events since then
+	overdue  bool         // the next worker has to look for events before it takes from the queue
 	watched  bool         // the monitor is set
 	monitor  *time.Timer
 }
@@ -205,6 +207,13 @@ func (l *loop) next() *Source {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for !l.closed {
+		if l.overdue && !l.polling {
+			l.overdue = false
+			l.polling = true
+			l.help() // with what is in the queue, because poll may wait
+			l.poll()
+			continue
+		}
 		if s := l.queue.pop(); s != nil {
 			l.progress++
 			if l.careful.Load() > 0 || l.queue.len() >= shareFrom {
@@ -241,11 +250,11 @@ func (l *loop) await() {
 
 // poll waits for events and queues their sources. l.mu is held, but not while it waits.
 func (l *loop) poll() {
-	l.polling = true
+	l.polling, l.polled = true, true
 	l.mu.Unlock()
 	n, err := l.set.Wait()
 	l.mu.Lock()
-	l.polling = false
+	l.polling, l.polled = false, true
 	l.progress++
 	if err != nil {
 		return // close has ended the wait
@@ -283,7 +292,7 @@ func (l *loop) help() {
 // watch sets the monitor, because a worker is trusted. l.mu is held.
 func (l *loop) watch() {
 	l.watched = true
-	l.seen = l.progress
+	l.seen, l.polled = l.progress, l.polling
 	l.monitor.Reset(monitorTime)
 }
 
@@ -300,6 +309,8 @@ func (l *loop) watchOver() {
 	case l.progress == l.seen:
 		l.careful.Store(carefulRuns)
 		l.help()
+	case !l.polled:
+		l.overdue = true // sources that always have more keep the queue from being empty
 	}
 	l.watch()
 }

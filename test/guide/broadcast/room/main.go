@@ -12,7 +12,7 @@ import (
 var room websocket.Group
 
 func main() {
-	http.Handle("/room", websocket.Handle(serve, websocket.SendQueue(256<<10)))
+	http.Handle("/room", websocket.Handle(serve, websocket.SendQueue(256<<10), websocket.MaxMessageSize(16<<10)))
 	server := &http.Server{
 		Addr:              ":8080",
 		ReadHeaderTimeout: 10 * time.Second,
