@@ -183,7 +183,9 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 		if c.out.check() != nil {
 			continue
 		}
-		if err := c.out.try(p.frameFor(c.compression())); err != nil {
+		f := p.frameFor(c.compression())
+		f.toAll = true
+		if err := c.out.try(f); err != nil {
 			c.fellBehind(err)
 		}
 	}

@@ -1,9 +1,18 @@
 package websocket
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // A body that middleware has replaced may not end its reads when it is closed. A wrapper of
@@ -28,6 +37,24 @@ func TestHTTP2_faulty_middleware(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("and the peer sends behind its close frame", func(t *testing.T) {
+		returned := make(chan struct{})
+		h := Handle(receiveAll)
+		c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(returned)
+			r.Body = io.NopCloser(r.Body)
+			h.ServeHTTP(w, r)
+		}))
+		p := connectHTTP2(t, c)
+		p.send(Close, closeBody(1000, ""))
+		p.expectClose(1000)
+		p.send(Text, "x")
+		select {
+		case <-returned:
+		case <-time.After(wstest.Patience):
+			t.Error("the handler has not returned")
+		}
+	})
 	t.Run("Unwrap returns its receiver", func(t *testing.T) {
 		c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			Handle(echoAll).ServeHTTP(&ownWrapper{w}, r)
@@ -43,3 +70,129 @@ func TestHTTP2_faulty_middleware(t *testing.T) {
 type ownWrapper struct{ http.ResponseWriter }
 
 func (w *ownWrapper) Unwrap() http.ResponseWriter { return w }
+
+// The context of the request may be done before the stream has ended. That changes nothing: the
+// answers to the messages in front of a close frame are still sent.
+func TestHTTP2_end_of_a_context_that_is_not_the_end_of_the_stream(t *testing.T) {
+	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := handle(func(c *Conn) error {
+				for msg, err := range c.Messages() {
+					if err != nil {
+						return err
+					}
+					time.Sleep(300 * time.Millisecond) // longer than streamLost looks
+					if err := c.SendMessage(msg.Opcode, msg.Data); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithTimeout(r.Context(), 10*time.Millisecond)
+				defer cancel()
+				h.ServeHTTP(w, r.WithContext(ctx))
+			}))
+			p := connectHTTP2(t, c)
+			p.send(Text, "a")
+			p.send(Close, closeBody(1000, ""))
+			p.expect(Text, "a")
+			p.expectClose(1000)
+		})
+	}
+}
+
+// A peer that ends its side without a close frame sees at once that its connection has ended,
+// although the handler has not returned.
+func TestHTTP2_peer_that_ends_its_side_gets_a_reset(t *testing.T) {
+	t.Parallel() // a poll finds the end within a second
+	ended, stop := make(chan struct{}), make(chan struct{})
+	h := Handle(func(c *Conn) error {
+		<-c.Context().Done()
+		close(ended)
+		<-stop
+		return nil
+	}, OnError(func(*Conn, error) {}))
+	c := dialHTTP2(t, h)
+	p := connectHTTP2(t, c)
+	streamOf(p).CloseWrite()
+	<-ended
+	streamOf(p).SetReadDeadline(time.Now().Add(wstest.Patience))
+	if _, err := streamOf(p).Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the peer got error %v, want a reset", err)
+	}
+	close(stop)
+}
+
+// A timingWriter is a ResponseWriter whose writes take some time. It records the deadlines.
+type timingWriter struct {
+	http.ResponseWriter
+	takes     time.Duration
+	deadlines []time.Time
+}
+
+func (w *timingWriter) Write(p []byte) (int, error)     { time.Sleep(w.takes); return len(p), nil }
+func (w *timingWriter) FlushError() error               { return nil }
+func (w *timingWriter) SetReadDeadline(time.Time) error { return nil }
+func (w *timingWriter) SetWriteDeadline(t time.Time) error {
+	w.deadlines = append(w.deadlines, t)
+	return nil
+}
+
+// net/http would reset the stream at a deadline of the future, also after a write that has ended
+// in time. So it gets only one that has passed, and the write that it cuts off returns an error.
+func TestHTTP2_stream_is_reset_only_by_a_write_that_fails(t *testing.T) {
+	for _, tt := range []struct {
+		takes, limit time.Duration
+		cut          bool
+	}{{time.Second, 2 * time.Second, false}, {2 * time.Second, time.Second, true}, {time.Hour, 0, false}} {
+		t.Run(fmt.Sprintf("%v of %v", tt.takes, tt.limit), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &timingWriter{takes: tt.takes}
+				s := newStream(w, httptest.NewRequest("CONNECT", "/", nil))
+				for range 3 {
+					if s.SetWriteDeadline(time.Time{}); tt.limit > 0 {
+						s.SetWriteDeadline(time.Now().Add(tt.limit))
+					}
+					_, err := s.Write([]byte("x"))
+					if cut := errors.Is(err, os.ErrDeadlineExceeded); cut != tt.cut {
+						t.Errorf("got error %v", err)
+					}
+					time.Sleep(time.Hour) // the deadline passes after the write
+				}
+				if reset := len(w.deadlines) > 0; reset != tt.cut {
+					t.Errorf("the stream is reset: %t, want %t", reset, tt.cut)
+				}
+			})
+		})
+	}
+}
+
+// A body that reads without end does not race with the end of the stream, and no timer is left.
+func TestHTTP2_stream_with_another_body_ends(t *testing.T) {
+	for range 50 {
+		r := httptest.NewRequest("CONNECT", "/", nil)
+		r.Body = io.NopCloser(endless{})
+		s := newStream(&timingWriter{}, r)
+		s.SetReadDeadline(time.Now().Add(time.Hour))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for p := make([]byte, 16); ; {
+				if _, err := s.Read(p); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(100 * time.Microsecond)
+		s.cut(true)
+		s.release()
+		<-done
+	}
+}
+
+// endless is a Reader of zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -295,8 +295,8 @@ func MaxFragments(n int) Option {
 // the library begins to write it. A message of TrySend that is compressed only when it is
 // written, as most are, counts with its size before that. If a message does not fit, TrySend
 // returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast
-// or [Conn.TrySendPrepared] fits into an empty queue whatever its size, because the connections
-// share its bytes. The methods that wait for the peer do not use the queue.
+// fits into an empty queue whatever its size, because the connections share its bytes. The methods
+// that wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }

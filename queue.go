@@ -25,14 +25,15 @@ type sendQueue struct {
 type queuedFrame struct {
 	bytes    []byte
 	shared   bool // bytes does not change after the call
+	toAll    bool // it is a Broadcast: an empty queue takes it whatever its size
 	compress bool // it is to be compressed when it is written, because earlier frames are the history
 
 	alone *aloneFrame // for writer.learn, if the frame is compressed already
 }
 
-// fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A shared frame
-// takes no memory of its own, so it fits into an empty queue whatever its size: otherwise one large
-// Broadcast would close all connections, also those that keep up.
+// fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A Broadcast fits
+// into an empty queue whatever its size: otherwise a large one would close all connections, also
+// those that keep up. They share its bytes.
 func (q *sendQueue) fits(f queuedFrame, limit int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -42,7 +43,7 @@ func (q *sendQueue) fits(f queuedFrame, limit int) error {
 // room is fits with q.mu held.
 func (q *sendQueue) room(f queuedFrame, limit int) error {
 	n, size := len(f.bytes), int(q.size.Load())
-	if f.shared && size == 0 {
+	if f.toAll && size == 0 {
 		return nil
 	}
 	if n+queueOverhead > limit-size {

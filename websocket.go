@@ -137,10 +137,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the refusal is answered
 	}
+	s := c.socket.http2()
+	if s != nil {
+		s.begin() // before add, which may close it
+	}
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
-	if s := c.socket.http2(); s != nil {
+	if s != nil {
 		h.serveStream(c, s)
 		return
 	}
@@ -332,7 +336,6 @@ func (h *Handler) Conns() iter.Seq[*Conn] {
 //
 //go:noinline
 func (h *Handler) serveStream(c *Conn, s *h2stream) {
-	s.begin()
 	defer s.finish()
 	if h.open != nil {
 		h.openMessages(c)
