@@ -21,10 +21,6 @@ func (w *writer) queued() int {
 	return 0
 }
 
-// unlearned takes the place of a frame that was compressed alone. The encoder forgets its history
-// instead of learning the frame.
-var unlearned = new(aloneFrame)
-
 // enqueue puts a frame into the queue. Nothing may come behind a close frame, or inside the message
 // of a broken MessageWriter, so it looks for the end with q.mu held, see awaitEnqueue.
 func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
@@ -38,9 +34,6 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	}
 	if err := q.room(f, w.timer.timeouts.sendQueue); err != nil {
 		return err
-	}
-	if f.alone != nil {
-		f.alone = unlearned // the queue does not count the bytes that could be learned
 	}
 	if !f.shared {
 		f.bytes = append(make([]byte, 0, len(f.bytes)), f.bytes...)

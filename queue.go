@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// queueOverhead is what a frame in a sendQueue counts in addition to its bytes.
+// queueOverhead is how many bytes a frame in a sendQueue counts in addition to its own.
 const queueOverhead = 32
 
 // A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no
@@ -18,7 +18,7 @@ const queueOverhead = 32
 type sendQueue struct {
 	mu     sync.Mutex
 	frames []queuedFrame
-	size   atomic.Int64 // of the frames, with queueOverhead for each; changes with mu held
+	size   atomic.Int64 // the sum of their costs; changes with mu held
 }
 
 // A queuedFrame is a whole frame of TrySend or Broadcast.
@@ -29,6 +29,14 @@ type queuedFrame struct {
 	compress bool // it is to be compressed when it is written, because earlier frames are the history
 
 	alone *aloneFrame // for writer.learn, if the frame is compressed already
+}
+
+// cost is how many bytes of the queue a frame takes: its own, and those that it keeps for the encoder.
+func (f *queuedFrame) cost() int {
+	if f.alone != nil {
+		return len(f.bytes) + len(f.alone.history) + queueOverhead
+	}
+	return len(f.bytes) + queueOverhead
 }
 
 // fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A Broadcast fits
@@ -46,7 +54,7 @@ func (q *sendQueue) room(f queuedFrame, limit int) error {
 	if f.toAll && size == 0 {
 		return nil
 	}
-	if n+queueOverhead > limit-size {
+	if f.cost() > limit-size {
 		return fmt.Errorf("%w: a frame of %d bytes does not fit beside the %d bytes that wait for the peer; SendQueue is %d",
 			ErrSendQueueFull, n, size, limit)
 	}
@@ -63,7 +71,7 @@ func (q *sendQueue) add(frame []byte) {
 // append is add with q.mu held.
 func (q *sendQueue) append(f queuedFrame) {
 	q.frames = append(q.frames, f)
-	q.size.Add(int64(len(f.bytes) + queueOverhead))
+	q.size.Add(int64(f.cost()))
 }
 
 // len returns how many frames wait. q may be nil.
@@ -126,7 +134,7 @@ func (q *sendQueue) takeToCompress() []byte {
 // drop removes the first frame and returns it. q.mu is held.
 func (q *sendQueue) drop() []byte {
 	b := q.frames[0].bytes
-	q.size.Add(-int64(len(b) + queueOverhead))
+	q.size.Add(-int64(q.frames[0].cost()))
 	q.frames[0] = queuedFrame{}
 	if q.frames = q.frames[1:]; len(q.frames) == 0 {
 		q.frames = nil // with its array
