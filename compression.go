@@ -19,8 +19,9 @@ import (
 //
 // A message is one frame: some clients cannot read compressed fragments.
 
-// aloneSize is the largest message that is compressed with the history. A larger one is
-// compressed before the lock is taken, because that takes long and because history gains little.
+// aloneSize is the largest message of SendMessage and TrySend that is compressed with the history. A
+// larger one is compressed before the lock is taken, because that takes long and because history
+// gains little. MessageWriter and Stream compress with the lock held, whatever the size.
 const aloneSize = 16 << 10
 
 // gatherSize is how much a MessageWriter gathers for one compressed frame.

@@ -11,8 +11,8 @@ const queueOverhead = 32
 
 // A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no
 // write has begun. They come behind the pending frames. The goroutine of the flush timer
-// writes them, or a sender, whose frame comes behind them. It is allocated with the first
-// frame, because most connections keep up.
+// writes them, or a sender, whose frame comes behind them. It is a part of
+// seldom, because most connections keep up.
 //
 // Other connections may share the bytes of a frame, so they are never changed.
 type sendQueue struct {
