@@ -64,6 +64,7 @@ type h2stream struct {
 	finished      bool        // the handler is about to return
 	cutOff        bool        // the write deadline has passed during a write
 	gone          bool        // the stream is closed in both directions
+	peerEnded     bool        // the peer has ended its side
 	lateReset     *time.Timer // see cut
 	stopLost      func() bool // see onLost; nil before
 	untouched     atomic.Bool // the last write has failed before it wrote a byte
@@ -196,7 +197,11 @@ func (s *h2stream) read(p []byte) (n int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = s.gone || err != io.EOF // which is only the end of the peer's side
+	if err == io.EOF {
+		s.peerEnded = true
+	} else {
+		s.gone = true
+	}
 	switch {
 	case s.closed:
 		return 0, net.ErrClosed
@@ -361,9 +366,10 @@ func (s *h2stream) exact() bool { return s.untouched.Load() }
 // closeWrite is not possible, see h2stream.
 func (s *h2stream) closeWrite() error { return errors.ErrUnsupported }
 
-// cut closes the stream for this side. If the peer knows that no frame follows, because it has
-// the close frame, the return of the handler ends the stream; the stream is reset if that takes
-// longer than drainTime. Otherwise cut resets the stream at once, as closing the socket would.
+// cut closes the stream for this side. If the peer has the close frame or has ended its side, the
+// return of the handler ends the stream, because a reset could destroy what was sent before; the
+// stream is reset if that takes longer than drainTime. Otherwise cut resets the stream at once, as
+// closing the socket would.
 func (s *h2stream) cut(told bool) {
 	s.mu.Lock()
 	if s.closed {
@@ -373,7 +379,7 @@ func (s *h2stream) cut(told bool) {
 	s.closed = true
 	switch {
 	case s.finished:
-	case s.writing, !told && !s.gone:
+	case s.writing, !told && !s.gone && !s.peerEnded:
 		s.limitWrites(longAgo) // net/http resets the stream, and the write returns
 	case !s.gone && s.served:
 		s.lateReset = time.AfterFunc(drainTime, s.reset)

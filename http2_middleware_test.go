@@ -103,8 +103,8 @@ func TestHTTP2_end_of_a_context_that_is_not_the_end_of_the_stream(t *testing.T) 
 	}
 }
 
-// A peer that ends its side without a close frame sees at once that its connection has ended,
-// although the handler has not returned.
+// A peer that ends its side without a close frame sees soon that its connection has ended, although
+// the handler has not returned.
 func TestHTTP2_peer_that_ends_its_side_gets_a_reset(t *testing.T) {
 	t.Parallel() // a poll finds the end within a second
 	ended, stop := make(chan struct{}), make(chan struct{})
