@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"reflect"
 	"sync"
@@ -56,8 +55,8 @@ type h2stream struct {
 
 	mu            sync.Mutex
 	writeDeadline time.Time
-	writeTimer    *time.Timer // calls cutWrite; nil before the first write with a deadline
-	watching      bool        // there is a watcher
+	writeAlarm    wait.Alarm[h2stream] // calls cutWrite
+	watching      bool                 // there is a watcher
 	writing       bool
 	closed        bool
 	served        bool        // finish is called before the handler returns, see begin
@@ -307,22 +306,13 @@ func (s *h2stream) beginWrite() error {
 	return nil
 }
 
-// limitWrite sets the timer for the write in progress. s.mu is held.
+// limitWrite sets the alarm for the write in progress. s.mu is held.
 func (s *h2stream) limitWrite() {
-	switch left := time.Until(s.writeDeadline); {
-	case s.writeDeadline.IsZero():
-		s.stopWriteTimer()
-	case s.writeTimer == nil:
-		s.writeTimer = time.AfterFunc(left, s.cutWrite)
-	default:
-		s.writeTimer.Reset(left)
+	if s.writeDeadline.IsZero() {
+		s.writeAlarm.Clear()
+		return
 	}
-}
-
-func (s *h2stream) stopWriteTimer() {
-	if s.writeTimer != nil {
-		s.writeTimer.Stop()
-	}
+	s.writeAlarm.Set(time.Until(s.writeDeadline), s, (*h2stream).cutWrite)
 }
 
 // cutWrite resets the stream if the write deadline has passed during a write.
@@ -331,7 +321,7 @@ func (s *h2stream) cutWrite() {
 	defer s.mu.Unlock()
 	if s.writing && !s.closed && s.writeExpired() {
 		s.cutOff = true
-		s.limitWrites(longAgo)
+		s.reset()
 	}
 }
 
@@ -343,7 +333,7 @@ func (s *h2stream) writeExpired() bool {
 // endWrite ends a write that has returned n and err. s.mu is held.
 func (s *h2stream) endWrite(n int, err error) (int, error) {
 	s.writing = false
-	s.stopWriteTimer()
+	s.writeAlarm.Clear()
 	if err == nil && !s.cutOff {
 		return n, nil
 	}
@@ -380,9 +370,9 @@ func (s *h2stream) cut(told bool) {
 	switch {
 	case s.finished:
 	case s.writing, !told && !s.gone && !s.peerEnded:
-		s.limitWrites(longAgo) // net/http resets the stream, and the write returns
+		s.reset() // the write returns
 	case !s.gone && s.served:
-		s.lateReset = time.AfterFunc(drainTime, s.reset)
+		s.lateReset = time.AfterFunc(drainTime, s.resetLate)
 	}
 	if s.stopLost != nil {
 		s.stopLost()
@@ -393,11 +383,11 @@ func (s *h2stream) cut(told bool) {
 	s.readDeadline.Set(time.Time{}) // its timer would keep the stream in memory
 }
 
-// reset resets a stream whose handler has not returned.
-func (s *h2stream) reset() {
+// resetLate is reset on the goroutine of a timer.
+func (s *h2stream) resetLate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limitWrites(longAgo)
+	s.reset()
 }
 
 // release waits for the watcher of a stream that is cut. If the Close method of the body does
@@ -407,7 +397,7 @@ func (s *h2stream) release() {
 	watching := s.watching
 	s.mu.Unlock()
 	if watching {
-		patience := time.AfterFunc(drainTime, s.reset)
+		patience := time.AfterFunc(drainTime, s.resetLate)
 		<-s.watched
 		patience.Stop()
 	}
@@ -470,13 +460,13 @@ func (s *h2stream) afterReturn(f func(v any)) {
 	}
 }
 
-// limitWrites sets the write deadline of the ResponseWriter. s.mu is held.
-func (s *h2stream) limitWrites(t time.Time) {
+// reset makes net/http reset the stream, unless its handler has returned. s.mu is held.
+func (s *h2stream) reset() {
 	if s.finished {
 		return
 	}
 	defer s.afterReturn(func(any) {})
-	s.w.SetWriteDeadline(t)
+	s.w.SetWriteDeadline(longAgo)
 }
 
 func (s *h2stream) SetReadDeadline(t time.Time) error {
@@ -508,17 +498,3 @@ func (s *h2stream) Close() error {
 func (s *h2stream) conn() net.Conn       { return s }
 func (s *h2stream) LocalAddr() net.Addr  { return s.local }
 func (s *h2stream) RemoteAddr() net.Addr { return s.remote }
-
-// parseAddr returns the address of http.Request.RemoteAddr, which middleware may have changed.
-func parseAddr(s string) net.Addr {
-	if addr, err := netip.ParseAddrPort(s); err == nil {
-		return net.TCPAddrFromAddrPort(addr)
-	}
-	return textAddr(s)
-}
-
-// A textAddr is the address of a request whose RemoteAddr is not an IP address with a port.
-type textAddr string
-
-func (a textAddr) Network() string { return "tcp" }
-func (a textAddr) String() string  { return string(a) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"sync"
@@ -414,3 +415,17 @@ func withFile(conn net.Conn, f func(fd uintptr)) {
 		raw.Control(f)
 	}
 }
+
+// parseAddr returns the address of http.Request.RemoteAddr, which middleware may have changed.
+func parseAddr(s string) net.Addr {
+	if addr, err := netip.ParseAddrPort(s); err == nil {
+		return net.TCPAddrFromAddrPort(addr)
+	}
+	return textAddr(s)
+}
+
+// A textAddr is the address of a request whose RemoteAddr is not an IP address with a port.
+type textAddr string
+
+func (a textAddr) Network() string { return "tcp" }
+func (a textAddr) String() string  { return string(a) }
