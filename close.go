@@ -243,16 +243,16 @@ func (w *writer) noteClose(payload []byte) {
 	if !w.life.noteCloseSent(code) {
 		return
 	}
-	w.awaitEnqueue()
-	if open := w.openMessage(); open != nil {
-		w.closeStream(open) // its message cannot be finished any more
-		w.dropQueue()       // and no message can begin inside it
-	}
 	limit := w.timer.timeouts.closeTimeout
 	if w.life.closeReceived() {
 		limit = 0 // the peer has sent its close frame already
 	}
 	w.timer.enter(phaseCloseSent, nil, limit)
+	w.awaitEnqueue()
+	if open := w.openMessage(); open != nil {
+		w.closeStream(open) // its message cannot be finished any more
+		w.dropQueue()       // and no message can begin inside it
+	}
 }
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
@@ -363,9 +363,9 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 //
 // CloseNow also cuts off a close handshake that is in progress, for example that of Close,
 // which then returns an error. If the socket is closed already, CloseNow returns the error
-// that the connection ended with. Over HTTP/2 it resets the stream. Use Close instead, unless
-// the peer must not or cannot answer, because after CloseNow the peer does not learn why the
-// connection has ended.
+// that the connection ended with. Over HTTP/2 it resets the stream, unless the
+// peer has the close frame or has ended its side. Use Close instead, unless the peer must not
+// or cannot answer, because after CloseNow the peer does not learn why the connection has ended.
 func (c *Conn) CloseNow() error {
 	var end error
 	if c.life.current() != phaseLost { // there the cause is the error of a write

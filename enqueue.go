@@ -29,9 +29,6 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if code, sent := w.life.closeSent(); sent {
-		return &closedError{CloseError: CloseError{Code: code}}
-	}
 	if err := q.room(f, w.timer.timeouts.sendQueue); err != nil {
 		return err
 	}
@@ -43,8 +40,7 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	return nil
 }
 
-// awaitEnqueue waits for calls of enqueue that have not seen the end of the connection, which was
-// noted before.
+// awaitEnqueue waits for calls of enqueue that have not seen the phase that the connection is in.
 func (w *writer) awaitEnqueue() {
 	if q := w.queueOf(); q != nil {
 		q.len()
