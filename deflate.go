@@ -14,12 +14,12 @@ func (w *writer) sendData(h *Header, data []byte) error {
 		}
 	}
 	payload, ok := w.encode(room(len(data)), data)
-	if !ok {
-		err := w.send(h, data)
-		releaseFrames(payload)
-		return err
+	var err error
+	if ok {
+		err = w.sendEncoded(h, payload)
+	} else {
+		err = w.send(h, data)
 	}
-	err := w.sendEncoded(h, payload)
 	releaseFrames(payload) // not deferred: a defer needs stack, and a panic may drop them
 	return err
 }

@@ -208,9 +208,6 @@ func (l *loop) next() *Source {
 	defer l.mu.Unlock()
 	for !l.closed {
 		if l.overdue && !l.polling {
-			l.overdue = false
-			l.polling = true
-			l.help() // with what is in the queue, because poll may wait
 			l.poll()
 			continue
 		}
@@ -250,7 +247,8 @@ func (l *loop) await() {
 
 // poll waits for events and queues their sources. l.mu is held, but not while it waits.
 func (l *loop) poll() {
-	l.polling, l.polled = true, true
+	l.polling, l.polled, l.overdue = true, true, false
+	l.help() // with what is in the queue, because Wait may take long
 	l.mu.Unlock()
 	n, err := l.set.Wait()
 	l.mu.Lock()
