@@ -20,8 +20,10 @@ type Usage struct {
 	Files      int
 }
 
-// MemorySlack is how much more memory may be in use after a load than before it, because
-// the runtime keeps the structures of ended goroutines and pools keep buffers.
+// MemorySlack is how much more memory may be in use in a load or after it than its
+// connections need: the runtime keeps the structures of ended goroutines, pools keep
+// buffers, and what is allocated while the collector marks counts as live. A flood
+// allocates several MiB in that time if the machine is slow.
 const MemorySlack = 8 << 20
 
 // Measure collects garbage and returns the resources that are in use.

@@ -84,7 +84,7 @@ func TestHostile_200_peers_that_never_answer_a_close(t *testing.T) {
 						}
 					}, is(websocket.ErrCloseTimeout))
 				})
-				l.WantAtMost(peak, 1<<20+uint64(len(clients))*128<<10, "peak memory of both sides")
+				l.WantAtMost(peak, wstest.MemorySlack+uint64(len(clients))*128<<10, "peak memory of both sides")
 			}, websocket.CloseTimeout(limit))
 		})
 	}

@@ -56,7 +56,7 @@ func TestHostile_50_clients_that_send_for_ever_and_never_read(t *testing.T) {
 					}, isWriteTimeout)
 				})
 				t.Logf("%d KiB were sent", sent.Load()>>10)
-				l.WantAtMost(peak, 1<<20+uint64(len(clients))*tt.perConn, "peak memory of both sides")
+				l.WantAtMost(peak, wstest.MemorySlack+uint64(len(clients))*tt.perConn, "peak memory of both sides")
 			}, websocket.WriteTimeout(200*time.Millisecond))
 		})
 	}
@@ -88,7 +88,7 @@ func TestHostile_slow_readers(t *testing.T) {
 					readSlowly(c)
 				}, isWriteTimeout)
 			})
-			l.WantAtMost(peak, 1<<20+uint64(len(clients))*64<<10, "peak memory of both sides")
+			l.WantAtMost(peak, wstest.MemorySlack+uint64(len(clients))*64<<10, "peak memory of both sides")
 		}, websocket.WriteTimeout(200*time.Millisecond))
 	})
 }

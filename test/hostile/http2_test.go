@@ -35,7 +35,7 @@ func TestHostile_HTTP2_50_streams_that_send_for_ever_and_never_read(t *testing.T
 						c.Flood(tt.flood)
 					}, isWriteTimeout)
 				})
-				l.WantAtMost(peak, 2<<20+uint64(len(clients))*(tt.perConn+96<<10), "peak memory of both sides")
+				l.WantAtMost(peak, wstest.MemorySlack+uint64(len(clients))*(tt.perConn+96<<10), "peak memory of both sides")
 			}, websocket.WriteTimeout(200*time.Millisecond))
 		})
 	}

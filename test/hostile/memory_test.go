@@ -203,7 +203,7 @@ func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
 			peak := l.Peak(func() {
 				l.Together(clients, func(c *wstest.Client) error { return exchangeFragments(c, wire, size) })
 			})
-			l.WantAtMost(peak, 1<<20+8*uint64(size*len(clients)), "peak memory of both sides")
+			l.WantAtMost(peak, wstest.MemorySlack+8*uint64(size*len(clients)), "peak memory of both sides")
 		}, websocket.MaxFragments(size))
 	})
 	t.Run("is over the default MaxFragments", func(t *testing.T) {
