@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -204,7 +203,7 @@ func (c *Conn) fellBehind(err error) {
 // goroutine. A Group must not be copied.
 type Group struct {
 	mu      sync.Mutex
-	members map[*Conn]struct{}
+	members connSet
 	closed  bool
 	closing []*Conn // the members when Close was called, until it returns
 }
@@ -232,10 +231,7 @@ func (g *Group) add(c *Conn) bool {
 	if g.closed {
 		return false
 	}
-	if g.members == nil {
-		g.members = make(map[*Conn]struct{})
-	}
-	g.members[c] = struct{}{}
+	g.members.add(c)
 	return true
 }
 
@@ -253,14 +249,14 @@ func (g *Group) Leave(c *Conn) {
 func (g *Group) remove(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.members, c)
+	g.members.remove(c)
 }
 
 // Len returns the number of members.
 func (g *Group) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.members)
+	return len(g.members.list)
 }
 
 // All yields the members at the time of the call, in no order. Connections may join and leave
@@ -281,9 +277,7 @@ func (g *Group) list() *[]*Conn {
 	list := connLists.Get().(*[]*Conn)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.members {
-		*list = append(*list, c)
-	}
+	*list = append(*list, g.members.list...)
 	return list
 }
 
@@ -335,7 +329,7 @@ func (g *Group) beginClose() []*Conn {
 	defer g.mu.Unlock()
 	if !g.closed {
 		g.closed = true
-		g.closing = connsOf(g.members)
+		g.closing = slices.Clone(g.members.list)
 	}
 	return g.closing
 }
@@ -347,9 +341,42 @@ func (g *Group) endClose() {
 	g.closing = nil
 }
 
-// connsOf returns the connections of a set, in no order.
-func connsOf(set map[*Conn]struct{}) []*Conn {
-	return slices.AppendSeq(make([]*Conn, 0, len(set)), maps.Keys(set))
+// A connSet is a set of connections in the order in which they came, except that the last one
+// takes the place of one that is removed. A broadcast in this order takes a fifth less
+// processor time than in the order of a map, because connections that were accepted one after the
+// other are close to each other in memory, those of the kernel too (the rows broadcast-* of
+// benchmarks/).
+type connSet struct {
+	list []*Conn
+	at   map[*Conn]int // the index of each in list
+}
+
+// add reports whether c was not in the set.
+func (s *connSet) add(c *Conn) bool {
+	if _, ok := s.at[c]; ok {
+		return false
+	}
+	if s.at == nil {
+		s.at = make(map[*Conn]int)
+	}
+	s.at[c] = len(s.list)
+	s.list = append(s.list, c)
+	return true
+}
+
+// remove reports whether c was in the set.
+func (s *connSet) remove(c *Conn) bool {
+	i, ok := s.at[c]
+	if !ok {
+		return false
+	}
+	last := len(s.list) - 1
+	moved := s.list[last]
+	s.list[i], s.at[moved] = moved, i
+	s.list[last] = nil // so that it becomes garbage
+	s.list = s.list[:last]
+	delete(s.at, c)
+	return true
 }
 
 // ended removes the connection from its groups. It runs when the connection has ended.

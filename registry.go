@@ -3,6 +3,7 @@ package websocket
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -11,7 +12,7 @@ import (
 // Upgrade: it holds nothing and is never shut.
 type registry struct {
 	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
-	conns    map[*Conn]struct{}
+	conns    connSet
 	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
@@ -102,10 +103,7 @@ func (r *registry) countEnd(code StatusCode) {
 func (r *registry) add(c *Conn) {
 	r.mu.Lock()
 	r.starting--
-	if r.conns == nil {
-		r.conns = make(map[*Conn]struct{})
-	}
-	r.conns[c] = struct{}{}
+	r.conns.add(c)
 	shut, cut := r.shut, r.cut
 	r.mu.Unlock()
 	if shut {
@@ -121,10 +119,9 @@ func (r *registry) remove(c *Conn) {
 	code, counted := CloseStatus(c.life.err()), c.Stats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.conns[c]; !ok {
+	if !r.conns.remove(c) {
 		return
 	}
-	delete(r.conns, c)
 	r.countEnd(code)
 	r.stats.add(counted)
 	r.checkEmpty()
@@ -132,7 +129,7 @@ func (r *registry) remove(c *Conn) {
 
 // checkEmpty wakes the calls of Shutdown if nothing is left. r.mu is held.
 func (r *registry) checkEmpty() {
-	if !r.shut || len(r.conns) > 0 || r.starting > 0 {
+	if !r.shut || len(r.conns.list) > 0 || r.starting > 0 {
 		return
 	}
 	select {
@@ -151,7 +148,7 @@ func (r *registry) all() []*Conn {
 
 // list is all with r.mu held.
 func (r *registry) list() []*Conn {
-	return connsOf(r.conns)
+	return slices.Clone(r.conns.list)
 }
 
 // shutDown refuses new connections from now on. It returns those that are left, and a channel

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -202,6 +203,10 @@ func (g *Generator) receiveAll() error {
 func (g *Generator) broadcast(l Limit) (int, error) {
 	if g.workload.Stall > 0 {
 		defer g.watch(g.workload.Stall)()
+	}
+	if g.workload.Shuffle {
+		read := g.streams[1:]
+		rand.Shuffle(len(read), func(i, j int) { read[i], read[j] = read[j], read[i] })
 	}
 	g.latencies = g.latencies[:0]
 	for stop := l.stop(); len(g.latencies) == 0 || !stop(len(g.latencies)); {

@@ -37,6 +37,8 @@ type Workload struct {
 	Echoes int           // of an idle connection, before it is idle again; 0 means one
 	Quiet  time.Duration // if not 0, an idle connection is measured again after this time
 
+	Shuffle bool // the connections of a broadcast are read in a random order, not in that of their handshakes
+
 	Slow  int           // of 100 connections, so many do not read
 	Stall time.Duration // with Slow: after this time without a message, the server is blocked
 }
@@ -94,6 +96,11 @@ func broadcasts(name, path string) []Workload {
 				Group: "One message to all", Kind: Broadcast, Conns: conns, Size: size, Burst: 1, Service: path,
 			}
 			all = append(all, w)
+			if conns == 2000 && path == servers.BroadcastPath {
+				shuffled := w
+				shuffled.Name, shuffled.Shuffle = w.Name+"-shuffled", true
+				all = append(all, shuffled)
+			}
 			if size < 1<<10 {
 				continue
 			}
