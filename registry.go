@@ -12,7 +12,7 @@ import (
 // Upgrade: it holds nothing and is never shut.
 type registry struct {
 	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
-	conns    connSet
+	conns    map[*Conn]struct{}
 	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
@@ -103,7 +103,10 @@ func (r *registry) countEnd(code StatusCode) {
 func (r *registry) add(c *Conn) {
 	r.mu.Lock()
 	r.starting--
-	r.conns.add(c)
+	if r.conns == nil {
+		r.conns = make(map[*Conn]struct{})
+	}
+	r.conns[c] = struct{}{}
 	shut, cut := r.shut, r.cut
 	r.mu.Unlock()
 	if shut {
@@ -119,9 +122,10 @@ func (r *registry) remove(c *Conn) {
 	code, counted := CloseStatus(c.life.err()), c.Stats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.conns.remove(c) {
+	if _, ok := r.conns[c]; !ok {
 		return
 	}
+	delete(r.conns, c)
 	r.countEnd(code)
 	r.stats.add(counted)
 	r.checkEmpty()
@@ -129,7 +133,7 @@ func (r *registry) remove(c *Conn) {
 
 // checkEmpty wakes the calls of Shutdown if nothing is left. r.mu is held.
 func (r *registry) checkEmpty() {
-	if !r.shut || len(r.conns.list) > 0 || r.starting > 0 {
+	if !r.shut || len(r.conns) > 0 || r.starting > 0 {
 		return
 	}
 	select {
@@ -148,7 +152,7 @@ func (r *registry) all() []*Conn {
 
 // list is all with r.mu held.
 func (r *registry) list() []*Conn {
-	return slices.Clone(r.conns.list)
+	return slices.AppendSeq(make([]*Conn, 0, len(r.conns)), maps.Keys(r.conns))
 }
 
 // shutDown refuses new connections from now on. It returns those that are left, and a channel
