@@ -77,16 +77,23 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	return false
 }
 
+// appendPending makes a frame pending, as most frames that wait, if there is room behind another
+// one. It reports whether it did.
+func (w *writer) appendPending(h *Header, payload []byte) bool {
+	b := w.pendingFrames()
+	if len(b) == 0 || maxHeaderSize+len(payload) > cap(b)-len(b) {
+		return false
+	}
+	w.count(h)
+	w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
+	return true
+}
+
 // sendPending is send for a frame that may wait, or behind frames that are pending. own is
 // true for sendOwn.
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
-	if wait && len(b) > 0 && size <= cap(b)-len(b) { // as most frames that wait
-		w.count(h)
-		w.pending.frames = append(h.append(b, int64(len(payload))), payload...)
-		return nil
-	}
 	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue
 	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
 		if err := w.writeQueue(by, allWrites); err != nil {

@@ -70,6 +70,11 @@ func (r *reader) acquire() error {
 	if r.lock.TryLock() {
 		return nil
 	}
+	return r.awaitLock()
+}
+
+// awaitLock is acquire for a lock that is held, see writer.awaitLock.
+func (r *reader) awaitLock() error {
 	r.socket.interruptPoll()
 	defer r.socket.endInterrupt()
 	if r.lock.LockUnless(r.life.over.Done(), nil) {
@@ -336,9 +341,10 @@ func (r *reader) passOn(end frameEnd) frameEnd {
 func (r *reader) afterMessage() {
 	_, end := parseWhole(r.buf.bytes())
 	r.out.noteBuffered(end > 0)
-	if r.freshMessages++; end == 0 || r.freshMessages == math.MaxUint16 {
-		r.showCounts()
+	if r.freshMessages++; end > 0 && r.freshMessages < math.MaxUint16 {
+		return
 	}
+	r.showCounts()
 	r.buf.releaseIfLarge()
 }
 
