@@ -36,7 +36,7 @@ type keepalive struct {
 	timeouts *timeouts
 
 	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
-	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none
+	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none; see untimed
 	alarmAt  atomic.Int64 // when the alarm rings
 
 	mu         sync.Mutex
@@ -48,7 +48,7 @@ type keepalive struct {
 	unread     int32         // see noteUnread
 	rtt        uint32        // see Stats, in microseconds
 	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
-	reads      atomic.Uint32 // since the last tick: noReads, oneRead or manyReads
+	recent     atomic.Uint32 // what there was since the last tick: noReads, oneRead or manyReads, and oneWrite for each write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost
@@ -175,13 +175,55 @@ func (k *keepalive) extendLost() bool {
 	return more
 }
 
-// beginWrite limits the write that follows to WriteTimeout. A deadline of the socket for
-// each write would cost more. The alarm nearly always rings before the write can be late,
-// because a ping comes sooner.
-func (k *keepalive) beginWrite() (began time.Duration) {
-	began = clock()
+// Reading the clock would be a fifth of the cost of a small message. So only the first writes after
+// a tick note when they begin. Later ones are untimed, and then a tick comes within a tenth of
+// WriteTimeout. It gives the write that it finds its own time, so a write may take a tenth longer
+// than WriteTimeout, but is never cut off early. Few writes need no such tick.
+const (
+	oneWrite   = manyReads + 2 // what beginWrite adds to keepalive.recent
+	manyWrites = 64 * oneWrite
+
+	untimed  = noTime + 1 // keepalive.writing: a write is in progress, and a tick will note the time
+	settling = noTime + 2 // a tick is doing that
+)
+
+// writePrecision is the part of WriteTimeout that an untimed write may take longer.
+const writePrecision = 10
+
+// beginWrite limits the write that follows to WriteTimeout. A deadline of the socket for each
+// write would cost more. While there are many writes, it costs a store and a load.
+func (k *keepalive) beginWrite() {
+	k.writing.Store(int64(untimed))
+	if k.recent.Load() < manyWrites { // in this order: either settleWrites sees the write, or the write sees that it is one of few
+		k.timeWrite()
+	}
+}
+
+// timeWrite notes when the write in progress has begun. The last of the writes that are timed
+// sets the alarm for the untimed ones.
+func (k *keepalive) timeWrite() {
+	now := clock()
+	k.writes(now)
+	timeout := k.timeouts.writeTimeout
+	if timeout > 0 && k.recent.Add(oneWrite) >= manyWrites && int64(now+timeout/writePrecision) < k.alarmAt.Load() {
+		k.schedule()
+	}
+}
+
+// beginLargeWrite is beginWrite for a frame whose progress is reported.
+func (k *keepalive) beginLargeWrite() progress {
+	began := clock()
 	k.writes(began)
-	return began
+	return progress{k, began}
+}
+
+// settleWrites gives an untimed write that is in progress the time of this tick. A write that
+// begins later finds few writes since the tick. The two steps are for a write that begins between
+// them.
+func (k *keepalive) settleWrites() {
+	if k.writing.CompareAndSwap(int64(untimed), int64(settling)) {
+		k.writing.CompareAndSwap(int64(settling), int64(clock()))
+	}
 }
 
 // writes notes that the write in progress, or its next piece, begins now.
@@ -211,10 +253,21 @@ func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
 // writeBy is when the write in progress is late.
 func (k *keepalive) writeBy() time.Duration {
 	began := time.Duration(k.writing.Load())
-	if began == noTime {
+	if began <= settling { // there is none, or its time is not known
 		return never
 	}
 	return deadlineAfter(began, k.timeouts.writeTimeout)
+}
+
+// writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does
+// that, and must not be set to a later time.
+func (k *keepalive) writesLookBy(alarmAt time.Duration) time.Duration {
+	now := clock()
+	by := deadlineAfter(now, k.timeouts.writeTimeout/writePrecision)
+	if alarmAt > now {
+		return min(by, alarmAt)
+	}
+	return by
 }
 
 // schedule sets the alarm to what is due next.
@@ -227,7 +280,7 @@ func (k *keepalive) schedule() {
 // reschedule is schedule with k.mu held.
 func (k *keepalive) reschedule() {
 	p, by := k.life().until()
-	next := never
+	next, last := never, time.Duration(k.alarmAt.Load())
 	if p == phaseOpen {
 		next = min(k.nextPing, k.endAt())
 	}
@@ -243,8 +296,12 @@ func (k *keepalive) reschedule() {
 	// write sees that the alarm is set too late for it. The same holds for reads.
 	k.alarmAt.Store(int64(next))
 	next = min(next, k.writeBy(), k.noteWriteAt())
-	if k.silentBy(p, by) != never && k.reads.Load() == manyReads {
+	recent := k.recent.Load()
+	if k.silentBy(p, by) != never && recent&readsMask == manyReads {
 		next = min(next, k.lookBy())
+	}
+	if recent >= manyWrites {
+		next = min(next, k.writesLookBy(last))
 	}
 	k.alarmAt.Store(int64(next))
 	if next == never {
@@ -363,7 +420,8 @@ func (k *keepalive) resumePolls() {
 func (k *keepalive) tick() (do due) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.settleReads()
+	k.settleReads(k.recent.Swap(noReads) & readsMask)
+	k.settleWrites()
 	now := clock()
 	p, by := k.life().until()
 	switch {

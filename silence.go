@@ -31,12 +31,14 @@ func (k *keepalive) quietFor(d time.Duration) bool {
 	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
-// The states of keepalive.reads. Reading the clock and storing the time would be a quarter of
+// The states of the reads in keepalive.recent. Reading the clock and storing the time would be a quarter of
 // the cost of a small message, so this is done once or twice between two ticks.
 const (
 	noReads   uint32 = iota // lastRead is exact
 	oneRead                 // lastRead is exact, and is the time of a read since the last tick
 	manyReads               // there were reads after lastRead: the next tick takes its own time for them
+
+	readsMask = 3
 )
 
 // readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
@@ -46,7 +48,7 @@ const readPrecision = 10
 // noteRead notes that bytes have arrived: the peer is not silent. While many bytes arrive, it
 // costs one load.
 func (k *keepalive) noteRead() {
-	if k.reads.Load() != manyReads {
+	if k.recent.Load()&readsMask != manyReads {
 		k.noteFirstReads()
 	}
 }
@@ -55,11 +57,11 @@ func (k *keepalive) noteRead() {
 // the time of each, because a tick for each would cost more.
 func (k *keepalive) noteFirstReads() {
 	now, timeout := clock(), k.timeouts.connectionTimeout
-	if k.reads.Load() == noReads || timeout > 0 && now >= k.lookBy() {
+	if k.recent.Load()&readsMask == noReads || timeout > 0 && now >= k.lookBy() {
 		k.noteReadNow(now)
 		return
 	}
-	k.reads.Store(manyReads)
+	k.setReads(manyReads)
 	if timeout > 0 && int64(k.lookBy()) < k.alarmAt.Load() {
 		k.schedule()
 	}
@@ -67,7 +69,17 @@ func (k *keepalive) noteFirstReads() {
 
 func (k *keepalive) noteReadNow(now time.Duration) {
 	k.lastRead.Store(int64(now))
-	k.reads.Store(oneRead)
+	k.setReads(oneRead)
+}
+
+// setReads sets the state of the reads, and leaves the writes as they are.
+func (k *keepalive) setReads(state uint32) {
+	for {
+		recent := k.recent.Load()
+		if k.recent.CompareAndSwap(recent, recent&^readsMask|state) {
+			return
+		}
+	}
 }
 
 // lookBy is when a tick has to look whether there were manyReads.
@@ -75,12 +87,13 @@ func (k *keepalive) lookBy() time.Duration {
 	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
 }
 
-// settleReads makes lastRead exact again, or later. A tick begins with it.
-func (k *keepalive) settleReads() {
-	if k.reads.Swap(noReads) != manyReads {
+// settleReads makes lastRead exact again, or later. A tick begins with it, and with the state that
+// the reads were in; it has set that to noReads.
+func (k *keepalive) settleReads(state uint32) {
+	if state != manyReads {
 		return
 	}
-	now := int64(clock()) // after Swap, because the reads until then have left no time
+	now := int64(clock()) // after the state was reset, because the reads until then have left no time
 	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
 		last = k.lastRead.Load() // the next read has come already
 	}
@@ -90,7 +103,7 @@ func (k *keepalive) settleReads() {
 // the first step, and the write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
 	began := time.Duration(k.writing.Load())
-	return acks{total: uint64(began), waits: began != noTime && clock()-began >= blockedTime}
+	return acks{total: uint64(began), waits: began > settling && clock()-began >= blockedTime}
 }
 
 // noteTaken notes that the socket has taken a piece of a large frame. If the write had to wait
@@ -161,7 +174,7 @@ const leastTaken = progressSize / 2
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began := k.writing.Load()
-	if began == int64(noTime) || !k.writing.CompareAndSwap(began, int64(now)) {
+	if time.Duration(began) <= settling || !k.writing.CompareAndSwap(began, int64(now)) {
 		return // it has ended at this moment
 	}
 	do.limit, do.write = writePassed, writeStep{noted: k.noted(time.Duration(began)), again: now}
@@ -190,7 +203,7 @@ func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 // noted.
 func (k *keepalive) noteWriteAt() time.Duration {
 	began := time.Duration(k.writing.Load())
-	if began == noTime || k.noted(began) {
+	if began <= settling || k.noted(began) {
 		return never
 	}
 	return deadlineAfter(began, k.timeouts.writeTimeout/2)

@@ -256,7 +256,7 @@ func TestConnectionTimeout_counts_bytes_behind_unread_ones(t *testing.T) {
 			c, client := connect(t, PingInterval(0), ConnectionTimeout(time.Hour))
 			defer client.Close()
 			lastSign := func() time.Duration {
-				c.timer.settleReads()
+				c.timer.settleReads(c.timer.recent.Swap(noReads) & readsMask)
 				return time.Duration(c.timer.lastRead.Load())
 			}
 			client.Write(clientFrame(true, Text, strings.Repeat("x", 10_000)))

@@ -184,13 +184,14 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 		w.socket.writeAs(by)
 	}
 	w.showCounts(len(b) - n + len(payload))
-	began := w.timer.beginWrite()
-	if payload == nil && len(b) <= pendingSize {
+	switch {
+	case payload != nil:
+		m, err = w.socket.writeLarge(b[n:], payload, w.timer.beginLargeWrite())
+	case len(b) > pendingSize:
+		m, err = w.socket.writeLarge(nil, b[n:], w.timer.beginLargeWrite())
+	default:
+		w.timer.beginWrite()
 		m, err = w.socket.Write(b[n:])
-	} else if payload == nil {
-		m, err = w.socket.writeLarge(nil, b[n:], progress{&w.timer, began})
-	} else {
-		m, err = w.socket.writeLarge(b[n:], payload, progress{&w.timer, began})
 	}
 	w.timer.endWrite()
 	if by != bySender {
