@@ -296,8 +296,9 @@ func (g *Group) Broadcast(op Opcode, data []byte) error {
 // Close closes the group for good, and the connections of all members at the same time, as
 // [Conn.StartClose] does. It waits until their sockets are closed, which CloseTimeout limits.
 // If ctx is done before that, it closes those that are left as [Conn.CloseNow] does, and
-// returns the error of ctx. It does not wait for HandlerFuncs, nor for connections that had
-// begun to close before, because they have left the group. [Handler.Shutdown] waits for all.
+// returns the error of ctx if there was one. It does not wait for HandlerFuncs, nor for
+// connections that had begun to close before, because they have left the group.
+// [Handler.Shutdown] waits for all.
 //
 // Afterwards the group is empty, and Join returns false. A second call waits for the same
 // connections. A code that must not be sent is [ErrProtocol], and then nothing is closed.
@@ -310,15 +311,25 @@ func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error
 	for _, c := range left {
 		c.StartClose(code, reason)
 	}
-	for i, c := range left {
+	return closeAll(ctx, left)
+}
+
+// closeAll waits until the sockets of conns are closed. If ctx is done before, it closes those that
+// are left, and returns the error of ctx if there was one.
+func closeAll(ctx context.Context, conns []*Conn) error {
+	for i, c := range conns {
 		select {
 		case <-c.life.closed.Done():
+			continue
 		case <-ctx.Done():
-			for _, c := range left[i:] {
-				c.CloseNow()
-			}
-			return ctx.Err()
 		}
+		var err error
+		for _, c := range conns[i:] {
+			if c.CloseNow() == nil {
+				err = ctx.Err()
+			}
+		}
+		return err
 	}
 	return nil
 }

@@ -279,3 +279,55 @@ func TestBroadcast_delivery_without_allocation(t *testing.T) {
 	}
 	checkAllocs(t, "a delivery", 0, func() { deliver([]*Conn{c}, p) })
 }
+
+// A ctx that is done is no error if nothing was left to close.
+func TestGroup_Close_of_closed_connections_with_a_ctx_that_is_done(t *testing.T) {
+	c, _ := newTCPConn(t, PingInterval(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // select takes either case
+		c.CloseNow()
+		if err := closeAll(ctx, []*Conn{c}); err != nil {
+			t.Fatalf("got error %v, want none", err)
+		}
+	}
+}
+
+func TestGroup_lists_members_in_the_order_in_which_they_came(t *testing.T) {
+	var s connSet
+	conns := make([]*Conn, 6)
+	for i := range conns {
+		conns[i] = new(Conn)
+		s.add(conns[i])
+		s.add(conns[i])
+	}
+	for _, step := range []struct {
+		remove int
+		left   []int
+	}{
+		{1, []int{0, 5, 2, 3, 4}}, // the last one takes its place
+		{1, []int{0, 5, 2, 3, 4}}, // it is not a member any more
+		{4, []int{0, 5, 2, 3}},
+		{0, []int{3, 5, 2}},
+		{5, []int{3, 2}},
+		{2, []int{3}},
+		{3, []int{}},
+	} {
+		s.remove(conns[step.remove])
+		got := []int{}
+		for i, c := range s.list {
+			got = append(got, slices.Index(conns, c))
+			if s.at[c] != i {
+				t.Errorf("after the removal of %d: connection %d is at %d, want %d", step.remove, got[i], s.at[c], i)
+			}
+		}
+		if !slices.Equal(got, step.left) || len(s.at) != len(got) {
+			t.Errorf("after the removal of %d: got %v and %d indexes, want %v", step.remove, got, len(s.at), step.left)
+		}
+	}
+	for _, c := range s.list[:cap(s.list)] {
+		if c != nil {
+			t.Error("the list keeps a connection that was removed")
+		}
+	}
+}

@@ -185,7 +185,9 @@ func ConnectionTimeout(d time.Duration) Option {
 // default is 60 s. A write takes long if the peer does not read. If it takes longer
 // than d, the connection ends without a close frame, and sending methods return an
 // error that is [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading
-// can then block the goroutines that send to it for ever.
+// can then block the goroutines that send to it for ever. A write is never cut off early. If
+// there were many writes just before, it is cut off up to a tenth of d late, because the library
+// does not read the clock for each of them.
 //
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
 // and the peer counts as alive for ConnectionTimeout. Over TCP on Unix systems other than
