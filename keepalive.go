@@ -48,7 +48,7 @@ type keepalive struct {
 	unread     int32         // see noteUnread
 	rtt        uint32        // see Stats, in microseconds
 	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
-	recent     atomic.Uint32 // what there was since the last tick: noReads, oneRead or manyReads, and oneWrite for each write
+	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost
@@ -180,7 +180,7 @@ func (k *keepalive) extendLost() bool {
 // WriteTimeout. It gives the write that it finds its own time, so a write may take a tenth longer
 // than WriteTimeout, but is never cut off early. Few writes need no such tick.
 const (
-	oneWrite   = manyReads + 2 // what beginWrite adds to keepalive.recent
+	oneWrite   = readsMask + 1 // what beginWrite adds to keepalive.recent
 	manyWrites = 64 * oneWrite
 
 	untimed  = noTime + 1 // keepalive.writing: a write is in progress, and a tick will note the time
@@ -260,14 +260,9 @@ func (k *keepalive) writeBy() time.Duration {
 }
 
 // writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does
-// that, and must not be set to a later time.
+// that, and must not be set to a later time, also if it is due and the tick has not begun.
 func (k *keepalive) writesLookBy(alarmAt time.Duration) time.Duration {
-	now := clock()
-	by := deadlineAfter(now, k.timeouts.writeTimeout/writePrecision)
-	if alarmAt > now {
-		return min(by, alarmAt)
-	}
-	return by
+	return min(alarmAt, deadlineAfter(clock(), k.timeouts.writeTimeout/writePrecision))
 }
 
 // schedule sets the alarm to what is due next.

@@ -2,7 +2,10 @@ package websocket
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +139,117 @@ func TestKeepalive_settles_writes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A peer may take many small messages at a time, then none for seconds, and send nothing. If the
+// library does not know the kind of socket, only the writes show that the peer reads, although few
+// of them are timed.
+func TestConnectionTimeout_of_a_peer_that_reads_many_small_frames_at_a_time(t *testing.T) {
+	for _, pause := range []time.Duration{3037, 4099, 5303, 6701, 8303, 11311, 17299} { // primes, so that no burst coincides with a tick
+		pause *= time.Millisecond
+		t.Run(pause.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, client := net.Pipe()
+				c := newTestConn(server, nil)
+				go receiveAll(c)
+				var reader sync.WaitGroup
+				reader.Go(func() {
+					frames := make([]byte, 100*(2+10))
+					for {
+						if _, err := io.ReadFull(client, frames); err != nil {
+							return
+						}
+						time.Sleep(pause)
+					}
+				})
+				start := time.Now()
+				for time.Since(start) < 10*time.Minute && c.SendMessage(Binary, make([]byte, 10)) == nil {
+				}
+				if end := endOf(c); end != nil {
+					t.Errorf("the connection ended after %v: %v", time.Since(start), end)
+				}
+				client.Close()
+				c.Close(1000, "")
+				reader.Wait()
+			})
+		})
+	}
+}
+
+// The search for a peer that reads slowly looks at a write only when it is known whether that write
+// waits. An untimed write has the time of the tick.
+func TestKeepalive_notes_acks_of_an_untimed_write(t *testing.T) {
+	const timeout = time.Minute
+	for name, tt := range map[string]struct {
+		writes int           // before the one in progress
+		noted  time.Duration // after the last sign of life
+	}{
+		"timed":   {0, timeout / 2},
+		"untimed": {100, timeout/2 + blockedTime},
+	} { // the write begins 5 s before half of the timeout
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newTickRecorder(timeouts{connectionTimeout: timeout, writeTimeout: timeout}, false)
+				r.recordAcks()
+				time.Sleep(25 * time.Second)
+				for range tt.writes {
+					r.timer.beginWrite()
+					r.timer.endWrite()
+				}
+				r.timer.beginWrite()
+				time.Sleep(tt.noted - 25*time.Second)
+				synctest.Wait()
+				if !r.timer.taken().waits {
+					t.Error("the write does not count as waiting")
+				}
+				time.Sleep(timeout)
+				r.timer.stop()
+				r.timer.waitTicks()
+				first := slices.IndexFunc(r.dues, func(do due) bool { return do.acks == noteAcks })
+				if first < 0 || r.times[first] != tt.noted {
+					t.Errorf("got %v at %v, want noteAcks at %v", r.dues, r.times, tt.noted)
+				}
+			})
+		})
+	}
+	t.Run("untimed each time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newTickRecorder(timeouts{connectionTimeout: timeout, writeTimeout: timeout}, false)
+			r.recordAcks()
+			for time.Since(r.start) < timeout {
+				for range 100 {
+					r.timer.beginWrite()
+					r.timer.endWrite()
+				}
+				r.timer.beginWrite()
+				time.Sleep(time.Millisecond)
+				r.timer.endWrite()
+			}
+			r.timer.stop()
+			r.timer.waitTicks()
+			first := slices.IndexFunc(r.dues, func(do due) bool { return do.acks == noteAcks })
+			if first < 0 || r.times[first] > timeout*3/4 {
+				t.Errorf("noteAcks was due at %v, want it after three quarters of the timeout at the latest", r.times)
+			}
+		})
+	})
+}
+
+// An alarm that is due, but whose tick has not begun, is not put off.
+func TestKeepalive_does_not_put_off_a_look_at_writes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTickRecorder(timeouts{writeTimeout: time.Minute}, false)
+		for range 100 {
+			r.timer.beginWrite()
+			r.timer.endWrite()
+		}
+		due := clock() - time.Second
+		r.timer.alarmAt.Store(int64(due))
+		r.timer.schedule()
+		if at := time.Duration(r.timer.alarmAt.Load()); at > due {
+			t.Errorf("the alarm is put off by %v", at-due)
+		}
+		r.timer.stop()
+		r.timer.waitTicks()
+	})
 }

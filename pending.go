@@ -92,6 +92,9 @@ func (w *writer) appendPending(h *Header, payload []byte) bool {
 // sendPending is send for a frame that may wait, or behind frames that are pending. own is
 // true for sendOwn.
 func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own bool) error {
+	if wait && w.appendPending(h, payload) {
+		return nil
+	}
 	b := w.pendingFrames()
 	size := maxHeaderSize + len(payload)
 	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue

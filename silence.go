@@ -125,12 +125,19 @@ func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
 }
 
-// noteAcksAt is when noteAcks is due.
+// noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
+// known whether that write waits for room, see taken. That is limited, because it can happen again
+// and again.
 func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	if k.ackNoted || k.silentBy(p, by) == never {
 		return never
 	}
-	return time.Duration(k.lastRead.Load()) + k.timeouts.connectionTimeout/2
+	last, half := time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/2
+	began := time.Duration(k.writing.Load())
+	if began <= settling {
+		return last + half
+	}
+	return max(last+half, min(began+blockedTime, last+half+half/2))
 }
 
 // noteAcked notes that the peer took bytes that were sent to it, a time ago.
@@ -174,8 +181,9 @@ const leastTaken = progressSize / 2
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began := k.writing.Load()
-	if time.Duration(began) <= settling || !k.writing.CompareAndSwap(began, int64(now)) {
-		return // it has ended at this moment
+	late := time.Duration(began) > settling && now >= deadlineAfter(time.Duration(began), k.timeouts.writeTimeout)
+	if !late || !k.writing.CompareAndSwap(began, int64(now)) {
+		return // it has ended at this moment, and maybe another has begun
 	}
 	do.limit, do.write = writePassed, writeStep{noted: k.noted(time.Duration(began)), again: now}
 }

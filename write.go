@@ -109,7 +109,7 @@ func (w *writer) send(h *Header, payload []byte) error {
 	// With a deadline, no frame of a user waits, because its sender could not learn that the
 	// deadline has passed.
 	wait := w.mayWait(h) && !w.socket.hasDeadline(bySender) && w.queued() == 0
-	if wait && w.appendPending(h, payload) {
+	if wait && w.appendPending(h, payload) { // as sendPending would, but without that call
 		return nil
 	}
 	if wait || w.hasPending.Load() {

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -266,4 +267,26 @@ func TestWriteCoalescing_does_not_wait_while_a_goroutine_receives(t *testing.T) 
 			})
 		})
 	}
+}
+
+// A ping that waits behind a large rest of frames is left to the flush timer. A receiving call with
+// a deadline must not wait in a write of frames of others.
+func TestPing_behind_a_large_rest_is_left_to_the_timer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		c := newTestConn(server, nil, PingInterval(0), ConnectionTimeout(0))
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		c.out.lock.Lock()
+		c.out.keep(append(withRoom(nil, 100_000), make([]byte, 100_000)...), 0) // as keepRest does
+		c.out.pending.flushTimer.Clear()
+		start := time.Now()
+		err := c.out.sendOwn(byReceiver, &Header{Fin: true, Opcode: Ping}, []byte("x"))
+		if took := time.Since(start); took > 0 || err != nil {
+			t.Errorf("got error %v after %v, want none at once", err, took)
+		}
+		c.out.lock.Unlock()
+		client.Close()
+		c.CloseNow()
+		c.out.stop()
+	})
 }
