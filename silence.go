@@ -31,8 +31,8 @@ func (k *keepalive) quietFor(d time.Duration) bool {
 	return clock() >= time.Duration(k.lastRead.Load())+d
 }
 
-// The states of the reads in keepalive.recent. Reading the clock and storing the time would be a quarter of
-// the cost of a small message, so this is done once or twice between two ticks.
+// The states of the reads in keepalive.recent. Reading the clock and storing the time would be a
+// quarter of the cost of a small message, so this is done once or twice between two ticks.
 const (
 	noReads   uint32 = iota // lastRead is exact
 	oneRead                 // lastRead is exact, and is the time of a read since the last tick
