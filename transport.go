@@ -195,8 +195,8 @@ func readResult(n int, err error) (int, error) {
 	return 0, os.NewSyscallError("read", err)
 }
 
-func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behind(t.TCPConn) }
-func (t *tcpTransport) acked() (a acks, ok bool)               { return acked(t.TCPConn) }
+func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behindIn(t.raw) }
+func (t *tcpTransport) acked() (a acks, ok bool)               { return ackedIn(t.raw) }
 
 func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
 
@@ -387,19 +387,23 @@ const maxWrappers = 8
 
 // behind implements transport.behind for any net.Conn.
 func behind(conn net.Conn) (unread int32, ended, ok bool) {
-	withFile(conn, func(fd uintptr) { unread, ended, ok = sock.Behind(fd) })
-	return unread, ended, ok
+	if raw := fileOf(conn); raw != nil {
+		return behindIn(raw)
+	}
+	return 0, false, false
 }
 
 // acked implements transport.acked for any net.Conn.
 func acked(conn net.Conn) (a acks, ok bool) {
-	withFile(conn, func(fd uintptr) { a.total, a.waits, ok = sock.Acked(fd) })
-	return a, ok
+	if raw := fileOf(conn); raw != nil {
+		return ackedIn(raw)
+	}
+	return acks{}, false
 }
 
-// withFile calls f with the file descriptor of conn. conn may be a wrapper, if it has a NetConn
-// method, as a tls.Conn has. withFile does nothing if there is no file descriptor.
-func withFile(conn net.Conn, f func(fd uintptr)) {
+// fileOf returns the file descriptor of conn, or nil if there is none. conn may be a wrapper, if it
+// has a NetConn method, as a tls.Conn has.
+func fileOf(conn net.Conn) syscall.RawConn {
 	for range maxWrappers {
 		wrapper, wraps := conn.(interface{ NetConn() net.Conn })
 		if !wraps {
@@ -407,13 +411,48 @@ func withFile(conn net.Conn, f func(fd uintptr)) {
 		}
 		conn = wrapper.NetConn()
 	}
-	sc, hasFile := conn.(syscall.Conn)
-	if !hasFile {
-		return
+	if file, hasFile := conn.(syscall.Conn); hasFile {
+		if raw, err := file.SyscallConn(); err == nil {
+			return raw
+		}
 	}
-	if raw, err := sc.SyscallConn(); err == nil {
-		raw.Control(f)
+	return nil
+}
+
+// A kernelQuery asks the kernel about a socket. It is pooled, as largeWrite is, because there are
+// several queries a second for a busy connection.
+type kernelQuery struct {
+	unread        int32
+	ended, ok     bool
+	acks          acks
+	behind, acked func(fd uintptr)
+}
+
+var kernelQueries = sync.Pool{New: func() any {
+	q := new(kernelQuery)
+	q.behind = func(fd uintptr) { q.unread, q.ended, q.ok = sock.Behind(fd) }
+	q.acked = func(fd uintptr) { q.acks.total, q.acks.waits, q.ok = sock.Acked(fd) }
+	return q
+}}
+
+// behindIn is behind for a file descriptor.
+func behindIn(raw syscall.RawConn) (unread int32, ended, ok bool) {
+	q := kernelQueries.Get().(*kernelQuery)
+	defer kernelQueries.Put(q)
+	if err := raw.Control(q.behind); err != nil {
+		return 0, false, false
 	}
+	return q.unread, q.ended, q.ok
+}
+
+// ackedIn is acked for a file descriptor.
+func ackedIn(raw syscall.RawConn) (a acks, ok bool) {
+	q := kernelQueries.Get().(*kernelQuery)
+	defer kernelQueries.Put(q)
+	if err := raw.Control(q.acked); err != nil {
+		return acks{}, false
+	}
+	return q.acks, q.ok
 }
 
 // parseAddr returns the address of http.Request.RemoteAddr, which middleware may have changed.

@@ -170,3 +170,24 @@ func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
 	}
 	p.Conn.Close()
 }
+
+// A busy connection is asked about its socket several times a second.
+func TestTransport_asks_the_kernel_without_allocation(t *testing.T) {
+	c, _ := newTCPConn(t, PingInterval(0))
+	checkAllocs(t, "behind", 0, func() { c.socket.behind() })
+	checkAllocs(t, "acked", 0, func() { c.socket.acked() })
+}
+
+// A socket that is closed tells nothing.
+func TestTransport_asks_a_closed_socket(t *testing.T) {
+	c, _ := newTCPConn(t, PingInterval(0))
+	c.socket.behind() // so that the pool has a query with an answer
+	c.socket.acked()
+	c.CloseNow()
+	if unread, ended, ok := c.socket.behind(); unread != 0 || ended || ok {
+		t.Errorf("got %d unread bytes, end %t, known %t of a closed socket, want nothing", unread, ended, ok)
+	}
+	if a, ok := c.socket.acked(); ok || a != (acks{}) {
+		t.Errorf("got %+v, known %t of a closed socket, want nothing", a, ok)
+	}
+}
