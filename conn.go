@@ -40,10 +40,10 @@ type Conn struct {
 
 	// The parts of a connection, each of which only its own methods touch.
 	//
-	// Lock order: in.lock, out.lock, then one of timer.mu, life.mu, out.urgent.mu,
-	// socket.mu, seldom.mu. timer.mu and socket.mu come before life.mu. No goroutine locks
-	// in.lock while it holds out.lock. docs/architecture.md says more. The timer does no I/O: a tick sets the alarm again, and then Conn.tick does
-	// the I/O.
+	// Lock order: in.lock, out.lock, then one of timer.mu, life.mu, out.urgent.mu, socket.mu,
+	// seldom.mu. timer.mu and socket.mu come before life.mu. No goroutine locks in.lock while it
+	// holds out.lock. docs/architecture.md says more. The timer does no I/O: a tick sets the alarm
+	// again, and then Conn.tick does the I/O.
 	core
 	out   writer
 	in    reader

@@ -48,11 +48,11 @@ func (c *Conn) receiveLent() (op Opcode, data, buf []byte, err error) {
 	if err := c.in.acquire(); err != nil {
 		return 0, nil, nil, err
 	}
+	defer c.in.release() // before fn runs, so that fn may call Close, which needs the lock
 	var m lentMessage
 	if err = c.in.lend(&m); err != nil {
 		err = c.received(err)
 	}
-	c.in.release() // so that fn may call Close, which needs the lock
 	return m.op, m.data, m.buf, err
 }
 

@@ -57,9 +57,9 @@ type unfinished struct {
 	frames []Frame // what has arrived for ReceiveFragments
 }
 
-// errStreamEnd is the end of the stream. io.EOF itself stands for a close frame with a normal
-// code.
-var errStreamEnd = &connError{"the peer ended the TCP connection without a close frame", io.ErrUnexpectedEOF}
+// errStreamEnd is the end of the peer's bytes: a FIN, or END_STREAM over HTTP/2. io.EOF itself
+// stands for a close frame with a normal code.
+var errStreamEnd = &connError{"the peer ended its side of the connection without a close frame", io.ErrUnexpectedEOF}
 
 // errStreamReset is the end of an HTTP/2 stream of which no more is known.
 var errStreamReset = &connError{"the HTTP/2 stream was reset, or its TCP connection has ended", io.ErrUnexpectedEOF}
