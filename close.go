@@ -203,8 +203,8 @@ func (k *keepalive) beginFailing(err error) bool {
 	return k.enter(phaseFailing, err, k.timeouts.endLimit())
 }
 
-// endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than
-// ConnectionTimeout, because these phases do not wait for bytes of the peer.
+// endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than the larger of
+// ConnectionTimeout and failTimeout, because these phases do not wait for bytes of the peer.
 func (t *timeouts) endLimit() time.Duration {
 	limit, silence := t.closeTimeout, t.connectionTimeout
 	switch {

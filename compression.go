@@ -11,27 +11,27 @@ import (
 
 // A compressed message may refer to earlier messages, which the peer has inflated (context
 // takeover). Without that, small messages do not become smaller. So the encoder of a connection
-// must see the compressed messages in the order in which they are written: it is used with the
-// lock of the writer held, and its result is the next message that is written. Uncompressed
-// messages do not matter (RFC 7692 section 7.2.1). A message that was compressed alone, without
-// history, is in the peer's window too, so the encoder learns it. If the bytes of such a message
-// are not there any more, the encoder forgets its history.
+// must see the compressed messages in the order in which they are written: it is used with the lock
+// of the writer held, and its result is the next message that is written. Uncompressed messages do
+// not matter (RFC 7692 section 7.2.1). A message that was compressed alone, without history, is in
+// the peer's window too, so the encoder learns it. If the bytes of such a message are not available
+// any more, the encoder forgets its history.
 //
 // A message is one frame: some clients cannot read compressed fragments.
 
-// aloneSize is the largest message of SendMessage and TrySend that is compressed with the history. A
-// larger one is compressed before the lock is taken, because that takes long and because history
-// gains little. MessageWriter and Stream compress with the lock held, whatever the size.
+// aloneSize is the largest message of SendMessage and TrySend that is compressed with the history.
+// A larger one is compressed before the lock is taken, because compressing it takes long and the
+// history saves little. MessageWriter and Stream compress with the lock held, whatever the size.
 const aloneSize = 16 << 10
 
 // gatherSize is how much a MessageWriter gathers for one compressed frame.
 const gatherSize = 64 << 10
 
-// quietTime stands in for PingInterval if there are no pings.
+// quietTime replaces PingInterval if there are no pings.
 const quietTime = 15 * time.Second
 
-// encoders hold no state of a connection. There is a pool for each size of the window, because
-// an Encoder of another size would allocate. The largest has 12 KiB.
+// encoders hold no state of a connection. There is a pool for each size of the window, because an
+// Encoder allocates when its size changes. The largest has 12 KiB.
 var encoders [deflate.MaxWindowBits + 1]sync.Pool
 
 // A compression is the permessage-deflate of one connection.
@@ -41,12 +41,12 @@ type compression struct {
 
 	decoder *deflate.Decoder // of the message that is being received, or nil; in.lock guards it
 
-	// out.lock guards the following. The encoder is borrowed for the first message and goes
-	// back when none was sent for a while.
+	// out.lock guards the following. The encoder is taken from its pool for the first message, and
+	// returned when none was sent for a while.
 	encoder *deflate.Encoder
-	used    bool               // since the last look of returnIdle
+	used    bool               // since the last call of returnIdle
 	ordered bool               // the frame in writer.send refers to those before it
-	idle    wait.Alarm[writer] // calls returnIdle if no ping does
+	idle    wait.Alarm[writer] // calls returnIdle if there are no pings
 }
 
 func newCompression(agreed agreement, minSize int) *compression {

@@ -32,7 +32,7 @@ func (w *writer) sendEncoded(h *Header, payload []byte) error {
 	err := w.send(&compressed, payload)
 	c.ordered = false
 	if err != nil {
-		w.forget() // the peer does not have it
+		w.forget() // the peer does not have this message
 	}
 	return err
 }
@@ -80,7 +80,7 @@ func (w *writer) noteAlone(h *Header) {
 	}
 }
 
-// forget makes the next message refer to nothing before it. The lock is held.
+// forget makes sure that the next message refers to no earlier one. The lock is held.
 func (w *writer) forget() {
 	if e := w.compression().encoder; e != nil {
 		e.Forget()

@@ -21,8 +21,9 @@ func (w *writer) queued() int {
 	return 0
 }
 
-// enqueue puts a frame into the queue. Nothing may come behind a close frame, or inside the message
-// of a broken MessageWriter, so it looks for the end with q.mu held, see awaitEnqueue.
+// enqueue puts a frame into the queue. No frame may come after a close frame, or inside the message
+// of a MessageWriter that a close frame has ended. So enqueue checks the phase with q.mu held, see
+// awaitEnqueue.
 func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -40,7 +41,8 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	return nil
 }
 
-// awaitEnqueue waits for calls of enqueue that have not seen the phase that the connection is in.
+// awaitEnqueue waits for the calls of enqueue that have checked the phase before it changed.
+// Locking q.mu once is enough.
 func (w *writer) awaitEnqueue() {
 	if q := w.queueOf(); q != nil {
 		q.len()
@@ -108,9 +110,10 @@ func (w *writer) try(f queuedFrame) error {
 	return w.writeNow(q, f, false)
 }
 
-// writeNow writes as much of a frame as the socket takes at once, and keeps the rest. The rest
-// of a frame that is ordered becomes pending, because other goroutines can put frames into the
-// queue before it. The lock is held, and nothing is pending.
+// writeNow writes as much of a frame as the socket takes at once, and the rest becomes pending. A
+// frame of which nothing was written goes into the queue. If it is ordered (see isOrdered), it
+// becomes pending instead, because other goroutines can put frames into the queue before it. The
+// lock is held, and nothing is pending.
 func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	if endsMessage(f.bytes) {
 		w.unsent++
@@ -125,7 +128,7 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	if n == size || toQueue { // the queue counts its messages when they leave it
 		w.unsent = 0
 	}
-	if !toQueue { // the encoder learns what is in the queue when it leaves it
+	if !toQueue { // the encoder learns a queued frame when it leaves the queue
 		w.learn(f.alone)
 	}
 	switch {
@@ -171,7 +174,7 @@ func (w *writer) releaseNow() {
 	for {
 		if w.urgent.any.Swap(false) {
 			w.pendingFrames()
-			w.flushIn(0) // which asks again, so nothing is lost if it finds the lock taken
+			w.flushIn(0) // it makes a new request, so nothing is lost if the lock is held then
 		}
 		w.lock.Unlock()
 		if !w.urgent.any.Load() || !w.lock.TryLock() {
@@ -180,10 +183,10 @@ func (w *writer) releaseNow() {
 	}
 }
 
-// writeQueue writes the pending frames, and then the queue with the given number of writes at
-// most. It does not write frames that are queued meanwhile, so that it ends although other
-// goroutines go on sending. It writes nothing of the queue while a MessageWriter is open,
-// because that message has begun earlier. The lock is held.
+// writeQueue writes the pending frames, and then the queue with the given number of writes at most.
+// It does not write frames that are queued meanwhile, so that it ends although other goroutines go
+// on sending. It writes nothing of the queue while a MessageWriter is open, because the queued
+// messages come after the message of that MessageWriter. The lock is held.
 func (w *writer) writeQueue(by caller, writes int) error {
 	left := w.queueOf().len()
 	for w.hasPending.Load() && !w.broken {
@@ -213,7 +216,7 @@ func (w *writer) writeQueue(by caller, writes int) error {
 		}
 	}
 	if !w.broken && len(w.pendingFrames()) == 0 && !w.noPending() {
-		w.flushSoon() // take above may have cleared the request of a goroutine that has sent meanwhile
+		w.flushSoon() // urgent.take may have cleared the request of a sender that came meanwhile
 	}
 	return nil
 }

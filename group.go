@@ -46,7 +46,7 @@ func (p *PreparedMessage) check() error {
 	return nil
 }
 
-// checkTry returns why a message must not be sent by TrySend.
+// checkTry returns an error if TrySend cannot send the message.
 func checkTry(op Opcode, data []byte) error {
 	if op == Close {
 		return fmt.Errorf("%w: a close frame cannot be sent to a queue; use StartClose, or Group.Close", ErrInvalidOpcode)
@@ -79,15 +79,15 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 	return c.out.send(&p.header, p.frame[p.start:])
 }
 
-// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. If the
-// socket does not take it at once, it waits in the queue of the connection, in order with the
-// messages of all sending methods, up to [SendQueue] bytes. If the message does not fit there,
-// TrySend returns [ErrSendQueueFull] and sends nothing of it. A nil error means that the
-// message was accepted, not that the peer has read it.
+// TrySend sends a message, as [Conn.SendMessage] does, but never waits for the peer. If the socket
+// does not take the message at once, the message waits in the queue of the connection. The messages
+// of all sending methods keep their order. The queue holds at most [SendQueue] bytes. If the
+// message does not fit, TrySend returns [ErrSendQueueFull] and sends nothing of it. A nil error
+// means that the message was accepted, not that the peer has read it.
 //
-// op is Text, Binary, Ping or Pong; to close without waiting, use [Conn.StartClose]. TrySend
-// reads data only until it returns. The write deadline does not apply to the queue;
-// WriteTimeout does. While a MessageWriter is open, messages wait in the queue.
+// op is Text, Binary, Ping or Pong; to close without waiting, use [Conn.StartClose]. TrySend does
+// not use data after it has returned. The write deadline does not apply to the queue; WriteTimeout
+// does. While a MessageWriter is open, messages wait in the queue.
 func (c *Conn) TrySend(op Opcode, data []byte) error {
 	if err := c.out.check(); err != nil {
 		return err
@@ -130,8 +130,9 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 // closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
 // CloseTimeout. The others get the message. Connections that have ended are left out.
 //
-// The messages of one goroutine arrive in order. An error is about the message, which is then
-// sent to no connection; see [Conn.SendMessage]. Broadcast reads data only until it returns.
+// The messages of one goroutine arrive in order. If [Conn.SendMessage] would refuse the message,
+// Broadcast returns the same error and sends the message to no connection. Broadcast does not use
+// data after it has returned.
 func Broadcast(conns iter.Seq[*Conn], op Opcode, data []byte) error {
 	p, err := PrepareMessage(op, data)
 	if err != nil {
@@ -190,8 +191,8 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 	}
 }
 
-// fellBehind closes a connection whose queue is full. The goroutine is needed because the
-// close frame comes behind the queue.
+// fellBehind closes a connection whose queue is full. It does so on a goroutine, because the close
+// frame is sent after the queue.
 func (c *Conn) fellBehind(err error) {
 	if errors.Is(err, ErrSendQueueFull) && c.timer.beginFailing(err) {
 		c.timer.run(func() { c.failAsync(failPayload(err)) })
@@ -218,7 +219,7 @@ func (g *Group) Join(c *Conn) bool {
 		s.groups = append(s.groups, g)
 	}
 	s.mu.Unlock()
-	if joined && c.life.err() != nil { // either this call sees the end, or the end sees the group
+	if joined && c.life.err() != nil { // Conn.ended may have run before s.groups contained g
 		g.Leave(c)
 		return false
 	}
@@ -294,14 +295,14 @@ func (g *Group) Broadcast(op Opcode, data []byte) error {
 }
 
 // Close closes the group for good, and the connections of all members at the same time, as
-// [Conn.StartClose] does. It waits until their sockets are closed, which CloseTimeout limits.
-// If ctx is done before that, it closes those that are left as [Conn.CloseNow] does, and
-// returns the error of ctx if there was one. It does not wait for HandlerFuncs, nor for
-// connections that had begun to close before, because they have left the group.
-// [Handler.Shutdown] waits for all.
+// [Conn.StartClose] does. It waits until their sockets are closed: for CloseTimeout at most, and a
+// second more for peers that do not close their side. If ctx is done first, Close closes the
+// remaining connections as [Conn.CloseNow] does, and returns the error of ctx, unless none
+// remained. It does not wait for HandlerFuncs, nor for connections that had begun to close before,
+// because they have left the group. [Handler.Shutdown] waits for all of them.
 //
 // Afterwards the group is empty, and Join returns false. A second call waits for the same
-// connections. A code that must not be sent is [ErrProtocol], and then nothing is closed.
+// connections. If the code must not be sent, Close returns [ErrProtocol] and closes nothing.
 func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error {
 	if _, err := closePayload(code, reason); err != nil {
 		return err
@@ -314,8 +315,8 @@ func (g *Group) Close(ctx context.Context, code StatusCode, reason string) error
 	return closeAll(ctx, left)
 }
 
-// closeAll waits until the sockets of conns are closed. If ctx is done before, it closes those that
-// are left, and returns the error of ctx if there was one.
+// closeAll waits until the sockets of conns are closed. If ctx is done first, it closes the
+// remaining sockets, and returns the error of ctx unless none remained.
 func closeAll(ctx context.Context, conns []*Conn) error {
 	for i, c := range conns {
 		select {
@@ -352,11 +353,11 @@ func (g *Group) endClose() {
 	g.closing = nil
 }
 
-// A connSet is a set of connections in the order in which they came, except that the last one
-// takes the place of one that is removed. Connections that were accepted one after the other
-// are close to each other in memory, in the kernel too. So a broadcast takes less processor time
-// in this order than in that of a map: 0.65 x in the rows broadcast-*-2000c of benchmarks/. The set
-// of a Handler is a map nevertheless, because that takes less memory.
+// A connSet is a set of connections in the order in which they were added, except that the last one
+// takes the place of a removed one. Connections that were accepted one after the other are close to
+// each other in memory, in the kernel too. So a broadcast in this order takes less processor time
+// than in the order of a map: 0.65 times as much in the rows broadcast-*-2000c of benchmarks/. The
+// set of a Handler is a map nevertheless, because a map takes less memory.
 type connSet struct {
 	list []*Conn
 	at   map[*Conn]int // the index of each in list

@@ -25,7 +25,7 @@ type streamWriter interface {
 }
 
 // An h2stream is a stream of HTTP/2 as a net.Conn and a transport. net/http gives its handler a
-// body to read and a ResponseWriter, whose deadlines cannot be lifted once they have passed. So
+// body to read and a ResponseWriter, whose deadlines cannot be removed after they have passed. So
 // the stream has deadlines of its own:
 //
 //   - A goroutine, the watcher, waits for input. It calls the Read method of the body with an
@@ -47,7 +47,7 @@ type h2stream struct {
 	readDeadline wait.Deadline
 	ask          chan struct{} // has a token if the watcher has to wait for input
 	ready        chan struct{} // has a token if the watcher has found some
-	asked        bool          // and not answered yet
+	asked        bool          // the watcher was asked, and ready was not read since
 	known        bool          // the body is that of net/http
 	unread       []byte        // what the watcher has read from another body
 	dead         atomic.Bool   // the watcher has ended: reads do not wait any more
@@ -133,9 +133,9 @@ func (s *h2stream) startWatcher() error {
 	return nil
 }
 
-// watch is the watcher. It ends with the stream; cut wakes it. It does not touch unread then,
-// because a read may be in progress. It also looks after each wait, because input may come in
-// spite of cut, if middleware has replaced the body.
+// watch is the watcher. It ends with the stream; cut wakes it. After cut, it does not touch unread,
+// because a read may be in progress. It checks isClosed after each wait too, because a body of
+// middleware may return input in spite of cut.
 func (s *h2stream) watch() {
 	defer close(s.watched)
 	for range s.ask {
@@ -206,7 +206,7 @@ func (s *h2stream) read(p []byte) (n int, err error) {
 		return 0, net.ErrClosed
 	case s.cutOff || s.writing && s.writeExpired(): // the write deadline has reset the stream
 		return 0, errFrameCutOff
-	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware; it cannot be lifted
+	case errors.Is(err, os.ErrDeadlineExceeded): // of ReadTimeout, or of middleware; it cannot be removed
 		return 0, errors.New("the read deadline of the http.Server has ended the HTTP/2 stream")
 	}
 	return 0, err
@@ -250,8 +250,8 @@ func (s *h2stream) Write(p []byte) (int, error) {
 	return s.writeLarge(nil, p, progress{})
 }
 
-// writeLarge writes copies, see copiedWrite. A copy also puts head into the same frame as the
-// beginning of payload.
+// writeLarge writes copies, see copiedWrite. So head and the beginning of payload are in the same
+// DATA frame.
 func (s *h2stream) writeLarge(head, payload []byte, p progress) (written int, err error) {
 	b := pendingBuffers.Get().(*[pendingSize]byte)
 	for first := true; len(head) > 0 || len(payload) > 0; first = false {
@@ -347,7 +347,7 @@ func (s *h2stream) endWrite(n int, err error) (int, error) {
 	return 0, err
 }
 
-// writeNow cannot know whether there is room.
+// writeNow is not possible, because net/http does not report whether there is room.
 func (s *h2stream) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // exact is true after a write whose deadline had passed before it began.

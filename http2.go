@@ -21,7 +21,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 	}
 	setResponseHeader(inner.Header(), w.Header(), subprotocol, agreed)
 	warnUnbounded(r)
-	a.accept() // before the response, because its client may look at the statistics
+	a.accept() // before the response, because the client may then ask for the statistics
 	// The deadlines of ReadTimeout and WriteTimeout would end the stream.
 	inner.SetReadDeadline(time.Time{})
 	inner.SetWriteDeadline(time.Time{})
@@ -96,7 +96,7 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 	lost, known := s.isLost()
 	switch {
 	case known && !lost:
-		return false // the poll would take a close frame in front of which the handler is at work
+		return false // a poll would act on a close frame before the handler is done with the messages
 	case lost && c.in.aheadEnd() != nil:
 		return true
 	}

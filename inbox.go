@@ -8,9 +8,9 @@ import (
 	"unique"
 )
 
-// An inbox is how messages get to the user if the receiving methods do not read from the socket:
-// a goroutine reads them ahead (HandleConcurrent), or they are passed to a function
-// (HandleMessages). With Handle there is none.
+// An inbox passes messages to the user if the receiving methods do not read from the socket: a
+// goroutine reads ahead (HandleConcurrent), or a function gets the messages (HandleMessages). A
+// connection of Handle has no inbox.
 type inbox struct {
 	ahead    *readAhead // of HandleConcurrent
 	messages *messages  // of HandleMessages
@@ -67,7 +67,7 @@ func (b *inbox) setDeadline(t time.Time) error {
 // expired reports whether the user's read deadline has passed.
 func (b *inbox) expired() bool { return b.messages == nil && b.ahead.expired() }
 
-// stop ends the goroutine that reads ahead, whose socket is closed, and waits for it.
+// stop ends the goroutine that reads ahead, and waits for it. The socket is closed before.
 func (b *inbox) stop() {
 	if b.ahead != nil {
 		b.ahead.stop()

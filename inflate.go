@@ -52,7 +52,7 @@ func (r *reader) stopInflating() (ended bool) {
 // returnDecoder returns the decoder to its pool. in.lock is held.
 func (c *compression) returnDecoder() {
 	if c.decoder != nil {
-		c.decoder.Reset(-1) // it gives back what it has borrowed
+		c.decoder.Reset(-1) // it returns its window to the pool
 		decoders.Put(c.decoder)
 		c.decoder = nil
 	}
@@ -75,7 +75,7 @@ func (r *reader) inflateMessage(msg []byte) ([]byte, error) {
 	return msg, err
 }
 
-// appendInflated is inflateMessage without the array.
+// appendInflated appends the rest of the message in progress to msg.
 func (r *reader) appendInflated(msg []byte) ([]byte, error) {
 	for {
 		end, err := r.next(modeMessages)
@@ -107,7 +107,7 @@ func (r *reader) appendInflated(msg []byte) ([]byte, error) {
 
 // inflate is payload for a compressed message.
 func (r *reader) inflate(p []byte, mode frameMode) (n int, end frameEnd, err error) {
-	const enough = 64 // bytes, so that a small p does not take one byte after the other
+	const enough = 64 // bytes, so that a read into a small p does not unmask one byte at a time
 	src, last, err := r.compressed(max(len(p), enough))
 	if err != nil {
 		return 0, notEnd, err

@@ -65,7 +65,7 @@ const (
 	pollUnit     = pollInterval / 2
 )
 
-// acks are what the kernel tells about the bytes that were sent.
+// acks are what the kernel reports about the bytes that were sent.
 type acks struct {
 	total uint64 // bytes that the peer has acknowledged
 	waits bool   // more bytes wait, because the peer or the line takes no more
@@ -75,7 +75,7 @@ type acks struct {
 type ticker interface {
 	tick()
 	ended()                    // the connection has ended; more than one call is possible
-	tellsAcks() bool           // whether the kernel tells what the peer has acknowledged
+	tellsAcks() bool           // whether the kernel reports what the peer has acknowledged
 	phases() *life             // of the same connection
 	canRest() bool             // whether a read can be interrupted to wait without a buffer
 	slowWrite() *slowWrite     // the latest one, or nil if no write was slow
@@ -177,8 +177,9 @@ func (k *keepalive) extendLost() bool {
 
 // Reading the clock would be a fifth of the cost of a small message. So only the first writes after
 // a tick note when they begin. Later ones are untimed, and then a tick comes within a tenth of
-// WriteTimeout. It gives the write that it finds its own time, so a write may take a tenth longer
-// than WriteTimeout, but is never cut off early. Few writes need no such tick.
+// WriteTimeout. If a write is in progress, this tick counts as its beginning. So a write may take a
+// tenth longer than WriteTimeout, but is never cut off early. If there are only a few writes, no
+// such tick is needed.
 const (
 	oneWrite   = readsMask + 1 // what beginWrite adds to keepalive.recent
 	manyWrites = 64 * oneWrite
@@ -217,9 +218,9 @@ func (k *keepalive) beginLargeWrite() progress {
 	return progress{k, began}
 }
 
-// settleWrites gives an untimed write that is in progress the time of this tick. A write that
-// begins later finds few writes since the tick. The two steps are for a write that begins between
-// them.
+// settleWrites gives an untimed write that is in progress the time of this tick. Writes that begin
+// later are timed again. There are two steps, because another write may begin between them, and
+// must not get a time before its beginning.
 func (k *keepalive) settleWrites() {
 	if k.writing.CompareAndSwap(int64(untimed), int64(settling)) {
 		k.writing.CompareAndSwap(int64(settling), int64(clock()))
@@ -260,7 +261,7 @@ func (k *keepalive) writeBy() time.Duration {
 }
 
 // writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does
-// that, and must not be set to a later time, also if it is due and the tick has not begun.
+// that, and must not be set to a later time, even if it is due and the tick has not begun.
 func (k *keepalive) writesLookBy(alarmAt time.Duration) time.Duration {
 	return min(alarmAt, deadlineAfter(clock(), k.timeouts.writeTimeout/writePrecision))
 }
@@ -446,6 +447,6 @@ func (k *keepalive) tick() (do due) {
 	return do
 }
 
-// progressSize is how much of a large payload counts as progress of its write. Each piece has
-// WriteTimeout for itself, so this is also the least rate at which a peer has to read.
+// progressSize is how much of a large payload counts as progress of its write. Each piece has its
+// own WriteTimeout, so a peer has to read at least this much within WriteTimeout.
 const progressSize = 64 << 10

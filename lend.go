@@ -15,10 +15,10 @@ type MessageFunc func(op Opcode, data []byte) error
 // without a copy: data is valid only until fn returns. It returns the error of fn unchanged. If
 // no message can be received, it returns the error of [Conn.ReceiveMessage] and does not call fn.
 //
-// It is the fastest way to receive, above all for messages of 16 KiB and more. They lie in
-// memory that all connections share, and that is still in the cache of the processor.
-// [Conn.ReceiveMessage] is for messages that the handler keeps, and [Conn.AppendMessage] for
-// those that it collects in a buffer of its own.
+// It is the fastest way to receive, above all for messages of 16 KiB and more. All connections
+// share the memory for the messages, so it is often still in the cache of the processor.
+// [Conn.ReceiveMessage] is for messages that the handler keeps, and [Conn.AppendMessage] for those
+// that it collects in a buffer of its own.
 //
 // fn may send and close. It should not receive, because a receiving method would return a later
 // message while fn still runs with this one. While fn runs, pings and the peer's close frame are
@@ -95,8 +95,8 @@ func (r *reader) lend(m *lentMessage) error {
 }
 
 // lendBuffered is lend for a message that is one frame, complete in the buffer and valid. The
-// function gets the read buffer. If the buffer also holds bytes after the message, either they
-// or the message are copied to another buffer, whichever are fewer.
+// function gets the read buffer. If the buffer also holds bytes after the message, the smaller of
+// the two parts is copied to another buffer.
 func (r *reader) lendBuffered(m *lentMessage) bool {
 	b := r.buf.bytes()
 	op, start, end := r.incoming.whole(b)
@@ -114,7 +114,7 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 	mask.XOR(m.data, key, 0)
 	if op == Text && !ValidUTF8(m.data) {
 		if m.buf == nil {
-			mask.XOR(m.data, key, 0) // as lendJoined expects it
+			mask.XOR(m.data, key, 0) // lendJoined expects masked bytes
 		}
 		releaseInput(m.buf)
 		m.buf, m.data = nil, nil
@@ -208,7 +208,7 @@ func (r *reader) inflateLent(msg []byte) ([]byte, error) {
 }
 
 // growLent makes room for the next bytes of the open frame. The room is at most twice the bytes
-// that have arrived, with those in the kernel, and not more than the declared bytes.
+// that have arrived, including those in the kernel, and not more than the frame declares.
 func (r *reader) growLent(msg []byte) []byte {
 	if len(msg) < cap(msg) {
 		return msg

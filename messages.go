@@ -20,20 +20,21 @@ import (
 //		}, nil
 //	}))
 //
-// If the function returns nil, it is called again with the next message. An error and a panic of
-// it close the connection as with [HandlerFunc], and so does an error of open. If open returns a
-// nil function and a nil error, the connection closes with 1000. The function is not told when
-// the peer closes the connection, so [OnClose] is the place to release what open has allocated.
+// If the function returns nil, it is called again with the next message. If it returns an error or
+// panics, the connection is closed as with a [HandlerFunc]. The same is true for open. If open
+// returns a nil function and a nil error, the connection closes with 1000. The function is not told
+// when the peer closes the connection, so [OnClose] is the place to release what open has
+// allocated.
 //
-// On Linux and plain TCP, an idle connection has no goroutine and no buffer. Elsewhere the same
+// On Linux, over plain TCP, an idle connection has no goroutine and no buffer. Elsewhere the same
 // API uses a goroutine for each connection. In both cases the request is released when open has
 // returned: from then on, [Conn.Request] returns nil and [Conn.Context] has no values of the
 // request. Let open copy what the function needs into variables.
 //
-// A function that blocks delays only its own connection, and holds a goroutine meanwhile. Pings
-// and the peer's close frame are answered within a second. The function may send and close; a
-// Close in it waits for the peer as everywhere, [Conn.StartClose] does not. The receiving methods
-// and SetReadDeadline return an error. All options apply, except [Detached], which has no effect.
+// A function that blocks delays only its own connection, and holds a goroutine meanwhile. Pings and
+// the peer's close frame are answered within a second. The function may send and close.
+// [Conn.Close] waits for the peer, and [Conn.StartClose] does not. The receiving methods and
+// SetReadDeadline return an error. All options apply, except [Detached], which has no effect.
 // HandleMessages panics if open is nil or an [Option] is invalid.
 func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Handler {
 	if open == nil {
@@ -52,7 +53,7 @@ type messages struct {
 	fn      MessageFunc
 	source  events.Source // while the event loop serves the connection
 
-	// How the connection has left the event loop. A goroutine continues then.
+	// How the connection leaves the event loop, for the goroutine that continues.
 	end     error       // of the function or the reader, nil if there is none yet
 	held    bool        // the goroutine has to begin with the lock of the reader held
 	inFunc  bool        // the event loop runs fn
@@ -143,7 +144,7 @@ func passAll(c *Conn) error {
 		c.in.release()
 		held = false
 		switch {
-		case end == errReadDeadline: // of a poll that gave way at this moment
+		case end == errReadDeadline: // the deadline of a poll, which has just given way to this call
 			end = nil
 			continue
 		case end == nil:
@@ -208,10 +209,10 @@ func (m *messages) Run(b *events.Budget) (result events.Result) {
 	}
 }
 
-// leave takes the connection out of the event loop, and a goroutine continues, because the end of
-// a connection may take long. If another goroutine is closing the connection, this one begins
-// only when the socket is closed. So Shutdown needs only one goroutine for each connection whose
-// peer does not answer.
+// leave takes the connection out of the event loop, and a goroutine continues, because the end of a
+// connection may take long. If another goroutine is closing the connection, the new goroutine is
+// started only when the socket is closed. So Shutdown needs only one goroutine for each connection
+// whose peer does not answer.
 func (m *messages) leave(end error, held bool) events.Result {
 	c := m.conn
 	m.source.Leave()
@@ -231,7 +232,7 @@ func (m *messages) leave(end error, held bool) events.Result {
 	return events.Left
 }
 
-// socketClosed implements inbox.socketClosed. It begins what leave has left until then.
+// socketClosed implements inbox.socketClosed. It starts the goroutine that leave has not started.
 func (m *messages) socketClosed() {
 	if m.leaving.CompareAndSwap(true, false) {
 		go m.handler.serve(m.conn)

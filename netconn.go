@@ -27,10 +27,10 @@ import (
 // ends the connection instead. A Text stream keeps the bytes of an incomplete character for the
 // next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
 //
-// Close closes with 1000 and does not wait, as [Conn.StartClose]. The methods return
-// an error that is [net.ErrClosed] from then on. If a Text stream ends inside a character,
-// Close closes with 1011 and returns ErrInvalidUTF8. The deadlines are those of the Conn, and
-// can be removed again: see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
+// Close closes with 1000 and does not wait, as [Conn.StartClose]. From then on, the methods return
+// an error that is [net.ErrClosed]. If a Text stream ends inside a character, Close closes with
+// 1011 and returns ErrInvalidUTF8. The deadlines are those of the Conn, and can be removed again:
+// see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
 //
 // All methods may be called from any goroutine. Streams of the same Conn share its messages.
 // If another receiving method is called, it drops the rest of the message in progress.
@@ -133,7 +133,7 @@ func (r *reader) readBytes(s *byteStream, p []byte) (int, error) {
 
 // readQueued is read with HandleConcurrent.
 func (s *byteStream) readQueued(p []byte) (int, error) {
-	s.queue.Lock() // its holder waits for the same deadline
+	s.queue.Lock() // without a limit, because its holder stops waiting at the same deadline
 	defer s.queue.Unlock()
 	c := s.c
 	for len(p) > 0 && len(s.rest) == 0 {
@@ -158,7 +158,7 @@ func (s *byteStream) readQueued(p []byte) (int, error) {
 	}
 	n := copy(p, s.rest)
 	if s.rest = s.rest[n:]; len(s.rest) == 0 {
-		s.rest = nil // the message is garbage now
+		s.rest = nil // so that the message becomes garbage
 	}
 	return n, nil
 }
@@ -192,14 +192,14 @@ func (s *byteStream) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// send sends data as one message, and reports whether all of it is sent or will be, although
-// a deadline has passed. out.lock is held.
+// send sends data as one message. sent is true if all of it was sent, or if the rest is sent later
+// because a deadline has passed. out.lock is held.
 func (s *byteStream) send(data []byte) (sent bool, err error) {
 	begun, err := s.c.out.sendWhole(&Header{Fin: true, Opcode: s.op}, data)
 	return begun || err == nil, err
 }
 
-// writeText sends p up to the last complete character, behind what the last Write has left.
+// writeText sends the bytes that the last Write has kept, and p up to its last complete character.
 // out.lock is held.
 func (s *byteStream) writeText(p []byte) (sent bool, err error) {
 	data := p
@@ -241,7 +241,7 @@ func (s *byteStream) Close() error {
 	}
 	code, err := StatusNormalClosure, error(nil)
 	if s.partial.Load() {
-		code = StatusInternalError // the peer must not take it for all of the text
+		code = StatusInternalError // the peer must not take the text for complete
 		err = fmt.Errorf("%w: the text of a stream ends inside a character, whose first bytes were not sent (RFC 6455 section 8.1)", ErrInvalidUTF8)
 	}
 	s.c.StartClose(code, "")

@@ -61,8 +61,8 @@ func (w *writer) mayWait(h *Header) bool {
 	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
-// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending. A close
-// frame comes behind the queue. A pong must not wait for a large frame of which a part is
+// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending. A close frame
+// has to be written after the queue. A pong must not wait for a large frame of which a part is
 // written. It reports whether it did. The lock is held.
 func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 	switch b := w.pendingFrames(); {
@@ -71,14 +71,14 @@ func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
 		w.hasPending.Store(true)
 		return true
 	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
-		w.urgent.keepPong(payload) // the timer looks for it without being asked
+		w.urgent.keepPong(payload) // the flush timer sends it without a request
 		return true
 	}
 	return false
 }
 
-// appendPending makes a frame pending, as most frames that wait, if there is room behind another
-// one. It reports whether it did.
+// appendPending appends a frame to those that are pending, if there are any and there is room. It
+// reports whether it did. For most frames that wait, it does.
 func (w *writer) appendPending(h *Header, payload []byte) bool {
 	b := w.pendingFrames()
 	if len(b) == 0 || maxHeaderSize+len(payload) > cap(b)-len(b) {
@@ -145,8 +145,7 @@ func (w *writer) pendingOf() *pending {
 	return w.pending
 }
 
-// takePending makes nothing pending, and returns how much of the pending frames was
-// written before.
+// takePending removes the pending frames, and returns how many of their bytes were written before.
 func (w *writer) takePending() (written int) {
 	p := w.pendingOf()
 	written = p.written

@@ -7,18 +7,17 @@ import (
 	"time"
 )
 
-// Ping sends a ping, waits for its pong, and returns the time between them. A peer may
-// answer only the latest of several pings, so the pong to a later ping of Ping counts too
-// (RFC 6455 section 5.5.3). Other pongs do not.
+// Ping sends a ping, waits for its pong, and returns the time between them. A peer may answer only
+// the latest of several pings, so the pong of a later call of Ping completes this call too (RFC
+// 6455 section 5.5.3). Other pongs do not.
 //
-// If no method is receiving, Ping reads from the connection itself, and messages wait for
-// the next receiving call. If they fill the read buffer, Ping sees a pong behind them only when
-// they are received. With [Conn.ReadFrame] the handler gets all frames: the pong counts when
-// ReadFrame returns it.
+// If no method is receiving, Ping reads from the connection itself, and messages wait for the next
+// receiving call. If they fill the read buffer, Ping finds a pong after them only when they are
+// received. With [Conn.ReadFrame] the handler gets all frames: the pong counts when ReadFrame
+// returns it.
 //
-// When ctx is done, Ping returns an error that is ctx.Err(), and the connection stays usable.
-// The connection has a keepalive of its own, see [PingInterval], so Ping is not needed for
-// that. It can be called by several goroutines.
+// When ctx is done, Ping returns an error that is ctx.Err(), and the connection stays usable. Ping
+// is not needed to keep the connection open, see [PingInterval].
 func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	if err := c.out.check(); err != nil {
 		err = c.sendError(err)
@@ -83,9 +82,9 @@ func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
 }
 
 // awaitPong reads until over returns true, and handles the control frames among the unread
-// messages, as a poll does. It returns early if a goroutine wants to receive, or if it cannot
-// find a pong any more: at a close frame, at the end of the stream, or when the buffer is full.
-// The polls handle these cases. The lock is held.
+// messages, as a poll does. It returns early if a goroutine wants to receive. It also returns early
+// where it cannot find a pong any more: at a close frame, at the end of the stream, or when the
+// buffer is full. The polls handle these three cases. The lock is held.
 func (r *reader) awaitPong(over func() bool) error {
 	if r.aheadEnd() != nil || r.mode == modeFrames || !r.socket.beginWait() {
 		return nil
@@ -115,8 +114,8 @@ func (r *reader) awaitPong(over func() bool) error {
 	return nil
 }
 
-// A pingError is the error of a Ping whose context is done. If that is because of a deadline,
-// it is a timeout, as the error of the context itself.
+// A pingError is the error of a Ping whose context is done. If the deadline of the context has
+// passed, the error is a timeout, as context.DeadlineExceeded is.
 type pingError struct {
 	err  error // of the context
 	took time.Duration

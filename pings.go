@@ -19,7 +19,7 @@ type pings struct {
 	last   uint64        // the number of the last call
 	sent   uint64        // the number of the last ping that was sent
 	calls  []*pingCall   // in the order of their numbers
-	turn   chan struct{} // one call may try to read
+	turn   chan struct{} // has a token if one of the calls may try to read
 }
 
 // A pingCall is a call of Ping.
@@ -70,9 +70,8 @@ func (p *pings) next() []byte {
 	return nil
 }
 
-// answer completes the calls that a pong with this payload answers: that of the ping with
-// the same payload, and all before it. It returns the round trip time of that ping, unless the
-// call of that ping does not wait any more.
+// answer completes the calls that a pong with this payload answers: that of the ping with the same
+// payload, and all before it. It returns the round trip time of that ping, if its call still waits.
 func (p *pings) answer(payload []byte) (rtt time.Duration, ok bool) {
 	if len(payload) != 8 {
 		return 0, false

@@ -50,8 +50,8 @@ func (r *reader) endBehind(err error) error {
 	return err
 }
 
-// growForPoll doubles a full buffer if the system does not tell what waits behind it, because
-// the poll could not see pongs there. It doubles, so that a connection holds at most twice what
+// growForPoll doubles a full buffer if the system does not report what waits in the kernel, because
+// the poll could not find pongs there. It doubles, so that a connection holds at most twice what
 // the peer has sent.
 func (r *reader) growForPoll() bool {
 	size := len(r.buf.buf)
@@ -114,14 +114,14 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 // A controlScan is the search of one poll for control frames in the read buffer.
 type controlScan struct {
 	may patience
-	at  int // the frames before this place of the unused bytes are data frames
+	at  int // how many of the unused bytes, from the first on, are known to be data frames
 
 	closed bool // the next frame is a close frame, which stays
 }
 
-// scan handles the complete control frames in the buffer, also those behind data frames, and
-// takes them out. It stops at a frame that breaks a rule, or is not complete. A frame that ends
-// the connection stays in the buffer, unless s.may allows to act on it.
+// scan handles the complete control frames in the buffer, also those behind data frames, and takes
+// them out. It stops at a frame that breaks a rule, or is not complete. A frame that ends the
+// connection stays in the buffer, unless s.may allows acting on it.
 //
 // Before the first receiving call it is not known whether the handler wants messages or
 // frames: then a frame that breaks a rule is left to that call.
@@ -133,7 +133,7 @@ func (r *reader) scan(s *controlScan) error {
 	if s.at == 0 {
 		s.at = int(min(r.incoming.left, int64(len(b))))
 	}
-	from, to := s.at, s.at // b[from:] was not examined, and goes to b[to:]
+	from, to := s.at, s.at // b[from:] was not examined yet, and will be moved to b[to:]
 	defer func() {
 		r.buf.cut(to, from)
 		s.at = to
@@ -157,7 +157,7 @@ func (r *reader) scan(s *controlScan) error {
 				s.closed = true
 				return err
 			}
-			end = len(b) // nothing counts behind it
+			end = len(b) // bytes after a close frame are ignored
 		}
 		from = end
 		if err := r.answer(h.Opcode, payload); err != nil {

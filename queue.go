@@ -9,10 +9,10 @@ import (
 // queueOverhead is how many bytes a frame in a sendQueue counts in addition to its own.
 const queueOverhead = 32
 
-// A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no
-// write has begun. They come behind the pending frames. The goroutine of the flush timer
-// writes them, or a sender, whose frame comes behind them. It is a part of
-// seldom, because most connections keep up.
+// A sendQueue holds the whole frames that TrySend and Broadcast have accepted and that no write has
+// begun. They are written after the pending frames: by the goroutine of the flush timer, or by a
+// sender before its own frame. The queue is a part of seldom, because most peers read fast enough
+// and never need it.
 //
 // Other connections may share the bytes of a frame, so they are never changed.
 type sendQueue struct {
@@ -31,7 +31,8 @@ type queuedFrame struct {
 	alone *aloneFrame // for writer.learn, if the frame is compressed already
 }
 
-// cost is how many bytes of the queue a frame takes: its own, and those that it keeps for the encoder.
+// cost is how many bytes a frame counts in the queue: its own, those that it keeps for the encoder,
+// and queueOverhead.
 func (f *queuedFrame) cost() int {
 	if f.alone != nil {
 		return len(f.bytes) + len(f.alone.history) + queueOverhead
@@ -39,9 +40,9 @@ func (f *queuedFrame) cost() int {
 	return len(f.bytes) + queueOverhead
 }
 
-// fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A Broadcast fits
-// into an empty queue whatever its size: otherwise a large one would close all connections, also
-// those that keep up. They share its bytes.
+// fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A Broadcast
+// fits into an empty queue whatever its size, because otherwise a large one would close all
+// connections, also those whose peers read fast. The queues share its bytes.
 func (q *sendQueue) fits(f queuedFrame, limit int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -84,10 +85,11 @@ func (q *sendQueue) len() int {
 	return len(q.frames)
 }
 
-// take takes frames out of the queue for one write, not more than most: several that have no
-// more than pendingSize bytes, or one. It stops before a frame that is to be compressed. A single
-// frame never has the capacity of a pooled buffer. messages is how many of the frames count for
-// Stats. learn is called for each of them, and may be nil without compression.
+// take takes frames out of the queue for one write, not more than most: several that have no more
+// than pendingSize bytes, or one. It stops before a frame that is to be compressed. If b is a
+// single frame, it does not have the capacity of a pooled buffer, because releaseFrames would put
+// it into the pool. messages is how many of the frames count for Stats. learn is called for each
+// frame, and may be nil without compression.
 func (q *sendQueue) take(most int, learn func(*aloneFrame)) (b []byte, frames int, messages uint16) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -137,7 +139,7 @@ func (q *sendQueue) drop() []byte {
 	q.size.Add(-int64(q.frames[0].cost()))
 	q.frames[0] = queuedFrame{}
 	if q.frames = q.frames[1:]; len(q.frames) == 0 {
-		q.frames = nil // with its array
+		q.frames = nil // so that the array becomes garbage
 	}
 	return b
 }

@@ -13,9 +13,10 @@ import (
 // does not receive: those in the channel and the one that the goroutine holds.
 const readAheadLimit = 16
 
-// A readAhead owns the goroutine of HandleConcurrent, which receives messages before the
-// handler asks for them. Messages keep their order, which the threads of the egg do not
-// keep: unmasking and checking happen as bytes arrive, so nothing is left to do in parallel.
+// A readAhead owns the goroutine of HandleConcurrent, which receives messages before the handler
+// asks for them. Messages keep their order. The egg unmasks and checks them in several threads,
+// which can change the order. Here both happen as the bytes arrive, so nothing is left to do in
+// parallel.
 //
 // If an error follows the messages, it ends the connection only when the handler asks for a
 // message after the last one, because only then has the handler answered them all. The time
@@ -181,7 +182,7 @@ func (a *readAhead) expired() bool {
 	}
 }
 
-// stop ends the goroutine, whose socket is closed, and waits for it.
+// stop ends the goroutine, and waits for it. The socket is closed before.
 func (a *readAhead) stop() {
 	a.stopOnce.Do(func() { close(a.stopping) })
 	a.deadline.Set(time.Time{})

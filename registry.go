@@ -20,8 +20,8 @@ type registry struct {
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
 }
 
-// retryAfter is the Retry-After of a request during Shutdown, in seconds. Until then, another
-// process should have taken over the address.
+// retryAfter is the Retry-After of a request during Shutdown, in seconds. By then, another process
+// should serve the address.
 const retryAfter = "5"
 
 // refusal returns the refusal for a new request, or nil if it can be served.
@@ -183,7 +183,7 @@ func (r *registry) counted() (HandlerStats, []*Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.Open = int(s.Accepted) // less those that have ended; the client may have the response before add
+	s.Open = int(s.Accepted) // minus those that have ended; the client may have the response before add
 	for _, n := range s.Closed {
 		s.Open -= int(n)
 	}

@@ -2,11 +2,11 @@ package websocket
 
 import "time"
 
-// An ackStep is a step of the search for a peer that reads slowly, 0 for none. Such a peer is
+// An ackStep is a step of the search for a peer that reads slowly; 0 is no step. Such a peer is
 // alive, but may send nothing while a message is on the way to it, because the next ping waits
-// behind the message. If bytes wait in the kernel at the first step, and the peer has
-// acknowledged more bytes at the second, it is alive. The first step is not reached for an idle
-// peer that answers pings, because ConnectionTimeout is four times PingInterval by default.
+// behind the message. If bytes wait in the kernel at the first step, and the peer has acknowledged
+// more bytes at the second, it is alive. The first step is not reached for an idle peer that
+// answers pings, because ConnectionTimeout is four times PingInterval by default.
 type ackStep byte
 
 const (
@@ -82,32 +82,32 @@ func (k *keepalive) setReads(state uint32) {
 	}
 }
 
-// lookBy is when a tick has to look whether there were manyReads.
+// lookBy is when a tick has to check whether there were manyReads.
 func (k *keepalive) lookBy() time.Duration {
 	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
 }
 
-// settleReads makes lastRead exact again, or later. A tick begins with it, and with the state that
-// the reads were in; it has set that to noReads.
+// settleReads makes lastRead exact again, or too late, see readPrecision. Each tick begins with it.
+// state is the state of the reads, which the tick has just reset to noReads.
 func (k *keepalive) settleReads(state uint32) {
 	if state != manyReads {
 		return
 	}
-	now := int64(clock()) // after the state was reset, because the reads until then have left no time
+	now := int64(clock()) // read after the reset, because the reads before it have noted no time
 	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
-		last = k.lastRead.Load() // the next read has come already
+		last = k.lastRead.Load() // there was a read after the reset
 	}
 }
 
-// taken replaces the acks of the kernel, if the kernel tells none. If a write waits for room at
-// the first step, and the write or its piece has ended at the second, the peer reads.
+// taken returns acks if the kernel does not report them. If a write waits for room at the first
+// step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
 	began := time.Duration(k.writing.Load())
 	return acks{total: uint64(began), waits: began > settling && clock()-began >= blockedTime}
 }
 
-// noteTaken notes that the socket has taken a piece of a large frame. If the write had to wait
-// for room, the peer has read, which is a sign of life. If the kernel tells acks, they decide
+// noteTaken notes that the socket has taken a piece of a large frame. If the write had to wait for
+// room, the peer has read, which is a sign of life. If the kernel reports acks, they decide
 // instead, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
 	if now-began >= blockedTime && !k.owner.tellsAcks() {
@@ -115,9 +115,9 @@ func (k *keepalive) noteTaken(began, now time.Duration) {
 	}
 }
 
-// silentBy is when the peer has been silent for ConnectionTimeout, if that counts
-// in phase p with the limit by. A closing connection has a limit, unless
-// CloseTimeout is 0.
+// silentBy is when the peer has been silent for ConnectionTimeout. by is the limit of phase p. If a
+// closing connection has such a limit, which is so unless CloseTimeout is 0, its silence does not
+// count.
 func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	if p >= phaseClosing && by != never {
 		return never
@@ -140,7 +140,7 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	return max(last+half, min(began+blockedTime, last+half+half/2))
 }
 
-// noteAcked notes that the peer took bytes that were sent to it, a time ago.
+// noteAcked notes that the peer has taken bytes. ago is how long before now it did so.
 func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
 
 // checkAcks notes which ackStep is due. A sign of life makes the first one due again.
@@ -160,7 +160,7 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 type writeStep struct {
 	note  bool          // a write has taken half of WriteTimeout
 	noted bool          // it has taken WriteTimeout, and note was due for it
-	again time.Duration // when it begins again, if the peer takes enough
+	again time.Duration // when its time begins again, if the peer takes enough
 }
 
 // A slowWrite is a write for which writeStep.note was due. keepalive.mu guards it.
@@ -196,7 +196,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 }
 
 // writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
-// false if the system does not tell what the peer has acknowledged.
+// false if the system does not report what the peer has acknowledged.
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -252,11 +252,11 @@ func (k *keepalive) setRTT(rtt time.Duration) {
 	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
 }
 
-// restInterval is the time between two looks at whether a connection without pings is quiet.
+// restInterval is how often the keepalive checks whether a connection without pings is quiet.
 const restInterval = 15 * time.Second
 
-// pingTick is the time between two pings, or between two looks at whether a TLS connection is
-// quiet if there are no pings. It is 0 if there is nothing to do.
+// pingTick is the time between two pings. Without pings, it is the time between two checks whether
+// a TLS connection is quiet, and 0 for other connections.
 func (k *keepalive) pingTick() time.Duration {
 	if d := k.timeouts.pingInterval; d > 0 || !k.owner.canRest() {
 		return d

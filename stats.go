@@ -5,7 +5,7 @@ import (
 )
 
 // Stats are the statistics of one connection. Messages are those of Text and Binary, without
-// control frames. Bytes are those of all frames with their headers, as they are before TLS.
+// control frames. Bytes are those of all frames with their headers, without those that TLS adds.
 type Stats struct {
 	Opened           time.Time     // when the handshake was done
 	MessagesReceived uint64        // read to their end; with HandleConcurrent, also those that are read ahead

@@ -2,10 +2,10 @@ package websocket
 
 import "sync/atomic"
 
-// A tally counts the messages and the bytes of one direction for goroutines that hold no lock.
-// An atomic operation for each message would make small messages slower. So the goroutine that
-// holds the lock of the direction counts with plain numbers, and adds them to the tally once for
-// each system call.
+// A tally has the counts of the messages and bytes of one direction, for goroutines that do not
+// hold the lock of that direction. An atomic operation for each message would make small messages
+// slower. So the goroutine that holds the lock counts with plain numbers, and adds them to the
+// tally once for each system call.
 //
 // One atomic store has to show both counts, so they are packed into one number: the bytes into
 // the lower 40 bits, and the messages above. When one of them is half full, both are moved to
@@ -26,7 +26,7 @@ const (
 	sending
 )
 
-// overflow holds what did not fit into the tallies of a connection. life.mu guards it.
+// overflow holds the counts that were moved out of the tallies of a connection. life.mu guards it.
 type overflow [2]counts
 
 // counts are numbers that are not packed.

@@ -28,7 +28,7 @@ func (c *Conn) tick() {
 		c.timer.noteWriteAcks(a)
 	}
 	if do.acks != 0 {
-		c.checkAcks(do.acks) // before a ping, which would be a byte that waits
+		c.checkAcks(do.acks) // before a ping, whose bytes would count as waiting
 	}
 	if do.rest {
 		c.socket.interruptRead(c.socket.overTLS())
@@ -54,7 +54,7 @@ func (c *Conn) tick() {
 	}
 }
 
-// checkAcks takes a step of the search for a peer that reads slowly.
+// checkAcks takes a step of the search for a peer that reads slowly, see ackStep.
 func (c *Conn) checkAcks(step ackStep) {
 	now, ok := c.socket.acked()
 	if !ok {
@@ -199,7 +199,8 @@ func (c *Conn) peerSilent() {
 		return
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
-	// A sender may be blocked by the silent peer: it waits no longer than the close frame may.
+	// The close frame may have to wait for a sender that the silent peer blocks. This limit ends
+	// the wait.
 	if c.timer.enter(phaseFailing, err, min(c.timer.timeouts.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}

@@ -18,8 +18,7 @@ import (
 // crypto/tls reads more from the socket than it returns, so the wait may begin only when it holds
 // no complete record. A read that ends with a timeout has found none, and a read whose deadline has
 // passed does not touch the socket. So the wait begins with such a read: interruptRead sets a
-// deadline that has passed, resumeRead restores the deadline that applies, and then nothing differs
-// from any other read.
+// deadline that has passed, and resumeRead restores the deadline that applies.
 //
 //   - When a ping is due, a read that waits is interrupted. The peer may not answer the ping.
 //   - When the peer has answered, the next read begins with the interruption.
@@ -38,8 +37,8 @@ type tlsTransport struct {
 	waits       atomic.Bool // for the socket below TLS
 }
 
-// newTLSTransport returns the transport of nc. A wrapper of a socket is not waited for, because it
-// may hold bytes of which the descriptor does not tell.
+// newTLSTransport returns the transport of nc. A wrapped socket is not waited for, because the
+// wrapper may hold bytes that the descriptor does not report.
 func newTLSTransport(nc *tls.Conn, s *socket, buf *inbuf) *tlsTransport {
 	t := &tlsTransport{netTransport: netTransport{Conn: nc, buf: buf}, tls: nc, socket: s}
 	switch below := nc.NetConn().(type) {
@@ -73,8 +72,8 @@ func (t *tlsTransport) fill() error {
 	return err
 }
 
-// Read is for large pieces of a message. The buffer for them is there already, so it does not wait
-// below TLS.
+// Read is for large pieces of a message. The caller holds the buffer for them already, so Read does
+// not wait below TLS.
 func (t *tlsTransport) Read(p []byte) (int, error) {
 	n, err := t.netTransport.Read(p)
 	for err != nil && t.isInterruption(err) {
@@ -125,8 +124,8 @@ func (s *socket) noteQuiet() {
 }
 
 // interruptRead makes the read that waits, or the next one, return at once, so that it continues
-// below TLS. It does nothing while the library needs the read deadline for something else: nothing
-// is read then, or not for long.
+// below TLS. It does nothing while the library needs the read deadline for something else, because
+// no read waits for long then.
 func (s *socket) interruptRead(t *tlsTransport) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

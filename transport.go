@@ -28,12 +28,12 @@ type transport interface {
 	// os.ErrDeadlineExceeded at once if nothing has arrived.
 	poll() error
 
-	// behind returns how many bytes wait in the kernel, and whether the peer has ended the
-	// TCP connection behind them. It returns false if the system does not tell.
+	// behind returns how many bytes wait in the kernel, and whether the peer has ended the TCP
+	// connection after them. It returns false if the system does not report it.
 	behind() (unread int32, ended, ok bool)
 
-	// acked returns what the kernel tells about the bytes that were sent. It returns false if
-	// the system does not tell.
+	// acked returns what the kernel reports about the bytes that were sent. It returns false if the
+	// system does not report it.
 	acked() (a acks, ok bool)
 
 	// waitsWithoutBuffer reports whether fill always takes a buffer only when bytes have

@@ -324,7 +324,7 @@ func (w *writer) stop() {
 	}
 }
 
-// acksTold says whether the system tells what the peer has acknowledged.
+// acksTold says whether the system reports what the peer has acknowledged.
 type acksTold byte
 
 const (

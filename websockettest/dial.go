@@ -74,8 +74,8 @@ const (
 	endLimit = 20 * time.Second
 )
 
-// How many bytes the two sides may send that the other one has not read. The client reads
-// all the time, as a browser does, so that many bytes wait in its memory.
+// How many unread bytes each side may have sent. The client reads all the time, as a browser does,
+// so that many bytes wait in its memory.
 const (
 	readBuffer    = 4 << 20
 	stoppedBuffer = 64 << 10 // after StopReading
@@ -185,10 +185,10 @@ func nextAddr() *net.TCPAddr {
 	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: first + int(dials.Add(1)%ports)}
 }
 
-// inBubble reports whether the calling goroutine is in a bubble of testing/synctest. There
-// is no function for it: synctest.Wait panics outside a bubble, but inside it would wait.
-// The first line of a stack tells it. If another release of Go words that line differently,
-// waits in a bubble end after waitLimit of its clock.
+// inBubble reports whether the calling goroutine is in a bubble of testing/synctest. There is no
+// function for it: synctest.Wait panics outside a bubble, but inside it would wait. The first line
+// of a stack shows it. If another release of Go words that line differently, waits in a bubble end
+// after waitLimit of its clock.
 func inBubble() bool {
 	var buf [128]byte
 	line, _, _ := bytes.Cut(buf[:runtime.Stack(buf[:], false)], []byte("\n"))

@@ -15,8 +15,8 @@ import (
 // maxFrame is the largest payload that the client accepts.
 const maxFrame = 1 << 30
 
-// A reading is one call of a method that receives. It remembers what arrived before the
-// thing that the method waits for, so that a failure can tell it.
+// A reading is one call of a method that receives. It remembers what arrived before the result that
+// the method waits for, so that a failure text can list it.
 type reading struct {
 	*Client
 	method, want           string
@@ -112,7 +112,7 @@ func (r *reading) next() (websocket.Frame, error) {
 			r.pings++
 			f.Opcode = websocket.Pong
 			r.conn.SetWriteDeadline(time.Now().Add(r.limit))
-			r.write(f) // if it fails, the next read tells why
+			r.write(f) // if it fails, the next read returns the reason
 		case websocket.Pong:
 			r.pongs++
 		default:

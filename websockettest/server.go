@@ -30,8 +30,8 @@ type server struct {
 	conn    *memnet.Conn
 	log     *testLog
 
-	// The goroutine of the handler has a profiler label with this value, and so have the
-	// goroutines that it starts. A goroutine profile then tells which of them are left.
+	// The goroutine of the handler has a profiler label with this value, and so have the goroutines
+	// that it starts. A goroutine profile then shows which of them are left.
 	label string
 
 	called   atomic.Bool
@@ -150,9 +150,9 @@ func isDone(done <-chan struct{}, by *wait.Deadline) bool {
 // libraryCode begins the names of the functions of package websocket.
 var libraryCode = reflect.TypeFor[websocket.Conn]().PkgPath() + "."
 
-// waitDetached waits until the goroutines that package websocket has started for the handler
-// have ended. The function of a detached connection runs on such a goroutine, and no other
-// event tells that it has returned. It can still run when the connection is closed.
+// waitDetached waits until the goroutines that package websocket has started for the handler have
+// ended. The function of a detached connection runs on such a goroutine, and no other event shows
+// that it has returned. It can still run when the connection is closed.
 func (s *server) waitDetached(by *wait.Deadline) bool {
 	pause := time.Millisecond // grows, because an hour of a bubble's clock would be many pauses
 	for slices.ContainsFunc(s.goroutines(), isLibraryGoroutine) {

@@ -2,7 +2,8 @@ package deflate
 
 import "math/bits"
 
-// A code has the bits of a symbol, the first one lowest, and above the lowest 27 bits the number of these bits.
+// A code has the bits of a symbol in its lowest 27 bits, beginning with the lowest, and their
+// number above them.
 type code uint32
 
 func newCode(bits, n int) code { return code(bits) | code(n)<<codeShift }
@@ -86,9 +87,10 @@ func distSymbol(dist int) (symbol int, extra uint64, n uint) {
 	return int(2*n + v>>n), uint64(v & (1<<n - 1)), n
 }
 
-// A block considers codes of its own from these sizes on. Their header has about 60 bytes, and it takes about 5 µs to
-// compute them. With a history, a message of 1 KiB would take twice the time to save a seventh of its bytes.
-// Without a history, most of a message is literals, and a message of 240 bytes saves as much.
+// These are the sizes from which a block may have codes of its own (type 2). Their header has about
+// 60 bytes, and it takes about 5 µs to compute them. With a history, a message of 1 KiB would take
+// twice the time to save a seventh of its bytes. Without a history, most of a message is literals,
+// and a message of 240 bytes saves as much.
 const (
 	dynamicWithHistory = 1500
 	dynamicWithout     = 100

@@ -44,8 +44,8 @@ func (d *Decoder) Reset(max int64) {
 	d.length, d.dist = 0, 0
 }
 
-// Append inflates src, the next bytes of the compressed message, and appends the result to dst. The message may be cut
-// anywhere, and src may be empty. With last, src is the end of the message.
+// Append inflates src, the next bytes of the compressed message, and appends the result to dst. The
+// message may be split anywhere, and src may be empty. With last, src is the end of the message.
 //
 // The end of dst must be the bytes of the message so far, because the rest of the message refers to them. Bytes before
 // them are not touched. Bytes between the length and the capacity of dst may be overwritten.
@@ -126,8 +126,9 @@ func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 		return got, err
 	}
 	if d.tail == 0 && d.step == stepHeader && d.nbits < 3 && d.bits < 2 {
-		// The message ends with a block, without the whole header of the empty block behind it. RFC 7692 does not allow that,
-		// but receivers with zlib do, and some senders compress an empty message to nothing.
+		// The message ends with a block, without the whole header of the empty block after it. RFC
+		// 7692 does not allow that, but receivers with zlib do, and some senders compress an empty
+		// message to nothing.
 		return complete, nil
 	}
 	return d.finish(s)

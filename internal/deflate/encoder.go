@@ -69,7 +69,8 @@ func (e *Encoder) Learn(p []byte) {
 	e.late += len(p)
 }
 
-// catchUp puts into the table what Learn has added. Every second place is enough, because most matches are longer.
+// catchUp adds to the table what Learn has copied. Every second position is enough, because most
+// matches are longer.
 func (e *Encoder) catchUp() {
 	for i := max(0, e.n-e.late, e.n-e.size); i+minMatch <= e.n; i += 2 {
 		replace(e.table, binary.LittleEndian.Uint32(e.buf[i:]), e.shift, e.base+uint16(i))
@@ -135,7 +136,7 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// A sequence is a number of literals and the match behind them.
+// A sequence is a number of literals and the match after them.
 type sequence struct {
 	literals uint32
 	length   uint16 // 0 at the end of a block
@@ -151,7 +152,7 @@ const (
 // A blockSplitter has the sequences of one block.
 type blockSplitter struct {
 	n        int
-	literals int // behind the last sequence
+	literals int // after the last sequence
 	// dynamicFrom is the size from which a block has codes of its own, if they make it smaller.
 	dynamicFrom int
 	seqs        [maxSequences + 1]sequence
@@ -205,7 +206,7 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 		v := binary.LittleEndian.Uint32(b[i:])
 		from := int(replace(table, v, shift, base+uint16(i)) - base)
 		if load(b, from) != v || uint(i-from-1) >= size {
-			// Look at fewer places of a message that does not repeat itself.
+			// Try fewer positions of a message that does not repeat itself.
 			i += 1 + (i-low)>>6
 			continue
 		}

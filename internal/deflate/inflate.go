@@ -292,8 +292,8 @@ loop:
 	s.next, s.pos = next, pos
 }
 
-// copyLong copies a match to to, which is behind the first dist bytes of from in the same array. If the match overlaps
-// itself, its source grows with each copy.
+// copyLong copies a match to the slice to, which begins dist bytes after from in the same array. If
+// the match overlaps itself, its source grows with each copy.
 func copyLong(to, from []byte, dist int) {
 	for n := 0; n < len(to); {
 		n += copy(to[n:], from[:dist+n])

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// These are the numbers of bits with which the tables are indexed. Longer codes have a second table behind the first. The sizes
-// are the largest that complete codes of 288 and 32 symbols of up to 15 bits can need, see enough.c of zlib.
+// These are the numbers of bits with which the tables are indexed. Longer codes have a second table
+// after the first. The sizes are the largest that complete codes of 288 and 32 symbols of up to 15
+// bits can need, see enough.c of zlib.
 const (
 	litBits  = 10
 	distBits = 8

@@ -40,7 +40,8 @@ func (d *Decoder) forget() {
 	}
 }
 
-// copyTo copies bytes to p. The first one is behind bytes before the end of the window. It returns how many it has copied.
+// copyTo copies bytes of the window to p and returns how many it has copied. The argument behind is
+// the distance of the first byte from the end of the window.
 func (w *window) copyTo(p []byte, behind int) int {
 	from := w.next - behind
 	if from >= 0 {

@@ -1,10 +1,9 @@
 // Package events serves many sockets with few goroutines: one waits for the events of all, and
 // a socket has a goroutine only while there is something to do.
 //
-// A [Source] is one socket. When something has arrived on it, a worker calls its Runner, one
-// worker at a time. Workers are goroutines. Their number grows when runners block, and shrinks
-// again, so a runner that blocks holds up no other source. All goroutines end with the last
-// source.
+// A [Source] is one socket. When something has arrived on it, a worker calls its Runner, one worker
+// at a time. Workers are goroutines. Their number grows when runners block, and shrinks again, so a
+// runner that blocks delays no other source. All goroutines end with the last source.
 //
 // # When a second worker is woken
 //
@@ -31,8 +30,8 @@ const (
 	// longRun is the duration from which a run is not short.
 	longRun = time.Millisecond
 
-	// monitorTime is how often the monitor looks. A runner that blocks unexpectedly holds up
-	// other sources for twice this time at most.
+	// monitorTime is how often the monitor checks. A runner that blocks unexpectedly delays other
+	// sources for twice this time at most.
 	monitorTime = 10 * time.Millisecond
 
 	// shareFrom is how many waiting sources are too many for one worker, if there are other
@@ -68,8 +67,8 @@ const (
 // A Runner handles what has arrived on a source.
 type Runner interface {
 	// Run is called after an event. Calls for one source never overlap. It has to read until
-	// nothing is left, because no second event tells about the same bytes. If it ends its
-	// goroutine with runtime.Goexit, it has to call Leave before.
+	// nothing is left, because the same bytes cause no second event. If it ends its goroutine with
+	// runtime.Goexit, it has to call Leave before.
 	Run(b *Budget) Result
 }
 
@@ -93,7 +92,7 @@ type Source struct {
 }
 
 // Watch begins to watch a socket, and queues its source once, because bytes that have arrived
-// before may make no event. raw stays open until Watch has returned.
+// before may cause no event. raw stays open until Watch has returned.
 func Watch(s *Source, raw syscall.RawConn, r Runner) error {
 	l, err := join()
 	if err != nil {
@@ -121,8 +120,8 @@ func (s *Source) Wake() {
 	}
 }
 
-// Ended reports whether the peer has ended the connection, or it has failed: there is something
-// to read then, if only the end.
+// Ended reports whether the peer has ended the connection, or it has failed. A read does not wait
+// then.
 func (s *Source) Ended() bool { return s.ended.Load() }
 
 // Watched reports whether Watch has succeeded, and the source has not left.

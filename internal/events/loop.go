@@ -16,7 +16,7 @@ var shared struct {
 	loop *loop
 }
 
-// join adds a source to the number of those that keep the shared loop.
+// join returns the shared loop, which counts one more source. The first source makes the loop.
 func join() (*loop, error) {
 	if !epoll.Supported {
 		return nil, errors.ErrUnsupported
@@ -34,7 +34,7 @@ func join() (*loop, error) {
 	return shared.loop, nil
 }
 
-// leave takes a source off that number.
+// leave counts one source less. The last one closes the loop.
 func (l *loop) leave() {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -65,7 +65,7 @@ type loop struct {
 
 	careful  atomic.Int32 // how many runs have to be short before the workers are trusted; not guarded by mu
 	progress uint32       // counts what the workers have begun
-	seen     uint32       // progress when the monitor looked last
+	seen     uint32       // progress at the last check of the monitor
 	polled   bool         // a worker has looked for events since then
 	overdue  bool         // the next worker has to look for events before it takes from the queue
 	watched  bool         // the monitor is set
@@ -95,7 +95,7 @@ func (l *loop) close() {
 	l.set.Close()
 }
 
-// add adds a source that is in state running already when its first event can come.
+// add adds a source. The source is in state running before its first event can come.
 func (l *loop) add(s *Source, fd uintptr) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,8 +165,8 @@ func (b *Budget) refill() {
 // than time.Now reads both.
 var epoch = time.Now()
 
-// work is the goroutine of a worker. If a Runner ends it with runtime.Goexit, the monitor finds that
-// there is no progress, unless another worker waits for events.
+// work is the goroutine of a worker. If a Runner ends it with runtime.Goexit, and no other worker
+// waits for events, the monitor notices that there is no progress.
 func (l *loop) work() {
 	l.mu.Lock()
 	l.woken--
@@ -248,7 +248,7 @@ func (l *loop) await() {
 // poll waits for events and queues their sources. l.mu is held, but not while it waits.
 func (l *loop) poll() {
 	l.polling, l.polled, l.overdue = true, true, false
-	l.help() // with what is in the queue, because Wait may take long
+	l.help() // with the queue, because Wait may take long
 	l.mu.Unlock()
 	n, err := l.set.Wait()
 	l.mu.Lock()
@@ -261,7 +261,7 @@ func (l *loop) poll() {
 		ev := l.set.Event(i)
 		s := l.sources[ev.FD]
 		if s == nil || s.generation != ev.Generation {
-			continue // the source has left, and its descriptor may have another already
+			continue // the source has left, and its descriptor may belong to another source already
 		}
 		if ev.Ended {
 			s.ended.Store(true)
@@ -302,7 +302,7 @@ func (l *loop) watchOver() {
 	case l.closed:
 		return
 	case l.polling && l.queue.len() == 0:
-		l.watched = false // while nothing happens, the monitor sleeps
+		l.watched = false // while nothing happens, the monitor is off
 		return
 	case l.progress == l.seen:
 		l.careful.Store(carefulRuns)

@@ -8,9 +8,9 @@ import (
 	"unsafe"
 )
 
-// Acked returns how many bytes the peer of a TCP connection has acknowledged so far, and
-// whether bytes wait that could not be sent yet, because the peer or the line takes no more.
-// ok is false if the system does not tell.
+// Acked returns how many bytes the peer of a TCP connection has acknowledged so far, and whether
+// bytes wait that could not be sent yet, because the peer or the line takes no more. ok is false if
+// the system does not report it.
 func Acked(fd uintptr) (acked uint64, waits, ok bool) {
 	var info [infoSize]byte
 	size := uint32(len(info))
@@ -22,7 +22,8 @@ func Acked(fd uintptr) (acked uint64, waits, ok bool) {
 	return binary.NativeEndian.Uint64(info[bytesAcked:]), binary.NativeEndian.Uint32(info[notSentBytes:]) > 0, true
 }
 
-// Where fields of struct tcp_info are. Linux has all of them since version 4.6.
+// The offsets of two fields in struct tcp_info, and the size up to their end. Linux has both since
+// version 4.6.
 const (
 	bytesAcked   = 120
 	notSentBytes = 144

@@ -5,9 +5,8 @@ import (
 	"unsafe"
 )
 
-// Behind returns how many bytes of a TCP connection have arrived and were not read, and
-// whether the peer has ended the connection behind them. ok is false if the system does
-// not tell.
+// Behind returns how many bytes of a TCP connection have arrived and were not read, and whether the
+// peer has ended the connection after them. ok is false if the system does not report it.
 func Behind(fd uintptr) (unread int32, ended, ok bool) {
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&unread))); errno != 0 {
 		return 0, false, false
@@ -27,6 +26,6 @@ type pollFd struct {
 	events, revents int16
 }
 
-// pollRDHUP asks whether the peer sends nothing more. The system tells POLLERR and POLLHUP
-// without being asked.
+// pollRDHUP asks whether the peer sends nothing more. The system reports POLLERR and POLLHUP in any
+// case.
 const pollRDHUP = 0x2000
