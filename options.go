@@ -291,15 +291,15 @@ func MaxFragments(n int) Option {
 	return inRange("MaxFragments", int64(n), 1<<31-1, func(o *options) { o.maxFragments = n })
 }
 
-// SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to
-// [MaxSize]: messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once.
-// The default is 1 MiB. Each message counts with the size of its frame and 32 bytes more, until
-// the library begins to write it. A message of TrySend that is compressed only when it is
-// written, as most are, counts with its size before that. One that is compressed for all connections
-// counts with up to 4 KiB more, which the connection keeps for its history. If a message does not fit, TrySend
-// returns [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast
-// fits into an empty queue whatever its size, because the connections share its bytes. The methods
-// that wait for the peer do not use the queue.
+// SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to [MaxSize]:
+// messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once. The default is
+// 1 MiB. Each message counts with the size of its frame and 32 bytes more, until the library begins
+// to write it. A message of TrySend that is compressed only when it is written, as most are, counts
+// with its size before that. One that is compressed for all connections counts with up to 4 KiB
+// more, which the connection keeps for its history. If a message does not fit, TrySend returns
+// [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast fits
+// into an empty queue whatever its size, because the connections share its bytes. The methods that
+// wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }

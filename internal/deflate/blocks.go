@@ -96,7 +96,8 @@ const (
 	dynamicWithout     = 100
 )
 
-// block writes a block for the sequences of src: with the fixed codes, with codes of its own, or stored.
+// block writes a block for the sequences of src: with the fixed codes, with codes of its own, or
+// stored.
 func (w *bitBuffer) block(s *blockSplitter, src []byte) {
 	w.reserve(len(src) + len(src)/8 + 8)
 	seqs := s.seqs[:s.n]

@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// A Decoder inflates one message after the other. The zero value is ready for a message: Reset is needed only before the
-// next one, or to set a limit. A Decoder is not safe for use by several goroutines at the same time.
+// A Decoder inflates one message after the other. The zero value is ready for a message: Reset is
+// needed only before the next one, or to set a limit. A Decoder is not safe for use by several
+// goroutines at the same time.
 //
 // After an error, only Reset may be called.
 type Decoder struct {
@@ -15,8 +16,8 @@ type Decoder struct {
 	total   int64 // how many bytes of the message have come out
 	taken   int64 // how many bytes of the compressed message have been taken
 
-	// The bits that have been taken from the message and not used yet. The next one is the lowest. The bits above the
-	// first nbits are 0, except inside Decoder.fast.
+	// The bits that have been taken from the message and not used yet. The next one is the lowest.
+	// The bits above the first nbits are 0, except inside Decoder.fast.
 	bits  uint64
 	nbits uint
 
@@ -33,8 +34,8 @@ type Decoder struct {
 	header header
 }
 
-// Reset begins a message that may have max bytes when it is inflated; a max below 0 means no limit. The Decoder
-// keeps nothing of the earlier message.
+// Reset begins a message that may have max bytes when it is inflated; a max below 0 means no limit.
+// The Decoder keeps nothing of the earlier message.
 func (d *Decoder) Reset(max int64) {
 	d.forget()
 	d.limited, d.max = max >= 0, max
@@ -47,11 +48,13 @@ func (d *Decoder) Reset(max int64) {
 // Append inflates src, the next bytes of the compressed message, and appends the result to dst. The
 // message may be split anywhere, and src may be empty. With last, src is the end of the message.
 //
-// The end of dst must be the bytes of the message so far, because the rest of the message refers to them. Bytes before
-// them are not touched. Bytes between the length and the capacity of dst may be overwritten.
+// The end of dst must be the bytes of the message so far, because the rest of the message refers to
+// them. Bytes before them are not touched. Bytes between the length and the capacity of dst may be
+// overwritten.
 //
-// Append returns ErrTooLarge if the message is larger than its limit. dst grows by at most a factor of two or a
-// small multiple of src, and not beyond the limit. If Append returns an error, the result has the bytes before it.
+// Append returns ErrTooLarge if the message is larger than its limit. dst grows by at most a factor
+// of two or a small multiple of src, and not beyond the limit. If Append returns an error, the
+// result has the bytes before it.
 func (d *Decoder) Append(dst, src []byte, last bool) ([]byte, error) {
 	s := stream{src: src}
 	for {
@@ -90,13 +93,15 @@ func (d *Decoder) grow(dst []byte, rest int) []byte {
 	return grown
 }
 
-// Read inflates src, the next bytes of the compressed message, into p. It returns the number of bytes that it wrote to
-// p and the number of bytes that it has taken from src. With last, src is the end of the message. Read stops when p is
-// full or src is used up; call it again with the rest of src. The error is io.EOF when the message is complete, and n may
-// be more than 0 then. It is ErrTooLarge if the message is larger than its limit.
+// Read inflates src, the next bytes of the compressed message, into p. It returns the number of
+// bytes that it wrote to p and the number of bytes that it has taken from src. With last, src is
+// the end of the message. Read stops when p is full or src is used up; call it again with the rest
+// of src. The error is io.EOF when the message is complete, and n may be more than 0 then. It is
+// ErrTooLarge if the message is larger than its limit.
 //
-// The Decoder borrows a window of 32 KiB for a message that needs more than one call, because p belongs to the caller.
-// Reset, the end of the message and an error give it back. Do not use Read and Append for the same message.
+// The Decoder borrows a window of 32 KiB for a message that needs more than one call, because p
+// belongs to the caller. Reset, the end of the message and an error give it back. Do not use Read
+// and Append for the same message.
 func (d *Decoder) Read(p, src []byte, last bool) (n, used int, err error) {
 	s := stream{src: src, out: p[:min(int64(len(p)), d.left())], history: d.total}
 	status, corrupt := d.advance(&s, last)
@@ -116,10 +121,12 @@ func (d *Decoder) Read(p, src []byte, last bool) (n, used int, err error) {
 	return s.pos, s.next, err
 }
 
-// messageTail are the bytes that a sender removes from the end of a message (RFC 7692 section 7.2.1).
+// messageTail are the bytes that a sender removes from the end of a message (RFC 7692 section
+// 7.2.1).
 const messageTail = "\x00\x00\xff\xff"
 
-// advance inflates the rest of s.src. With last, it adds messageTail and returns complete at its end.
+// advance inflates the rest of s.src. With last, it adds messageTail and returns complete at its
+// end.
 func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 	got, err := d.count(s)
 	if err != nil || got != needsInput || !last {
@@ -134,8 +141,8 @@ func (d *Decoder) advance(s *stream, last bool) (status, *CorruptError) {
 	return d.finish(s)
 }
 
-// finish inflates the messageTail. It is not part of advance, because the copy of s would make the stack of every step
-// deeper.
+// finish inflates the messageTail. It is not part of advance, because the copy of s would make the
+// stack of every step deeper.
 func (d *Decoder) finish(s *stream) (status, *CorruptError) {
 	size := d.taken - int64(d.tail)
 	end := *s

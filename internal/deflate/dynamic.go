@@ -1,6 +1,7 @@
 package deflate
 
-// A header holds what has been read so far about the codes of a block of type 2 (RFC 1951 section 3.2.7).
+// A header holds what has been read so far about the codes of a block of type 2 (RFC 1951 section
+// 3.2.7).
 type header struct {
 	lits, dists int      // how many code lengths of each kind there are
 	lens        int      // how many lengths of the code length code there are
@@ -106,8 +107,8 @@ func (h *header) add(n uint8) {
 	h.have++
 }
 
-// buildCodes builds the tables of a block. It accepts what zlib accepts: each code is complete, or has a single symbol of
-// one bit. A block without matches may have no distance code at all.
+// buildCodes builds the tables of a block. It accepts what zlib accepts: each code is complete, or
+// has a single symbol of one bit. A block without matches may have no distance code at all.
 func (d *Decoder) buildCodes() (status, string) {
 	h, c := &d.header, constants()
 	if !h.codes.has(256) {

@@ -17,9 +17,9 @@ const (
 	slack     = 8 // bytes at the end of the buffer, so that eight bytes can be loaded at each place
 )
 
-// An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed, because the next message may
-// refer to them (context takeover). Call Reset before the first message. An Encoder is not safe for use by several
-// goroutines at the same time.
+// An Encoder compresses messages for one peer. It keeps the last bytes that it has compressed,
+// because the next message may refer to them (context takeover). Call Reset before the first
+// message. An Encoder is not safe for use by several goroutines at the same time.
 //
 // It holds three bytes for each byte of its window: 12 KiB for 12 bits.
 type Encoder struct {
@@ -27,16 +27,17 @@ type Encoder struct {
 	size int    // of the window
 	n    int    // where the history ends in buf
 
-	// table has the position of the last four bytes with a hash. A position is an index of buf plus base, modulo 1<<16.
-	// An entry may be wrong, so every match is checked, and no entry needs to be removed.
+	// table has the position of the last four bytes with a hash. A position is an index of buf plus
+	// base, modulo 1<<16. An entry may be wrong, so every match is checked, and no entry needs to
+	// be removed.
 	table []uint16
 	base  uint16
 	shift uint8 // of a hash
 	late  int   // how many bytes before n are not in the table yet, because Learn leaves that to Append
 }
 
-// Reset forgets everything and sets the size of the window: no distance is larger than 1<<windowBits. It panics if
-// windowBits is less than MinWindowBits or more than MaxWindowBits.
+// Reset forgets everything and sets the size of the window: no distance is larger than
+// 1<<windowBits. It panics if windowBits is less than MinWindowBits or more than MaxWindowBits.
 func (e *Encoder) Reset(windowBits int) {
 	if windowBits < MinWindowBits || windowBits > MaxWindowBits {
 		panic(fmt.Sprintf("deflate: the window has %d bits; want %d to %d", windowBits, MinWindowBits, MaxWindowBits))
@@ -57,9 +58,9 @@ func (e *Encoder) Forget() {
 	e.late = 0
 }
 
-// Learn adds p to the history: the next message may refer to it. The peer must have inflated p after the messages so far,
-// for example from a message that was compressed without this Encoder. Learn only copies: the next call of Append
-// looks at what is still in the window.
+// Learn adds p to the history: the next message may refer to it. The peer must have inflated p
+// after the messages so far, for example from a message that was compressed without this Encoder.
+// Learn only copies: the next call of Append looks at what is still in the window.
 func (e *Encoder) Learn(p []byte) {
 	p = p[max(0, len(p)-e.size):]
 	if len(p) > len(e.buf)-slack-e.n {
@@ -78,12 +79,14 @@ func (e *Encoder) catchUp() {
 	e.late = 0
 }
 
-// Append compresses the message src and appends the result to dst. It returns false if the compressed message is not
-// smaller than src. The caller then sends src uncompressed, and the peer's window does not change: dst is
-// returned as it was, and the next call of Append refers to the messages before this one.
+// Append compresses the message src and appends the result to dst. It returns false if the
+// compressed message is not smaller than src. The caller then sends src uncompressed, and the
+// peer's window does not change: dst is returned as it was, and the next call of Append refers to
+// the messages before this one.
 //
-// Bytes between the length and the capacity of dst may be overwritten. Append needs room for an eighth more than the
-// bytes of src, or for a block of 40 kB, whichever is less; dst grows if there is less.
+// Bytes between the length and the capacity of dst may be overwritten. Append needs room for an
+// eighth more than the bytes of src, or for a block of 40 kB, whichever is less; dst grows if there
+// is less.
 func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	s := scratches.Get().(*scratch)
 	if space := len(e.buf) - slack - e.n; len(src) > space {
@@ -112,15 +115,17 @@ func (e *Encoder) Append(dst, src []byte) (out []byte, ok bool) {
 	return out, ok
 }
 
-// slide moves the last bytes of the history, at most keep, to the beginning of the buffer, and forgets those before.
+// slide moves the last bytes of the history, at most keep, to the beginning of the buffer, and
+// forgets those before.
 func (e *Encoder) slide(keep int) {
 	from := max(0, e.n-keep)
 	e.n = copy(e.buf, e.buf[from:e.n])
 	e.base += uint16(from)
 }
 
-// rebuild sets the table to the positions of the history, after a message that is not sent has changed it. A small
-// message does not need it: it replaces few entries, and they do no harm, because every match is checked.
+// rebuild sets the table to the positions of the history, after a message that is not sent has
+// changed it. A small message does not need it: it replaces few entries, and they do no harm,
+// because every match is checked.
 func (e *Encoder) rebuild() {
 	clear(e.table)
 	for i := max(0, e.n-e.size); i+minMatch <= e.n; i++ {
@@ -196,7 +201,8 @@ func (e *Encoder) deflate(dst, src []byte, s *scratch) ([]byte, bool) {
 	return out, len(out) < limit
 }
 
-// find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there are too many sequences.
+// find divides buf[i:n] into sequences. It returns how many bytes it has taken: all, unless there
+// are too many sequences.
 func (e *Encoder) find(s *blockSplitter, i int) int {
 	begin, end := i, e.n
 	b, table, base, shift, size := e.buf, e.table, e.base, e.shift, uint(e.size)
@@ -247,15 +253,16 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 	return end - begin
 }
 
-// replace notes that the four bytes v are at a position. It returns the position of the last four bytes with their hash.
+// replace notes that the four bytes v are at a position. It returns the position of the last four
+// bytes with their hash.
 func replace(table []uint16, v uint32, shift uint8, at uint16) (last uint16) {
 	entry := &table[v*0x9e3779b1>>(shift&31)]
 	last, *entry = *entry, at
 	return last
 }
 
-// load returns the four bytes at b[i:], or others if i is not in the buffer. That costs less than a branch, because
-// entries of the table are often too old, and the processor cannot predict which.
+// load returns the four bytes at b[i:], or others if i is not in the buffer. That costs less than a
+// branch, because entries of the table are often too old, and the processor cannot predict which.
 func load(b []byte, i int) uint32 {
 	return binary.LittleEndian.Uint32(b[min(i, len(b)-slack):])
 }

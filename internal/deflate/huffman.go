@@ -7,7 +7,8 @@ const (
 	numDistSymbols = 30
 )
 
-// lengthSymbols has the symbol of each length, and the number of its extra bits above the lowest 9 bits.
+// lengthSymbols has the symbol of each length, and the number of its extra bits above the lowest 9
+// bits.
 var lengthSymbols = func() (t [maxMatch + 1]uint16) {
 	for symbol := 257; symbol < numSymbols; symbol++ {
 		base, extra := lengthBase(symbol)
@@ -24,7 +25,8 @@ type huffman struct {
 	lens  [numSymbols + numDistSymbols]uint8
 	extra int // how many extra bits the lengths and distances have
 
-	// The header. A token is a symbol of the code length code, and its extra bits above the lowest 5 bits.
+	// The header. A token is a symbol of the code length code, and its extra bits above the lowest
+	// 5 bits.
 	lits, dists, first int
 	tokens             [numSymbols + numDistSymbols]uint16
 	numTokens          int
@@ -86,7 +88,8 @@ func (h *huffman) build() int {
 	return size
 }
 
-// codeLengths computes the lengths of the codes of symbols with these frequencies. No code has more than limit bits.
+// codeLengths computes the lengths of the codes of symbols with these frequencies. No code has more
+// than limit bits.
 func (h *huffman) codeLengths(freq []uint32, lens []uint8, limit int) {
 	keys := h.keys[:0]
 	for symbol, n := range freq {
@@ -134,11 +137,13 @@ func sortKeys(keys []uint32) {
 	}
 }
 
-// codeDepths replaces frequencies, the lowest first, by the lengths of their codes. It is the algorithm of Moffat and
-// Katajainen, "In-place calculation of minimum-redundancy codes", which needs no other memory.
+// codeDepths replaces frequencies, the lowest first, by the lengths of their codes. It is the
+// algorithm of Moffat and Katajainen, "In-place calculation of minimum-redundancy codes", which
+// needs no other memory.
 func codeDepths(a []uint32) {
 	n := len(a)
-	// Make the inner nodes of the tree: a[i] is the weight of node i, and later the index of its parent.
+	// Make the inner nodes of the tree: a[i] is the weight of node i, and later the index of its
+	// parent.
 	root, leaf := 0, 0
 	for next := range n - 1 {
 		var sum uint32
@@ -175,14 +180,16 @@ func codeDepths(a []uint32) {
 	}
 }
 
-// limitLengths changes the counts of lengths to those of a complete code, after longer codes were shortened to the limit.
+// limitLengths changes the counts of lengths to those of a complete code, after longer codes were
+// shortened to the limit.
 func limitLengths(count []uint16, limit int) {
 	total := 0
 	for n := 1; n <= limit; n++ {
 		total += int(count[n]) << (limit - n)
 	}
 	for ; total > 1<<limit; total-- {
-		// Remove one of the longest codes. Its symbol shares the place of a shorter code: both get one bit more than that.
+		// Remove one of the longest codes. Its symbol shares the place of a shorter code: both get
+		// one bit more than that.
 		count[limit]--
 		for n := limit - 1; n > 0; n-- {
 			if count[n] > 0 {

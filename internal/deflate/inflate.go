@@ -36,7 +36,8 @@ const (
 	proceed  // this step is done
 )
 
-// run inflates s.src until it is used up or s.out is full. reason says what is wrong with the data, "" if nothing is.
+// run inflates s.src until it is used up or s.out is full. reason says what is wrong with the data,
+// "" if nothing is.
 func (d *Decoder) run(s *stream) (got status, reason string) {
 	for {
 		switch d.step {
@@ -103,7 +104,8 @@ func (d *Decoder) blockHeader(s *stream) (status, string) {
 	return proceed, ""
 }
 
-// endBlock ends a block. After one with BFINAL, the next block begins with the next byte (RFC 7692 section 7.2.1).
+// endBlock ends a block. After one with BFINAL, the next block begins with the next byte (RFC 7692
+// section 7.2.1).
 func (d *Decoder) endBlock() status {
 	if d.final {
 		d.take(d.nbits % 8)
@@ -160,8 +162,8 @@ func (d *Decoder) symbols(s *stream) (status, string) {
 	}
 }
 
-// symbol decodes one symbol, with all checks. If the input ends inside of it, its bits stay where they are, because
-// the 48 bits of the longest symbol fit into d.bits.
+// symbol decodes one symbol, with all checks. If the input ends inside of it, its bits stay where
+// they are, because the 48 bits of the longest symbol fit into d.bits.
 func (d *Decoder) symbol(s *stream) (status, string) {
 	d.fill(s, 48)
 	e, skip := lookup(d.lit[:], d.bits, litBits)
@@ -206,7 +208,8 @@ func (d *Decoder) symbol(s *stream) (status, string) {
 	return proceed, ""
 }
 
-// copyMatch copies the match, or as much of it as there is room for. It returns whether it is complete.
+// copyMatch copies the match, or as much of it as there is room for. It returns whether it is
+// complete.
 func (d *Decoder) copyMatch(s *stream) bool {
 	for d.length > 0 && s.pos < len(s.out) {
 		p := s.out[s.pos:min(len(s.out), s.pos+d.length)]
@@ -223,11 +226,12 @@ func (d *Decoder) copyMatch(s *stream) bool {
 	return d.length == 0
 }
 
-// fastRoom is the room for literals that Decoder.fast needs: at most 16 literals, with codes of one bit, between two checks.
+// fastRoom is the room for literals that Decoder.fast needs: at most 16 literals, with codes of one
+// bit, between two checks.
 const fastRoom = 16
 
-// fast decodes symbols as long as that is possible without the checks of symbol. It stops before the end of the
-// block and before everything unusual, and leaves that to symbol.
+// fast decodes symbols as long as that is possible without the checks of symbol. It stops before
+// the end of the block and before everything unusual, and leaves that to symbol.
 func (d *Decoder) fast(s *stream) {
 	lit, codes := d.lit, d.codes
 	src, next := s.src, s.next
@@ -236,8 +240,8 @@ func (d *Decoder) fast(s *stream) {
 
 loop:
 	for len(src)-next >= 8 && len(out)-pos >= fastRoom {
-		// Take as many whole bytes as there is room for. The bits above the first n belong to bytes that the next
-		// round takes. It sets them again to the same values.
+		// Take as many whole bytes as there is room for. The bits above the first n belong to bytes
+		// that the next round takes. It sets them again to the same values.
 		bits |= binary.LittleEndian.Uint64(src[next:]) << (n & 63)
 		next += int((63 - n) >> 3)
 		n |= 56

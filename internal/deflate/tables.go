@@ -54,13 +54,14 @@ func (e entry) value(b uint64) int {
 	return int(e>>16) + int(b&(1<<(e&63)-1)>>(e>>8&15))
 }
 
-// subtable returns the index of the entry in the second table, if b begins with the rest of the code.
+// subtable returns the index of the entry in the second table, if b begins with the rest of the
+// code.
 func (e entry) subtable(b uint64) int {
 	return int(e>>16) + int(b&(1<<(e>>8&15)-1))
 }
 
-// lookup returns the entry for the code with which b begins. skip is how many bits of the code e does not count,
-// because they index the first table.
+// lookup returns the entry for the code with which b begins. skip is how many bits of the code e
+// does not count, because they index the first table.
 func lookup(table []entry, b uint64, indexBits uint) (e entry, skip uint) {
 	e = table[b&(1<<indexBits-1)]
 	if e&isSubtable == 0 {
@@ -164,14 +165,15 @@ const (
 	fitOver // too many codes
 )
 
-// A codeLens has the lengths of the codes of a block. Most symbols have no code in a small message. So coded has a bit
-// for each symbol that has a code, and len is not set for the others.
+// A codeLens has the lengths of the codes of a block. Most symbols have no code in a small message.
+// So coded has a bit for each symbol that has a code, and len is not set for the others.
 type codeLens struct {
 	coded [firstDist/64 + 1]uint64
 	len   [firstDist + numDist]uint8
 }
 
-// firstDist is the index of the first distance in a codeLens: the distances have a word of their own.
+// firstDist is the index of the first distance in a codeLens: the distances have a word of their
+// own.
 const firstDist = (numLit + 63) &^ 63
 
 // set sets the length of a code. There was none before.
@@ -197,8 +199,8 @@ type buildMemory struct {
 	order [numLit]uint16      // the symbols, by the lengths of their codes
 }
 
-// build fills the table for the code in which the symbols of the set coded have the given lengths. symbols has the entry
-// of each symbol, without its code.
+// build fills the table for the code in which the symbols of the set coded have the given lengths.
+// symbols has the entry of each symbol, without its code.
 func build(table []entry, indexBits uint, coded []uint64, lens []uint8, symbols []entry, mem *buildMemory) fit {
 	count, begin := &mem.count, &mem.begin
 	clear(count[:])
@@ -265,8 +267,8 @@ type builder struct {
 	code      int      // of the next symbol; its first bit is the lowest
 }
 
-// put sets the entry of the next symbol, whose code has n bits of which skip are not counted, at every step-th place
-// of t. It then computes the next code.
+// put sets the entry of the next symbol, whose code has n bits of which skip are not counted, at
+// every step-th place of t. It then computes the next code.
 func (b *builder) put(t []entry, n, skip uint) {
 	e := b.symbols[b.order[0]] + entry(n-skip)<<8 + entry(n-skip)
 	b.order = b.order[1:]
@@ -276,15 +278,16 @@ func (b *builder) put(t []entry, n, skip uint) {
 	b.code = nextCode(b.code, n)
 }
 
-// nextCode returns the code of n bits after code. It adds one to a number whose bits are in the opposite order: it clears
-// the ones above the highest zero, and sets that zero to one. After the last code, it returns 0.
+// nextCode returns the code of n bits after code. It adds one to a number whose bits are in the
+// opposite order: it clears the ones above the highest zero, and sets that zero to one. After the
+// last code, it returns 0.
 func nextCode(code int, n uint) int {
 	bit := 1 << bits.Len(uint(code^(1<<n-1))) >> 1
 	return code&(bit-1) | bit
 }
 
-// first fills the first table. It holds the codes of up to n bits after round n, and doubles with each round, because
-// that is faster than writing the entries of short codes one by one.
+// first fills the first table. It holds the codes of up to n bits after round n, and doubles with
+// each round, because that is faster than writing the entries of short codes one by one.
 func (b *builder) first() {
 	next, code := 0, 0
 	for n := uint(1); n <= b.indexBits; n++ {
@@ -300,7 +303,8 @@ func (b *builder) first() {
 	b.order, b.code = b.order[next:], code
 }
 
-// second fills the tables of the codes that are longer than indexBits: one for all codes with the same beginning.
+// second fills the tables of the codes that are longer than indexBits: one for all codes with the
+// same beginning.
 func (b *builder) second() {
 	end := 1 << b.indexBits
 	prefix := -1
@@ -320,8 +324,8 @@ func (b *builder) second() {
 	}
 }
 
-// subBits returns how many bits index a second table that begins with a code of n bits, if left codes of n bits are
-// left: enough that the codes fill it.
+// subBits returns how many bits index a second table that begins with a code of n bits, if left
+// codes of n bits are left: enough that the codes fill it.
 func (b *builder) subBits(n uint, left int) uint {
 	size := n - b.indexBits
 	for used := left; used < 1<<size; {
