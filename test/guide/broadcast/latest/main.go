@@ -35,7 +35,7 @@ func main() {
 // serve sends the price when it has changed. SendMessage waits for the client, so a slow
 // client misses the prices between two calls.
 func serve(c *websocket.Conn) error {
-	go c.Discard() // what a client sends must not be in front of its pongs
+	go c.Discard() // unread messages could keep the client's pongs from arriving
 	for {
 		value, changed := price.get()
 		if err := c.SendMessage(websocket.Text, value); err != nil {
