@@ -156,8 +156,8 @@ func (e *CloseError) Is(target error) bool {
 	return e.Code == StatusNormalClosure || e.Code == StatusGoingAway || e.Code == StatusNoStatusReceived
 }
 
-// A HandshakeError tells why [Upgrade] refused a request. The request has been
-// answered over HTTP, and no connection was made. [OnRefused] gets it too.
+// A HandshakeError says why [Upgrade] refused a request. The request has been answered over HTTP,
+// and no connection was made. [OnRefused] gets it too.
 //
 // Reason says what is wrong with the request, and the default response has the same text. If
 // an [Option] of Upgrade is invalid, Status is 500 and Reason says what is wrong with that

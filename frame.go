@@ -129,7 +129,7 @@ func Mask(b []byte, key [4]byte, pos int) int { return mask.XOR(b, key, pos) }
 // invalid, and so is text that ends inside a character.
 func ValidUTF8(b []byte) bool { return utf8.Valid(b) }
 
-// ReadHeader reads the header of a frame from r, and no byte behind it.
+// ReadHeader reads the header of a frame from r, and no byte after it.
 //
 // The error is [io.EOF] if r ends before the first byte, [io.ErrUnexpectedEOF] if it
 // ends within the header, and otherwise the error of r. RFC 6455 section 5.2 forbids a
@@ -273,8 +273,8 @@ func parseLength(b []byte) (length uint64, n int, err error) {
 	return binary.BigEndian.Uint64(b[2:]), 10, nil
 }
 
-// ReadFrame reads a frame from r, and no byte behind it. The payload is as it is on the
-// wire (see [Frame]). The caller may keep and change it.
+// ReadFrame reads a frame from r, and no byte after it. The payload is as it is on the wire (see
+// [Frame]). The caller may keep and change it.
 //
 // If the payload has more than maxPayload bytes, the error is [ErrMessageTooLarge], and
 // none of the payload is read. Memory is allocated as the payload arrives, not for the
@@ -398,11 +398,11 @@ func AppendFrame(dst []byte, f Frame) []byte {
 	return append(f.append(dst, int64(len(f.Payload))), f.Payload...)
 }
 
-// maxCopied is the largest payload that is copied behind its header. On TCP, copying
-// is faster than writev up to about 16 KiB; 8 KiB keeps the pooled buffers small.
+// maxCopied is the largest payload that is copied after its header. On TCP, copying is faster than
+// writev up to about 16 KiB; 8 KiB keeps the pooled buffers small.
 const maxCopied = 8 << 10
 
-// A frame buffer has room for a header and a payload that is copied behind it.
+// A frame buffer has room for a header and a payload that is copied after it.
 const frameBufferSize = maxHeaderSize + maxCopied
 
 var frameBuffers = sync.Pool{New: func() any { return new([frameBufferSize]byte) }}

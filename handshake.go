@@ -108,7 +108,7 @@ func establish(w http.ResponseWriter, r *http.Request, o *options, a *admission)
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
 	}
-	a.accept() // before the response, because its client may look at the statistics
+	a.accept() // before the response, because the client may then ask for the statistics
 	response := appendResponse(unusedBuffer(brw.Writer), r.Header["Sec-Websocket-Key"][0], subprotocol, agreed, w.Header())
 	buffered, err := takeOver(nc, brw, response, o.writeTimeout)
 	if err != nil {

@@ -120,7 +120,7 @@ func (r *reader) inflate(p []byte, mode frameMode) (n int, end frameEnd, err err
 	if err != nil {
 		return 0, notEnd, r.inflateError(err)
 	}
-	r.mask(src[used:], used) // the rest stays in the buffer as it came, masked
+	r.mask(src[used:], used) // the rest stays in the buffer masked, as it arrived
 	r.advance(used, mode)
 	if done {
 		r.stopInflating()

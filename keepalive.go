@@ -21,10 +21,10 @@ type timeouts struct {
 	maxLifetime       time.Duration
 }
 
-// A keepalive is the one timer of a connection. It says when to send a ping, and
-// when a limit has passed: silence of the peer, a write, or a phase of the closing
-// connection. It does no I/O: a tick reschedules the timer and returns what is due,
-// so nothing that the connection then does can hold up the next tick.
+// A keepalive is the one timer of a connection. It says when to send a ping, and when a limit has
+// passed: silence of the peer, a write, or a phase of the closing connection. It does no I/O: a
+// tick reschedules the timer and returns what is due, so nothing that the connection then does can
+// delay the next tick.
 //
 // A handler that only sends, or is busy, receives nothing. While no method is receiving, the
 // keepalive asks for a poll of the socket each second, so that pings and the peer's close

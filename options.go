@@ -228,12 +228,11 @@ func AccessDenied(h http.Handler) Option {
 	return func(o *options) { o.accessDenied = h }
 }
 
-// OnRefused sets the function that is told of refused handshakes, for a log or a
-// counter. It is called after the request was answered, on the goroutine of the request;
-// many goroutines may call it at the same time. err has the status and the reason. Its
-// status is 403 if AcceptConnection refused the request, even if the handler of
-// [AccessDenied] answered with another status. By default nothing is logged, because any
-// client can send such requests.
+// OnRefused sets the function that gets refused handshakes, for a log or a counter. It is called
+// after the request was answered, on the goroutine of the request; many goroutines may call it at
+// the same time. err has the status and the reason. Its status is 403 if AcceptConnection refused
+// the request, even if the handler of [AccessDenied] answered with another status. By default
+// nothing is logged, because any client can send such requests.
 //
 // f is not called if the connection fails while the 101 response is sent, or if a policy or
 // the handler of AccessDenied panics.
@@ -251,10 +250,9 @@ func DropIncomingPings(drop bool) Option {
 	return func(o *options) { o.dropIncomingPings = drop }
 }
 
-// PropagateCommonErrors sets whether OnError also receives common errors. The
-// default is false. An error is common if it only tells how the connection ended, as
-// listed at [Conn]: for example, the peer closed the connection, broke a rule, was
-// silent for too long, or its TCP connection failed.
+// PropagateCommonErrors sets whether OnError also receives common errors. The default is false. An
+// error is common if it only says how the connection ended, as listed at [Conn]: for example, the
+// peer closed the connection, broke a rule, was silent for too long, or its TCP connection failed.
 func PropagateCommonErrors(propagate bool) Option {
 	return func(o *options) { o.propagateCommonErrors = propagate }
 }
@@ -294,8 +292,8 @@ func MaxFragments(n int) Option {
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to [MaxSize]:
 // messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once. The default is
 // 1 MiB. Each message counts with the size of its frame and 32 bytes more, until the library begins
-// to write it. A message of TrySend that is compressed only when it is written, as most are, counts
-// with its size before that. One that is compressed for all connections counts with up to 4 KiB
+// to write it. Most messages of TrySend are compressed only when they are written; they count with
+// their uncompressed size. A message that is compressed for all connections counts with up to 4 KiB
 // more, which the connection keeps for its history. If a message does not fit, TrySend returns
 // [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast fits
 // into an empty queue whatever its size, because the connections share its bytes. The methods that
@@ -391,11 +389,11 @@ func OnClose(f func(c *Conn, err error)) Option {
 	return func(o *options) { o.onClose = f }
 }
 
-// MaxLifetime sets how long a connection lives. It is closed with 1001 after 90 to 100 % of d.
-// The time is chosen at random for each connection, so that clients that came at the same time,
-// as after a restart of the server, do not all come back at the same time. The default is 0,
-// which means no limit. A limit lets a load balancer distribute long-lived connections again,
-// and makes clients authenticate again.
+// MaxLifetime sets how long a connection lives. It is closed with 1001 after 90 to 100 % of d. The
+// time is chosen at random for each connection, so that clients that connected at the same time, as
+// after a restart of the server, do not all reconnect at the same time. The default is 0, which
+// means no limit. A limit lets a load balancer distribute long-lived connections again, and makes
+// clients authenticate again.
 func MaxLifetime(d time.Duration) Option {
 	return duration("MaxLifetime", d, func(o *options) { o.maxLifetime = d })
 }

@@ -30,8 +30,8 @@ import (
 // The reasons:
 //
 //   - Two or more Origin headers are refused, because browsers send one.
-//   - Sec-Fetch-Site is set by the browser, and scripts cannot change it. It decides
-//     without a look at Host, because a proxy may have rewritten Host.
+//   - Sec-Fetch-Site is set by the browser, and scripts cannot change it. It decides without regard
+//     to Host, because a proxy may have rewritten Host.
 //   - A request without an Origin header comes from a client other than a browser,
 //     because browsers send Origin with every handshake. It is still refused if
 //     Sec-Fetch-Site says that a page of another origin sent it.

@@ -36,7 +36,7 @@ func (r *reader) poll(may patience) error {
 		case err == errReadDeadline:
 			return nil
 		case err == errStreamEnd && !may.ending && !(r.incoming.left == 0 && r.buf.empty()):
-			return nil // the handler has time to receive what came before
+			return nil // the handler has time to receive the messages before the end
 		case err != nil:
 			return r.endBehind(err)
 		}
@@ -62,9 +62,9 @@ func (r *reader) growForPoll() bool {
 	return true
 }
 
-// pollBehind looks at what waits in the kernel behind a full buffer. New bytes there are a
-// sign of life. If the peer has ended the stream, and the handler has had time to receive, it
-// looks for a close frame there, and keeps only the messages in the buffer.
+// pollBehind checks what waits in the kernel when the buffer is full. New bytes there are a sign of
+// life. If the peer has ended the stream, and the handler has had time to receive, it looks for a
+// close frame there, and keeps only the messages in the buffer.
 func (r *reader) pollBehind(may patience) error {
 	unread, ended, ok := r.socket.behind()
 	if !ok {

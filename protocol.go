@@ -39,7 +39,7 @@ const (
 	// passes on the payload as it arrives.
 	modeStream
 
-	// modeFragments: as modeMessages, but compressed messages are passed on as they came. So
+	// modeFragments: as modeMessages, but compressed messages are passed on as they arrived. So
 	// their text is not checked, and the limits count their bytes on the wire.
 	modeFragments
 )

@@ -100,12 +100,12 @@ func (f Frame) unmaskedPayload() []byte {
 	return b
 }
 
-// ReceiveFragments waits for the next message and returns its frames, unmasked and in
-// order. Control frames are answered and not returned. Limits apply and text is
-// checked, as by ReceiveMessage. A compressed message is returned as it came: its first frame
-// has RSV1, MaxMessageSize applies to the compressed bytes, and its text is not checked. The
-// caller may keep and change the payloads; [ProcessFragments] joins them. ReceiveFragments
-// cannot be used with [HandleConcurrent].
+// ReceiveFragments waits for the next message and returns its frames, unmasked and in order.
+// Control frames are answered and not returned. Limits apply and text is checked, as by
+// ReceiveMessage. A compressed message is returned as it arrived: its first frame has RSV1,
+// MaxMessageSize applies to the compressed bytes, and its text is not checked. The caller may keep
+// and change the payloads; [ProcessFragments] joins them. ReceiveFragments cannot be used with
+// [HandleConcurrent].
 func (c *Conn) ReceiveFragments() ([]Frame, error) {
 	if c.inbox != nil {
 		return nil, c.inbox.refuses(byReceiveFragments)

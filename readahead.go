@@ -142,7 +142,7 @@ func (a *readAhead) next() (Message, error) {
 	}
 }
 
-// took returns what came from the channel of messages. Behind the last message it waits
+// took returns the result of a read from the channel of messages. After the last message, it waits
 // until the connection has ended.
 func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	if ok {

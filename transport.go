@@ -54,8 +54,8 @@ type transport interface {
 	// sent. If it does not, the rest cannot be sent later.
 	exact() bool
 
-	// closeWrite tells the peer that no more bytes follow. It returns
-	// errors.ErrUnsupported if the transport cannot tell it.
+	// closeWrite tells the peer that no more bytes follow. It returns errors.ErrUnsupported if the
+	// transport cannot do that.
 	closeWrite() error
 
 	// cut closes the socket without waiting for anything. told says that the peer knows that

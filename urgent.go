@@ -150,9 +150,9 @@ func (w *writer) sendQueued(by caller) {
 	}
 }
 
-// leavesToTimer reports whether frames that do not belong to the call are left to the goroutine
-// of the flush timer. Their write must not hold up a call that has a deadline. Over TLS it
-// cannot be cut off either, because that would end the connection. The lock is held.
+// leavesToTimer reports whether frames that do not belong to the call are left to the goroutine of
+// the flush timer. Their write must not delay a call that has a deadline. Over TLS it cannot be cut
+// off either, because that would end the connection. The lock is held.
 func (w *writer) leavesToTimer(by caller) bool {
 	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
 }

@@ -171,10 +171,9 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 	return w.flush(by, b, nil, len(b))
 }
 
-// flush writes b, which begins with the pending frames, and payload behind it. The first
-// accepted bytes of b are frames whose senders were told that they are sent, or frames of
-// the library. If the deadline of the call cuts those off, the rest of them stays
-// pending. The lock is held.
+// flush writes b, which begins with the pending frames, and then payload. The first accepted bytes
+// of b are frames whose senders were told that they are sent, or frames of the library. If the
+// deadline of the call cuts those off, the rest of them stays pending. The lock is held.
 func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	n, m := 0, 0
 	if w.hasPending.Load() {
@@ -229,8 +228,8 @@ func (w *writer) notWritten(by caller, b, payload []byte, n, accepted int, err e
 	return w.failed(err)
 }
 
-// mayContinue reports whether the connection works after a write that returned err: the
-// deadline of the call has cut it off in front of a frame, or in an accepted one.
+// mayContinue reports whether the connection works after a write that returned err: the deadline of
+// the call has cut it off before a frame, or inside an accepted one.
 func (w *writer) mayContinue(by caller, err error, n, accepted int) bool {
 	if !w.expiredExactly(err) {
 		return false

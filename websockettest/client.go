@@ -15,9 +15,8 @@ import (
 
 // A Client is the client of one connection to a handler. [Dial] makes it.
 //
-// Its methods fail the test, with [testing.T.Fatalf], if they cannot do what they are for:
-// the text says what arrived instead. They must be called by the goroutine of the test,
-// except where noted.
+// A method that cannot succeed fails the test with [testing.T.Fatalf], and the text says what
+// arrived instead. The methods must be called by the goroutine of the test, except where noted.
 type Client struct {
 	t        testing.TB
 	conn     *memnet.Conn
@@ -148,9 +147,9 @@ func (c *Client) ReceiveJSON(v any) {
 // with Send, or leaves the frame unanswered. ReceiveFrame fails the test if the connection
 // ends, or if no frame arrives in time.
 //
-// If the test calls Receive, ReceiveJSON, WantClose or Close in the middle of a message of
-// which ReceiveFrame has returned a frame, the rest of that message is dropped. With
-// compression, the messages behind it may not be inflated then, because they can refer to it.
+// If the test calls Receive, ReceiveJSON, WantClose or Close in the middle of a message of which
+// ReceiveFrame has returned a frame, the rest of that message is dropped. With compression, it may
+// then be impossible to inflate later messages, because they can refer to it.
 func (c *Client) ReceiveFrame() websocket.Frame {
 	c.t.Helper()
 	r := c.begin("ReceiveFrame", "a frame")

@@ -108,9 +108,9 @@ func (d *deflate) compress(data []byte) []byte {
 	return bytes.TrimSuffix(d.sent.Bytes(), []byte(flushed))
 }
 
-// writeWindows compresses data for a window that is smaller than that of compress/flate. It
-// forgets the window after as many bytes as the server's window has, so that nothing refers
-// to earlier bytes.
+// writeWindows compresses data for a window that is smaller than that of compress/flate. It forgets
+// the window after as many bytes as the smaller window has, so that no distance is larger than
+// that.
 func (d *deflate) writeWindows(data []byte) {
 	for {
 		n := min(len(data), 1<<d.clientBits)

@@ -13,7 +13,7 @@ import (
 type Decoder struct {
 	limited bool
 	max     int64 // the limit of the message
-	total   int64 // how many bytes of the message have come out
+	total   int64 // how many bytes of the message have been inflated
 	taken   int64 // how many bytes of the compressed message have been taken
 
 	// The bits that have been taken from the message and not used yet. The next one is the lowest.

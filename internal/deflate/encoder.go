@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	minMatch = 4 // a shorter match saves next to nothing, because its distance costs up to 15 bits
+	minMatch = 4 // a shorter match saves almost nothing, because its distance costs up to 15 bits
 	maxMatch = 258
 
-	// lazyMatch is the length from which a match is taken without a look at the next byte.
+	// lazyMatch is the length from which a match is taken without trying the next byte.
 	lazyMatch = 32
 	slack     = 8 // bytes at the end of the buffer, so that eight bytes can be loaded at each place
 )
@@ -60,7 +60,7 @@ func (e *Encoder) Forget() {
 
 // Learn adds p to the history: the next message may refer to it. The peer must have inflated p
 // after the messages so far, for example from a message that was compressed without this Encoder.
-// Learn only copies: the next call of Append looks at what is still in the window.
+// Learn only copies: the next call of Append adds what is still in the window to the table.
 func (e *Encoder) Learn(p []byte) {
 	p = p[max(0, len(p)-e.size):]
 	if len(p) > len(e.buf)-slack-e.n {
@@ -243,7 +243,8 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 		s.n++
 		i += n
 		done, low = i, i
-		// Of the places in the match, these two find the most later matches for their time.
+		// Adding these two positions of the match finds the most later matches for the time that it
+		// takes.
 		if i+minMatch <= end {
 			replace(table, binary.LittleEndian.Uint32(b[i-n+2:]), shift, base+uint16(i-n+2))
 			replace(table, binary.LittleEndian.Uint32(b[i-1:]), shift, base+uint16(i-1))
@@ -253,8 +254,8 @@ func (e *Encoder) find(s *blockSplitter, i int) int {
 	return end - begin
 }
 
-// replace notes that the four bytes v are at a position. It returns the position of the last four
-// bytes with their hash.
+// replace stores the position of the four bytes v, and returns the position that was stored for
+// their hash before.
 func replace(table []uint16, v uint32, shift uint8, at uint16) (last uint16) {
 	entry := &table[v*0x9e3779b1>>(shift&31)]
 	last, *entry = *entry, at

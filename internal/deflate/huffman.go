@@ -33,7 +33,7 @@ type huffman struct {
 	tokenFreq          [numLens]uint32
 	tokenLens          [numLens]uint8
 
-	// The memory of codeLengths. It is not on the stack, because a deep stack would be doubled.
+	// The memory of codeLengths. It is not on the stack, because Go would have to double the stack.
 	keys   [numSymbols]uint32
 	depths [numSymbols]uint32
 	sizes  [maxBits + 1]uint16 // how many codes of each length there are
@@ -74,7 +74,7 @@ func (h *huffman) fixedSize() int {
 
 // build computes the codes and returns the size of the block in bits.
 func (h *huffman) build() int {
-	// Some decoders want two distance codes, also if the block needs fewer.
+	// Some decoders need two distance codes, even if the block uses fewer.
 	dists := h.freq[numSymbols:]
 	for i := 0; i < 2; i++ {
 		dists[i] = max(dists[i], 1)
@@ -188,8 +188,8 @@ func limitLengths(count []uint16, limit int) {
 		total += int(count[n]) << (limit - n)
 	}
 	for ; total > 1<<limit; total-- {
-		// Remove one of the longest codes. Its symbol shares the place of a shorter code: both get
-		// one bit more than that.
+		// Remove one of the longest codes, and replace a shorter code by two codes that are one bit
+		// longer: for its symbol and for that of the removed code.
 		count[limit]--
 		for n := limit - 1; n > 0; n-- {
 			if count[n] > 0 {

@@ -231,7 +231,7 @@ func (d *Decoder) copyMatch(s *stream) bool {
 const fastRoom = 16
 
 // fast decodes symbols as long as that is possible without the checks of symbol. It stops before
-// the end of the block and before everything unusual, and leaves that to symbol.
+// the end of the block and before unusual symbols, and leaves these to symbol.
 func (d *Decoder) fast(s *stream) {
 	lit, codes := d.lit, d.codes
 	src, next := s.src, s.next

@@ -112,7 +112,7 @@ func distEntry(symbol int) entry {
 	return entry((2+symbol%2)<<extra+1)<<16 | entry(extra)
 }
 
-// A constant has what all Decoders share.
+// A constant has the tables that all Decoders share.
 type constant struct {
 	fixed       tables // the codes of a block of type 1
 	litSymbols  [numLit]entry
@@ -192,7 +192,8 @@ func (c *codeLens) dists() (coded []uint64, lens []uint8) {
 	return c.coded[firstDist/64:], c.len[firstDist:]
 }
 
-// A buildMemory is what build needs. It is not on the stack, because a deep stack would be doubled.
+// A buildMemory is what build needs. It is not on the stack, because Go would have to double the
+// stack.
 type buildMemory struct {
 	count [maxBits + 1]uint16 // how many codes of each length there are
 	begin [maxBits + 2]uint16 // where the symbols with codes of each length begin in order
@@ -324,8 +325,8 @@ func (b *builder) second() {
 	}
 }
 
-// subBits returns how many bits index a second table that begins with a code of n bits, if left
-// codes of n bits are left: enough that the codes fill it.
+// subBits returns how many bits index a second table that begins with a code of n bits: so many
+// that the codes fill the table. left is how many codes of n bits remain.
 func (b *builder) subBits(n uint, left int) uint {
 	size := n - b.indexBits
 	for used := left; used < 1<<size; {

@@ -4,8 +4,8 @@ import "sync"
 
 const windowSize = 32 << 10 // the largest distance of RFC 1951
 
-// A window keeps the last inflated bytes of a message for Read, which has given them to its caller.
-// It is a ring.
+// A window keeps the last inflated bytes of a message for Read, because the slices that Read has
+// filled belong to its caller. It is a ring buffer.
 type window struct {
 	next int // where the next byte goes
 	buf  [windowSize]byte
