@@ -160,17 +160,17 @@ func (c *Conn) RemoteAddr() net.Addr { return c.socket.conn().RemoteAddr() }
 // The TLS state is in the TLS field of the request.
 func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 
-// SetReadDeadline sets the time after which receiving methods return an error that
-// is [os.ErrDeadlineExceeded], also those that are waiting already. The zero time is
-// no deadline. Messages that have arrived by then may still be returned.
+// SetReadDeadline sets the time after which receiving methods return an error that is
+// [os.ErrDeadlineExceeded], including those that are already waiting. The zero time is no deadline.
+// Messages that have arrived by then may still be returned.
 //
-// The connection stays usable, also in the middle of a message: set a later deadline
-// and call the same method again to continue. Before a receiving method waits, it writes
-// pongs and the messages that wait to be written together. With a deadline, it does not
-// wait for that write, which then continues in the background. There is one exception: the
-// deadline is set while the method is already in such a write, and passes before the write
-// ends. Then a connection over TLS, or over a net.Conn of an unknown type, ends: see
-// SetWriteDeadline. SetReadDeadline returns an error if the net.Conn has no deadlines.
+// The connection stays usable, even in the middle of a message: set a later deadline and call the
+// same method again to continue. Before a receiving method waits, it writes pongs and the messages
+// that wait to be written together. With a deadline, it does not wait for that write, which then
+// continues in the background. There is one exception: the deadline is set while the method is
+// already in such a write, and passes before the write ends. Then a connection over TLS, or over a
+// net.Conn of an unknown type, ends: see SetWriteDeadline. SetReadDeadline returns an error if the
+// net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -201,11 +201,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.socket.setUserWrite(t)
 }
 
-// SetMaxMessageSize sets [MaxMessageSize] of this connection to n bytes, from 1 to [MaxSize]:
-// for example, a larger one when the client has logged in. It sets [MaxFrameSize] too, unless
-// that was given as an option. It applies to the messages that begin from now on, also if a
-// method is waiting for one already, and not to those that HandleConcurrent has received.
-// It returns an error if n is out of range.
+// SetMaxMessageSize sets [MaxMessageSize] of this connection to n bytes, from 1 to [MaxSize]: for
+// example, a larger one when the client has logged in. It sets [MaxFrameSize] too, unless that was
+// given as an option. It applies to the messages that begin from now on, even if a method is
+// already waiting for one, and not to those that HandleConcurrent has received. It returns an error
+// if n is out of range.
 func (c *Conn) SetMaxMessageSize(n int64) error {
 	if err := c.life.err(); err != nil {
 		return err

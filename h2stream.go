@@ -82,7 +82,7 @@ func newStream(w streamWriter, r *http.Request) *h2stream {
 }
 
 // isStreamBody reports whether body is that of an HTTP/2 stream of net/http or of
-// golang.org/x/net/http2, whose Read method waits for input also with an empty slice. Middleware
+// golang.org/x/net/http2, whose Read method waits for input even with an empty slice. Middleware
 // may have replaced it, and other types return at once.
 func isStreamBody(body io.ReadCloser) bool {
 	switch reflect.TypeOf(body).String() {

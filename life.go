@@ -143,8 +143,8 @@ func (l *life) receiveErr() error {
 	return l.err()
 }
 
-// sendErr returns why nothing can be sent: the cause of the end, or of phaseLost. It is nil
-// before, also in phaseCloseSent.
+// sendErr returns why nothing can be sent: the cause of the end, or of phaseLost. It is nil before,
+// even in phaseCloseSent.
 func (l *life) sendErr() error {
 	if l.current() < phaseLost {
 		return nil

@@ -326,7 +326,7 @@ func (c *Conn) SendMessage(op Opcode, data []byte) (err error) {
 	return c.out.send(&Header{Fin: true, Opcode: op}, data)
 }
 
-// sendControl sends a control frame, also between the fragments of a message.
+// sendControl sends a control frame, even between the fragments of a message.
 func (c *Conn) sendControl(op Opcode, data []byte) (err error) {
 	if err := c.out.acquire(); err != nil {
 		return c.sendError(err)

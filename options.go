@@ -150,9 +150,9 @@ func timeoutFor(ping time.Duration) time.Duration {
 // buffer while it waits. If the [net.Listener] wraps its connections in a type of its own, and
 // TLS runs on top of that type, the connection keeps its buffer.
 //
-// PingInterval does not change how fast the peer's control frames are answered. While a
-// method is receiving, they are answered at once; otherwise once a second, also those behind
-// up to 4 KiB of unread messages.
+// PingInterval does not change how fast the peer's control frames are answered. While a method is
+// receiving, they are answered at once; otherwise once a second, even after up to 4 KiB of unread
+// messages.
 func PingInterval(d time.Duration) Option {
 	return duration("PingInterval", d, func(o *options) { o.pingInterval = d })
 }

@@ -96,9 +96,9 @@ func AnyOrigin(r *http.Request) bool { return true }
 // then decides.
 //
 // AllowOrigins panics if a pattern is invalid. "*" is invalid: to accept every origin, use
-// [AnyOrigin]. "null" is invalid, because every site can send it, from a sandboxed frame.
-// file:// is the Origin of every local file, also of a downloaded one. Write
-// international domain names in their ASCII form (xn--...), as browsers send them.
+// [AnyOrigin]. "null" is invalid, because every site can send it, from a sandboxed frame. file://
+// is the Origin of every local file, even of a downloaded one. Write international domain names in
+// their ASCII form (xn--...), as browsers send them.
 func AllowOrigins(patterns ...string) func(*http.Request) bool {
 	allowed := make([]originPattern, len(patterns))
 	for i, pattern := range patterns {

@@ -119,9 +119,9 @@ type controlScan struct {
 	closed bool // the next frame is a close frame, which stays
 }
 
-// scan handles the complete control frames in the buffer, also those behind data frames, and takes
-// them out. It stops at a frame that breaks a rule, or is not complete. A frame that ends the
-// connection stays in the buffer, unless s.may allows acting on it.
+// scan handles the complete control frames in the buffer, even after data frames, and takes them
+// out. It stops at a frame that breaks a rule, or is not complete. A frame that ends the connection
+// stays in the buffer, unless s.may allows acting on it.
 //
 // Before the first receiving call it is not known whether the handler wants messages or
 // frames: then a frame that breaks a rule is left to that call.

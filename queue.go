@@ -42,7 +42,7 @@ func (f *queuedFrame) cost() int {
 
 // fits returns ErrSendQueueFull if a frame does not fit into a queue of limit bytes. A Broadcast
 // fits into an empty queue whatever its size, because otherwise a large one would close all
-// connections, also those whose peers read fast. The queues share its bytes.
+// connections, even those whose peers read fast. The queues share its bytes.
 func (q *sendQueue) fits(f queuedFrame, limit int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

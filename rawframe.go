@@ -61,12 +61,12 @@ func (r *reader) frame() (Frame, error) {
 	return f, nil
 }
 
-// WriteFrame sends any frame as it is, also one that breaks the rules: it is for tests
-// and for protocols that extend RFC 6455. Length is set from the payload; see [Frame]
-// for masked frames. WriteFrame does not wait for an open MessageWriter, so a data
-// frame can end up inside its message. The payload is not compressed; a data frame with RSV1 is
-// taken for one that the caller has compressed. WriteFrame neither keeps nor changes the
-// payload. After a Close frame, sending methods other than WriteFrame return an error.
+// WriteFrame sends any frame as it is, even one that breaks the rules: it is for tests and for
+// protocols that extend RFC 6455. Length is set from the payload; see [Frame] for masked frames.
+// WriteFrame does not wait for an open MessageWriter, so a data frame can end up inside its
+// message. The payload is not compressed; a data frame with RSV1 is taken for one that the caller
+// has compressed. WriteFrame neither keeps nor changes the payload. After a Close frame, sending
+// methods other than WriteFrame return an error.
 func (c *Conn) WriteFrame(f Frame) (err error) {
 	if err := c.out.acquire(); err != nil {
 		return c.sendError(err)

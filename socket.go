@@ -47,8 +47,8 @@ const (
 	writesEnded                          // a write has taken WriteTimeout
 )
 
-// A caller is the kind of call that writes. Its deadline applies to the write, also to
-// frames that other goroutines have requested.
+// A caller is the kind of call that writes. Its deadline applies to the write, even to frames that
+// other goroutines have requested.
 type caller byte
 
 const (

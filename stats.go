@@ -8,8 +8,8 @@ import (
 // control frames. Bytes are those of all frames with their headers, without those that TLS adds.
 type Stats struct {
 	Opened           time.Time     // when the handshake was done
-	MessagesReceived uint64        // read to their end; with HandleConcurrent, also those that are read ahead
-	MessagesSent     uint64        // given to the kernel, or being written to it; those that wait, also in the queue, are counted when they are written
+	MessagesReceived uint64        // read to their end; with HandleConcurrent, including those that are read ahead
+	MessagesSent     uint64        // given to the kernel, or being written to it; those that wait, for example in the queue, are counted when they are written
 	BytesReceived    uint64        // read from the socket
 	BytesSent        uint64        // given to the kernel, or being written to it
 	RTT              time.Duration // from a ping of the keepalive or of Ping to the pong, in whole microseconds; 0 before the first pong
@@ -28,7 +28,7 @@ type HandlerStats struct {
 	Closed           map[StatusCode]uint64 // connections that have ended, by the code that OnClose gets; 1006 if the handshake response could not be sent
 }
 
-// Stats returns the statistics of the connection, also after it has ended. It does not wait, and
+// Stats returns the statistics of the connection, even after it has ended. It does not wait, and
 // costs less than a microsecond.
 func (c *Conn) Stats() Stats {
 	now := time.Now()

@@ -104,12 +104,11 @@ func (r *reader) readStream(m *messageReader, p []byte) (int, error) {
 	}
 }
 
-// MessageWriter begins a message and returns its writer. The bytes are sent in frames:
-// small writes are gathered up to 4 KiB, and larger writes are not copied. With
-// [Compression], up to 64 KiB are gathered: a message that ends within them is sent
-// compressed in one frame, and a longer one is not compressed. Close ends the message.
-// Until then other messages wait, also those that the same goroutine sends. Ping, pong
-// and close frames are sent between the fragments.
+// MessageWriter begins a message and returns its writer. The bytes are sent in frames: small writes
+// are gathered up to 4 KiB, and larger writes are not copied. With [Compression], up to 64 KiB are
+// gathered: a message that ends within them is sent compressed in one frame, and a longer one is
+// not compressed. Close ends the message. Until then other messages wait, even those that the same
+// goroutine sends. Ping, pong and close frames are sent between the fragments.
 //
 // A Write of Text that is not valid UTF-8 returns [ErrInvalidUTF8] and sends nothing of
 // it. If Close fails (the text ends inside a character, or the write deadline has

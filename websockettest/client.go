@@ -72,10 +72,10 @@ func (c *Client) SendJSON(v any) {
 	c.send("SendJSON", websocket.Text, data)
 }
 
-// SendFrame sends a frame as it is, also one that breaks the rules. A frame that is not
-// masked is masked with a random key; the payload of f is not changed. A frame with Masked
-// set is sent as it is, so its payload must be masked already. Length is ignored. SendFrame
-// fails the test if the connection has ended.
+// SendFrame sends a frame as it is, even one that breaks the rules. A frame that is not masked is
+// masked with a random key; the payload of f is not changed. A frame with Masked set is sent as it
+// is, so its payload must be masked already. Length is ignored. SendFrame fails the test if the
+// connection has ended.
 func (c *Client) SendFrame(f websocket.Frame) {
 	c.t.Helper()
 	c.sendFrame("SendFrame", f)

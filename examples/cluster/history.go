@@ -24,7 +24,7 @@ const entryOverhead = 128
 type history struct {
 	entries []entry // with rising numbers
 	bytes   int64
-	last    uint64 // the number of the newest message, also if it is not in entries any more
+	last    uint64 // the number of the newest message, even if it is not in entries any more
 
 	maxEntries, maxBytes int64
 	maxAge               time.Duration // 0 is no limit

@@ -27,9 +27,9 @@ type publisher interface {
 	newest(ctx context.Context) (uint64, error)
 }
 
-// A room is the part of the chat that runs in one process: it has the clients of this process
-// and a copy of the history. The messages of all clients, also those of this process, come
-// from the bus, so that every client gets the same messages in the same order.
+// A room is the part of the chat that runs in one process: it has the clients of this process and a
+// copy of the history. The messages of all clients, including those of this process, come from the
+// bus, so that every client gets the same messages in the same order.
 type room struct {
 	handler *websocket.Handler
 	bus     publisher

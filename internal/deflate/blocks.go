@@ -27,7 +27,7 @@ type blockCodes struct {
 var fixedCodes = newFixedCodes()
 
 func newFixedCodes() *blockCodes {
-	var lens [numLit]uint8 // also those of the symbols that are not used, because they take part in assigning the codes
+	var lens [numLit]uint8 // with the symbols that are not used, because they take part in assigning the codes
 	var dists [numDistSymbols]uint8
 	for i := range lens {
 		lens[i] = fixedBits(i)

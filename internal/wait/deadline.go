@@ -16,8 +16,8 @@ type Deadline struct {
 	closed bool          // done is closed
 }
 
-// Set moves the deadline to t, also for goroutines that wait already. A deadline at the
-// zero time never passes.
+// Set moves the deadline to t, even for goroutines that already wait. A deadline at the zero time
+// never passes.
 func (d *Deadline) Set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
