@@ -49,7 +49,7 @@ func (p *PreparedMessage) check() error {
 // checkTry returns an error if TrySend cannot send the message.
 func checkTry(op Opcode, data []byte) error {
 	if op == Close {
-		return fmt.Errorf("%w: a close frame cannot be sent to a queue; use StartClose, or Group.Close", ErrInvalidOpcode)
+		return fmt.Errorf("%w: a close frame cannot be queued; use StartClose, or Group.Close", ErrInvalidOpcode)
 	}
 	return checkMessage(op, data)
 }

@@ -56,7 +56,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
 	a := admission{registry: conns}
 	defer func() {
-		if c == nil && !a.accepted { // also if a function of the user has panicked
+		if c == nil && !a.accepted { // even if a function of the user has panicked
 			conns.noteRefused()
 		}
 	}()
@@ -85,7 +85,7 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission)
 		return nil, refuse(w, r, e)
 	}
 	defer func() {
-		if c == nil { // also if a wrapper of w has panicked
+		if c == nil { // even if a wrapper of w has panicked
 			a.abandon()
 		}
 	}()

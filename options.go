@@ -328,10 +328,10 @@ func WriteCoalescing(coalesce bool) Option {
 // messages that have both a secret and text that an attacker can choose, or that could refer to
 // such text in earlier messages: call SetCompression(-1) before you send a secret.
 //
-// A compressed message is sent as one frame, because some clients cannot read compressed
-// fragments. [MaxMessageSize] limits the inflated size of received messages, and [MaxFrameSize]
-// the size of frames on the wire. A connection holds about 12 KiB while it sends compressed
-// messages, and nothing when it has sent none for one or two times [PingInterval].
+// A compressed message is sent as one frame, because some clients cannot read compressed fragments.
+// [MaxMessageSize] limits the inflated size of received messages, and [MaxFrameSize] the size of
+// frames on the wire. A connection holds about 12 KiB while it sends compressed messages, and less
+// than 200 bytes when it has sent none for one or two times [PingInterval].
 func Compression(minSize int) Option {
 	if minSize < 0 {
 		return invalid("Compression(%d): want 0 or more; leave it out for no compression", minSize)

@@ -85,9 +85,9 @@ func (c *Conn) tellsAcks() bool {
 	return c.out.acksTold == acksKnown
 }
 
-// poll looks for control frames while no method is receiving, and ends the connection if the peer
-// has ended it. quiet is how many polls there were since a method has received. in.lock is held;
-// poll unlocks it.
+// poll looks for control frames while no method is receiving, and ends the connection if what it
+// finds requires that. quiet is how many polls there were since a method has received. in.lock is
+// held; poll unlocks it.
 func (c *Conn) poll(quiet int) {
 	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()

@@ -34,11 +34,10 @@
 //
 // # Keepalive
 //
-// Every connection has a timer that sends a ping each [PingInterval] and ends the
-// connection after ConnectionTimeout of silence. It needs no goroutine that receives: while
-// no method is receiving, it looks once a second for control frames that have arrived, also
-// behind up to 4 KiB of unread messages, and answers them. [Conn.Context] is done as soon as
-// the connection has ended.
+// Every connection has a timer that sends a ping each [PingInterval] and ends the connection after
+// ConnectionTimeout of silence. It needs no goroutine that receives: while no method is receiving,
+// it looks once a second for control frames that have arrived, even after up to 4 KiB of unread
+// messages, and answers them. [Conn.Context] is done as soon as the connection has ended.
 //
 // # Frames
 //
@@ -279,22 +278,22 @@ func (h *Handler) Stats() HandlerStats {
 	return s
 }
 
-// Shutdown closes all connections of the handler with 1001 (going away), all at the same
-// time, and waits until their functions and the function of [OnClose] have returned. Each
-// connection has CloseTimeout for its close handshake. From then on, new requests and those
-// whose handshake is not complete are answered with 503 and a Retry-After header.
+// Shutdown closes all connections of the handler with 1001 (going away), all at the same time, and
+// waits until their functions and the function of [OnClose] have returned. Each connection has
+// CloseTimeout for its close handshake. From then on, new requests and those that AcceptConnection
+// has not accepted yet are answered with 503 and a Retry-After header.
 //
-// If ctx is done before that, Shutdown closes the connections that are left, as
-// [Conn.CloseNow] does, and returns the error of ctx without waiting for their functions.
-// Their methods return an error, so these functions end soon unless they wait for something
-// else. If a function of the handler calls Shutdown, it waits for itself until ctx is done.
+// If ctx is done before that, Shutdown closes the remaining connections as [Conn.CloseNow] does,
+// and returns the error of ctx without waiting for their functions. Their methods return an error,
+// so these functions end soon unless they wait for something else. If a function of the handler
+// calls Shutdown, it waits for itself until ctx is done.
 //
 // [http.Server.Shutdown] neither closes upgraded connections nor waits for them. Over HTTP/2
 // it waits for them, but does not close them. It calls the functions that were passed to
 // [http.Server.RegisterOnShutdown]; one of them can call Shutdown of the handler.
 //
-// A handler that was shut down cannot be used again. Shutdown may be called several times, also
-// at the same time. Connections of [Upgrade] do not belong to a handler.
+// A handler that was shut down cannot be used again. Shutdown may be called several times, even at
+// the same time. Connections of [Upgrade] do not belong to a handler.
 func (h *Handler) Shutdown(ctx context.Context) error {
 	left, empty := h.conns.shutDown()
 	for _, c := range left {
