@@ -296,10 +296,11 @@ func (g *Group) Broadcast(op Opcode, data []byte) error {
 
 // Close closes the group for good, and the connections of all members at the same time, as
 // [Conn.StartClose] does. It waits until their sockets are closed: for CloseTimeout at most, and a
-// second more for peers that do not close their side. If ctx is done first, Close closes the
-// remaining connections as [Conn.CloseNow] does, and returns the error of ctx, unless none
-// remained. It does not wait for HandlerFuncs, nor for connections that had begun to close before,
-// because they have left the group. [Handler.Shutdown] waits for all of them.
+// second more for peers that do not close their side. If CloseTimeout is 0, only ConnectionTimeout
+// and ctx end the wait. If ctx is done first, Close closes the remaining connections as
+// [Conn.CloseNow] does, and returns the error of ctx, unless none remained. It does not wait for
+// HandlerFuncs, nor for connections that had begun to close before, because they have left the
+// group. [Handler.Shutdown] waits for all of them.
 //
 // Afterwards the group is empty, and Join returns false. A second call waits for the same
 // connections. If the code must not be sent, Close returns [ErrProtocol] and closes nothing.

@@ -90,8 +90,8 @@ func TestHTTP2_refusals_end_their_stream_only(t *testing.T) {
 		{"another version", "sec-websocket-version: 12", 426},
 		{"no version", "sec-websocket-version", 426},
 		{"another origin", "origin: https://evil.example", 403},
-		{"subprotocols that are no list of tokens", "sec-websocket-protocol: a b", 400},
-		{"extensions that are no list", "sec-websocket-extensions: =", 400},
+		{"subprotocols that are not a list of tokens", "sec-websocket-protocol: a b", 400},
+		{"extensions that are not a list", "sec-websocket-extensions: =", 400},
 		{"a length", "content-length: 5", 400},
 		{"a length of 0", "content-length: 0", 400},
 		{"an empty :authority", ":authority: ", 400},
@@ -282,7 +282,7 @@ func TestHTTP2_message_before_a_reset_can_be_received(t *testing.T) {
 	}
 }
 
-func TestHTTP2_deadlines_can_be_lifted(t *testing.T) {
+func TestHTTP2_deadlines_can_be_removed(t *testing.T) {
 	expired := make(chan struct{})
 	c := dialHTTP2(t, Handle(func(c *Conn) error {
 		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))

@@ -380,8 +380,8 @@ func OnError(f func(c *Conn, err error)) Option {
 // With a Handler, f is called on the goroutine of the HandlerFunc, after the function and that
 // of [OnError], and before ServeHTTP and [Handler.Shutdown] return. A panic of f is treated as
 // one of the HandlerFunc, but is not reported to OnError. With [HandleMessages], f is called after
-// the last call of the MessageFunc, on a goroutine of its own. With [Upgrade], f is called on a new
-// goroutine as soon as the socket is closed, and its panic is logged.
+// the last call of the MessageFunc, on any goroutine. With [Upgrade], f is called on a new goroutine
+// as soon as the socket is closed, and its panic is logged.
 func OnClose(f func(c *Conn, err error)) Option {
 	if f == nil {
 		return invalid("OnClose(nil): want a function; leave it out to ignore the ends of connections")

@@ -280,8 +280,9 @@ func (h *Handler) Stats() HandlerStats {
 
 // Shutdown closes all connections of the handler with 1001 (going away), all at the same time, and
 // waits until their functions and the function of [OnClose] have returned. Each connection has
-// CloseTimeout for its close handshake. From then on, new requests and those that AcceptConnection
-// has not accepted yet are answered with 503 and a Retry-After header.
+// CloseTimeout for its close handshake; if that is 0, only ConnectionTimeout and ctx end the wait.
+// New requests, and those that AcceptConnection has not accepted yet, are answered with 503 and a
+// Retry-After header.
 //
 // If ctx is done before that, Shutdown closes the remaining connections as [Conn.CloseNow] does,
 // and returns the error of ctx without waiting for their functions. Their methods return an error,
