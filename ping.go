@@ -83,8 +83,8 @@ func (c *Conn) receivePong(ctx context.Context, call *pingCall) {
 
 // awaitPong reads until over returns true, and handles the control frames among the unread
 // messages, as a poll does. It returns early if a goroutine wants to receive. It also returns early
-// where it cannot find a pong any more: at a close frame, at the end of the stream, or when the
-// buffer is full. The polls handle these three cases. The lock is held.
+// where it cannot find a pong any more: at a close frame, at the end of the stream after unread
+// messages, or when the buffer is full. The polls handle these three cases. The lock is held.
 func (r *reader) awaitPong(over func() bool) error {
 	if r.aheadEnd() != nil || r.mode == modeFrames || !r.socket.beginWait() {
 		return nil
@@ -105,7 +105,7 @@ func (r *reader) awaitPong(over func() bool) error {
 			if !r.socket.beginWait() {
 				return nil
 			}
-		case err == errStreamEnd && !(r.incoming.left == 0 && r.buf.empty()):
+		case err == errStreamEnd && !r.receivedAll():
 			return nil
 		case err != nil:
 			return r.endBehind(err)

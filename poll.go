@@ -9,7 +9,7 @@ import (
 // A patience says which ends of a connection a poll may act on. Other ends wait, because the
 // handler may still receive and answer the messages before them.
 type patience struct {
-	closing bool // the peer's close frame, because no method has received since the last poll
+	closing bool // the peer's close frame, or the end of the stream after the last message, because no method has received since the last poll
 	ending  bool // a broken rule, or the end of the stream if the buffer holds all bytes before it
 	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }
@@ -35,12 +35,28 @@ func (r *reader) poll(may patience) error {
 		switch err := r.fillInPoll(false); {
 		case err == errReadDeadline:
 			return nil
-		case err == errStreamEnd && !may.ending && !(r.incoming.left == 0 && r.buf.empty()):
-			return nil // the handler has time to receive the messages before the end
+		case err == errStreamEnd && !may.ending && !(may.closing && r.receivedAll()):
+			return nil // the handler has time for the messages before the end
 		case err != nil:
-			return r.endBehind(err)
+			return r.endBehind(r.closeBefore(err))
 		}
 	}
+}
+
+// receivedAll reports whether the handler has received all bytes that have arrived.
+func (r *reader) receivedAll() bool {
+	return r.incoming.left == 0 && r.buf.empty() && !r.inflating
+}
+
+// closeBefore returns why the connection ends after a read has failed with err. If the buffer holds
+// the peer's close frame, which has waited for the handler, it is the reason, because it came before
+// the failure (RFC 6455 section 7.1.5).
+func (r *reader) closeBefore(err error) error {
+	s := controlScan{may: patience{closing: true, ending: true}}
+	if end := r.scan(&s); end != nil {
+		return end
+	}
+	return err
 }
 
 // endBehind returns err, the end of the connection, and notes whether there are messages in
