@@ -88,6 +88,10 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 // op is Text, Binary, Ping or Pong; to close without waiting, use [Conn.StartClose]. TrySend does
 // not use data after it has returned. The write deadline does not apply to the queue; WriteTimeout
 // does. While a MessageWriter is open, messages wait in the queue.
+//
+// If a write has failed, TrySend returns the error of that write immediately, and does not wait to
+// learn whether the peer has sent a close frame before. [Conn.Context] and [OnClose] have the
+// reason of the end.
 func (c *Conn) TrySend(op Opcode, data []byte) error {
 	if err := c.out.check(); err != nil {
 		return err

@@ -211,3 +211,60 @@ func TestLost_sends_nothing_more(t *testing.T) {
 		}
 	})
 }
+
+// Methods that never wait return the error of a failed write before it is known why the connection
+// ends. If the function returns that error, it says only that the client is gone, so OnError does
+// not get it.
+func TestLost_error_of_TrySend_is_not_reported(t *testing.T) {
+	prepared, err := PrepareMessage(Text, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	senders := map[string]func(c *Conn) error{
+		"TrySend":         func(c *Conn) error { return c.TrySend(Text, []byte("x")) },
+		"TrySendPrepared": func(c *Conn) error { return c.TrySendPrepared(prepared) },
+		"StartClose": func(c *Conn) error {
+			if c.TrySend(Text, []byte("x")) == nil {
+				return nil
+			}
+			return c.StartClose(StatusNormalClosure, "")
+		},
+	}
+	ends := map[string]struct {
+		sent []byte
+		code StatusCode
+	}{
+		"without a close frame":          {nil, StatusAbnormalClosure},
+		"after a close frame":            {clientFrame(true, Close, closeBody(4001, "")), 4001},
+		"after a message that is unread": {clientFrame(true, Text, "unread"), StatusAbnormalClosure},
+	}
+	for name, send := range senders {
+		for end, tt := range ends {
+			t.Run(name+"/"+end, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p, broken := newBrokenConn(t, false)
+					var closed error
+					done := runHandler(c, func(c *Conn) error {
+						for {
+							if err := send(c); err != nil {
+								return err
+							}
+							time.Sleep(time.Millisecond)
+						}
+					}, OnError(func(_ *Conn, err error) { t.Errorf("OnError got %v", err) }),
+						OnClose(func(_ *Conn, err error) { closed = err }))
+					p.expect(Text, "x")
+					broken.Store(true)
+					go p.Write(tt.sent)
+					go io.Copy(io.Discard, p.Conn)
+					<-done
+					synctest.Wait()
+					if got := CloseStatus(closed); got != tt.code {
+						t.Errorf("OnClose got code %v (%v), want %v", got, closed, tt.code)
+					}
+					p.Conn.Close()
+				})
+			})
+		}
+	}
+}
