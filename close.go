@@ -358,8 +358,8 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 
 // CloseNow closes the socket without a close handshake, and waits for nothing: frames that
 // are not in the kernel yet are lost. The peer sees that the TCP connection has ended, which
-// is 1006 (RFC 6455 section 7.1.5). Every method that is waiting, and every later call,
-// returns an error that is [net.ErrClosed].
+// is 1006 (RFC 6455 section 7.1.5). Every method that is waiting, and every later call, returns an
+// error that is [net.ErrClosed], or the error of what was ending the connection before.
 //
 // CloseNow also cuts off a close handshake that is in progress, for example that of Close,
 // which then returns an error. If the socket is closed already, CloseNow returns the error
@@ -405,15 +405,26 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	if !c.expire(nil) {
 		err = net.ErrClosed // the read has failed because the socket was closed
 	}
+	if r := c.rareIf(); r != nil && r.overdue.Load() != nil {
+		return *r.overdue.Load()
+	}
 	if clock() >= by {
-		return noAnswer(c.timer.timeouts.closeTimeout)
+		return noAnswer("CloseTimeout", c.timer.timeouts.closeTimeout)
 	}
 	return &connError{"the peer did not answer the close frame", err}
 }
 
-// noAnswer is the error of a close handshake that the peer has not finished within limit.
-func noAnswer(limit time.Duration) error {
-	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within CloseTimeout %v (RFC 6455 section 7.1.1)", limit)
+// noAnswer is the error of a close handshake that the peer has not finished within a limit.
+func noAnswer(option string, limit time.Duration) error {
+	return endedByTimeout(ErrCloseTimeout, "the peer did not answer the close frame within %s %v (RFC 6455 section 7.1.1)", option, limit)
+}
+
+// closeOverdue ends a connection that is being closed, because a limit has passed. Close returns
+// noAnswer for that limit.
+func (c *Conn) closeOverdue(option string, limit time.Duration) {
+	err := noAnswer(option, limit)
+	c.rareUsed().overdue.Store(&err)
+	c.expire(nil)
 }
 
 // waitGoroutines waits for the goroutines of a connection whose socket is closed.

@@ -178,7 +178,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.inbox != nil {
 		return c.inbox.setDeadline(t)
 	}
-	return c.socket.setUserRead(t)
+	return c.deadlineError(c.socket.setUserRead(t))
 }
 
 // SetWriteDeadline sets the time after which sending methods return an error that
@@ -198,7 +198,16 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
 	}
-	return c.socket.setUserWrite(t)
+	return c.deadlineError(c.socket.setUserWrite(t))
+}
+
+// deadlineError returns the error for a deadline that could not be set, because the connection has
+// ended meanwhile, or because its net.Conn has no deadlines.
+func (c *Conn) deadlineError(err error) error {
+	if ended := c.life.err(); err != nil && ended != nil {
+		return ended
+	}
+	return err
 }
 
 // SetMaxMessageSize sets [MaxMessageSize] of this connection to n bytes, from 1 to [MaxSize]: for

@@ -34,6 +34,8 @@ type rare struct {
 	acks     acks      // at the latest ackStep; guarded by seldom.mu
 	write    slowWrite // the latest one; guarded by timer.mu
 	aheadEnd error     // the error that HandleConcurrent will end the connection with; guarded by in.lock
+
+	overdue atomic.Pointer[error] // of Close, if a limit has ended the close handshake
 }
 
 // seldomUsed returns the state of methods that are seldom called. It allocates it if this is

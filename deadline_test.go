@@ -287,3 +287,46 @@ func TestSetWriteDeadline_while_a_ping_blocks(t *testing.T) {
 		}
 	}
 }
+
+// An endingDeadlines ends the connection while one of its deadlines is set.
+type endingDeadlines struct {
+	net.Conn
+	end func()
+}
+
+func (c *endingDeadlines) SetReadDeadline(t time.Time) error { return c.set(c.Conn.SetReadDeadline(t)) }
+func (c *endingDeadlines) SetWriteDeadline(t time.Time) error {
+	return c.set(c.Conn.SetWriteDeadline(t))
+}
+
+func (c *endingDeadlines) set(err error) error {
+	if c.end == nil {
+		return err
+	}
+	c.end()
+	return errors.New("use of closed network connection")
+}
+
+// If the connection ends while a deadline is set, the error says how it ended, as that of every
+// other method.
+func TestSetDeadline_while_the_connection_ends(t *testing.T) {
+	setters := map[string]func(*Conn, time.Time) error{
+		"SetReadDeadline":  (*Conn).SetReadDeadline,
+		"SetWriteDeadline": (*Conn).SetWriteDeadline,
+	}
+	for name, set := range setters {
+		t.Run(name, func(t *testing.T) {
+			var socket *endingDeadlines
+			c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
+				socket = &endingDeadlines{Conn: conn}
+				return socket
+			})
+			socket.end = func() { c.life.enter(phaseClosed, &CloseError{Code: 4001}, never) }
+			err := set(c, time.Now().Add(time.Hour))
+			wantCloseError(t, err, 4001)
+			socket.end = nil
+			p.Conn.Close()
+			c.socket.cut(false)
+		})
+	}
+}

@@ -244,12 +244,14 @@ var (
 	errWriteDeadline error = &timeoutError{text: "websocket: sending: i/o timeout", err: os.ErrDeadlineExceeded}
 )
 
-// errMessageCutOff is the error of a MessageWriter whose last frame could not be sent
-// before the write deadline. The message cannot be completed, so the connection has ended.
-var errMessageCutOff error = &timeoutError{
-	text:  "websocket: sending the last frame of a message: i/o timeout",
-	err:   os.ErrDeadlineExceeded,
-	ended: true,
+// messageCutOff is the error of a MessageWriter whose last frame could not be sent before the
+// write deadline. The message cannot be completed, so the connection has ended with end.
+func messageCutOff(end error) error {
+	return &timeoutError{
+		text:  "websocket: sending the last frame of a message: i/o timeout, which ends the connection",
+		err:   errors.Join(os.ErrDeadlineExceeded, end),
+		ended: true,
+	}
 }
 
 // errTimedOut is wrapped by the connError of a connection whose write took too long.

@@ -185,14 +185,70 @@ func TestTimeout_of_the_last_frame_of_a_message_is_not_temporary(t *testing.T) {
 		err := w.Close()
 		wantTimeout(t, "Close", err, false)
 		wantError(t, err, os.ErrDeadlineExceeded)
-		if got := CloseStatus(endOf(c)); got != StatusInternalError {
-			t.Errorf("got end %v, want one with 1011", endOf(c))
+		for _, err := range []error{err, endOf(c)} {
+			if CloseStatus(err) != StatusInternalError {
+				t.Errorf("got %v, want an error with 1011", err)
+			}
 		}
 	})
 }
 
+// A peer that answers nothing ends Close by one of three limits. Each gives ErrCloseTimeout.
+func TestClose_ended_by_a_limit(t *testing.T) {
+	tests := []struct {
+		name  string
+		opts  []Option
+		reads bool // the peer takes the close frame
+	}{
+		{"CloseTimeout 1s", []Option{CloseTimeout(time.Second)}, true},
+		{"ConnectionTimeout 1m0s", []Option{CloseTimeout(0)}, true},
+		{"WriteTimeout 10s", []Option{CloseTimeout(time.Hour), WriteTimeout(10 * time.Second)}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t, tt.opts...)
+				if tt.reads {
+					go io.Copy(io.Discard, p.Conn)
+				}
+				err := c.Close(StatusNormalClosure, "")
+				wantTimeout(t, "Close", err, false)
+				wantError(t, err, ErrCloseTimeout)
+				wantMention(t, err.Error(), tt.name)
+				p.Conn.Close()
+			})
+		})
+	}
+}
+
+// The shortest timeout is not 0, which would be no limit. Half of it and a tenth of it are not 0 either.
+func TestWriteTimeout_of_a_nanosecond(t *testing.T) {
+	for _, writes := range []int{0, manyWrites/oneWrite + 1} { // without and with a time for each write
+		t.Run(fmt.Sprintf("after %d writes", writes), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t, PingInterval(0), WriteTimeout(1))
+				go func() {
+					for range writes {
+						p.read()
+					}
+				}()
+				for range writes {
+					c.SendMessage(Text, nil)
+				}
+				start := time.Now()
+				wantError(t, c.SendMessage(Text, []byte("blocked")), os.ErrDeadlineExceeded)
+				if took := time.Since(start); took > 2*pingPoll {
+					t.Errorf("the write took %v, want %v at most", took, 2*pingPoll)
+				}
+				p.Conn.Close()
+				c.Close(StatusNormalClosure, "")
+			})
+		})
+	}
+}
+
 func TestTimeout_errors_alone(t *testing.T) {
-	for _, err := range []error{ErrConnectionTimeout, ErrCloseTimeout, errTimedOut, errMessageCutOff} {
+	for _, err := range []error{ErrConnectionTimeout, ErrCloseTimeout, errTimedOut, messageCutOff(nil)} {
 		wantTimeout(t, err.Error(), err, false)
 	}
 	wantTimeout(t, "a response that could not be written", &connError{"sending", &net.OpError{Op: "write", Err: os.ErrDeadlineExceeded}}, false)

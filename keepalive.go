@@ -206,7 +206,7 @@ func (k *keepalive) timeWrite() {
 	now := clock()
 	k.writes(now)
 	timeout := k.timeouts.writeTimeout
-	if timeout > 0 && k.recent.Add(oneWrite) >= manyWrites && int64(now+timeout/writePrecision) < k.alarmAt.Load() {
+	if timeout > 0 && k.recent.Add(oneWrite) >= manyWrites && int64(now+part(timeout, writePrecision)) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
@@ -230,7 +230,7 @@ func (k *keepalive) settleWrites() {
 // writes notes that the write in progress, or its next piece, begins now.
 func (k *keepalive) writes(now time.Duration) {
 	k.writing.Store(int64(now))
-	if int64(deadlineAfter(now, k.timeouts.writeTimeout/2)) < k.alarmAt.Load() {
+	if int64(deadlineAfter(now, part(k.timeouts.writeTimeout, 2))) < k.alarmAt.Load() {
 		k.schedule()
 	}
 }
@@ -263,7 +263,7 @@ func (k *keepalive) writeBy() time.Duration {
 // writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does
 // that, and must not be set to a later time, even if it is due and the tick has not begun.
 func (k *keepalive) writesLookBy(alarmAt time.Duration) time.Duration {
-	return min(alarmAt, deadlineAfter(clock(), k.timeouts.writeTimeout/writePrecision))
+	return min(alarmAt, deadlineAfter(clock(), part(k.timeouts.writeTimeout, writePrecision)))
 }
 
 // schedule sets the alarm to what is due next.

@@ -227,6 +227,14 @@ var epoch = time.Now()
 // clock is the time since epoch.
 func clock() time.Duration { return time.Since(epoch) }
 
+// part returns d/n, but not 0, which stands for no limit.
+func part(d, n time.Duration) time.Duration {
+	if d == 0 {
+		return 0
+	}
+	return max(d/n, 1)
+}
+
 // deadlineAfter returns t+d, or never if d is 0 or longer than a century.
 func deadlineAfter(t, d time.Duration) time.Duration {
 	const century = 100 * 365 * 24 * time.Hour

@@ -84,7 +84,7 @@ func (k *keepalive) setReads(state uint32) {
 
 // lookBy is when a tick has to check whether there were manyReads.
 func (k *keepalive) lookBy() time.Duration {
-	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/readPrecision)
+	return deadlineAfter(time.Duration(k.lastRead.Load()), part(k.timeouts.connectionTimeout, readPrecision))
 }
 
 // settleReads makes lastRead exact again, or too late, see readPrecision. Each tick begins with it.
@@ -132,7 +132,7 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	if k.ackNoted || k.silentBy(p, by) == never {
 		return never
 	}
-	last, half := time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout/2
+	last, half := time.Duration(k.lastRead.Load()), part(k.timeouts.connectionTimeout, 2)
 	began := time.Duration(k.writing.Load())
 	if began <= settling {
 		return last + half
@@ -145,7 +145,7 @@ func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock(
 
 // checkAcks notes which ackStep is due. A sign of life makes the first one due again.
 func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
-	k.ackNoted = k.ackNoted && now-time.Duration(k.lastRead.Load()) >= k.timeouts.connectionTimeout/2
+	k.ackNoted = k.ackNoted && now-time.Duration(k.lastRead.Load()) >= part(k.timeouts.connectionTimeout, 2)
 	switch {
 	case now >= k.noteAcksAt(p, by):
 		k.ackNoted, do.acks = true, noteAcks
@@ -214,7 +214,7 @@ func (k *keepalive) noteWriteAt() time.Duration {
 	if began <= settling || k.noted(began) {
 		return never
 	}
-	return deadlineAfter(began, k.timeouts.writeTimeout/2)
+	return deadlineAfter(began, part(k.timeouts.writeTimeout, 2))
 }
 
 // roundTrip returns the latest round trip time.

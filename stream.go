@@ -238,7 +238,7 @@ func (w *messageWriter) Close() error {
 	if broken {
 		w.c.failAsync(AppendClose(nil, StatusInternalError, ""))
 		if err == errWriteDeadline {
-			return errMessageCutOff
+			return messageCutOff(w.c.life.err())
 		}
 		return err
 	}

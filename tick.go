@@ -118,11 +118,13 @@ func (c *Conn) phasePassed() {
 	switch c.life.current() {
 	case phaseCloseSent:
 		if !c.endKnown() {
-			c.expire(noAnswer(c.timer.timeouts.closeTimeout))
+			c.expire(noAnswer("CloseTimeout", c.timer.timeouts.closeTimeout))
 		}
 	case phaseLost:
 		c.lostPassed()
-	case phaseClosing, phaseFailing, phaseDraining:
+	case phaseClosing:
+		c.closeOverdue("CloseTimeout", c.timer.timeouts.closeTimeout)
+	case phaseFailing, phaseDraining:
 		c.expire(nil)
 	}
 }
@@ -146,13 +148,14 @@ func (c *Conn) lostPassed() {
 // writePassed ends a connection whose peer does not read. If the peer has sent a close frame
 // before, that is the cause of the end.
 func (c *Conn) writePassed() {
-	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", c.timer.timeouts.writeTimeout), errTimedOut}
+	limit := c.timer.timeouts.writeTimeout
+	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", limit), errTimedOut}
 	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
 		if c.timer.enter(phaseLost, end, pingPoll) {
 			c.socket.limitReads(time.Now().Add(pingPoll))
 			c.socket.endWrites() // that goroutine may be in the write of a pong
 		} else if c.life.current() >= phaseClosing {
-			c.expire(nil) // because that phase may have no other limit
+			c.closeOverdue("WriteTimeout", limit) // because that phase may have no other limit
 		}
 		return
 	}
@@ -162,7 +165,11 @@ func (c *Conn) writePassed() {
 			end = &found.closed
 		}
 	}
-	c.expire(end)
+	if c.life.current() >= phaseClosing {
+		c.closeOverdue("WriteTimeout", limit)
+	} else {
+		c.expire(end)
+	}
 }
 
 // endKnown ends a connection that the peer has ended already, if that end is known and only
@@ -190,7 +197,7 @@ func (c *Conn) peerSilent() {
 		c.settle()
 		return
 	case phaseClosing: // without CloseTimeout
-		c.expire(nil)
+		c.closeOverdue("ConnectionTimeout", c.timer.timeouts.connectionTimeout)
 		return
 	default:
 		return // these phases have a limit
