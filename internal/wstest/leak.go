@@ -15,7 +15,7 @@ import (
 // parallelTests is how many parallel tests run at the same time, unless the command sets that.
 // The parallel tests wait for the clock most of the time, so there may be more than one for each
 // processor.
-const parallelTests = "16"
+const parallelTests = "64"
 
 // Main is for the TestMain of a package. It runs the tests and fails a run that
 // leaves a goroutine of this module or a file descriptor behind. A single test cannot
@@ -51,7 +51,7 @@ func isFuzzing() bool {
 // findLeak describes the goroutines and descriptors that are left, or returns "" if none
 // are. It waits up to five seconds for them to end.
 func findLeak(filesBefore int) string {
-	const retries, pause = 100, 50 * time.Millisecond
+	const retries, pause = 1000, 5 * time.Millisecond
 	var leak string
 	for range retries {
 		if leak = remainingGoroutines(); leak == "" {

@@ -104,7 +104,7 @@ func Scale(t testing.TB, n, underRace int) int {
 // Eventually waits until done returns true, and reports whether it did so within
 // Patience. It is for conditions that no channel reports.
 func Eventually(done func() bool) bool {
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if done() {
 			return true
 		}
