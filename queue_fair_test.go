@@ -13,13 +13,15 @@ import (
 )
 
 // fedConn returns a connection whose queue a goroutine keeps full, and whose peer reads steadily.
-// got counts the frames of the peer by their opcodes.
+// got counts the frames of the peer by their opcodes. The queue is larger than what the socket
+// takes at a time, so that it is never empty. With a smaller read buffer, TCP pauses for seconds in
+// all, because it sends no small segments.
 func fedConn(t *testing.T, opts ...Option) (c *Conn, client net.Conn, got *[16]atomic.Int64) {
 	t.Helper()
 	client, server := tcpPair(t)
 	tcpOf(server).SetWriteBuffer(16 << 10)
-	tcpOf(client).SetReadBuffer(16 << 10)
-	c, got = newTestConn(server, nil, append(opts, SendQueue(64<<10))...), new([16]atomic.Int64)
+	tcpOf(client).SetReadBuffer(64 << 10)
+	c, got = newTestConn(server, nil, append(opts, SendQueue(256<<10))...), new([16]atomic.Int64)
 	var running sync.WaitGroup
 	running.Go(func() { receiveAll(c) })
 	running.Go(func() {
@@ -157,6 +159,7 @@ func TestGroup_Join_and_Leave_at_the_same_time(t *testing.T) {
 }
 
 func TestGroup_Close_twice_waits_for_the_same_connections(t *testing.T) {
+	t.Parallel()
 	var g Group
 	c, _ := newTCPConn(t, CloseTimeout(50*time.Millisecond))
 	g.Join(c)
