@@ -323,6 +323,7 @@ func TestCloseNow_cuts_a_close_in_progress(t *testing.T) {
 }
 
 func TestCloseNow_over_TLS_does_not_wait_for_a_blocked_write(t *testing.T) {
+	t.Parallel()
 	handler, ends := captureError(func(c *Conn) error {
 		sent := make(chan error)
 		go func() {

@@ -20,6 +20,7 @@ import (
 func TestSend_compressed_mix(t *testing.T) {
 	for name, offer := range testOffers {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { checkMix(t, offer) }) // so that it takes less than a second
 		})
 	}

@@ -37,6 +37,7 @@ func wantTimeout(t testing.TB, what string, err error, usable bool) {
 }
 
 func TestTimeout_of_a_read_deadline_is_a_net_Error(t *testing.T) {
+	t.Parallel()
 	sent := map[string][]byte{
 		"between messages":           nil,
 		"in the middle of a message": clientFrame(false, Text, "begun"),

@@ -19,7 +19,9 @@ var queueSockets = map[string]func(t testing.TB, opts ...Option) (*Conn, *peer){
 	"TLS": func(t testing.TB, opts ...Option) (*Conn, *peer) {
 		conns := make(chan *Conn, 1)
 		p := dialTLS(t, func(c *Conn) error { conns <- c; return waitForEnd(c) }, opts...)
-		return <-conns, p
+		c := <-conns
+		t.Cleanup(func() { c.CloseNow() }) // a poll would find the end of the peer within a second
+		return c, p
 	},
 	"a net.Conn of unknown type": func(t testing.TB, opts ...Option) (*Conn, *peer) {
 		client, server := tcpPair(t)

@@ -169,6 +169,7 @@ func TestHTTP2_close_without_window(t *testing.T) {
 
 // A read deadline that passes inside a message can be lifted, and nothing of the message is lost.
 func TestHTTP2_read_deadline_inside_a_message(t *testing.T) {
+	t.Parallel()
 	expired := make(chan struct{}, 1)
 	expire := func(c *Conn, receive func() error) error {
 		c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
@@ -283,6 +284,7 @@ func TestHTTP2_streams_that_are_not_received(t *testing.T) {
 
 // However a function ends, its stream ends, OnClose is called, and other streams go on.
 func TestHTTP2_ends_of_functions(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		h    func(opts ...Option) *Handler

@@ -74,6 +74,7 @@ func (w *ownWrapper) Unwrap() http.ResponseWriter { return w }
 // The context of the request may be done before the stream has ended. That changes nothing: the
 // answers to the messages in front of a close frame are still sent.
 func TestHTTP2_end_of_a_context_that_is_not_the_end_of_the_stream(t *testing.T) {
+	t.Parallel()
 	for name, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

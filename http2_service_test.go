@@ -47,13 +47,14 @@ func each(b []byte, f func(b []byte)) {
 
 // The timeouts of the http.Server are for requests, and do not end a WebSocket.
 func TestHTTP2_timeouts_of_the_server(t *testing.T) {
-	const timeout = 50 * time.Millisecond
+	t.Parallel()
+	const timeout = 500 * time.Millisecond // for the handshake, beside other tests
 	srv := wstest.ServeHTTP2(t, Handle(echoAll), func(s *http.Server) {
 		s.ReadTimeout, s.ReadHeaderTimeout, s.WriteTimeout, s.IdleTimeout = timeout, timeout, timeout, timeout
 	})
 	p := connectHTTP2(t, wstest.DialHTTP2(t, srv.Listener.Addr().String(), 0))
 	for range 3 {
-		time.Sleep(2 * timeout)
+		time.Sleep(timeout * 6 / 5)
 		checkEcho(p)
 	}
 	p.Close()
@@ -251,6 +252,7 @@ func TestHTTP2_methods(t *testing.T) {
 
 // The keepalive pings over HTTP/2, and ends a stream whose peer is silent.
 func TestHTTP2_keepalive(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error, 1)
 	c := dialHTTP2(t, Handle(func(c *Conn) error {
 		_, _, err := c.ReceiveMessage()
@@ -265,6 +267,7 @@ func TestHTTP2_keepalive(t *testing.T) {
 }
 
 func TestHTTP2_MaxLifetime(t *testing.T) {
+	t.Parallel()
 	c := dialHTTP2(t, Handle(echoAll, MaxLifetime(50*time.Millisecond)))
 	p := connectHTTP2(t, c)
 	p.expectClose(StatusGoingAway)

@@ -118,6 +118,7 @@ func TestHTTP2_refusals_end_their_stream_only(t *testing.T) {
 }
 
 func TestHTTP2_middleware(t *testing.T) {
+	t.Parallel()
 	h := Handle(echoAll)
 	t.Run("its headers arrive, and frames bypass a wrapper with Unwrap", func(t *testing.T) {
 		c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -311,6 +312,7 @@ func TestHTTP2_deadlines_can_be_removed(t *testing.T) {
 // A peer that gives no window holds neither a sender nor a closing connection for ever, and
 // other streams go on.
 func TestHTTP2_no_window(t *testing.T) {
+	t.Parallel()
 	sent := make(chan error, 1)
 	h := Handle(func(c *Conn) error {
 		if c.Request().URL.Path == "/echo" {

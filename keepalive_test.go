@@ -33,6 +33,7 @@ var handlerUses = []struct {
 func forEachUse(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *recorder, end func() error)) {
 	for _, use := range handlerUses {
 		t.Run(use.name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, opts...)
 				w := record(p, pongs)
@@ -184,7 +185,7 @@ func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
 				w := record(p, true)
 				w.Send(clientFrame(true, Binary, tt.message))
 				done := runHandler(c, func(c *Conn) error {
-					time.Sleep(3 * time.Hour)
+					time.Sleep(15 * time.Minute)
 					_, got, err := c.ReceiveMessage()
 					if string(got) != tt.message || err != nil {
 						t.Errorf("got %s, error %v, want %s", wstest.Hex(got), err, wstest.Hex([]byte(tt.message)))

@@ -35,6 +35,7 @@ func TestKeepalive_reports_a_write_that_takes_too_long(t *testing.T) {
 	for _, tt := range tests {
 		for delay := range 4 { // the late write begins at another time since the last tick
 			t.Run(fmt.Sprintf("%s/%d", tt.name, delay), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					r := newTickRecorder(timeouts{writeTimeout: timeout, pingInterval: tt.pings}, false)
 					for range tt.writes {
@@ -148,6 +149,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_many_small_frames_at_a_time(t *t
 	for _, pause := range []time.Duration{3037, 4099, 5303, 6701, 8303, 11311, 17299} { // primes, so that no burst coincides with a tick
 		pause *= time.Millisecond
 		t.Run(pause.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				server, client := net.Pipe()
 				c := newTestConn(server, nil)

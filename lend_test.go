@@ -201,6 +201,7 @@ func TestReceiveFunc_in_the_middle_of_a_message(t *testing.T) {
 
 // A connection whose peer declares a large frame holds little more than what has arrived.
 func TestReceiveFunc_memory_follows_what_arrives(t *testing.T) {
+	t.Parallel()
 	for _, declared := range []int{70_000, 1 << 20} {
 		for _, arrived := range []int{10, 5000, 10_000, 17_000, 50_000} {
 			t.Run(fmt.Sprintf("%d of %d", arrived, declared), func(t *testing.T) {

@@ -102,6 +102,7 @@ func TestLost_returns_the_close_frame_that_arrived(t *testing.T) {
 	}
 	for name, use := range uses {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for range 20 {
 				c, p := newTCPConn(t, PingInterval(0))
 				p.Write(lastWords)

@@ -130,11 +130,12 @@ func TestHandleMessages_leaves_the_loop_before_the_peer_answers(t *testing.T) {
 
 // Silence and pings: a connection that waits in the event loop has the same timeouts as any.
 func TestHandleMessages_timeouts(t *testing.T) {
+	t.Parallel()
 	for server, start := range messagesServers {
 		t.Run(server, func(t *testing.T) {
-			t.Parallel() // with the other servers, and with no other test
+			t.Parallel() // beside other tests, so a pong may come late
 			ended := make(chan error, 1)
-			srv := start(t, openEcho, PingInterval(20*time.Millisecond), ConnectionTimeout(100*time.Millisecond),
+			srv := start(t, openEcho, PingInterval(50*time.Millisecond), ConnectionTimeout(time.Second),
 				OnClose(func(_ *Conn, err error) { ended <- err }))
 			p := srv.dial(t)
 			for range 10 { // a peer that answers
@@ -162,6 +163,7 @@ func TestHandleMessages_timeouts(t *testing.T) {
 
 // A peer that does not read is cut off after WriteTimeout, and the others are served meanwhile.
 func TestHandleMessages_write_timeout(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error, 2)
 	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error {
 		if string(data) == "much" {

@@ -243,6 +243,7 @@ func TestHandleMessages_refuses_to_receive(t *testing.T) {
 // Messages of all shapes come in order and one at a time, also those that were sent with the
 // handshake, and the end comes behind them.
 func TestHandleMessages_order(t *testing.T) {
+	t.Parallel()
 	wire, want := manyMessages()
 	tests := []struct {
 		name    string

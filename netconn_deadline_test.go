@@ -187,6 +187,7 @@ func TestStream_write_deadline_over_TCP(t *testing.T) {
 
 // Over TLS, it is not known how much was sent.
 func TestStream_write_deadline_over_TLS_ends_the_connection(t *testing.T) {
+	t.Parallel()
 	handler, ends := captureError(func(c *Conn) error {
 		s := c.Stream(Binary)
 		s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))

@@ -46,6 +46,7 @@ type closeCall struct {
 }
 
 func TestOnClose_is_called_once_with_the_code(t *testing.T) {
+	t.Parallel()
 	answer := func(code StatusCode) func(*peer) { return answerClose(code, "") }
 	tests := []struct {
 		name string

@@ -221,6 +221,7 @@ func TestTrySend_returns_ErrSendQueueFull(t *testing.T) {
 
 // A close frame comes behind the queue, from every method that closes.
 func TestTrySend_is_in_front_of_the_close_frame(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(c *Conn){
 		"StartClose":  func(c *Conn) { c.StartClose(4001, "") },
 		"Close":       func(c *Conn) { go c.Close(4001, "") },
@@ -279,6 +280,7 @@ func TestTrySend_waits_for_an_open_MessageWriter(t *testing.T) {
 
 // A deadline of SendMessage holds although the queue is in front, and nothing is lost.
 func TestSendMessage_deadline_behind_the_queue(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{3000, 100_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(0))

@@ -98,6 +98,7 @@ func fullBuffer(less int) []byte {
 }
 
 func TestReadBuffer(t *testing.T) {
+	t.Parallel()
 	t.Run("an idle connection has no read buffer", func(t *testing.T) {
 		c, p := newTCPConn(t)
 		skipIfBuffered(t, c)

@@ -177,7 +177,7 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 			return nil
 		})
 		for taken := range int32(10) {
-			time.Sleep(time.Hour)
+			time.Sleep(5 * time.Minute) // with a poll each second
 			synctest.Wait()
 			if got := n.Load(); got != 16+taken {
 				t.Fatalf("with %d messages taken, %d were read, want %d", taken, got, 16+taken)
@@ -201,7 +201,7 @@ func TestHandleConcurrent_keeps_messages_for_a_busy_fn(t *testing.T) {
 			w.Send(clientFrame(true, Text, fmt.Sprint(i)))
 		}
 		done := runConcurrent(c, func(c *Conn) error {
-			time.Sleep(2 * time.Hour)
+			time.Sleep(15 * time.Minute)
 			for i := range messages {
 				if _, got, err := c.ReceiveMessage(); string(got) != fmt.Sprint(i) || err != nil {
 					t.Errorf("got message %q, error %v, want %d", got, err, i)

@@ -79,7 +79,7 @@ func longestPause(run func() error) (longest time.Duration, err error) {
 // a peer that has stopped reading does.
 func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
+	const timeout = 700 * time.Millisecond
 	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 16<<20)) }
 	tests := map[string]struct {
 		send  func(c *Conn)
@@ -180,7 +180,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 		for _, kind := range []string{"TCP", "TLS"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				const timeout = time.Second
+				const timeout = 700 * time.Millisecond
 				try(t, timeout/4, func() error {
 					c, client := sockets[kind](t, WriteTimeout(timeout), PingInterval(0), ConnectionTimeout(0), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
@@ -217,7 +217,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 // A message that begins late in a silence is not noted at the first step.
 func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 	t.Parallel()
-	const timeout = 2 * time.Second
+	const timeout = 1200 * time.Millisecond
 	try(t, timeout/10, func() error {
 		c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout*9/10))
 		defer client.Close()

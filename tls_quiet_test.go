@@ -18,6 +18,7 @@ import (
 
 // The wait begins within a PingInterval, whether the peer answers pings or not.
 func TestQuiet_begins_with_a_ping(t *testing.T) {
+	t.Parallel()
 	if !sock.Supported {
 		t.Skip("this platform waits with a buffer")
 	}
@@ -74,6 +75,7 @@ func TestQuiet_begins_with_a_ping(t *testing.T) {
 // After the pong to a ping of the keepalive, the next read waits below TLS at once. Data that
 // crypto/tls holds behind the pong is not left there.
 func TestQuiet_after_a_pong(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		peer func(p *peer)
@@ -254,6 +256,7 @@ func TestQuiet_ticks(t *testing.T) {
 // A handler that does not receive is polled, and an interruption that finds no read changes
 // nothing.
 func TestQuiet_without_a_receiving_method(t *testing.T) {
+	t.Parallel()
 	c, p, _ := newQuietConn(t)
 	c.socket.interruptRead(c.socket.overTLS())
 	p.send(Text, "first")

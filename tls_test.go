@@ -211,6 +211,7 @@ var tlsReceivers = []struct {
 
 // The peer's bytes wake a connection that waits below TLS, whatever method receives.
 func TestQuiet_wakes_up(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		peer func(t *testing.T, c *Conn, p *peer, pair tlsPair)
@@ -305,6 +306,7 @@ func TestQuiet_after_records_without_data(t *testing.T) {
 
 // A connection that waits below TLS ends as any other.
 func TestQuiet_ends(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		opts []Option
@@ -365,6 +367,7 @@ func TestQuiet_ends(t *testing.T) {
 
 // The deadline of the user holds before, during and after the wait below TLS.
 func TestQuiet_read_deadline(t *testing.T) {
+	t.Parallel()
 	const soon = 20 * time.Millisecond
 	receive := func(c *Conn) <-chan error {
 		done := make(chan error, 1)
@@ -456,6 +459,7 @@ func TestQuiet_read_deadline(t *testing.T) {
 
 // The interruption may come at any moment of a conversation, also inside a message.
 func TestQuiet_interruptions_lose_nothing(t *testing.T) {
+	t.Parallel()
 	for _, r := range tlsReceivers {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

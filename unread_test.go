@@ -217,7 +217,9 @@ var sockets = map[string]func(t testing.TB, opts ...Option) (*Conn, io.WriteClos
 	"TLS": func(t testing.TB, opts ...Option) (*Conn, io.WriteCloser) {
 		conns := make(chan *Conn, 1)
 		p := dialTLS(t, func(c *Conn) error { conns <- c; return waitForEnd(c) }, opts...)
-		return <-conns, p.Conn
+		c := <-conns
+		t.Cleanup(func() { c.CloseNow() }) // a poll would find the end of the peer within a second
+		return c, p.Conn
 	},
 	"a net.Conn of unknown type": func(t testing.TB, opts ...Option) (*Conn, io.WriteCloser) {
 		client, server := tcpPair(t)
