@@ -178,6 +178,7 @@ func TestCloseStatus_is_the_code_that_was_sent(t *testing.T) {
 
 // Run with -race. The first close frame is the one that counts.
 func TestWriteFrame_first_close_frame_counts(t *testing.T) {
+	computes(t)
 	for range 200 {
 		c, p := newPipeConn(t, PingInterval(0))
 		var wg sync.WaitGroup

@@ -103,6 +103,7 @@ func TestClose_sends_what_fits_of_any_reason(t *testing.T) {
 }
 
 func TestClose_drops_the_frames_before_the_answer(t *testing.T) {
+	computes(t)
 	tests := map[string][]byte{
 		"a message":                clientFrame(true, Text, "late"),
 		"a ping":                   clientFrame(true, Ping, "late"),
@@ -185,6 +186,7 @@ var silentPeers = []struct {
 }
 
 func TestClose_waits_no_longer_than_CloseTimeout(t *testing.T) {
+	computes(t)
 	for _, tt := range silentPeers {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

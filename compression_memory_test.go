@@ -178,7 +178,7 @@ func TestCompression_stack_stays_small(t *testing.T) {
 		t.Skip("the race detector needs more stack")
 	}
 	if os.Getenv("GODEBUG") != stackSettings {
-		t.Parallel()
+		computes(t)
 		runAlone(t, "GODEBUG="+stackSettings)
 		return
 	}

@@ -18,9 +18,10 @@ import (
 // refer to others, those that were compressed for many connections, large ones, uncompressed
 // ones and those of the user.
 func TestSend_compressed_mix(t *testing.T) {
+	t.Parallel()
 	for name, offer := range testOffers {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			synctest.Test(t, func(t *testing.T) { checkMix(t, offer) }) // so that it takes less than a second
 		})
 	}
@@ -94,6 +95,7 @@ func joinFragments(frames []Frame) (joined []Frame) {
 // While a peer does not read, TrySend puts messages into the queue, and they are compressed when
 // they are written, with those that other methods have sent.
 func TestTrySend_compressed_in_the_queue(t *testing.T) {
+	computes(t)
 	server, client := tcpPair(t)
 	tcpOf(server).SetWriteBuffer(64 << 10)
 	tcpOf(client).SetReadBuffer(64 << 10)
@@ -158,6 +160,7 @@ func messageSendersTo(c *Conn, method string) func(Opcode, []byte) error {
 
 // Many goroutines send at the same time, in all ways, to a client with context takeover.
 func TestSend_compressed_at_the_same_time(t *testing.T) {
+	computes(t)
 	const senders, each = 8, 40
 	names := []string{"SendMessage", "TrySend", "SendPrepared", "Broadcast", "MessageWriter", "Stream"}
 	for _, offer := range []string{"permessage-deflate", "permessage-deflate; server_no_context_takeover"} {

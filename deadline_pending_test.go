@@ -83,6 +83,7 @@ var writes = map[string]func(t *testing.T, c *Conn) error{
 }
 
 func TestSetWriteDeadline_with_pending_frames(t *testing.T) {
+	computes(t)
 	for name, write := range writes {
 		for _, by := range setBy {
 			for _, read := range []int{0, 3, len(acceptedFrame)} { // how much the peer reads before the deadline
@@ -180,6 +181,7 @@ func TestSetWriteDeadline_on_each_net_Conn(t *testing.T) {
 }
 
 func TestSetWriteDeadline_that_expires_on_a_wrapper_of_TLS_ends_the_connection(t *testing.T) {
+	computes(t)
 	config := wstest.ServeTLS(t, Handle(noop)).TLS
 	client, server := tcpPair(t)
 	go tls.Client(client, &tls.Config{InsecureSkipVerify: true}).Handshake()

@@ -138,6 +138,7 @@ func TestDetached_closes_according_to_the_result_of_fn(t *testing.T) {
 }
 
 func TestDetached_survives_a_panic(t *testing.T) {
+	computes(t)
 	brokenReporter := OnError(func(*Conn, error) { panic("of the reporter") })
 	tests := []struct {
 		name string

@@ -236,6 +236,7 @@ func transcript(t *testing.T, c *Conn, s scriptSocket, ways []int) string {
 // cut into segments, and wherever deadlines expire. So the fast path for messages that
 // are in the buffer as a whole is equivalent to the general one.
 func TestReceivers_are_equivalent(t *testing.T) {
+	t.Parallel()
 	like, _ := newTCPConn(t)
 	if !like.socket.waitsWithoutBuffer() {
 		t.Skip("this platform waits with a buffer")
@@ -243,7 +244,7 @@ func TestReceivers_are_equivalent(t *testing.T) {
 	const seeds, parts = 100, 4
 	for part := range uint64(parts) {
 		t.Run(fmt.Sprintf("part %d", part), func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			for seed := part; seed < seeds; seed += parts {
 				checkReceivers(t, like, seed)
 			}

@@ -98,6 +98,7 @@ func TestDiscard_with_HandleConcurrent(t *testing.T) {
 
 // The peer sends as fast as it can, and Discard returns nevertheless.
 func TestDiscard_returns_after_a_deadline_under_a_flood(t *testing.T) {
+	computes(t)
 	for name, begin := range map[string]func(*Conn){"Handle": func(*Conn) {}, "HandleConcurrent": beginReadAhead} {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t)
@@ -120,6 +121,7 @@ func TestDiscard_returns_after_a_deadline_under_a_flood(t *testing.T) {
 
 // After a deadline at any byte, every method gets the next whole message.
 func TestDiscard_after_a_deadline(t *testing.T) {
+	computes(t)
 	invalid := clientFrame(true, Text, "\xff")
 	tests := map[string][]byte{
 		"one frame":     clientFrame(true, Binary, "dropped"),

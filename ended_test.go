@@ -287,6 +287,7 @@ func writeStream(c *Conn) error {
 // Every method may be called from any goroutine, whatever the other goroutines do and
 // however the connection ends.
 func TestConn_methods_are_safe_for_concurrent_use(t *testing.T) {
+	computes(t)
 	for what, calls := range concurrentCalls {
 		for _, tt := range connEnds {
 			t.Run(what+"/"+tt.name, func(t *testing.T) {

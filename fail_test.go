@@ -12,6 +12,7 @@ import (
 )
 
 func TestFail_drains_for_a_second(t *testing.T) {
+	computes(t)
 	broken := []byte{0x81, 0x00}
 	closing := clientFrame(true, Close, closeBody(4001, ""))
 	tests := []struct {
@@ -62,6 +63,7 @@ func TestFail_drains_for_a_second(t *testing.T) {
 }
 
 func TestFail_sends_its_close_frame_after_the_messages(t *testing.T) {
+	computes(t)
 	c, p := newTCPConn(t)
 	const messages = 100
 	big := make([]byte, 100_000)

@@ -93,6 +93,7 @@ func TestBroadcast_closes_slow_connections(t *testing.T) {
 
 // A slow peer that reads on gets its queue, and then the close frame.
 func TestBroadcast_closes_behind_the_queue(t *testing.T) {
+	computes(t)
 	c, p := newTCPConn(t, PingInterval(0), SendQueue(50_000))
 	var g Group
 	g.Join(c)
@@ -142,6 +143,7 @@ func TestGroup_members(t *testing.T) {
 }
 
 func TestGroup_Close(t *testing.T) {
+	computes(t)
 	tests := []struct {
 		name   string
 		answer bool
@@ -203,6 +205,7 @@ func TestGroup_Close(t *testing.T) {
 
 // Members join, leave and end while messages are broadcast.
 func TestGroup_survives_races(t *testing.T) {
+	computes(t)
 	var g Group
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -251,6 +254,7 @@ func TestGroup_survives_races(t *testing.T) {
 }
 
 func TestBroadcast_to_many(t *testing.T) {
+	computes(t)
 	const members = 3 * broadcastShare
 	var g Group
 	var peers []*peer

@@ -95,6 +95,7 @@ func wantAllStreams(t *testing.T, c *wstest.HTTP2, open int) {
 
 // A stream that is reset before the response leaves nothing.
 func TestHTTP2_reset_before_the_response(t *testing.T) {
+	computes(t)
 	h := Handle(echoAll)
 	c := dialHTTP2(t, h)
 	other := connectHTTP2(t, c)
@@ -343,6 +344,7 @@ func messageHandler(open func() (MessageFunc, error)) func(opts ...Option) *Hand
 // A request with very many header lines ends its stream only, and so does one with more bytes
 // than MaxHeaderBytes.
 func TestHTTP2_large_header(t *testing.T) {
+	computes(t)
 	srv := wstest.ServeHTTP2(t, Handle(echoAll), func(s *http.Server) { s.MaxHeaderBytes = 16 << 10 })
 	c := wstest.DialHTTP2(t, srv.Listener.Addr().String(), 0)
 	other := connectHTTP2(t, c)

@@ -228,6 +228,7 @@ var handlerEnds = []struct {
 }
 
 func TestHandle_closes_according_to_the_result_of_fn(t *testing.T) {
+	t.Parallel()
 	handles := map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent}
 	for name, handle := range handles {
 		for _, propagate := range []bool{false, true} {
@@ -237,7 +238,7 @@ func TestHandle_closes_according_to_the_result_of_fn(t *testing.T) {
 					want = tt.common
 				}
 				t.Run(fmt.Sprintf("%s/propagate=%t/%s", name, propagate, tt.name), func(t *testing.T) {
-					t.Parallel()
+					computes(t)
 					got := reportedErrors(t, handle, tt.fn, tt.peer, PropagateCommonErrors(propagate))
 					wantReport(t, got, want)
 				})

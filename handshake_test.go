@@ -176,6 +176,7 @@ func TestUpgrade_accepts(t *testing.T) {
 // The next request on the connection of a refused request is not served. The policy, which
 // runs code of the user, is not called for an invalid handshake.
 func TestUpgrade_refuses(t *testing.T) {
+	computes(t)
 	upgradeRequired := http.Header{"Upgrade": {"websocket"}, "Connection": {"close", "Upgrade"}}
 	versionRequired := http.Header{"Upgrade": {"websocket"}, "Connection": {"close", "Upgrade"}, "Sec-Websocket-Version": {"13"}}
 	tests := []struct {

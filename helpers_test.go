@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +230,20 @@ func echoAll(c *Conn) error {
 func waitForEnd(c *Conn) error {
 	<-c.Context().Done()
 	return endOf(c)
+}
+
+// processors has room for the tests that compute at the same time.
+var processors = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// computes runs the rest of t beside the tests that wait for the clock. A test with parallel
+// subtests must not call it, but they may. More tests that compute than processors would delay those
+// that wait, and they may fail if they are late. A test that measures what the process uses, or
+// that allows less than a second, must run alone, so it is not parallel at all.
+func computes(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	processors <- struct{}{}
+	t.Cleanup(func() { <-processors })
 }
 
 // captureError returns a handler that runs fn, and a channel on which the test can await

@@ -172,6 +172,7 @@ func TestHTTP2_stream_is_reset_only_by_a_write_that_fails(t *testing.T) {
 
 // A body that reads without end does not race with the end of the stream, and no timer is left.
 func TestHTTP2_stream_with_another_body_ends(t *testing.T) {
+	computes(t)
 	for range 50 {
 		r := httptest.NewRequest("CONNECT", "/", nil)
 		r.Body = io.NopCloser(endless{})

@@ -62,6 +62,7 @@ func TestHTTP2_timeouts_of_the_server(t *testing.T) {
 // A deadline that passes in the middle of a write resets the stream, because it is not known how
 // much was sent. The stream of another WebSocket goes on.
 func TestHTTP2_write_deadline_in_a_write(t *testing.T) {
+	computes(t)
 	results, writing := make(chan error, 3), make(chan struct{})
 	h := Handle(func(c *Conn) error {
 		if c.Request().URL.Path == "/echo" {

@@ -32,6 +32,7 @@ func connectHTTP2(t testing.TB, c *wstest.HTTP2, changes ...string) *peer {
 func streamOf(p *peer) *wstest.Stream { return p.Conn.(*wstest.Stream) }
 
 func TestHTTP2_echo(t *testing.T) {
+	computes(t)
 	messages := HandleMessages(func(c *Conn) (MessageFunc, error) {
 		return func(op Opcode, data []byte) error { return c.SendMessage(op, data) }, nil
 	})
@@ -284,6 +285,7 @@ func TestHTTP2_message_before_a_reset_can_be_received(t *testing.T) {
 }
 
 func TestHTTP2_deadlines_can_be_removed(t *testing.T) {
+	computes(t)
 	expired := make(chan struct{})
 	c := dialHTTP2(t, Handle(func(c *Conn) error {
 		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
@@ -337,6 +339,7 @@ func TestHTTP2_no_window(t *testing.T) {
 }
 
 func TestHTTP2_many_streams_end(t *testing.T) {
+	computes(t)
 	h := Handle(echoAll)
 	c := dialHTTP2(t, h)
 	var peers []*peer

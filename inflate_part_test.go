@@ -9,6 +9,7 @@ import (
 
 // A method that does not continue a compressed message drops the rest of it.
 func TestReceive_after_a_part_of_a_compressed_message(t *testing.T) {
+	computes(t)
 	// The bytes of the first message are all read before all of it is inflated.
 	first, long := compressedMessage(Text, stars(200)), compressedMessage(Text, strings.Repeat("0123456789abcdef", 4000))
 	starts := map[string]func(c *Conn) error{

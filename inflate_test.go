@@ -73,6 +73,7 @@ func compressedTexts() map[string]string {
 // Every method inflates messages, however they are cut into frames and segments, and in
 // whatever order with others. Deadlines may expire everywhere.
 func TestReceive_compressed(t *testing.T) {
+	t.Parallel()
 	cutters := map[string]func(wire []byte) [][]byte{
 		"at once": func(wire []byte) [][]byte { return segments(wire) },
 		"chops":   func(wire []byte) [][]byte { return cutBySizes(wire, []byte{1, 0, 200, 3, 250, 0, 0, 97}) },
@@ -92,7 +93,7 @@ func TestReceive_compressed(t *testing.T) {
 		for how, cut := range cutters {
 			for _, r := range append(inflatingReceivers, namedReceiver{"Stream", streamReceiver}) {
 				t.Run(fmt.Sprintf("%s %s %s", r.name, name, how), func(t *testing.T) {
-					t.Parallel()
+					computes(t)
 					c, _ := newScriptConn(t, cut(wire), Compression(0))
 					expired := 0
 					for i, text := range want {
@@ -366,6 +367,7 @@ func TestDiscard_compressed(t *testing.T) {
 
 // The other receiving methods, and HandleConcurrent, inflate too.
 func TestReceive_compressed_everywhere(t *testing.T) {
+	computes(t)
 	wire := compressedMessage(Text, `{"name":"Ada"}`)
 	t.Run("ReceiveJSON", func(t *testing.T) {
 		c, _ := newScriptConn(t, segments(wire), Compression(0))

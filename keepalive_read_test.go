@@ -11,6 +11,7 @@ import (
 // The time of most reads is not noted. The silence of the peer must nevertheless never be
 // reported early, and not late by more than a tenth.
 func TestKeepalive_reports_silence_after_the_last_read(t *testing.T) {
+	computes(t)
 	const timeout = 60 * time.Second
 	every := func(d time.Duration) func(int) time.Duration { return func(int) time.Duration { return d } }
 	tests := []struct {

@@ -33,7 +33,7 @@ var handlerUses = []struct {
 func forEachUse(t *testing.T, opts []Option, pongs bool, test func(t *testing.T, c *Conn, w *recorder, end func() error)) {
 	for _, use := range handlerUses {
 		t.Run(use.name, func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			synctest.Test(t, func(t *testing.T) {
 				c, p := newPipeConn(t, opts...)
 				w := record(p, pongs)
@@ -56,6 +56,7 @@ func TestPingInterval(t *testing.T) {
 }
 
 func TestPingInterval_keeps_time(t *testing.T) {
+	t.Parallel()
 	forEachUse(t, nil, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour + time.Second)
 		synctest.Wait()
@@ -68,6 +69,7 @@ func TestPingInterval_keeps_time(t *testing.T) {
 }
 
 func TestPingInterval_zero_sends_none(t *testing.T) {
+	t.Parallel()
 	forEachUse(t, []Option{PingInterval(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -78,6 +80,7 @@ func TestPingInterval_zero_sends_none(t *testing.T) {
 }
 
 func TestPingInterval_ends_with_the_close_frame(t *testing.T) {
+	t.Parallel()
 	forEachUse(t, []Option{CloseTimeout(0), ConnectionTimeout(0)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(20 * time.Second)
 		c.SendMessage(Close, nil)
@@ -135,6 +138,7 @@ func TestConnectionTimeout_wakes_every_method_on_time(t *testing.T) {
 }
 
 func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
+	t.Parallel()
 	last := map[string][]byte{
 		"a pong":           clientFrame(true, Pong, ""),
 		"a message":        clientFrame(true, Binary, "x"),
@@ -158,6 +162,7 @@ func TestConnectionTimeout_counts_from_the_last_byte(t *testing.T) {
 }
 
 func TestConnectionTimeout_does_not_end_a_peer_that_answers_pings(t *testing.T) {
+	t.Parallel()
 	forEachUse(t, []Option{ConnectionTimeout(20 * time.Second)}, true, func(t *testing.T, c *Conn, w *recorder, end func() error) {
 		time.Sleep(time.Hour)
 		if err := endOf(c); err != nil {
@@ -169,6 +174,7 @@ func TestConnectionTimeout_does_not_end_a_peer_that_answers_pings(t *testing.T) 
 }
 
 func TestConnectionTimeout_keeps_messages_for_a_busy_handler(t *testing.T) {
+	computes(t)
 	tests := []struct {
 		name    string
 		message string

@@ -208,6 +208,7 @@ func TestKeepalive_limits_its_own_writes(t *testing.T) {
 // While a method is receiving, nothing wakes the process between two pings. Otherwise one
 // poll a second does.
 func TestKeepalive_polls_once_a_second(t *testing.T) {
+	computes(t)
 	tests := []struct {
 		name     string
 		busy     bool

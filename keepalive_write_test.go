@@ -14,6 +14,7 @@ import (
 // The time of most writes is not noted. A write that takes WriteTimeout must nevertheless never be
 // reported early, and not late by more than a tenth.
 func TestKeepalive_reports_a_write_that_takes_too_long(t *testing.T) {
+	t.Parallel()
 	const timeout = 60 * time.Second
 	tests := []struct {
 		name   string
@@ -35,7 +36,7 @@ func TestKeepalive_reports_a_write_that_takes_too_long(t *testing.T) {
 	for _, tt := range tests {
 		for delay := range 4 { // the late write begins at another time since the last tick
 			t.Run(fmt.Sprintf("%s/%d", tt.name, delay), func(t *testing.T) {
-				t.Parallel()
+				computes(t)
 				synctest.Test(t, func(t *testing.T) {
 					r := newTickRecorder(timeouts{writeTimeout: timeout, pingInterval: tt.pings}, false)
 					for range tt.writes {
@@ -146,10 +147,11 @@ func TestKeepalive_settles_writes(t *testing.T) {
 // library does not know the kind of socket, only the writes show that the peer reads, although few
 // of them are timed.
 func TestConnectionTimeout_of_a_peer_that_reads_many_small_frames_at_a_time(t *testing.T) {
+	t.Parallel()
 	for _, pause := range []time.Duration{3037, 4099, 5303, 6701, 8303, 11311, 17299} { // primes, so that no burst coincides with a tick
 		pause *= time.Millisecond
 		t.Run(pause.String(), func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			synctest.Test(t, func(t *testing.T) {
 				server, client := net.Pipe()
 				c := newTestConn(server, nil)
@@ -181,6 +183,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_many_small_frames_at_a_time(t *t
 // The search for a peer that reads slowly looks at a write only when it is known whether that write
 // waits. An untimed write has the time of the tick.
 func TestKeepalive_notes_acks_of_an_untimed_write(t *testing.T) {
+	computes(t)
 	const timeout = time.Minute
 	for name, tt := range map[string]struct {
 		writes int           // before the one in progress

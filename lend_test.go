@@ -23,12 +23,13 @@ func lent(c *Conn) (op Opcode, data []byte, err error) {
 
 // Messages of every shape arrive as they were sent, in one piece and byte by byte.
 func TestReceiveFunc_shapes(t *testing.T) {
+	t.Parallel()
 	for name, lengths := range splitMessages {
 		wire, payload := framesOf(lengths)
 		wire = slices.Concat(wire, clientFrame(true, Text, "next"), wire)
 		for _, segment := range []int{1 << 20, 1000, 4096, 70_000} {
 			t.Run(fmt.Sprintf("%s/%d", name, segment), func(t *testing.T) {
-				t.Parallel()
+				computes(t)
 				c, p := newTCPConn(t)
 				go func() {
 					for part := range slices.Chunk(wire, segment) {
@@ -49,6 +50,7 @@ func TestReceiveFunc_shapes(t *testing.T) {
 // Sizes around those of the buffers, several in one segment: each message is what was sent,
 // also after the function has changed it.
 func TestReceiveFunc_sizes(t *testing.T) {
+	computes(t)
 	sizes := []int{0, 1, 125, 126, 4081, 4082, 4083, 4096, 5000, 8192, 16384, 65535, 65536,
 		largeReadBufferSize - 14, largeReadBufferSize - 13, largeReadBufferSize, 200_000, 1 << 20}
 	var wire []byte
@@ -109,6 +111,7 @@ func TestReceiveFunc_returns_the_error_of_the_function(t *testing.T) {
 
 // While a function runs, the connection can be used and closed, and the message stays as it is.
 func TestReceiveFunc_while_the_function_runs(t *testing.T) {
+	computes(t)
 	bye := clientFrame(true, Close, closeBody(4001, ""))
 	tests := []struct {
 		name string
@@ -181,6 +184,7 @@ func TestReceiveFunc_after_a_panic(t *testing.T) {
 // A deadline in the middle of a message leaves it to the next call. Another method must not
 // continue it if a part of it was received already.
 func TestReceiveFunc_in_the_middle_of_a_message(t *testing.T) {
+	computes(t)
 	c, p := newTCPConn(t)
 	p.Write(clientFrame(false, Text, "be"))
 	c.SetReadDeadline(time.Now().Add(pingPoll))

@@ -373,6 +373,7 @@ func TestLost_does_not_drain_after_a_frame_that_was_cut_off(t *testing.T) {
 
 // ReadFrame has returned the close frame, so its bytes are not in the buffer any more.
 func TestLost_after_ReadFrame_has_returned_the_close_frame(t *testing.T) {
+	computes(t)
 	c, p := newTCPConn(t, PingInterval(0))
 	p.send(Close, closeBody(4000, "bye"))
 	if f, err := c.ReadFrame(); err != nil || f.Opcode != Close {
@@ -397,6 +398,7 @@ func TestLost_after_ReadFrame_has_returned_the_close_frame(t *testing.T) {
 
 // The close frame is found although a read deadline of the user has passed.
 func TestLost_looks_in_spite_of_a_read_deadline_that_has_passed(t *testing.T) {
+	computes(t)
 	c, p := newTCPConn(t, PingInterval(0))
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	if _, _, err := c.ReceiveMessage(); !isTimeout(err) {

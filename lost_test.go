@@ -42,6 +42,7 @@ func receiveLastWords(t testing.TB, c *Conn) {
 }
 
 func TestLost_returns_the_close_frame_that_arrived(t *testing.T) {
+	t.Parallel()
 	uses := map[string]func(t *testing.T, c *Conn){
 		"receiving": func(t *testing.T, c *Conn) { receiveLastWords(t, c) },
 		"reading ahead": func(t *testing.T, c *Conn) {
@@ -102,7 +103,7 @@ func TestLost_returns_the_close_frame_that_arrived(t *testing.T) {
 	}
 	for name, use := range uses {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			for range 20 {
 				c, p := newTCPConn(t, PingInterval(0))
 				p.Write(lastWords)

@@ -119,6 +119,7 @@ var keptBy = map[string]func(t testing.TB, c *Conn) ([]byte, error){
 }
 
 func TestMessages_hold_at_most_twice_their_length(t *testing.T) {
+	t.Parallel()
 	arrivals := map[string]func(wire []byte) [][]byte{
 		"at once":        func(wire []byte) [][]byte { return segments(wire) },
 		"1400 at a time": func(wire []byte) [][]byte { return slices.Collect(slices.Chunk(wire, 1400)) },
@@ -138,7 +139,7 @@ func TestMessages_hold_at_most_twice_their_length(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s/%s", arrival, way, name), func(t *testing.T) {
-					t.Parallel()
+					computes(t)
 					c, _ := newScriptConn(t, arrive(wire))
 					if got, err := receive(t, c); err != nil || string(got) != want {
 						t.Errorf("got %d bytes %.20q and error %v, want %d bytes", len(got), got, err, len(want))
@@ -151,13 +152,14 @@ func TestMessages_hold_at_most_twice_their_length(t *testing.T) {
 
 // A read deadline expires between any two segments.
 func TestMessages_hold_at_most_twice_their_length_after_deadlines(t *testing.T) {
+	t.Parallel()
 	for way, receive := range keptBy {
 		if way == "HandleConcurrent" || way == "ReadFrame" {
 			continue // deadlines are not those of the socket, or ReadFrame returns between them
 		}
 		for name, lengths := range splitMessages {
 			t.Run(way+"/"+name, func(t *testing.T) {
-				t.Parallel()
+				computes(t)
 				wire, want := framesOf(lengths)
 				var script [][]byte
 				for piece := range slices.Chunk(wire, max(1, len(wire)/20)) {

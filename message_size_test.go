@@ -13,6 +13,7 @@ import (
 
 // The size of the next message, after SetMaxMessageSize(n).
 func TestSetMaxMessageSize(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		options []Option
@@ -38,7 +39,7 @@ func TestSetMaxMessageSize(t *testing.T) {
 				continue // see below
 			}
 			t.Run(tt.name+" and "+method, func(t *testing.T) {
-				t.Parallel()
+				computes(t)
 				c := newTestConn(wstest.NewSocket(append(segments(clientFrame(true, Text, "first")), tt.sent...)...), nil, tt.options...)
 				defer c.CloseNow()
 				if _, err := receive(c); err != nil {

@@ -170,7 +170,7 @@ func TestHandleMessages_write_timeout(t *testing.T) {
 			data = make([]byte, 16<<20)
 		}
 		return c.SendMessage(op, data)
-	}), WriteTimeout(100*time.Millisecond), OnClose(func(_ *Conn, err error) { ended <- err }))
+	}), WriteTimeout(500*time.Millisecond), OnClose(func(_ *Conn, err error) { ended <- err }))
 	stuck, other := srv.dial(t), srv.dial(t)
 	stuck.send(Binary, "much")
 	for range 10 {

@@ -128,6 +128,7 @@ func TestHandleMessages_functions_that_block(t *testing.T) {
 
 // Shutdown waits for the functions that run.
 func TestHandleMessages_shutdown_waits_for_functions(t *testing.T) {
+	computes(t)
 	running, goOn := make(chan bool), make(chan bool)
 	srv := startMessages(t, openWith(func(c *Conn, op Opcode, data []byte) error { running <- true; <-goOn; return nil }))
 	p := srv.dial(t)

@@ -79,6 +79,7 @@ type messagesEnd struct {
 
 // The result of the functions decides how the connection closes, and OnClose is called once.
 func TestHandleMessages_how_it_ends(t *testing.T) {
+	t.Parallel()
 	closes := func(err error) openFunc {
 		return openWith(func(*Conn, Opcode, []byte) error { return err })
 	}
@@ -105,7 +106,7 @@ func TestHandleMessages_how_it_ends(t *testing.T) {
 	for server, start := range messagesServers {
 		for _, tt := range tests {
 			t.Run(server+"/"+tt.name, func(t *testing.T) {
-				t.Parallel()
+				computes(t)
 				checkMessagesEnd(t, start, tt)
 			})
 		}

@@ -19,6 +19,7 @@ import (
 var receiveModes = map[string]func(*Conn){"Handle": func(*Conn) {}, "HandleConcurrent": beginReadAhead}
 
 func TestStream_reads_across_messages(t *testing.T) {
+	computes(t)
 	tests := []struct {
 		name string
 		op   Opcode

@@ -232,6 +232,7 @@ func TestOnClose_panics(t *testing.T) {
 }
 
 func TestMaxLifetime_ends_a_connection_at_90_to_100_percent(t *testing.T) {
+	computes(t)
 	const d = 1000 * time.Second
 	for kind, handle := range handlerKinds {
 		t.Run(kind, func(t *testing.T) {

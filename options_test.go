@@ -186,6 +186,7 @@ func TestPingInterval_keeps_idle_clients_connected(t *testing.T) {
 
 // Browsers send a message as one frame.
 func TestMaxFrameSize_follows_MaxMessageSize(t *testing.T) {
+	computes(t)
 	tests := []struct {
 		name           string
 		opts           []Option

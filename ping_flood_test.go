@@ -20,6 +20,7 @@ func pingBurst(n int) (pings []byte, pongs []sentFrame) {
 }
 
 func TestPong_to_pings_that_come_together(t *testing.T) {
+	computes(t)
 	three, threePongs := pingBurst(3)
 	many, manyPongs := pingBurst(5000)
 	fragment := clientFrame(false, Text, "a")

@@ -75,6 +75,7 @@ func violations() []violation {
 }
 
 func TestReceiveMessage(t *testing.T) {
+	computes(t)
 	fn, results := captureError(echoAll)
 	srv := startServer(t, fn)
 	healthy := dialServer(t, srv)
@@ -111,6 +112,7 @@ func TestReceiveMessage(t *testing.T) {
 
 // TestReceivers checks every receiving method with every violation, in memory.
 func TestReceivers(t *testing.T) {
+	computes(t)
 	for _, r := range receivers {
 		for _, v := range violations() {
 			t.Run(r.name+" "+v.name, func(t *testing.T) {
@@ -142,6 +144,7 @@ func TestReceivers(t *testing.T) {
 const unicodeText = "a\x00\x7f \u0080\u07ff \u0800\ufffd\uffff \ud7ff\ue000 \U00010000\U0010ffff κόσμε – 𝄞"
 
 func TestReceiveMessage_text(t *testing.T) {
+	computes(t)
 	for _, r := range receivers {
 		check := func(t *testing.T, pieces [][]byte, want string) {
 			t.Helper()
@@ -291,6 +294,7 @@ func fragmented(n int, payload string) []byte {
 }
 
 func TestLimits(t *testing.T) {
+	computes(t)
 	x := strings.Repeat("x", 1000)
 	tests := []struct {
 		name    string

@@ -30,6 +30,7 @@ func receivedStream(big string) (wire []byte, messages []Message) {
 }
 
 func TestReadDeadline(t *testing.T) {
+	computes(t)
 	small, smallMessages := receivedStream("small")
 	large, largeMessages := receivedStream(strings.Repeat("0123456789", 7000))
 	for _, r := range append(slices.Clone(receivers), rawReceiver) {

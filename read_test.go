@@ -166,6 +166,7 @@ func TestReadBuffer(t *testing.T) {
 // The server holds at most the small read buffer while it waits for a peer that has sent
 // 4 KiB and then nothing more.
 func TestReadBuffer_of_a_peer_that_stalls(t *testing.T) {
+	computes(t)
 	stalled := func(t *testing.T, wire []byte) (*Conn, *peer) {
 		t.Helper()
 		c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0))

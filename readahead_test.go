@@ -159,6 +159,7 @@ func countWritten(p *peer, messages int) *atomic.Int32 {
 }
 
 func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
+	computes(t)
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
 		n := countWritten(p, 100)
@@ -193,6 +194,7 @@ func TestHandleConcurrent_reads_16_messages_ahead(t *testing.T) {
 // The keepalive polls while the reader waits for fn. The messages that it reads are not
 // lost.
 func TestHandleConcurrent_keeps_messages_for_a_busy_fn(t *testing.T) {
+	computes(t)
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t, ConnectionTimeout(20*time.Second))
 		w := record(p, true)
@@ -396,6 +398,7 @@ func TestHandleConcurrent_SetReadDeadline(t *testing.T) {
 
 // The goroutine of the reader ends with the connection, whatever it does when fn ends.
 func TestHandleConcurrent_ends_its_reader(t *testing.T) {
+	computes(t)
 	readers := map[string]func(p *peer){
 		"the reader waits for the peer": func(p *peer) { record(p, false) },
 		"the reader waits for fn":       func(p *peer) { countWritten(p, 100) },

@@ -71,6 +71,7 @@ func waitLonger(c *Conn) error {
 }
 
 func TestShutdown_waits_for_all_or_ctx(t *testing.T) {
+	computes(t)
 	const s = time.Second
 	answer := func(p *servedPeer) { p.expectClose(1001); p.send(Close, closeBody(1001, "")); p.ExpectEOF() }
 	answerLate := func(p *servedPeer) {

@@ -149,6 +149,7 @@ func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
 // A peer may need seconds for each frame, and send nothing. If the library does not know the
 // kind of socket, only the writes show that the peer reads.
 func TestConnectionTimeout_of_a_peer_that_reads_one_frame_after_another(t *testing.T) {
+	computes(t)
 	const frame = 50_000
 	for _, tt := range []struct {
 		name string

@@ -29,6 +29,7 @@ func size(payload int) uint64 {
 }
 
 func TestStats_counts_messages_and_bytes(t *testing.T) {
+	computes(t)
 	times := func(n int, f func(c *Conn) error) HandlerFunc {
 		return func(c *Conn) error {
 			for range n {
@@ -139,6 +140,7 @@ func TestStats_counts_messages_and_bytes(t *testing.T) {
 
 // The client has its answer, so every goroutine must see that it was sent.
 func TestStats_are_complete_when_the_peer_has_its_answer(t *testing.T) {
+	computes(t)
 	for kind, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
 		h := handle(echoAll)
 		p := dialServer(t, wstest.Serve(t, h))

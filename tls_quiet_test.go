@@ -128,6 +128,7 @@ func TestQuiet_only_after_the_answer_to_a_ping(t *testing.T) {
 
 // Polls and the end of a connection have the read deadline for themselves.
 func TestQuiet_not_while_the_deadline_is_taken(t *testing.T) {
+	computes(t)
 	tests := map[string]func(s *socket){
 		"by a poll":                func(s *socket) { s.beginPoll(time.Now().Add(time.Hour)) },
 		"by Ping":                  func(s *socket) { s.beginWait() },
@@ -189,6 +190,7 @@ func TestQuiet_Shutdown(t *testing.T) {
 // A socket below TLS that is not a socket of the operating system may hold bytes of its own, so
 // nothing changes.
 func TestQuiet_not_below_other_types(t *testing.T) {
+	computes(t)
 	wraps := map[string]func(net.Conn) net.Conn{
 		"a wrapper":                       func(c net.Conn) net.Conn { return struct{ net.Conn }{c} },
 		"a wrapper with a NetConn method": func(c net.Conn) net.Conn { return wstest.Wrap(c) },

@@ -287,6 +287,7 @@ func TestQuiet_wakes_up(t *testing.T) {
 
 // A record of the handshake protocol, which has no data, does not end the wait for data.
 func TestQuiet_after_records_without_data(t *testing.T) {
+	computes(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			c, p, _ := newQuietConnOf(t, version)

@@ -107,6 +107,7 @@ func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*
 }
 
 func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
+	computes(t)
 	srv := httptest.NewUnstartedServer(nil)
 	srv.StartTLS()
 	certificates := srv.TLS.Certificates
@@ -155,6 +156,7 @@ func TestHandle_over_TLS_closes_in_order(t *testing.T) {
 }
 
 func TestSetWriteDeadline_over_TLS_ends_the_connection(t *testing.T) {
+	computes(t)
 	conns := make(chan *Conn, 1)
 	p := dialTLS(t, func(c *Conn) error {
 		conns <- c

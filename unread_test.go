@@ -72,6 +72,7 @@ var busyHandlers = map[string]HandlerFunc{
 // While no method is receiving, pings and the peer's close frame are answered within a
 // second, whatever is unread in front of them.
 func TestPoll_answers_within_a_second(t *testing.T) {
+	computes(t)
 	for handler, fn := range busyHandlers {
 		for front, wire := range inFront {
 			for name, run := range map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent} {

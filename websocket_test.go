@@ -135,6 +135,7 @@ var misbehaviours = map[string]func(p *peer){
 }
 
 func TestHandle_serves_a_healthy_client_beside_misbehaving_ones(t *testing.T) {
+	computes(t)
 	srv := startServer(t, func(c *Conn) error {
 		for {
 			op, data, err := c.ReceiveMessage()
@@ -230,7 +231,7 @@ func TestConn_stack_stays_small(t *testing.T) {
 		t.Skip("the race detector needs more stack")
 	}
 	if os.Getenv("GODEBUG") != stackSettings {
-		t.Parallel()
+		computes(t)
 		runAlone(t, "GODEBUG="+stackSettings)
 		return
 	}

@@ -104,10 +104,11 @@ func eachConn(t *testing.T, paced pacedConn, run func(t *testing.T, c *Conn, p *
 // A peer that reads 25 KB in a second needs 80 s for a message of 2 MB, which is more than
 // every timeout. No ping fits into a frame, so the peer has nothing to answer meanwhile.
 func TestWrite_to_a_peer_that_reads_slowly(t *testing.T) {
+	t.Parallel()
 	data := samplePayload(Binary, 2_000_000)
 	for name, send := range largeSends {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			computes(t)
 			eachConn(t, pacedConn{rate: 25_000}, func(t *testing.T, c *Conn, p *peer) {
 				sent := make(chan error, 1)
 				go func() { sent <- send(c, data) }()

@@ -55,6 +55,7 @@ func samplePayload(op Opcode, length int) []byte {
 }
 
 func TestSendMessage(t *testing.T) {
+	computes(t)
 	for _, tt := range wireForms {
 		name := fmt.Sprintf("%v of %d bytes", tt.op, tt.length)
 		want := append(wstest.Unhex(tt.header), samplePayload(tt.op, tt.length)...)
@@ -260,6 +261,7 @@ func TestSendMessage_write_timeout(t *testing.T) {
 }
 
 func TestSendMessage_write_deadline(t *testing.T) {
+	computes(t)
 	t.Run("ends the connection if it cuts off a frame", func(t *testing.T) {
 		results := blockedPeer(t, func(c *Conn) error {
 			data := make([]byte, 32<<20)

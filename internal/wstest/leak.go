@@ -13,9 +13,8 @@ import (
 )
 
 // parallelTests is how many parallel tests run at the same time, unless the command sets that.
-// The parallel tests wait for the clock most of the time, so there may be more than one for each
-// processor.
-const parallelTests = "64"
+// The parallel tests wait for the clock most of the time, so all of them may begin at once.
+const parallelTests = "1000"
 
 // Main is for the TestMain of a package. It runs the tests and fails a run that
 // leaves a goroutine of this module or a file descriptor behind. A single test cannot
