@@ -354,6 +354,7 @@ func TestMessageWriter_is_closed_even_if_Close_fails(t *testing.T) {
 			}
 			p.expectClose(StatusInternalError)
 			wantError(t, <-closed, os.ErrDeadlineExceeded)
+			synctest.Wait()
 			wantSocketClosed(t, c)
 		})
 	})
