@@ -130,15 +130,14 @@ func TestHandleMessages_leaves_the_loop_before_the_peer_answers(t *testing.T) {
 
 // Silence and pings: a connection that waits in the event loop has the same timeouts as any.
 func TestHandleMessages_timeouts(t *testing.T) {
-	t.Parallel()
 	for server, start := range messagesServers {
 		t.Run(server, func(t *testing.T) {
-			t.Parallel() // beside other tests, so a pong may come late
+			t.Parallel() // with the other servers, and with no other test
 			ended := make(chan error, 1)
-			srv := start(t, openEcho, PingInterval(50*time.Millisecond), ConnectionTimeout(time.Second),
+			srv := start(t, openEcho, PingInterval(20*time.Millisecond), ConnectionTimeout(100*time.Millisecond),
 				OnClose(func(_ *Conn, err error) { ended <- err }))
 			p := srv.dial(t)
-			for range 10 { // a peer that answers
+			for range 7 { // a peer that answers, for longer than ConnectionTimeout
 				if f := p.Read(); f.Opcode() != byte(Ping) {
 					t.Fatalf("got %v, want a ping", f)
 				}
