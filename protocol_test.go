@@ -77,7 +77,7 @@ func violations() []violation {
 func TestReceiveMessage(t *testing.T) {
 	computes(t)
 	fn, results := captureError(echoAll)
-	srv := startServer(t, fn)
+	srv := startServer(t, fn, PingInterval(0), ConnectionTimeout(0)) // it may last long on a slow machine
 	healthy := dialServer(t, srv)
 	flood := bytes.Repeat(clientFrame(true, Binary, strings.Repeat("x", 1000)), 1000)
 	for _, v := range violations() {
