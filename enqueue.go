@@ -183,6 +183,15 @@ func (w *writer) releaseNow() {
 	}
 }
 
+// wroteAll reports whether everything that was to be sent has been written, with the pings.
+func (w *writer) wroteAll() bool {
+	if w.urgent.any.Load() || !w.lock.TryLock() {
+		return false
+	}
+	defer w.releaseNow()
+	return !w.hasPending.Load()
+}
+
 // writeQueue writes the pending frames, and then the queue with the given number of writes at most.
 // It does not write frames that are queued meanwhile, so that it ends although other goroutines go
 // on sending. It writes nothing of the queue while a MessageWriter is open, because the queued

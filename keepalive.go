@@ -67,9 +67,13 @@ const (
 
 // acks are what the kernel reports about the bytes that were sent.
 type acks struct {
-	total uint64 // bytes that the peer has acknowledged
-	waits bool   // more bytes wait, because the peer or the line takes no more
+	total   uint64 // bytes that the peer has acknowledged
+	written uint64 // what total will be when it has all that was written, with a ping that it has to answer; else unknown
+	waits   bool   // more bytes wait, because the peer or the line takes no more
+	last    bool   // the peer has had the time that the last step gave it
 }
+
+const unknown = math.MaxUint64 // see acks.written
 
 // A ticker does what is due.
 type ticker interface {

@@ -5,8 +5,11 @@ import "time"
 // An ackStep is a step of the search for a peer that reads slowly; 0 is no step. Such a peer is
 // alive, but may send nothing while a message is on the way to it, because the next ping waits
 // behind the message. If bytes wait in the kernel at the first step, and the peer has acknowledged
-// more bytes at the second, it is alive. The first step is not reached for an idle peer that
-// answers pings, because ConnectionTimeout is four times PingInterval by default.
+// more bytes at the second, it is alive. There is one exception: a ping was written before the first
+// step, and the peer has acknowledged that too. Then it has half of ConnectionTimeout to answer.
+//
+// The first step is not reached for an idle peer that answers pings, because ConnectionTimeout is
+// four times PingInterval by default.
 type ackStep byte
 
 const (
@@ -142,6 +145,13 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 
 // noteAcked notes that the peer has taken bytes. ago is how long before now it did so.
 func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
+
+// awaitsAnswer reports whether an earlier tick has asked for a ping that has no pong yet.
+func (k *keepalive) awaitsAnswer() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.awaitsPong && clock()-k.pingSent >= blockedTime
+}
 
 // checkAcks notes which ackStep is due. A sign of life makes the first one due again.
 func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {

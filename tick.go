@@ -60,14 +60,20 @@ func (c *Conn) checkAcks(step ackStep) {
 	if !ok {
 		now = c.timer.taken()
 	}
+	if !ok || !c.timer.awaitsAnswer() || !c.out.wroteAll() {
+		now.written = unknown
+	}
 	s, before := c.seldomUsed(), &c.rareUsed().acks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case step == noteAcks:
-	case before.waits && now.total != before.total:
+	case before.waits && now.total != before.total && now.total < before.written:
 		c.timer.noteAcked(0)
-	case ok && now.waits && !before.waits: // the bytes that wait were sent after noteAcks
+	case before.last:
+	case before.waits && now.total != before.total, // the pings have arrived, and the peer may be about to answer
+		ok && now.waits && !before.waits: // the bytes that wait were sent after noteAcks
+		now.last = true
 		c.timer.noteAcked(c.timer.timeouts.connectionTimeout / 2)
 	}
 	*before = now

@@ -431,7 +431,10 @@ type kernelQuery struct {
 var kernelQueries = sync.Pool{New: func() any {
 	q := new(kernelQuery)
 	q.behind = func(fd uintptr) { q.unread, q.ended, q.ok = sock.Behind(fd) }
-	q.acked = func(fd uintptr) { q.acks.total, q.acks.waits, q.ok = sock.Acked(fd) }
+	q.acked = func(fd uintptr) {
+		q.acks = acks{}
+		q.acks.total, q.acks.written, q.acks.waits, q.ok = sock.Acked(fd)
+	}
 	return q
 }}
 

@@ -3,4 +3,4 @@
 package sock
 
 // Acked returns false.
-func Acked(uintptr) (acked uint64, waits, ok bool) { return 0, false, false }
+func Acked(uintptr) (acked, written uint64, waits, ok bool) { return 0, 0, false, false }
