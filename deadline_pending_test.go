@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/f44ffc3b/websocket/internal/memnet"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
@@ -162,17 +163,20 @@ func TestSetWriteDeadline_on_each_net_Conn(t *testing.T) {
 	client, tcp := tcpPair(t)
 	client.Close()
 	pipe, _ := net.Pipe()
+	memory, _ := memnet.Pipe(&net.TCPAddr{}, &net.TCPAddr{})
 	for name, tt := range map[string]struct {
 		conn   net.Conn
 		usable bool
 	}{
-		"TCP":                {tcp, true},
-		"a Unix socket":      {new(net.UnixConn), true},
-		"net.Pipe":           {pipe, true},
-		"TLS":                {tls.Server(pipe, nil), false},
-		"a wrapper of TCP":   {struct{ net.Conn }{tcp}, false},
-		"a wrapper of TLS":   {struct{ net.Conn }{tls.Server(pipe, nil)}, false},
-		"a type of the user": {wstest.NewSocket(), false},
+		"TCP":                 {tcp, true},
+		"a Unix socket":       {new(net.UnixConn), true},
+		"net.Pipe":            {pipe, true},
+		"memnet":              {memory, true},
+		"TLS":                 {tls.Server(pipe, nil), false},
+		"a wrapper of TCP":    {struct{ net.Conn }{tcp}, false},
+		"a wrapper of TLS":    {struct{ net.Conn }{tls.Server(pipe, nil)}, false},
+		"a wrapper of memnet": {struct{ net.Conn }{memory}, false},
+		"a type of the user":  {wstest.NewSocket(), false},
 	} {
 		if got := newTransport(tt.conn, new(socket), new(inbuf)).exact(); got != tt.usable {
 			t.Errorf("%s: exact is %t, want %t", name, got, tt.usable)

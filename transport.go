@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/f44ffc3b/websocket/internal/memnet"
 	"github.com/f44ffc3b/websocket/internal/sock"
 )
 
@@ -90,10 +91,11 @@ func newTransport(nc net.Conn, s *socket, buf *inbuf) transport {
 
 // isExact reports whether a failed Write of nc returns exactly how many bytes it has
 // sent. Types that are not known here may wrap a TLS connection, which may have sent a
-// part of a record and returns 0 nevertheless.
+// part of a record and returns 0 nevertheless. A memnet.Conn is the connection of package
+// websockettest, which must behave as TCP does.
 func isExact(nc net.Conn) bool {
 	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
+	case *net.TCPConn, *net.UnixConn, *memnet.Conn:
 		return true
 	}
 	return reflect.TypeOf(nc) == pipeType
