@@ -108,7 +108,7 @@ func frameAlone(op Opcode, data []byte, windowBits uint8) []byte {
 		return nil
 	}
 	h := Header{Fin: true, RSV1: true, Opcode: op}
-	return append(h.append(make([]byte, 0, maxHeaderSize+len(payload)), int64(len(payload))), payload...)
+	return append(h.append(newFrame(maxHeaderSize+len(payload)), int64(len(payload))), payload...)
 }
 
 // An aloneFrame is a whole frame of a message that was compressed without history.

@@ -30,11 +30,15 @@ func (w *writer) enqueue(q *sendQueue, f queuedFrame) error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if err := q.room(f, w.timer.timeouts.sendQueue); err != nil {
+	limit := w.timer.timeouts.sendQueue
+	if err := q.room(f, limit); err != nil {
 		return err
 	}
 	if !f.shared {
-		f.bytes = append(make([]byte, 0, len(f.bytes)), f.bytes...)
+		f.bytes, f.shared = append(newFrame(len(f.bytes)), f.bytes...), true
+		if err := q.room(f, limit); err != nil {
+			return err
+		}
 	}
 	q.append(f)
 	w.hasPending.Store(true) // so that no frame overtakes the queue
@@ -61,17 +65,14 @@ func (w *writer) noPending() bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.hasPending.Store(len(q.frames) > 0)
-	return len(q.frames) == 0
+	w.hasPending.Store(q.frames > 0)
+	return q.frames == 0
 }
 
 // dropQueue drops the frames of the queue. The lock is held.
 func (w *writer) dropQueue() {
 	if q := w.queueOf(); q != nil {
-		q.mu.Lock()
-		q.frames = nil
-		q.size.Store(0)
-		q.mu.Unlock()
+		q.clear()
 		if w.pending == nil || len(w.pending.frames) == 0 {
 			w.noPending()
 		}

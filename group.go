@@ -32,7 +32,7 @@ func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
 		return nil, err
 	}
 	p := &PreparedMessage{header: Header{Fin: true, Opcode: op, Length: int64(len(data))}}
-	b := p.header.append(make([]byte, 0, maxHeaderSize+len(data)), int64(len(data)))
+	b := p.header.append(newFrame(maxHeaderSize+len(data)), int64(len(data)))
 	p.start = len(b)
 	p.frame = append(b, data...)
 	return p, nil
@@ -104,18 +104,21 @@ func (c *Conn) TrySend(op Opcode, data []byte) error {
 	compress := own.wants(op, len(data))
 	if compress && own.alone(len(data)) {
 		if frame := frameAlone(op, data, own.agreed.windowBits); frame != nil {
-			return c.out.try(queuedFrame{bytes: frame, shared: true, alone: new(aloneFrame)})
+			return c.out.try(queuedFrame{bytes: frame, shared: true, alone: &notLearned})
 		}
 		compress = false
 	}
 	if maxHeaderSize+len(data) > frameBufferSize {
-		frame := append(h.append(make([]byte, 0, maxHeaderSize+len(data)), int64(len(data))), data...)
+		frame := append(h.append(newFrame(maxHeaderSize+len(data)), int64(len(data))), data...)
 		return c.out.try(queuedFrame{bytes: frame, shared: true, compress: compress})
 	}
 	buffer := frameBuffers.Get().(*[frameBufferSize]byte)
 	defer frameBuffers.Put(buffer)
 	return c.out.try(queuedFrame{bytes: append(h.append(buffer[:0], int64(len(data))), data...), compress: compress})
 }
+
+// notLearned is for frames of which the encoder has to learn nothing but that they were sent.
+var notLearned aloneFrame
 
 // TrySendPrepared is [Conn.TrySend] of a prepared message. Queues share its bytes.
 func (c *Conn) TrySendPrepared(p *PreparedMessage) error {

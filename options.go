@@ -291,10 +291,13 @@ func MaxFragments(n int) Option {
 
 // SendQueue sets how many bytes may wait for a peer that reads too slowly, from 1 to [MaxSize]:
 // messages of [Conn.TrySend] and [Broadcast] that the socket does not take at once. The default is
-// 1 MiB. Each message counts with the size of its frame and 32 bytes more, until the library begins
-// to write it. Most messages of TrySend are compressed only when they are written; they count with
-// their uncompressed size. A message that is compressed for all connections counts with up to 4 KiB
-// more, which the connection keeps for its history. If a message does not fit, TrySend returns
+// 1 MiB. Each message counts with the memory that it takes, until the library begins to write it:
+// its size, up to a quarter more because the allocator rounds up, and 80 bytes at most. So a
+// connection whose peer does not read holds no more than SendQueue and the frames of one write,
+// which are 64 KiB or one larger frame. Most messages of TrySend are compressed only when they are
+// written; they count with their uncompressed size. A message that is compressed for all
+// connections counts with up to 4 KiB more, which the connection keeps for its history. If a
+// message does not fit, TrySend returns
 // [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast fits
 // into an empty queue whatever its size, because the connections share its bytes. The methods that
 // wait for the peer do not use the queue.

@@ -293,11 +293,9 @@ func TestDefaultLimits(t *testing.T) {
 	for range maxHistory {
 		welcome.History = append(welcome.History, said)
 	}
-	const overhead = 14 + 32 // of a message in a SendQueue: its header, and what the queue adds
+	cost := func(e event) int { return len(e.encode())*5/4 + 80 } // at most, see SendQueue
 	remarks := l.wholeRoom.burst + int(l.write/l.wholeRoom.pace)
-	most := len(welcome.encode()) + overhead +
-		remarks*(len(event{Type: "said", Message: &said}.encode())+overhead) +
-		l.people*(len(event{Type: "left", Name: name}.encode())+overhead)
+	most := cost(welcome) + remarks*cost(event{Type: "said", Message: &said}) + l.people*cost(event{Type: "left", Name: name})
 	if l.queue < most {
 		t.Errorf("the queue has %d bytes, want at least %d", l.queue, most)
 	}

@@ -1,0 +1,95 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// newStalledConn returns a connection whose socket takes nothing.
+func newStalledConn(t *testing.T, limit int) *Conn {
+	c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0), WriteTimeout(0), CloseTimeout(time.Millisecond), SendQueue(limit))
+	t.Cleanup(func() { endConn(c, p) })
+	return c
+}
+
+// A connection whose peer does not read holds SendQueue at most, and the 64 KiB of the write that
+// waits. The measurement adds some KiB.
+func TestSendQueue_limits_the_memory(t *testing.T) {
+	const limit = 4 << 20
+	ways := map[string]func(c *Conn, data []byte) error{
+		"TrySend": func(c *Conn, data []byte) error { return c.TrySend(Binary, data) },
+		"TrySendPrepared": func(c *Conn, data []byte) error {
+			m, err := PrepareMessage(Binary, data)
+			if err != nil {
+				return err
+			}
+			return c.TrySendPrepared(m)
+		},
+	}
+	for name, send := range ways {
+		for _, size := range []int{0, 1, 16, 300, 3000, 5000, 33_000} {
+			t.Run(fmt.Sprintf("%s of %d bytes", name, size), func(t *testing.T) {
+				c := newStalledConn(t, limit)
+				data := bytes.Repeat([]byte("x"), size)
+				before := heap()
+				var err error
+				for err == nil {
+					err = send(c, data)
+				}
+				wantError(t, err, ErrSendQueueFull)
+				grown, counted := int(heap()-before), c.out.queued()
+				if most := limit + pendingSize + 128<<10; grown > most || grown < counted*3/4 {
+					t.Errorf("a connection holds %d KiB, want at most %d KiB, and not much less than the %d KiB that it counts",
+						grown>>10, most>>10, counted>>10)
+				}
+			})
+		}
+	}
+}
+
+// The connections share the bytes of a broadcast, but each has its own entries.
+func TestBroadcast_memory_of_the_queues(t *testing.T) {
+	const limit, members = 1 << 20, 8
+	for _, size := range []int{1, 300, 3000, 33_000} {
+		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) {
+			var conns []*Conn
+			for range members {
+				conns = append(conns, newStalledConn(t, limit))
+			}
+			data := bytes.Repeat([]byte("x"), size)
+			before := heap()
+			for conns[0].out.queued() < limit*3/4 {
+				if err := Broadcast(slices.Values(conns), Binary, data); err != nil {
+					t.Fatal(err)
+				}
+			}
+			grown := int(heap() - before)
+			entries := 0
+			for _, c := range conns {
+				if errors.Is(endOf(c), ErrSendQueueFull) {
+					t.Fatal("a queue is full, want that all are almost full")
+				}
+				entries += c.out.queueOf().len()
+			}
+			if most := limit + entries*queueOverhead + members*(pendingSize+32<<10); grown > most {
+				t.Errorf("%d queues with %d entries hold %d KiB, want at most %d KiB", members, entries, grown>>10, most>>10)
+			}
+			runtime.KeepAlive(conns)
+		})
+	}
+}
+
+func TestSendQueue_counts_the_size_of_an_entry(t *testing.T) {
+	if got := unsafe.Sizeof(queueEntry{}); got > queueOverhead {
+		t.Errorf("an entry has %d bytes, and counts %d", got, queueOverhead)
+	}
+	if got := unsafe.Sizeof(aloneFrame{}); got > queueOverhead {
+		t.Errorf("an aloneFrame has %d bytes, and counts %d", got, queueOverhead)
+	}
+}
