@@ -128,6 +128,10 @@ func TestClient_failures(t *testing.T) {
 			func(c *websockettest.Client) { c.ReceiveFrame(); c.Receive() },
 			`Receive: got a continuation frame with "c", which continues no message (RFC 6455 section 5.4), want a message`},
 
+		{"a message inside a message of ReceiveFrame", sends(frame(0x01, "a"), frame(0x00, "b"), frame(0x81, "c")),
+			func(c *websockettest.Client) { c.ReceiveFrame(); c.Receive() },
+			`Receive: got a text frame with "c", which is in the middle of another message (RFC 6455 section 5.4), want a message`},
+
 		{"another code", raw(frame(0x81, "a"), frame(0x89, ""), closing(1011, "oops")), wantClose(policy),
 			`WantClose: got a close frame 1011 (internal error) "oops" after 1 message and 1 ping, want a close frame 1008 (policy violation)`},
 		{"the end, not a close frame", sends(frame(0x81, "a"), frame(0x82, "b")), wantClose(policy),
@@ -144,6 +148,12 @@ func TestClient_failures(t *testing.T) {
 			`WantClose: got a close frame 1008 (policy violation), want the end of the connection without a close frame`},
 		{"the end after a close frame, not without", sends(closing(1008, "")), func(c *websockettest.Client) { c.ReceiveFrame(); c.WantClose(1006) },
 			`WantClose: got the end of the connection, which was closed with a close frame 1008 (policy violation), want the end of the connection without a close frame`},
+		{"text that is not UTF-8, before the end", sends(frame(0x81, "a"), frame(0x81, "\xff")), wantClose(websocket.StatusAbnormalClosure),
+			`WantClose: got the text message "\xff", which is not UTF-8 (RFC 6455 section 8.1) after 1 message, want the end of the connection without a close frame`},
+		{"a continuation without a beginning, before the end", sends(frame(0x80, "a")), wantClose(websocket.StatusAbnormalClosure),
+			`WantClose: got a continuation frame with "a", which continues no message (RFC 6455 section 5.4), want the end of the connection without a close frame`},
+		{"a message inside a message, before the end", sends(frame(0x01, "a"), frame(0x81, "b")), wantClose(websocket.StatusAbnormalClosure),
+			`WantClose: got a text frame with "b", which is in the middle of another message (RFC 6455 section 5.4), want the end of the connection without a close frame`},
 		{"nothing, not the end", silent, wantClose(websocket.StatusAbnormalClosure),
 			`WantClose: got nothing in 48h0m0s, want the end of the connection without a close frame`},
 

@@ -143,25 +143,28 @@ func (c *Client) brokenRule(f websocket.Frame) string {
 // receive returns the next message. A close frame fails the test.
 func (r *reading) receive() (websocket.Opcode, []byte) {
 	r.t.Helper()
-	first, data, ended := r.message()
-	if ended {
+	first, data, err := r.message()
+	switch {
+	case err != nil:
+		r.fail(r.describeEnd(err))
+	case first.Opcode == websocket.Close:
 		r.fail(describe(first))
 	}
 	return first.Opcode, data
 }
 
 // message reads the frames of the next message and returns its opcode, in the first frame,
-// and its data. If a close frame comes, it returns that frame and true.
-func (r *reading) message() (first websocket.Frame, data []byte, closed bool) {
+// and its data. If a close frame comes, it returns that frame. The error is that of read.
+func (r *reading) message() (first websocket.Frame, data []byte, err error) {
 	r.t.Helper()
 	for begun := false; ; {
 		f, err := r.next()
 		if err != nil {
-			r.fail(r.describeEnd(err))
+			return f, nil, err
 		}
 		if f.Opcode == websocket.Close {
 			r.closed = describe(f)
-			return f, nil, true
+			return f, nil, nil
 		}
 		if r.midMessage && !begun && f.Opcode == websocket.Continuation {
 			r.midMessage = !f.Fin // the rest of a message of ReceiveFrame
@@ -170,17 +173,17 @@ func (r *reading) message() (first websocket.Frame, data []byte, closed bool) {
 		switch continues := f.Opcode == websocket.Continuation; {
 		case continues && !begun:
 			r.fail(describe(f) + ", which continues no message (RFC 6455 section 5.4)")
-		case !continues && begun:
+		case !continues && (begun || r.midMessage):
 			r.fail(describe(f) + ", which is in the middle of another message (RFC 6455 section 5.4)")
 		}
 		if !begun {
-			first, begun, r.midMessage = f, true, false
+			first, begun = f, true
 			data = f.Payload
 		} else {
 			data = append(data, f.Payload...)
 		}
 		if f.Fin {
-			return first, r.check(first, data), false
+			return first, r.check(first, data), nil
 		}
 	}
 }
@@ -205,8 +208,11 @@ func (r *reading) check(first websocket.Frame, data []byte) []byte {
 func (r *reading) closeFrame(code websocket.StatusCode) (reason string) {
 	r.t.Helper()
 	for {
-		f, _, closed := r.message()
-		if !closed {
+		f, _, err := r.message()
+		if err != nil {
+			r.fail(r.describeEnd(err))
+		}
+		if f.Opcode != websocket.Close {
 			r.messages++
 			continue
 		}
@@ -234,19 +240,16 @@ func (r *reading) closeFrame(code websocket.StatusCode) (reason string) {
 func (r *reading) cutOff() {
 	r.t.Helper()
 	for {
-		f, err := r.next()
-		if err != nil && r.closed != "" {
+		f, _, err := r.message()
+		switch {
+		case err != nil && r.closed != "":
 			r.fail(r.describeEnd(err))
-		}
-		if err != nil {
+		case err != nil:
 			return
-		}
-		if f.Opcode == websocket.Close {
+		case f.Opcode == websocket.Close:
 			r.fail(describe(f))
 		}
-		if f.Fin {
-			r.messages++
-		}
+		r.messages++
 	}
 }
 
