@@ -24,9 +24,14 @@
 // A test of timeouts runs in a bubble of [testing/synctest], whose clock is fake: an hour
 // passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble.
 //
-// Every wait has an end. A method fails the test if it has waited for 10 seconds or, inside
-// a bubble, for 48 hours of the fake clock. These hours take about a second, and they leave
-// time for every timeout that a handler can reasonably have.
+// A method fails the test if it has waited for 10 seconds or, inside a bubble, for 48 hours
+// of the fake clock. These hours take about a second, and they leave time for every timeout
+// that a handler can reasonably have. With a PingInterval of a second or less they take
+// longer, because the client answers every ping.
+//
+// The fake clock stands still while a goroutine of the bubble is busy. So a method also
+// fails the test when it has read 250,000 frames, because a handler may send without a
+// pause. A handler that is busy for ever and sends nothing blocks its test.
 //
 // # The client
 //

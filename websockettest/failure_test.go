@@ -112,6 +112,13 @@ func TestClient_failures(t *testing.T) {
 			func(c *websockettest.Client) { c.Receive(); c.Receive() },
 			`Receive: got a close frame 1000 (normal closure), want a message`},
 
+		{"pongs without an end", raw(strings.Repeat(frame(0x8A, ""), 250_001)), receive,
+			`Receive: got more than 250000 frames (250000 pongs), want a message`},
+		{"fragments without an end", raw(frame(0x02, "") + strings.Repeat(frame(0x00, ""), 250_000)), receive,
+			`Receive: got more than 250000 frames (no whole message), want a message`},
+		{"messages without an end, not a close frame", raw(frame(0x89, "") + strings.Repeat(frame(0x82, ""), 250_000)), wantClose(policy),
+			`WantClose: got more than 250000 frames (249999 messages and 1 ping), want a close frame 1008 (policy violation)`},
+
 		{"not JSON", sends(frame(0x81, "{")), func(c *websockettest.Client) { var v []int; c.ReceiveJSON(&v) },
 			`ReceiveJSON: got the text message "{", want JSON for *[]int: unexpected end of JSON input`},
 		{"JSON of another type", sends(frame(0x82, `"a"`)), func(c *websockettest.Client) { var v []int; c.ReceiveJSON(&v) },

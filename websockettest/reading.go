@@ -1,6 +1,7 @@
 package websockettest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,11 +16,17 @@ import (
 // maxFrame is the largest payload that the client accepts.
 const maxFrame = 1 << 30
 
+// maxFrames is how many frames a call reads. The clock of a bubble stands still while the handler
+// sends without a pause, so bubbleLimit does not end such a call. In bubbleLimit, a handler with a
+// PingInterval of a second sends 172,800 pings.
+const maxFrames = 250_000
+
 // A reading is one call of a method that receives. It remembers what arrived before the result that
 // the method waits for, so that a failure text can list it.
 type reading struct {
 	*Client
 	method, want           string
+	frames                 int
 	messages, pings, pongs int
 }
 
@@ -37,10 +44,13 @@ func (c *Client) begin(method, want string) *reading {
 // fail fails the test, because got arrived instead of what is wanted.
 func (r *reading) fail(got string) {
 	r.t.Helper()
-	r.t.Fatalf("websockettest: %s: got %s%s, want %s", r.method, got, r.before(), r.want)
+	if before := r.before(); before != "" {
+		got += " after " + before
+	}
+	r.t.Fatalf("websockettest: %s: got %s, want %s", r.method, got, r.want)
 }
 
-// before describes what arrived earlier in the call.
+// before describes what arrived earlier in the call. It returns "" if nothing did.
 func (r *reading) before() string {
 	var counts []string
 	for _, kind := range []struct {
@@ -53,15 +63,16 @@ func (r *reading) before() string {
 			counts = append(counts, fmt.Sprintf("%d %ss", kind.n, kind.name))
 		}
 	}
-	if counts == nil {
-		return ""
-	}
-	return " after " + strings.Join(counts, " and ")
+	return strings.Join(counts, " and ")
 }
 
 // read reads the next frame. The error says that the connection has ended.
 func (r *reading) read() (websocket.Frame, error) {
 	r.t.Helper()
+	if r.frames++; r.frames > maxFrames {
+		got := cmp.Or(r.before(), "no whole message")
+		r.t.Fatalf("websockettest: %s: got more than %d frames (%s), want %s", r.method, maxFrames, got, r.want)
+	}
 	f, err := websocket.ReadFrame(r.in, maxFrame)
 	switch {
 	case isTimeout(err):
