@@ -29,8 +29,12 @@ import (
 //
 // Close closes with 1000 and does not wait, as [Conn.StartClose]. From then on, the methods return
 // an error that is [net.ErrClosed]. If a Text stream ends inside a character, Close closes with
-// 1011 and returns ErrInvalidUTF8. The deadlines are those of the Conn, and can be removed again:
-// see [Conn.SetReadDeadline] and [Conn.SetWriteDeadline].
+// 1011 and returns ErrInvalidUTF8. Close also ends a Read and a Write that wait. But over TLS,
+// HTTP/2 and a net.Conn of an unknown type, the close frame can only follow a whole frame. So
+// Write returns when its frame is sent, or after CloseTimeout; [Conn.CloseNow] ends it at once.
+//
+// The deadlines are those of the Conn, and can be removed again: see [Conn.SetReadDeadline] and
+// [Conn.SetWriteDeadline].
 //
 // All methods may be called from any goroutine. Streams of the same Conn share its messages.
 // If another receiving method is called, it drops the rest of the message in progress.

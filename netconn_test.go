@@ -336,6 +336,44 @@ func TestStream_Close(t *testing.T) {
 	})
 }
 
+// A socket of an unknown type does not report how much it has written, so its write is not
+// interrupted while the peer may still read.
+func TestStream_Close_while_a_Write_is_blocked_on_a_wrapped_socket(t *testing.T) {
+	const closeTimeout = 3 * time.Second
+	tests := []struct {
+		name string
+		then func(c *Conn, p *peer) // after Close
+		err  error                  // of Write
+		want time.Duration          // in which Write returns
+	}{
+		{"the peer reads", func(_ *Conn, p *peer) {
+			p.expect(Binary, "whole")
+			p.expectClose(StatusNormalClosure)
+		}, nil, 0},
+		{"the peer does not read", func(*Conn, *peer) {}, net.ErrClosed, closeTimeout},
+		{"the peer does not read, and CloseNow is called", func(c *Conn, _ *peer) { c.CloseNow() }, net.ErrClosed, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newWrappedConn(t, wrapConn, CloseTimeout(closeTimeout))
+				s := c.Stream(Binary)
+				written := make(chan error, 1)
+				go func() { _, err := s.Write([]byte("whole")); written <- err }()
+				synctest.Wait()
+				start := time.Now()
+				s.Close()
+				tt.then(c, p)
+				if err := <-written; !errors.Is(err, tt.err) {
+					t.Errorf("Write returned %v, want %v", err, tt.err)
+				}
+				wantDuration(t, "Close and Write", start, tt.want)
+				endConn(c, p)
+			})
+		})
+	}
+}
+
 func TestStream_refuses_other_opcodes(t *testing.T) {
 	for _, op := range []Opcode{Continuation, 3, Close, Ping, Pong} {
 		c, _ := newTCPConn(t)
