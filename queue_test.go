@@ -296,7 +296,7 @@ func TestSendMessage_deadline_behind_the_queue(t *testing.T) {
 				}
 			}
 			c.SetWriteDeadline(time.Time{})
-			go p.send(Ping, "alive")
+			p.send(Ping, "alive")
 			received := make(chan error, 1)
 			go func() { _, _, err := c.ReceiveMessage(); received <- err }()
 			expectNumbers(t, p, 0, sent)
