@@ -3,7 +3,6 @@ package websocket
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,14 +14,6 @@ import (
 
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
-
-// A streamWriter is the ResponseWriter of an HTTP/2 stream, below all wrappers.
-type streamWriter interface {
-	http.ResponseWriter
-	FlushError() error
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-}
 
 // An h2stream is a stream of HTTP/2 as a net.Conn and a transport. net/http gives its handler a
 // body to read and a ResponseWriter, whose deadlines cannot be removed after they have passed. So
@@ -38,8 +29,8 @@ type streamWriter interface {
 // net/http ends the stream when its handler returns, and there is no other way to send
 // END_STREAM. After that, the ResponseWriter must not be used.
 type h2stream struct {
-	w             streamWriter
-	body          io.ReadCloser
+	response      response
+	body          requestBody
 	buf           *inbuf
 	local, remote net.Addr
 
@@ -60,7 +51,7 @@ type h2stream struct {
 	writing       bool
 	closed        bool
 	served        bool        // finish is called before the handler returns, see begin
-	finished      bool        // the handler is about to return
+	finished      bool        // the handler is about to return, or has returned
 	cutOff        bool        // the write deadline has passed during a write
 	gone          bool        // the stream is closed in both directions
 	peerEnded     bool        // the peer has ended its side
@@ -75,7 +66,7 @@ func newStream(w streamWriter, r *http.Request) *h2stream {
 		local = textAddr("")
 	}
 	return &h2stream{
-		w: w, body: r.Body, local: local, remote: parseAddr(r.RemoteAddr),
+		response: response{w}, body: requestBody{r.Body}, local: local, remote: parseAddr(r.RemoteAddr),
 		ask: make(chan struct{}, 1), ready: make(chan struct{}, 1), watched: make(chan struct{}),
 		known: isStreamBody(r.Body),
 	}
@@ -276,18 +267,10 @@ func (s *h2stream) write(p []byte) (n int, err error) {
 	if err := s.beginWrite(); err != nil {
 		return 0, err
 	}
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if v := recover(); v != nil { // see afterReturn
-			s.finished, err = true, fmt.Errorf("the handler of the HTTP/2 stream has returned: %v", v)
-		}
-		n, err = s.endWrite(n, err)
-	}()
-	if n, err = s.w.Write(p); err == nil {
-		err = s.w.FlushError()
-	}
-	return n, err
+	n, err = s.response.send(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endWrite(n, err)
 }
 
 func (s *h2stream) beginWrite() error {
@@ -338,6 +321,7 @@ func (s *h2stream) endWrite(n int, err error) (int, error) {
 		return n, nil
 	}
 	s.gone = true
+	s.noteReturn(err)
 	switch {
 	case s.closed:
 		err = net.ErrClosed
@@ -439,34 +423,33 @@ func (s *h2stream) onLost(ctx context.Context, f func()) {
 func (s *h2stream) isLost() (lost, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.writing || s.finished {
+	switch {
+	case s.closed || s.writing:
 		return false, true
-	}
-	if !s.served {
+	case s.finished:
+		return s.gone, true
+	case !s.served:
 		return false, false
 	}
-	lost = s.w.FlushError() != nil // which sends nothing, because nothing is buffered
-	s.gone = s.gone || lost
-	return lost, true
+	err := s.response.flush()
+	s.noteReturn(err)
+	s.gone = s.gone || err != nil
+	return err != nil, true
 }
 
-// afterReturn handles the panic of a ResponseWriter whose handler has returned, which it may do
-// after Upgrade without closing the connection. It has to be deferred, because it recovers.
-// s.mu is held.
-func (s *h2stream) afterReturn(f func(v any)) {
-	if v := recover(); v != nil {
+// noteReturn notes that the handler of net/http has returned, if err, an error of the response,
+// says so. s.mu is held.
+func (s *h2stream) noteReturn(err error) {
+	if _, ok := err.(*panicError); ok {
 		s.finished = true
-		f(v)
 	}
 }
 
 // reset makes net/http reset the stream, unless its handler has returned. s.mu is held.
 func (s *h2stream) reset() {
-	if s.finished {
-		return
+	if !s.finished {
+		s.noteReturn(s.response.reset())
 	}
-	defer s.afterReturn(func(any) {})
-	s.w.SetWriteDeadline(longAgo)
 }
 
 func (s *h2stream) SetReadDeadline(t time.Time) error {

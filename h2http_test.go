@@ -1,0 +1,120 @@
+package websocket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
+)
+
+// Middleware may run the handler on a goroutine and return at a time limit. Then net/http ends the
+// stream, and the ResponseWriter panics. The connection ends, and the process goes on.
+func TestHTTP2_middleware_that_returns_before_the_handler(t *testing.T) {
+	if wstest.RaceEnabled() {
+		t.Skip("net/http does not synchronize the end of a ResponseWriter with its methods")
+	}
+	tests := map[string]func(begun chan<- bool, opts ...Option) http.Handler{
+		"Handle, receiving": func(begun chan<- bool, opts ...Option) http.Handler {
+			return Handle(func(c *Conn) error { begun <- true; return echoAll(c) }, opts...)
+		},
+		"Handle, waiting": func(begun chan<- bool, opts ...Option) http.Handler {
+			return Handle(func(c *Conn) error { begun <- true; return waitForEnd(c) }, opts...)
+		},
+		"HandleConcurrent": func(begun chan<- bool, opts ...Option) http.Handler {
+			return HandleConcurrent(func(c *Conn) error { begun <- true; return echoAll(c) }, opts...)
+		},
+		"HandleMessages": func(begun chan<- bool, opts ...Option) http.Handler {
+			return HandleMessages(func(c *Conn) (MessageFunc, error) { begun <- true; return openEcho(c) }, opts...)
+		},
+	}
+	for name, handler := range tests {
+		t.Run(name, func(t *testing.T) {
+			begun, ended := make(chan bool), make(chan error, 1)
+			h := handler(begun, OnClose(func(_ *Conn, err error) { ended <- err }))
+			c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				go h.ServeHTTP(w, r)
+				<-begun
+			}))
+			for range 1000 { // because the ResponseWriter is asked before it panics in most cases
+				connectHTTP2(t, c)
+				if err := await(t, ended); err == nil {
+					t.Error("OnClose got nil, want the reason of the end")
+				}
+			}
+		})
+	}
+}
+
+// A returnedWriter is the ResponseWriter of a handler that has returned.
+type returnedWriter struct{ http.ResponseWriter }
+
+func (returnedWriter) Write([]byte) (int, error)        { panic("Write called after Handler finished") }
+func (returnedWriter) FlushError() error                { panic("Header called after Handler finished") }
+func (returnedWriter) SetReadDeadline(time.Time) error  { panic("nil pointer") }
+func (returnedWriter) SetWriteDeadline(time.Time) error { panic("nil pointer") }
+
+// A panickingBody is a body with a fault.
+type panickingBody struct{}
+
+func (panickingBody) Read([]byte) (int, error) { panic("fault of the body") }
+func (panickingBody) Close() error             { panic("fault of the body") }
+
+// A goroutine of the package may use an object of net/http that panics. That does not end the
+// process, but the stream.
+func TestHTTP2_stream_turns_panics_into_its_end(t *testing.T) {
+	isEnd := func(t *testing.T, err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want one that says %q", err, want)
+		}
+	}
+	isLost := func(t *testing.T, s *h2stream) {
+		t.Helper()
+		if lost, known := s.isLost(); !lost || !known {
+			t.Errorf("lost: %t, known: %t, want true for both", lost, known)
+		}
+	}
+	tests := []struct {
+		name string
+		body io.ReadCloser
+		use  func(t *testing.T, s *h2stream)
+	}{
+		{"a write after the handler has returned", http.NoBody, func(t *testing.T, s *h2stream) {
+			_, err := s.Write([]byte("x"))
+			isEnd(t, err, "has returned")
+			isLost(t, s)
+		}},
+		{"a look for the end of the stream after the handler has returned", http.NoBody, func(t *testing.T, s *h2stream) {
+			isLost(t, s)
+			isLost(t, s)
+		}},
+		{"a reset after the handler has returned", http.NoBody, func(_ *testing.T, s *h2stream) { s.cut(false) }},
+		{"a late reset after the handler has returned", http.NoBody, func(_ *testing.T, s *h2stream) { s.resetLate() }},
+		{"a body that panics", panickingBody{}, func(t *testing.T, s *h2stream) {
+			_, err := s.Read(make([]byte, 1))
+			isEnd(t, err, "fault of the body")
+		}},
+		{"a body that panics in Close", panickingBody{}, func(_ *testing.T, s *h2stream) { s.cut(true) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest("CONNECT", "/", nil)
+			r.Body = tt.body
+			s := newStream(returnedWriter{}, r)
+			s.begin()
+			tt.use(t, s)
+			s.finish()
+			s.cut(true)
+			s.release()
+			if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a write at the end returned %v, want %v", err, net.ErrClosed)
+			}
+		})
+	}
+}
