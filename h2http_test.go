@@ -2,10 +2,12 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -109,12 +111,53 @@ func TestHTTP2_stream_turns_panics_into_its_end(t *testing.T) {
 			s := newStream(returnedWriter{}, r)
 			s.begin()
 			tt.use(t, s)
-			s.finish()
+			s.finish(true)
 			s.cut(true)
 			s.release()
 			if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("a write at the end returned %v, want %v", err, net.ErrClosed)
 			}
 		})
+	}
+}
+
+// Middleware that recovers from a panic often answers with an error page. Over HTTP/1.1 it cannot,
+// because the connection is hijacked. Over HTTP/2 the stream is reset after the close frame, so
+// that the peer does not get the page as frames.
+func TestHTTP2_middleware_that_recovers_sends_nothing(t *testing.T) {
+	oops := func(c *Conn) error { c.ReceiveMessage(); panic("oops") }
+	limit, silent := CloseTimeout(20*time.Millisecond), OnError(func(*Conn, error) {})
+	tests := map[string]*Handler{
+		"the function of Handle panics":           Handle(oops, limit),
+		"the function of Handle calls Goexit":     Handle(func(*Conn) error { runtime.Goexit(); return nil }, limit),
+		"the function of HandleConcurrent panics": HandleConcurrent(oops, limit),
+		"open of HandleMessages panics":           HandleMessages(func(*Conn) (MessageFunc, error) { panic("oops") }, limit),
+		"the function of OnClose panics": Handle(func(*Conn) error { return errors.New("oops") }, limit, silent,
+			OnClose(func(*Conn, error) { panic("oops") })),
+	}
+	for name, h := range tests {
+		c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				recover()
+				http.Error(w, stars(10000), http.StatusInternalServerError) // more than net/http buffers
+			}()
+			h.ServeHTTP(w, r)
+		}))
+		for _, answers := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, and the peer answers: %t", name, answers), func(t *testing.T) {
+				for range 10 {
+					p := connectHTTP2(t, c)
+					p.Conn.Write(clientFrame(true, Text, "x")) // some functions have ended already
+					p.expectClose(1011)
+					if answers {
+						p.Conn.Write(clientFrame(true, Close, closeBody(1011, "")))
+					}
+					p.Conn.SetReadDeadline(time.Now().Add(wstest.Patience))
+					if rest, err := io.ReadAll(p.Buffer); len(rest) > 0 || err == nil || streamOf(p).ResetCode == nil {
+						t.Errorf("the peer got %q and error %v, want only a reset", rest, err)
+					}
+				}
+			})
+		}
 	}
 }

@@ -397,10 +397,17 @@ func (s *h2stream) begin() {
 	s.served = true
 }
 
-// finish runs before the handler returns: the ResponseWriter is not used any more.
-func (s *h2stream) finish() {
+// finish runs before the Handler returns: the ResponseWriter is not used any more. After a panic,
+// returned is false. Then finish resets the stream, as net/http does if nothing recovers from the
+// panic. Otherwise middleware that recovers could write an error page, and the peer would get that
+// as frames behind the close frame. A write of the close frame has already ended, so the reset
+// comes after that frame.
+func (s *h2stream) finish(returned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !returned {
+		s.reset()
+	}
 	s.finished = true
 	if s.lateReset != nil {
 		s.lateReset.Stop()

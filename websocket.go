@@ -339,10 +339,12 @@ func (h *Handler) Conns() iter.Seq[*Conn] {
 //
 //go:noinline
 func (h *Handler) serveStream(c *Conn, s *h2stream) {
-	defer s.finish()
+	returned := false
+	defer func() { s.finish(returned) }()
 	if h.open != nil {
 		h.openMessages(c)
-		return
+	} else {
+		h.serve(c)
 	}
-	h.serve(c)
+	returned = true
 }
