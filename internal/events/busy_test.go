@@ -69,3 +69,31 @@ func TestLoop_looks_for_events_beside_busy_sources(t *testing.T) {
 		t.Errorf("%d of 5 events were late", late)
 	}
 }
+
+// A run is short if it takes no longer than its work explains.
+func TestLoop_short_runs(t *testing.T) {
+	tests := []struct {
+		name  string
+		took  time.Duration
+		work  int
+		short bool
+	}{
+		{"no time and no work", 0, 0, true},
+		{"one message in 10 µs", 10 * time.Microsecond, 300, true},
+		{"one message in 400 µs, because the runner waits for a database", 400 * time.Microsecond, 300, false},
+		{"one message in 100 ms", 100 * time.Millisecond, 300, false},
+		{"200 small messages in 200 µs", 200 * time.Microsecond, 200 * 272, true},
+		{"200 small messages in 2 ms", 2 * time.Millisecond, 200 * 272, false},
+		{"a large message in 200 µs", 200 * time.Microsecond, 64 << 10, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLoopForTest(t)
+			l.careful.Store(1)
+			l.noteRun(tt.took, tt.work)
+			if short := l.careful.Load() == 0; short != tt.short {
+				t.Errorf("the run counts as short: %t, want %t", short, tt.short)
+			}
+		})
+	}
+}

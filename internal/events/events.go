@@ -3,7 +3,8 @@
 //
 // A [Source] is one socket. When something has arrived on it, a worker calls its Runner, one worker
 // at a time. Workers are goroutines. Their number grows when runners block, and shrinks again, so a
-// runner that blocks delays no other source. All goroutines end with the last source.
+// runner that blocks delays other sources for a short time at most. All goroutines end with the last
+// source.
 //
 // # When a second worker is woken
 //
@@ -12,7 +13,8 @@
 // begin carefully: each wakes another one first. After carefulRuns short runs in a row they are
 // trusted: a worker then runs a source alone and looks for events again afterwards. A monitor
 // checks every monitorTime whether the workers still make progress, and wakes another worker if
-// they do not. A long run ends the trust.
+// they do not. A long run ends the trust. A run is long if it takes longer than its work explains,
+// because the Runner has probably waited for something, and may wait again.
 package events
 
 import (
@@ -27,8 +29,12 @@ const (
 	// carefulRuns is how many runs have to be short before a worker runs a source alone.
 	carefulRuns = 1000
 
-	// longRun is the duration from which a run is not short.
-	longRun = time.Millisecond
+	// longRun is the duration from which a run is not short, in addition to workTime for each byte
+	// of its work. It is about ten times what it costs to wake a worker, so that a Runner that
+	// waits, even for an answer from the same network, does not delay other sources often. workTime
+	// is several times what a byte costs, so that a run that only works is short.
+	longRun  = 100 * time.Microsecond
+	workTime = 4 * time.Nanosecond
 
 	// monitorTime is how often the monitor checks. A runner that blocks unexpectedly delays other
 	// sources for twice this time at most.

@@ -310,7 +310,7 @@ func TestLoop_trust(t *testing.T) {
 	var sleep atomic.Bool
 	e, peer := watched(t, func(*echoer) {
 		if sleep.Load() {
-			time.Sleep(2 * longRun)
+			time.Sleep(4 * longRun) // as a Runner that waits for a database in the same network
 		}
 	})
 	l := e.loop
@@ -402,7 +402,7 @@ func TestLoop_comes_and_goes(t *testing.T) {
 // A source with much to do gives way to others.
 func TestBudget(t *testing.T) {
 	l := newLoopForTest(t)
-	b := &Budget{workBudget, l}
+	b := &Budget{left: workBudget, loop: l}
 	if b.Spend(workBudget) || b.left != workBudget {
 		t.Errorf("without other sources, the budget is over or not refilled: %d", b.left)
 	}

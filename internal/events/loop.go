@@ -138,11 +138,13 @@ func (l *loop) requeue(s *Source) {
 // A Budget limits the work of a worker before it lets others run.
 type Budget struct {
 	left int
+	work int // what was spent in this run
 	loop *loop
 }
 
 // Spend takes off n bytes of work. If it returns true, the Runner has to return More.
 func (b *Budget) Spend(n int) (over bool) {
+	b.work += n
 	if b.left -= n; b.left > 0 {
 		return false
 	}
@@ -171,11 +173,12 @@ func (l *loop) work() {
 	l.mu.Lock()
 	l.woken--
 	l.mu.Unlock()
-	b := &Budget{workBudget, l}
+	b := &Budget{left: workBudget, loop: l}
 	for s := l.next(); s != nil; s = l.next() {
+		b.work = 0
 		began := time.Since(epoch)
 		l.run(s, b)
-		l.noteRun(time.Since(epoch) - began)
+		l.noteRun(time.Since(epoch)-began, b.work)
 		if b.left -= runCost; b.left <= 0 {
 			b.refill()
 		}
@@ -193,9 +196,9 @@ func (l *loop) run(s *Source, b *Budget) {
 	}
 }
 
-// noteRun notes how long a run has taken.
-func (l *loop) noteRun(d time.Duration) {
-	if d >= longRun {
+// noteRun notes how long a run has taken, and how much work it has done.
+func (l *loop) noteRun(d time.Duration, work int) {
+	if d >= longRun+time.Duration(work)*workTime {
 		l.careful.Store(carefulRuns)
 	} else if left := l.careful.Load(); left > 0 {
 		l.careful.CompareAndSwap(left, left-1)
