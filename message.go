@@ -19,8 +19,9 @@ import (
 // If the peer closed the connection, the error is a [*CloseError]; for a normal
 // closure, errors.Is(err, io.EOF) is also true. See [Conn] for other errors. If
 // several goroutines receive, each gets complete messages. While no method is receiving,
-// the connection is read once a second: pings and the peer's close frame are answered, and
-// messages wait for the next call, even if the connection ends meanwhile.
+// the connection is read once a second: pings are answered, and messages wait for the next
+// call, even if the connection ends meanwhile. The peer's close frame is answered too, unless
+// a method has received since the last such read: then it waits for the messages in front of it.
 func (c *Conn) ReceiveMessage() (Opcode, []byte, error) {
 	if c.inbox != nil {
 		return nonNil(c.inbox.appendNext(nil))

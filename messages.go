@@ -31,11 +31,14 @@ import (
 // returned: from then on, [Conn.Request] returns nil and [Conn.Context] has no values of the
 // request. Let open copy what the function needs into variables.
 //
-// A function that blocks delays only its own connection, and holds a goroutine meanwhile. Pings and
-// the peer's close frame are answered within a second. The function may send and close.
-// [Conn.Close] waits for the peer, and [Conn.StartClose] does not. The receiving methods and
-// SetReadDeadline return an error. All options apply, except [Detached], which has no effect.
-// HandleMessages panics if open is nil or an [Option] is invalid.
+// A function that blocks holds a goroutine, and delays only its own connection. Only if functions
+// have not blocked for some time, other connections may wait too, for at most 20 ms. Pings are
+// answered within a second. The peer's close frame is answered after the messages in front of it,
+// or within a second if the function has got no message since the close frame arrived.
+//
+// The function may send and close. [Conn.Close] waits for the peer, and [Conn.StartClose] does not.
+// The receiving methods and SetReadDeadline return an error. All options apply, except [Detached],
+// which has no effect. HandleMessages panics if open is nil or an [Option] is invalid.
 func HandleMessages(open func(c *Conn) (MessageFunc, error), opts ...Option) *Handler {
 	if open == nil {
 		panic("websocket: HandleMessages(nil): want a function")

@@ -152,7 +152,7 @@ func timeoutFor(ping time.Duration) time.Duration {
 //
 // PingInterval does not change how fast the peer's control frames are answered. While a method is
 // receiving, they are answered at once; otherwise once a second, even after up to 4 KiB of unread
-// messages.
+// messages. Only a close frame waits for the messages in front of it while methods receive them.
 func PingInterval(d time.Duration) Option {
 	return duration("PingInterval", d, func(o *options) { o.pingInterval = d })
 }
