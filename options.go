@@ -297,10 +297,9 @@ func MaxFragments(n int) Option {
 // which are 64 KiB or one larger frame. Most messages of TrySend are compressed only when they are
 // written; they count with their uncompressed size. A message that is compressed for all
 // connections counts with up to 4 KiB more, which the connection keeps for its history. If a
-// message does not fit, TrySend returns
-// [ErrSendQueueFull], and Broadcast closes the connection with 1013. A message of Broadcast fits
-// into an empty queue whatever its size, because the connections share its bytes. The methods that
-// wait for the peer do not use the queue.
+// message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection
+// with 1013. A message of Broadcast fits into an empty queue whatever its size, because the
+// connections share its bytes. The methods that wait for the peer do not use the queue.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }
