@@ -43,7 +43,7 @@ func TestHTTP2_middleware_that_returns_before_the_handler(t *testing.T) {
 				go h.ServeHTTP(w, r)
 				<-begun
 			}))
-			for range 1000 { // because the ResponseWriter is asked before it panics in most cases
+			for range 200 { // because the ResponseWriter is asked before it panics in most cases
 				connectHTTP2(t, c)
 				if err := await(t, ended); err == nil {
 					t.Error("OnClose got nil, want the reason of the end")
@@ -125,8 +125,9 @@ func TestHTTP2_stream_turns_panics_into_its_end(t *testing.T) {
 // because the connection is hijacked. Over HTTP/2 the stream is reset after the close frame, so
 // that the peer does not get the page as frames.
 func TestHTTP2_middleware_that_recovers_sends_nothing(t *testing.T) {
+	t.Parallel()
 	oops := func(c *Conn) error { c.ReceiveMessage(); panic("oops") }
-	limit, silent := CloseTimeout(20*time.Millisecond), OnError(func(*Conn, error) {})
+	limit, silent := CloseTimeout(500*time.Millisecond), OnError(func(*Conn, error) {})
 	tests := map[string]*Handler{
 		"the function of Handle panics":           Handle(oops, limit),
 		"the function of Handle calls Goexit":     Handle(func(*Conn) error { runtime.Goexit(); return nil }, limit),
@@ -143,9 +144,10 @@ func TestHTTP2_middleware_that_recovers_sends_nothing(t *testing.T) {
 			}()
 			h.ServeHTTP(w, r)
 		}))
-		for _, answers := range []bool{true, false} {
+		for answers, rounds := range map[bool]int{true: 10, false: 2} {
 			t.Run(fmt.Sprintf("%s, and the peer answers: %t", name, answers), func(t *testing.T) {
-				for range 10 {
+				t.Parallel()
+				for range rounds {
 					p := connectHTTP2(t, c)
 					p.Conn.Write(clientFrame(true, Text, "x")) // some functions have ended already
 					p.expectClose(1011)
