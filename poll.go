@@ -9,7 +9,7 @@ import (
 // A patience says which ends of a connection a poll may act on. Other ends wait, because the
 // handler may still receive and answer the messages before them.
 type patience struct {
-	closing bool // the peer's close frame, or the end of the stream after the last message, because no method has received since the last poll
+	closing bool // a close frame, or the end after the last message: no method has received since the last poll
 	ending  bool // a broken rule, or the end of the stream if the buffer holds all bytes before it
 	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }

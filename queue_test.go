@@ -237,7 +237,7 @@ func TestTrySend_is_in_front_of_the_close_frame(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, p := newTCPConn(t, PingInterval(0))
+			c, p := newTCPConn(t, PingInterval(0), CloseTimeout(wstest.Patience))
 			sent := stalled(t, c, p, 3000)
 			end(c)
 			expectNumbers(t, p, 0, sent)

@@ -22,7 +22,8 @@ emulate() {
   local arch=$1 program
   program=$(qemu "$2")
   echo "$arch: $program"
-  GOOS=linux GOARCH=$arch CGO_ENABLED=0 go test -short -timeout 10m -exec "$program" -skip "$skip" ./...
+  # -parallel: emulated tests are too slow to run beside many others.
+  GOOS=linux GOARCH=$arch CGO_ENABLED=0 go test -short -parallel 4 -timeout 10m -exec "$program" -skip "$skip" ./...
 }
 
 emulate arm64 aarch64
