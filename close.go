@@ -322,12 +322,11 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.life.current() == phaseLost {
 		c.settle()
 	}
-	by, ok := c.beginClose(code, reason)
-	if !ok {
+	if !c.beginClose(code, reason) {
 		c.life.closed.Wait()
 		return c.life.err()
 	}
-	err = c.closeHandshake(payload, by)
+	err = c.closeHandshake(payload)
 	c.life.closed.Wait() // CloseNow may be closing it at this moment
 	return err
 }
@@ -347,12 +346,11 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 		c.timer.run(c.settle) // on a goroutine, because it waits for a goroutine that is receiving
 		return c.out.ended()
 	}
-	by, ok := c.beginClose(code, reason)
-	if !ok {
+	if !c.beginClose(code, reason) {
 		return c.life.err()
 	}
 	// On a goroutine, because a sender may be writing to a peer that does not read.
-	c.timer.run(func() { c.closeHandshake(payload, by) })
+	c.timer.run(func() { c.closeHandshake(payload) })
 	return nil
 }
 
@@ -377,20 +375,18 @@ func (c *Conn) CloseNow() error {
 	return nil
 }
 
-// beginClose ends the connection for closeHandshake, which has to end at the time by. It
-// returns false if the connection has ended already.
-func (c *Conn) beginClose(code StatusCode, reason string) (by time.Duration, ok bool) {
+// beginClose ends the connection for closeHandshake, and sets its limit. It returns false if the
+// connection has ended already.
+func (c *Conn) beginClose(code StatusCode, reason string) bool {
 	if sent, ok := c.life.closeSent(); ok {
 		code = sent
 	}
-	limit := c.timer.timeouts.closeTimeout
-	_, by = c.life.until()
-	by = min(by, deadlineAfter(clock(), limit)) // computed before enter does, so it is not later
-	return by, c.life.err() == nil && c.timer.enter(phaseClosing, &closedError{CloseError: CloseError{code, closeReason(reason)}}, limit)
+	end := &closedError{CloseError: CloseError{code, closeReason(reason)}}
+	return c.life.err() == nil && c.timer.enter(phaseClosing, end, c.timer.timeouts.closeTimeout)
 }
 
-// closeHandshake sends the close frame and waits for the peer's until the time by.
-func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
+// closeHandshake sends the close frame and waits for the peer's.
+func (c *Conn) closeHandshake(payload []byte) error {
 	c.socket.endReads(longAgo) // a goroutine that is receiving gives up in.lock
 	c.sendCloseOnce(payload)
 	c.in.lock.Lock()
@@ -407,9 +403,6 @@ func (c *Conn) closeHandshake(payload []byte, by time.Duration) error {
 	}
 	if r := c.rareIf(); r != nil && r.overdue.Load() != nil {
 		return *r.overdue.Load()
-	}
-	if clock() >= by {
-		return noAnswer("CloseTimeout", c.timer.timeouts.closeTimeout)
 	}
 	return &connError{"the peer did not answer the close frame", err}
 }
