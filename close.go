@@ -59,9 +59,7 @@ func (c *Conn) sendError(err error) error {
 	if err == nil || c.life.current() < phaseLost {
 		return err
 	}
-	if c.life.current() == phaseLost {
-		c.settle()
-	}
+	c.settle()
 	return c.out.ended()
 }
 
@@ -111,8 +109,12 @@ func (c *Conn) expire(err error) bool {
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
 // arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
-// to do that, because the messages before the close frame are for it. No lock is held.
+// to do that, because the messages before the close frame are for it. In other phases it does
+// nothing. No lock is held.
 func (c *Conn) settle() {
+	if c.life.current() != phaseLost {
+		return
+	}
 	var patience wait.Deadline
 	patience.Set(time.Now().Add(maxPoll))
 	defer patience.Set(time.Time{})
@@ -319,9 +321,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 		return err
 	}
 	defer c.waitGoroutines()
-	if c.life.current() == phaseLost {
-		c.settle()
-	}
+	c.settle()
 	if !c.beginClose(code, reason) {
 		c.life.closed.Wait()
 		return c.life.err()

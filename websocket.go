@@ -209,7 +209,7 @@ func (h *Handler) end(c *Conn, returned bool, panicked any) {
 // closeAs closes c according to err, the result of fn, and returns the error to report, or
 // nil.
 func (h *Handler) closeAs(c *Conn, err error) error {
-	if err != nil && c.life.current() == phaseLost {
+	if err != nil {
 		c.settle() // fn returned the error of TrySend, which does not wait for the reason of the end
 	}
 	_, closeSent := c.life.closeSent()
