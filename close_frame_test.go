@@ -275,15 +275,13 @@ func TestSendMessage_Close_and_then_Close_is_ErrCloseTimeout(t *testing.T) {
 // newSlowConn is newPipeConn, but each write of the server returns a second after its bytes
 // have arrived.
 func newSlowConn(t testing.TB, opts ...Option) (*Conn, *peer) {
-	return newWrappedConn(t, func(conn net.Conn) net.Conn {
-		socket := wstest.Wrap(conn)
-		socket.Hook = func(op *wstest.Op) (int, error) {
+	return newHookedConn(t, func(s *wstest.Socket) {
+		s.Hook = func(op *wstest.Op) (int, error) {
 			n, err := op.Do(op.P)
 			if op.Write {
 				time.Sleep(time.Second)
 			}
 			return n, err
 		}
-		return socket
 	}, opts...)
 }

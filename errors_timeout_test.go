@@ -165,16 +165,6 @@ func TestTimeout_that_ends_a_connection_is_a_net_Error(t *testing.T) {
 	}
 }
 
-func TestTimeout_of_Close_is_a_net_Error(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPipeConn(t, CloseTimeout(time.Second))
-		record(p, true)
-		err := c.Close(StatusNormalClosure, "")
-		wantTimeout(t, "Close", err, false)
-		wantError(t, err, ErrCloseTimeout)
-	})
-}
-
 // The write deadline passes before the last frame of a message, so the connection ends.
 func TestTimeout_of_the_last_frame_of_a_message_is_not_temporary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +185,7 @@ func TestTimeout_of_the_last_frame_of_a_message_is_not_temporary(t *testing.T) {
 }
 
 // A peer that answers nothing ends Close by one of three limits. Each gives ErrCloseTimeout.
-func TestClose_ended_by_a_limit(t *testing.T) {
+func TestTimeout_of_Close_is_a_net_Error(t *testing.T) {
 	tests := []struct {
 		name  string
 		opts  []Option

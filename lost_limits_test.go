@@ -18,8 +18,7 @@ import (
 // newBrokenConn is newPipeConn, but writes of the server fail after broken is set.
 func newBrokenConn(t testing.TB, noDeadlines bool, opts ...Option) (*Conn, *peer, *atomic.Bool) {
 	broken := new(atomic.Bool)
-	c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
-		s := wstest.Wrap(conn)
+	c, p := newHookedConn(t, func(s *wstest.Socket) {
 		s.NoDeadlines = noDeadlines
 		s.Hook = func(op *wstest.Op) (int, error) {
 			if op.Write && broken.Load() {
@@ -27,7 +26,6 @@ func newBrokenConn(t testing.TB, noDeadlines bool, opts ...Option) (*Conn, *peer
 			}
 			return op.Do(op.P)
 		}
-		return s
 	}, opts...)
 	return c, p, broken
 }

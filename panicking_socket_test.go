@@ -1,25 +1,12 @@
 package websocket
 
 import (
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
-
-// A panickingConn is a net.Conn with a fault: the first read with panics set panics.
-type panickingConn struct {
-	net.Conn
-	panics bool
-}
-
-func (c *panickingConn) Read(p []byte) (int, error) {
-	if c.panics {
-		c.panics = false
-		panic("fault of the net.Conn")
-	}
-	return c.Conn.Read(p)
-}
 
 // If a net.Conn of the user panics in a receiving method, the next method that the handler calls
 // finds the lock free.
@@ -40,12 +27,14 @@ func TestReceive_unlocks_after_a_panic_of_the_socket(t *testing.T) {
 	for name, receive := range receivers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var socket *panickingConn
-				c, p := newWrappedConn(t, func(conn net.Conn) net.Conn {
-					socket = &panickingConn{Conn: conn}
-					return socket
+				c, p := newHookedConn(t, func(s *wstest.Socket) {
+					s.Hook = func(op *wstest.Op) (int, error) {
+						if !op.Write && op.Number == 0 {
+							panic("fault of the net.Conn")
+						}
+						return op.Do(op.P)
+					}
 				})
-				socket.panics = true
 				func() {
 					defer func() {
 						if recover() == nil {

@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"io"
-	"net"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -17,15 +16,13 @@ import (
 // that the peer has sent before. Writes go on, as after a half-close.
 func newEndingConn(t *testing.T) (c *Conn, p *peer, end *atomic.Pointer[error]) {
 	end = new(atomic.Pointer[error])
-	c, p = newWrappedConn(t, func(conn net.Conn) net.Conn {
-		socket := wstest.Wrap(conn)
-		socket.Hook = func(op *wstest.Op) (int, error) {
+	c, p = newHookedConn(t, func(s *wstest.Socket) {
+		s.Hook = func(op *wstest.Op) (int, error) {
 			if err := end.Load(); err != nil && !op.Write {
 				return 0, *err
 			}
 			return op.Do(op.P)
 		}
-		return socket
 	})
 	return c, p, end
 }
