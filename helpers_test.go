@@ -191,16 +191,6 @@ func newWrappedConn(t testing.TB, wrap func(net.Conn) net.Conn, opts ...Option) 
 	return newTestConn(wrap(server), nil, opts...), newPeer(t, client)
 }
 
-// newHookedConn is newPipeConn, but the server's end is a socket that set prepares, for example with
-// a Hook.
-func newHookedConn(t testing.TB, set func(s *wstest.Socket), opts ...Option) (*Conn, *peer) {
-	return newWrappedConn(t, func(conn net.Conn) net.Conn {
-		s := wstest.Wrap(conn)
-		set(s)
-		return s
-	}, opts...)
-}
-
 // newTCPConn returns a Conn on a real TCP connection, and its peer. No handler runs.
 func newTCPConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	t.Helper()

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"bytes"
+	"net"
 	"slices"
 	"testing"
 
@@ -32,6 +33,16 @@ func newSocketConn(t testing.TB, socket *wstest.Socket, opts ...Option) *Conn {
 		c.Close(StatusNormalClosure, "")
 	})
 	return c
+}
+
+// newHookedConn is newPipeConn, but the server's end is a socket that set prepares, for example with
+// a Hook.
+func newHookedConn(t testing.TB, set func(s *wstest.Socket), opts ...Option) (*Conn, *peer) {
+	return newWrappedConn(t, func(conn net.Conn) net.Conn {
+		s := wstest.Wrap(conn)
+		set(s)
+		return s
+	}, opts...)
 }
 
 // frames returns the frames that were written since the last call.
