@@ -42,13 +42,13 @@ func (t *eventTransport) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	r := directReads.Get().(*directRead)
-	r.p = p
+	r.p, r.n, r.err = p, 0, nil
 	err := t.raw.Read(r.callback)
-	n, readErr := r.n, r.err
+	n, readErr := max(r.n, 0), r.err
 	r.p, r.err = nil, nil
 	directReads.Put(r)
-	if err == nil {
-		n, err = readResult(n, readErr)
+	if err == nil && n == 0 {
+		err = emptyRead(readErr)
 	}
 	t.buf.short = n > 0 && n < len(p)
 	return n, err

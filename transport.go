@@ -129,9 +129,7 @@ type tcpTransport struct {
 	raw  syscall.RawConn
 	read func(fd uintptr) bool
 	buf  *inbuf
-
-	n   int // the result of the last read
-	err error
+	last sock.Result // of read
 }
 
 func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTransport {
@@ -139,8 +137,10 @@ func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTra
 	// The stack is deepest inside this callback. It is a closure because a method
 	// value adds a stack frame, and it takes a small buffer inline because that is
 	// the common case. With a few bytes more, the stack of a detached goroutine grows
-	// from 2 to 4 KiB (TestConn_stack_stays_small).
+	// from 2 to 4 KiB (TestConn_stack_stays_small). It captures only t, because each
+	// connection has a closure.
 	t.read = func(fd uintptr) bool {
+		buf := t.buf
 		if buf.buf == nil && !buf.large {
 			buf.buf = readBuffers.Get().(*[readBufferSize]byte)[:]
 		} else {
@@ -150,7 +150,7 @@ func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTra
 		for sock.Interrupted(err) {
 			n, err = sock.Read(fd, buf.buf[buf.w:])
 		}
-		t.n, t.err = n, err
+		t.last = sock.ResultOf(n, err)
 		if n > 0 {
 			return true
 		}
@@ -177,24 +177,23 @@ func (t *tcpTransport) poll() error {
 
 // result handles the result of t.read.
 func (t *tcpTransport) result() error {
-	if _, err := readResult(t.n, t.err); err != nil {
-		return err
+	n := int(t.last)
+	if n <= 0 {
+		return emptyRead(t.last.Err())
 	}
-	t.buf.filled(t.n, true)
+	t.buf.filled(n, true)
 	return nil
 }
 
-// readResult converts the result of sock.Read.
-func readResult(n int, err error) (int, error) {
+// emptyRead returns the error of a sock.Read that has read nothing.
+func emptyRead(err error) error {
 	switch {
-	case err == nil && n > 0:
-		return n, nil
 	case err == nil:
-		return 0, io.EOF
+		return io.EOF
 	case sock.WouldWait(err):
-		return 0, os.ErrDeadlineExceeded
+		return os.ErrDeadlineExceeded
 	}
-	return 0, os.NewSyscallError("read", err)
+	return os.NewSyscallError("read", err)
 }
 
 func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behindIn(t.raw) }

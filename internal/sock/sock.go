@@ -6,3 +6,7 @@
 // caller is the deepest function on the stack of an idle connection. One more stack frame
 // can double the size of that stack.
 package sock
+
+// A Result is the result of a Read in one word, because each connection keeps that of its last
+// read: the number of bytes, or a negative number that stands for an error.
+type Result int

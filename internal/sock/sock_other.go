@@ -10,6 +10,12 @@ const Supported = false
 // Read returns an error.
 func Read(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+// ResultOf returns a Result that stands for an error.
+func ResultOf(int, error) Result { return -1 }
+
+// Err returns an error.
+func (Result) Err() error { return errors.ErrUnsupported }
+
 // Write returns an error.
 func Write(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
