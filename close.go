@@ -71,7 +71,7 @@ func (c *Conn) streamEnded(err error) error {
 		c.out.release(byLibrary)
 		return c.connectionLost(err)
 	}
-	began := c.timer.beginFailing(err)
+	began := c.beginFailing(err)
 	if !idle && !began {
 		return c.life.err()
 	}
@@ -96,7 +96,7 @@ func (c *Conn) connectionLost(err error) error {
 // work on the end of the connection return, because their reads and writes fail.
 func (c *Conn) expire(err error) bool {
 	told := c.life.current() == phaseDraining
-	if !c.timer.enter(phaseClosed, err, 0) {
+	if !c.end(phaseClosed, err, 0) {
 		return false
 	}
 	c.socket.cut(told)
@@ -155,7 +155,7 @@ func (c *Conn) lastLook(final bool) {
 // failConnection fails the connection, because the peer broke a rule or a limit.
 // in.lock is held.
 func (c *Conn) failConnection(err error) error {
-	if c.timer.beginFailing(err) {
+	if c.beginFailing(err) {
 		c.finishFailing(failPayload(err))
 	}
 	return c.life.err()
@@ -194,15 +194,25 @@ func (c *Conn) peerClosed(peer *peerClose) error {
 	if code, sent := c.life.closeSent(); sent && c.life.current() != phaseLost {
 		end = &closedError{CloseError: CloseError{Code: code}, peer: &peer.closed}
 	}
-	if c.timer.beginFailing(end) {
+	if c.beginFailing(end) {
 		c.finishFailing(peer.answer())
 	}
 	return c.life.err()
 }
 
 // beginFailing moves the connection to phaseFailing, and reports whether it did.
-func (k *keepalive) beginFailing(err error) bool {
-	return k.enter(phaseFailing, err, k.timeouts.endLimit())
+func (c *Conn) beginFailing(err error) bool {
+	return c.end(phaseFailing, err, c.timer.timeouts.endLimit())
+}
+
+// end moves the connection to a phase in which it has ended, see keepalive.enter, and takes it out
+// of its groups.
+func (c *Conn) end(p phase, cause error, limit time.Duration) bool {
+	if !c.timer.enter(p, cause, limit) {
+		return false
+	}
+	c.leaveGroups()
+	return true
 }
 
 // endLimit is CloseTimeout, or failTimeout if that is 0. It is not longer than the larger of
@@ -382,7 +392,7 @@ func (c *Conn) beginClose(code StatusCode, reason string) bool {
 		code = sent
 	}
 	end := &closedError{CloseError: CloseError{code, closeReason(reason)}}
-	return c.life.err() == nil && c.timer.enter(phaseClosing, end, c.timer.timeouts.closeTimeout)
+	return c.life.err() == nil && c.end(phaseClosing, end, c.timer.timeouts.closeTimeout)
 }
 
 // closeHandshake sends the close frame and waits for the peer's.

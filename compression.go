@@ -44,9 +44,9 @@ type compression struct {
 	// out.lock guards the following. The encoder is taken from its pool for the first message, and
 	// returned when none was sent for a while.
 	encoder *deflate.Encoder
-	used    bool               // since the last call of returnIdle
-	ordered bool               // the frame in writer.send refers to those before it
-	idle    wait.Alarm[writer] // calls returnIdle if there are no pings
+	used    bool       // since the last call of returnIdle
+	ordered bool       // the frame in writer.send refers to those before it
+	idle    wait.Alarm // calls returnIdle if there are no pings
 }
 
 func newCompression(agreed agreement, minSize int) *compression {

@@ -45,9 +45,10 @@ type Conn struct {
 	// holds out.lock. docs/architecture.md says more. The timer does no I/O: a tick sets the alarm
 	// again, and then Conn.tick does the I/O.
 	core
-	out   writer
 	in    reader
 	inbox *inbox // of HandleConcurrent and HandleMessages, nil with Handle
+
+	registered registered // among the connections of the Handler
 }
 
 // A config holds the settings of a connection. It is shared by all connections of a
@@ -80,13 +81,13 @@ func newConn(nc net.Conn, r *http.Request, subprotocol string, agreed agreement,
 	}
 	c.out.core = &c.core
 	c.out.coalescing = cfg.writeCoalescing
-	c.in.core, c.in.out = &c.core, &c.out
+	c.in.core = &c.core
 	c.in.dropPings = cfg.dropIncomingPings
 	c.in.incoming.limits = &cfg.limits
 	c.in.buf.load(buffered)
 	c.socket.freshBytes = uint32(len(buffered))
 	c.life.by = never
-	c.timer.start(c, &cfg.timeouts)
+	c.timer.start(&c.core, &cfg.timeouts, c.ring)
 	return c
 }
 

@@ -10,6 +10,7 @@ type core struct {
 	socket socket    // the only part that touches the network
 	life   life      // from the handshake to the end
 	timer  keepalive // pings and limits
+	out    writer    // the sending side, which the receiving side answers with
 
 	seldom atomic.Pointer[seldom] // nil until one of its parts is needed
 }
@@ -55,13 +56,10 @@ func (c *core) rareIf() *rare {
 	return nil
 }
 
-// phases implements ticker.
-func (c *core) phases() *life { return &c.life }
-
-// canRest implements ticker.
+// canRest reports whether a read can be interrupted to wait without a buffer.
 func (c *core) canRest() bool { return c.socket.overTLS() != nil }
 
-// slowWrite implements ticker.
+// slowWrite returns the latest slow write, or nil if no write was slow.
 func (c *core) slowWrite() *slowWrite {
 	if r := c.rareIf(); r != nil {
 		return &r.write
@@ -69,7 +67,7 @@ func (c *core) slowWrite() *slowWrite {
 	return nil
 }
 
-// slowWriteUsed implements ticker.
+// slowWriteUsed is slowWrite, but allocates it.
 func (c *core) slowWriteUsed() *slowWrite { return &c.rareUsed().write }
 
 // rareUsed is rareIf, but allocates the state.

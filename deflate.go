@@ -1,6 +1,9 @@
 package websocket
 
-import "github.com/f44ffc3b/websocket/internal/deflate"
+import (
+	"github.com/f44ffc3b/websocket/internal/deflate"
+	"github.com/f44ffc3b/websocket/internal/wait"
+)
 
 // sendData is send for a whole message, which it compresses if that is wanted. The lock is held.
 func (w *writer) sendData(h *Header, data []byte) error {
@@ -191,7 +194,7 @@ func (w *writer) returnIdle() {
 // watchIdle sets the alarm if no ping calls returnIdle.
 func (w *writer) watchIdle() {
 	if w.timer.timeouts.pingInterval == 0 {
-		w.compression().idle.Set(quietTime, w, (*writer).returnIdle)
+		wait.SetAlarm(&w.compression().idle, quietTime, w, (*writer).returnIdle)
 	}
 }
 

@@ -201,7 +201,7 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 // fellBehind closes a connection whose queue is full. It does so on a goroutine, because the close
 // frame is sent after the queue.
 func (c *Conn) fellBehind(err error) {
-	if errors.Is(err, ErrSendQueueFull) && c.timer.beginFailing(err) {
+	if errors.Is(err, ErrSendQueueFull) && c.beginFailing(err) {
 		c.timer.run(func() { c.failAsync(failPayload(err)) })
 	}
 }
@@ -395,8 +395,8 @@ func (s *connSet) remove(c *Conn) {
 	delete(s.at, c)
 }
 
-// ended removes the connection from its groups. It runs when the connection has ended.
-func (c *Conn) ended() {
+// leaveGroups removes a connection that has ended from its groups. More than one call is possible.
+func (c *Conn) leaveGroups() {
 	s := c.seldom.Load()
 	if s == nil {
 		return

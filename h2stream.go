@@ -46,8 +46,8 @@ type h2stream struct {
 
 	mu            sync.Mutex
 	writeDeadline time.Time
-	writeAlarm    wait.Alarm[h2stream] // calls cutWrite
-	watching      bool                 // there is a watcher
+	writeAlarm    wait.Alarm // calls cutWrite
+	watching      bool       // there is a watcher
 	writing       bool
 	closed        bool
 	served        bool        // finish is called before the handler returns, see begin
@@ -295,7 +295,7 @@ func (s *h2stream) limitWrite() {
 		s.writeAlarm.Clear()
 		return
 	}
-	s.writeAlarm.Set(time.Until(s.writeDeadline), s, (*h2stream).cutWrite)
+	wait.SetAlarm(&s.writeAlarm, time.Until(s.writeDeadline), s, (*h2stream).cutWrite)
 }
 
 // cutWrite resets the stream if the write deadline has passed during a write.

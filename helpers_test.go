@@ -486,7 +486,7 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 
 // failAsync fails a connection as the keepalive does.
 func failAsync(c *Conn, err error) {
-	if c.timer.beginFailing(err) {
+	if c.beginFailing(err) {
 		c.failAsync(nil)
 	}
 }

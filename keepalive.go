@@ -31,8 +31,8 @@ type timeouts struct {
 // frame are answered. It also asks for one before it reports a limit that bytes in the
 // socket could extend.
 type keepalive struct {
-	alarm    wait.Alarm[keepalive]
-	owner    ticker
+	alarm    wait.Alarm
+	core     *core
 	timeouts *timeouts
 
 	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
@@ -75,17 +75,6 @@ type acks struct {
 
 const unknown = math.MaxUint64 // see acks.written
 
-// A ticker does what is due.
-type ticker interface {
-	tick()
-	ended()                    // the connection has ended; more than one call is possible
-	tellsAcks() bool           // whether the kernel reports what the peer has acknowledged
-	phases() *life             // of the same connection
-	canRest() bool             // whether a read can be interrupted to wait without a buffer
-	slowWrite() *slowWrite     // the latest one, or nil if no write was slow
-	slowWriteUsed() *slowWrite // the same, but it is allocated
-}
-
 // due is what a tick asks for.
 type due struct {
 	ping  bool
@@ -115,9 +104,13 @@ const maxPoll = 100 * time.Millisecond
 // socket. A write for which there is room takes microseconds.
 const blockedTime = 10 * time.Millisecond
 
-func (k *keepalive) start(owner ticker, t *timeouts) {
+// start starts the keepalive of c. ring is called when something is due, and does its work in
+// alarm.Do.
+func (k *keepalive) start(c *core, t *timeouts, ring func()) {
+	k.mu.Lock() // until the alarm has its timer, so that the first tick can set it
+	defer k.mu.Unlock()
 	now := clock()
-	k.owner, k.timeouts = owner, t
+	k.core, k.timeouts = c, t
 	k.lastRead.Store(int64(now))
 	k.opened = now
 	k.writing.Store(int64(noTime))
@@ -125,7 +118,7 @@ func (k *keepalive) start(owner ticker, t *timeouts) {
 	k.watching.Store(true)
 	k.nextPing = deadlineAfter(now, k.pingTick())
 	k.spread = uint16(rand.Uint32())
-	k.schedule()
+	k.alarm.Start(k.nextAlarm()-now, ring)
 }
 
 // endAt is when the connection reaches the end of its life: after 90 to 100 % of MaxLifetime.
@@ -142,7 +135,7 @@ func (k *keepalive) endAt() time.Duration {
 func (k *keepalive) stop()      { k.alarm.Stop() }
 func (k *keepalive) waitTicks() { k.alarm.Wait() }
 
-func (k *keepalive) life() *life { return k.owner.phases() }
+func (k *keepalive) life() *life { return &k.core.life }
 
 // run calls f on a goroutine that waitTicks waits for. It does nothing after stop.
 func (k *keepalive) run(f func()) { k.alarm.Go(f) }
@@ -154,9 +147,6 @@ func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
 		return false
 	}
 	k.schedule()
-	if p >= phaseClosing {
-		k.owner.ended()
-	}
 	return true
 }
 
@@ -279,6 +269,16 @@ func (k *keepalive) schedule() {
 
 // reschedule is schedule with k.mu held.
 func (k *keepalive) reschedule() {
+	if next := k.nextAlarm(); next != never {
+		k.alarm.Reset(next - clock())
+	} else {
+		k.alarm.Clear()
+	}
+}
+
+// nextAlarm returns when something is due next, and notes it for the reads and writes that begin.
+// k.mu is held.
+func (k *keepalive) nextAlarm() time.Duration {
 	p, by := k.life().until()
 	next, last := never, time.Duration(k.alarmAt.Load())
 	if p == phaseOpen {
@@ -304,14 +304,8 @@ func (k *keepalive) reschedule() {
 		next = min(next, k.writesLookBy(last))
 	}
 	k.alarmAt.Store(int64(next))
-	if next == never {
-		k.alarm.Clear()
-		return
-	}
-	k.alarm.Set(next-clock(), k, (*keepalive).ring)
+	return next
 }
-
-func (k *keepalive) ring() { k.owner.tick() }
 
 // afterPoll returns when a limit that ends at by counts as passed: after a poll that began at
 // by or later, because bytes in the socket could extend the limit.
@@ -439,7 +433,7 @@ func (k *keepalive) tick() (do due) {
 	}
 	k.checkAcks(p, by, now, &do)
 	if now >= k.noteWriteAt() {
-		k.owner.slowWriteUsed().began, do.write.note = time.Duration(k.writing.Load()), true
+		k.core.slowWriteUsed().began, do.write.note = time.Duration(k.writing.Load()), true
 	}
 	if p == phaseOpen && now >= k.nextPing {
 		k.pingDue(now, &do)

@@ -21,20 +21,23 @@ type tickRecorder struct {
 	stuck bool // polls do not end
 	busy  bool // no method is receiving
 	acks  bool // record the steps of ackStep, too
-	tells bool // see tellsAcks
 }
 
 // newTickRecorder returns the keepalive of a connection on which a method is receiving.
 func newTickRecorder(t timeouts, stuck bool) *tickRecorder {
 	r := &tickRecorder{start: time.Now(), stuck: stuck}
-	r.life.by = never
-	r.timer.start(r, &t)
+	r.out.acksTold = acksUnknown
+	r.run(&t)
 	r.timer.pollAt = never
 	r.timer.schedule()
 	return r
 }
 
-func (r *tickRecorder) ended() {}
+// run starts the keepalive.
+func (r *tickRecorder) run(t *timeouts) {
+	r.life.by = never
+	r.timer.start(&r.core, t, func() { r.timer.alarm.Do(r.tick) })
+}
 
 func (r *tickRecorder) tick() {
 	do := r.timer.tick()
@@ -60,8 +63,6 @@ func (r *tickRecorder) recordAcks() {
 	defer r.mu.Unlock()
 	r.acks = true
 }
-
-func (r *tickRecorder) tellsAcks() bool { return r.tells }
 
 func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 	const s = time.Second
@@ -115,7 +116,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			}
 		}, []time.Duration{10 * s, 20 * s, 30 * s}, []due{ping, ping, ping}},
 		{"a piece of a write is no sign of life if the kernel tells more", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
-			r.tells = true
+			r.out.acksTold = acksKnown
 			r.timer.beginWrite()
 			time.AfterFunc(9*s, func() { progress{&r.timer, clock() - 9*s}.report() })
 		}, []time.Duration{10 * s}, []due{poll}},

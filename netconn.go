@@ -150,7 +150,7 @@ func (s *byteStream) readQueued(p []byte) (int, error) {
 		}
 		if m.Opcode != s.op {
 			err := &streamTypeError{s.op, m.Opcode}
-			if c.timer.beginFailing(err) {
+			if c.beginFailing(err) {
 				c.failAsync(failPayload(err))
 			}
 			return 0, c.life.err()

@@ -18,7 +18,7 @@ const pendingTime = 100 * time.Microsecond
 type pending struct {
 	frames     []byte // that wait to be written together
 	written    int    // how much of frames was sent by a write that a deadline has cut off
-	flushTimer wait.Alarm[writer]
+	flushTimer wait.Alarm
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
 }
 
@@ -34,7 +34,7 @@ func (w *writer) openMessage() chan struct{} {
 // flushIn makes the flush timer write what is pending in d. The lock is held.
 func (w *writer) flushIn(d time.Duration) {
 	if !w.stopped {
-		w.pending.flushTimer.Set(d, w, (*writer).flushByTimer)
+		wait.SetAlarm(&w.pending.flushTimer, d, w, (*writer).flushByTimer)
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 // and Conn.received ends it.
 type reader struct {
 	*core
-	out  *writer
 	lock wait.Lock // guards all of the following
 
 	buf           inbuf

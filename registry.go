@@ -3,7 +3,6 @@ package websocket
 import (
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 )
 
@@ -12,13 +11,19 @@ import (
 // Upgrade: it holds nothing and is never shut.
 type registry struct {
 	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
-	conns    map[*Conn]struct{}
+	oldest   *Conn      // the first of the connections, which are linked by Conn.registered
+	newest   *Conn
+	open     int           // the number of connections
 	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
 	cut      bool          // the ctx of a Shutdown is done: CloseNow closes connections that are left
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
 }
+
+// registered links the connections of a registry, in the order in which they were added. A map
+// would take 37 bytes more for each.
+type registered struct{ before, after *Conn }
 
 // retryAfter is the Retry-After of a request during Shutdown, in seconds. By then, another process
 // should serve the address.
@@ -103,10 +108,7 @@ func (r *registry) countEnd(code StatusCode) {
 func (r *registry) add(c *Conn) {
 	r.mu.Lock()
 	r.starting--
-	if r.conns == nil {
-		r.conns = make(map[*Conn]struct{})
-	}
-	r.conns[c] = struct{}{}
+	r.link(c)
 	shut, cut := r.shut, r.cut
 	r.mu.Unlock()
 	if shut {
@@ -117,15 +119,41 @@ func (r *registry) add(c *Conn) {
 	}
 }
 
-// remove removes a connection whose function has ended, and counts it.
+// link adds c at the end. r.mu is held.
+func (r *registry) link(c *Conn) {
+	c.registered.before = r.newest
+	if r.newest == nil {
+		r.oldest = c
+	} else {
+		r.newest.registered.after = c
+	}
+	r.newest = c
+	r.open++
+}
+
+// unlink removes c. r.mu is held.
+func (r *registry) unlink(c *Conn) {
+	before, after := c.registered.before, c.registered.after
+	if before == nil {
+		r.oldest = after
+	} else {
+		before.registered.after = after
+	}
+	if after == nil {
+		r.newest = before
+	} else {
+		after.registered.before = before
+	}
+	c.registered = registered{} // a user may keep c, but not the others by that
+	r.open--
+}
+
+// remove removes a connection whose function has ended, and counts it. It follows add.
 func (r *registry) remove(c *Conn) {
 	code, counted := CloseStatus(c.life.err()), c.Stats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.conns[c]; !ok {
-		return
-	}
-	delete(r.conns, c)
+	r.unlink(c)
 	r.countEnd(code)
 	r.stats.add(counted)
 	r.checkEmpty()
@@ -133,7 +161,7 @@ func (r *registry) remove(c *Conn) {
 
 // checkEmpty wakes the calls of Shutdown if nothing is left. r.mu is held.
 func (r *registry) checkEmpty() {
-	if !r.shut || len(r.conns) > 0 || r.starting > 0 {
+	if !r.shut || r.open > 0 || r.starting > 0 {
 		return
 	}
 	select {
@@ -152,7 +180,11 @@ func (r *registry) all() []*Conn {
 
 // list is all with r.mu held.
 func (r *registry) list() []*Conn {
-	return slices.AppendSeq(make([]*Conn, 0, len(r.conns)), maps.Keys(r.conns))
+	all := make([]*Conn, 0, r.open)
+	for c := r.oldest; c != nil; c = c.registered.after {
+		all = append(all, c)
+	}
+	return all
 }
 
 // shutDown refuses new connections from now on. It returns those that are left, and a channel

@@ -113,7 +113,7 @@ func (k *keepalive) taken() acks {
 // room, the peer has read, which is a sign of life. If the kernel reports acks, they decide
 // instead, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
-	if now-began >= blockedTime && !k.owner.tellsAcks() {
+	if now-began >= blockedTime && !k.core.tellsAcks() {
 		k.lastRead.Store(int64(now))
 	}
 }
@@ -181,7 +181,7 @@ type slowWrite struct {
 
 // noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
 func (k *keepalive) noted(began time.Duration) bool {
-	w := k.owner.slowWrite()
+	w := k.core.slowWrite()
 	return w != nil && w.began == began
 }
 
@@ -202,7 +202,7 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 func (k *keepalive) noteWriteAcks(a acks) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.owner.slowWriteUsed().acked = a.total
+	k.core.slowWriteUsed().acked = a.total
 }
 
 // writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
@@ -210,7 +210,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && step.noted && a.total-k.owner.slowWriteUsed().acked >= leastTaken {
+	if ok && step.noted && a.total-k.core.slowWriteUsed().acked >= leastTaken {
 		return true
 	}
 	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
@@ -268,7 +268,7 @@ const restInterval = 15 * time.Second
 // pingTick is the time between two pings. Without pings, it is the time between two checks whether
 // a TLS connection is quiet, and 0 for other connections.
 func (k *keepalive) pingTick() time.Duration {
-	if d := k.timeouts.pingInterval; d > 0 || !k.owner.canRest() {
+	if d := k.timeouts.pingInterval; d > 0 || !k.core.canRest() {
 		return d
 	}
 	return restInterval
@@ -277,7 +277,7 @@ func (k *keepalive) pingTick() time.Duration {
 // pingDue notes what is due each pingTick.
 func (k *keepalive) pingDue(now time.Duration, do *due) {
 	k.nextPing = deadlineAfter(now, k.pingTick())
-	do.rest = k.owner.canRest()
+	do.rest = k.core.canRest()
 	do.ping = k.timeouts.pingInterval > 0
 	if do.ping && !k.awaitsPong {
 		k.awaitsPong, k.pingSent = true, now

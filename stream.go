@@ -264,7 +264,7 @@ func (w *messageWriter) finish() (broken bool, err error) {
 	w.closed = true
 	w.buf = nil
 	if err != nil && begun && w.c.life.current() != phaseLost {
-		broken = w.c.timer.beginFailing(&closedError{CloseError: CloseError{Code: StatusInternalError}})
+		broken = w.c.beginFailing(&closedError{CloseError: CloseError{Code: StatusInternalError}})
 	}
 	if broken {
 		out.dropQueue() // a message cannot begin inside the broken one

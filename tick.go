@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// ring is called by the alarm.
+func (c *Conn) ring() { c.timer.alarm.Do(c.tick) }
+
 // tick does what the timer says is due. The alarm is set again already, so the timer
 // limits all that this does.
 func (c *Conn) tick() {
@@ -79,9 +82,10 @@ func (c *Conn) checkAcks(step ackStep) {
 	*before = now
 }
 
-// tellsAcks implements ticker. The answer does not change, and the progress of each piece of a
-// slow write needs it, so the system is asked once. out.lock is held.
-func (c *Conn) tellsAcks() bool {
+// tellsAcks reports whether the kernel reports what the peer has acknowledged. The answer does not
+// change, and the progress of each piece of a slow write needs it, so the system is asked once.
+// out.lock is held.
+func (c *core) tellsAcks() bool {
 	if c.out.acksTold == notAsked {
 		c.out.acksTold = acksUnknown
 		if _, ok := c.socket.acked(); ok {
@@ -214,7 +218,7 @@ func (c *Conn) peerSilent() {
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
 	// The close frame may have to wait for a sender that the silent peer blocks. This limit ends
 	// the wait.
-	if c.timer.enter(phaseFailing, err, min(c.timer.timeouts.endLimit(), failTimeout)) {
+	if c.end(phaseFailing, err, min(c.timer.timeouts.endLimit(), failTimeout)) {
 		c.failAsync(failPayload(err))
 	}
 }

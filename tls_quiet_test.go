@@ -238,9 +238,8 @@ func TestQuiet_ticks(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &tickRecorder{start: time.Now()}
-				r.life.by = never
 				r.socket.transport = tt.transport
-				r.timer.start(r, &timeouts{pingInterval: tt.interval})
+				r.run(&timeouts{pingInterval: tt.interval})
 				r.timer.pollAt = never
 				r.timer.schedule()
 				time.Sleep(35 * time.Second)

@@ -28,7 +28,7 @@ type writer struct {
 	stopped       bool        // see stop
 	keepsRest     bool        // the frame in send is one of sendWhole
 	begun         bool        // a part of that frame was written
-	acksTold      acksTold    // see Conn.tellsAcks
+	acksTold      acksTold    // see core.tellsAcks
 
 	urgent urgent
 }

@@ -54,7 +54,7 @@ func TestAlarm_calls_at_its_time(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var a Alarm[recorder]
+				var a Alarm
 				r := &recorder{start: time.Now()}
 				for _, s := range tt.steps {
 					time.Sleep(time.Until(r.start.Add(s.at * time.Second)))
@@ -64,7 +64,7 @@ func TestAlarm_calls_at_its_time(t *testing.T) {
 					case stop:
 						a.Stop()
 					default:
-						a.Set(s.in*time.Second, r, (*recorder).call)
+						SetAlarm(&a, s.in*time.Second, r, (*recorder).call)
 					}
 				}
 				time.Sleep(time.Hour)
@@ -81,15 +81,15 @@ func TestAlarm_calls_at_its_time(t *testing.T) {
 // The function of the keepalive sets its alarm again.
 func TestAlarm_can_be_set_by_its_function(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a Alarm[int]
+		var a Alarm
 		var calls int
 		var f func(*int)
 		f = func(n *int) {
 			if *n++; *n < 5 {
-				a.Set(time.Second, n, f)
+				SetAlarm(&a, time.Second, n, f)
 			}
 		}
-		a.Set(time.Second, &calls, f)
+		SetAlarm(&a, time.Second, &calls, f)
 		time.Sleep(time.Hour)
 		if a.Stop(); calls != 5 {
 			t.Errorf("got %d calls, want 5", calls)
@@ -114,11 +114,11 @@ func TestAlarm_Wait(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var a Alarm[time.Duration]
+				var a Alarm
 				start := time.Now()
 				for _, at := range tt.sets {
 					time.Sleep(time.Until(start.Add(at * time.Second)))
-					a.Set(0, &tt.calls, sleep)
+					SetAlarm(&a, 0, &tt.calls, sleep)
 				}
 				time.Sleep(time.Until(start.Add(tt.stop * time.Second)))
 				a.Stop()
@@ -140,16 +140,16 @@ func TestAlarm_Wait(t *testing.T) {
 
 // The timer can fire before Stop stops it, and its goroutine can begin after Stop.
 func TestAlarm_Stop_prevents_a_call_whose_timer_has_fired(t *testing.T) {
-	var a Alarm[int]
+	var a Alarm
 	a.Stop()
-	a.run(new(int), func(*int) { t.Error("the function was called after Stop") })
+	a.Do(func() { t.Error("the function was called after Stop") })
 	a.Wait()
 }
 
 func TestAlarm_Wait_returns_after_a_function_that_calls_Goexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a Alarm[int]
-		a.Set(0, new(int), func(*int) { runtime.Goexit() })
+		var a Alarm
+		SetAlarm(&a, 0, new(int), func(*int) { runtime.Goexit() })
 		synctest.Wait()
 		a.Stop()
 		a.Wait()
@@ -159,9 +159,9 @@ func TestAlarm_Wait_returns_after_a_function_that_calls_Goexit(t *testing.T) {
 // After Stop and Wait, no call is running and none begins, whenever the timer fires.
 func TestAlarm_Stop_races_with_the_timer(t *testing.T) {
 	for i := range 500 {
-		var a Alarm[atomic.Int32]
+		var a Alarm
 		var calls atomic.Int32
-		a.Set(time.Duration(i%50)*time.Microsecond, &calls, func(n *atomic.Int32) {
+		SetAlarm(&a, time.Duration(i%50)*time.Microsecond, &calls, func(n *atomic.Int32) {
 			n.Add(1)
 			runtime.Gosched()
 			n.Add(1)
@@ -180,18 +180,18 @@ func TestAlarm_Stop_races_with_the_timer(t *testing.T) {
 }
 
 func TestAlarm_survives_races(t *testing.T) {
-	var a Alarm[atomic.Int32]
+	var a Alarm
 	var calls atomic.Int32
 	var f func(*atomic.Int32)
 	f = func(n *atomic.Int32) {
 		n.Add(1)
-		a.Set(time.Microsecond, n, f)
+		SetAlarm(&a, time.Microsecond, n, f)
 	}
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
 			for range 200 {
-				a.Set(time.Duration(i)*10*time.Microsecond, &calls, f)
+				SetAlarm(&a, time.Duration(i)*10*time.Microsecond, &calls, f)
 				if i == 3 {
 					a.Clear()
 				}
@@ -199,14 +199,14 @@ func TestAlarm_survives_races(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	a.Set(0, &calls, f)
+	SetAlarm(&a, 0, &calls, f)
 	for calls.Load() == 0 {
 		runtime.Gosched()
 	}
 	a.Stop()
 	a.Wait()
 	last := calls.Load()
-	a.Set(0, &calls, f)
+	SetAlarm(&a, 0, &calls, f)
 	time.Sleep(time.Millisecond)
 	a.Wait()
 	if got := calls.Load(); got != last {
@@ -215,12 +215,12 @@ func TestAlarm_survives_races(t *testing.T) {
 }
 
 func TestAlarm_allocates_only_in_the_first_Set(t *testing.T) {
-	var a Alarm[recorder]
+	var a Alarm
 	defer a.Stop()
 	r := new(recorder)
-	a.Set(time.Hour, r, (*recorder).call)
+	SetAlarm(&a, time.Hour, r, (*recorder).call)
 	if got := testing.AllocsPerRun(100, func() {
-		a.Set(time.Hour, r, (*recorder).call)
+		SetAlarm(&a, time.Hour, r, (*recorder).call)
 		a.Clear()
 	}); got != 0 {
 		t.Errorf("got %v allocations, want 0", got)
@@ -228,19 +228,19 @@ func TestAlarm_allocates_only_in_the_first_Set(t *testing.T) {
 }
 
 func BenchmarkAlarm(b *testing.B) {
-	var a Alarm[recorder]
+	var a Alarm
 	defer a.Stop()
 	r := new(recorder)
 	b.ReportAllocs()
 	for b.Loop() {
-		a.Set(time.Hour, r, (*recorder).call)
+		SetAlarm(&a, time.Hour, r, (*recorder).call)
 		a.Clear()
 	}
 }
 
 func TestAlarm_Wait_waits_for_Go(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a Alarm[recorder]
+		var a Alarm
 		start := time.Now()
 		if !a.Go(func() { time.Sleep(time.Hour) }) {
 			t.Error("Go returned false before Stop")
@@ -254,5 +254,29 @@ func TestAlarm_Wait_waits_for_Go(t *testing.T) {
 			t.Error("Go returned true after Stop")
 		}
 		synctest.Wait()
+	})
+}
+
+func TestAlarm_Start(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a Alarm
+		r := &recorder{start: time.Now()}
+		if a.Reset(time.Second) {
+			t.Error("Reset before Start reported a timer")
+		}
+		a.Start(5*time.Second, func() { a.Do(r.call) })
+		a.Reset(3 * time.Second)
+		time.Sleep(10 * time.Second)
+		a.Reset(time.Second)
+		time.Sleep(10 * time.Second)
+		a.Stop()
+		if a.Reset(time.Second) {
+			t.Error("Reset after Stop reported a timer")
+		}
+		time.Sleep(10 * time.Second)
+		a.Wait()
+		if want := []time.Duration{3, 11}; !slices.Equal(r.calls, want) {
+			t.Errorf("got calls at the seconds %v, want %v", r.calls, want)
+		}
 	})
 }

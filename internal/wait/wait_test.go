@@ -17,7 +17,7 @@ func TestSizes(t *testing.T) {
 	}{
 		{Lock{}, 16},
 		{Event{}, 8},
-		{Alarm[int]{}, 24},
+		{Alarm{}, 24},
 		{Deadline{}, 56},
 	} {
 		if typ := reflect.TypeOf(tt.value); typ.Size() > tt.most {
