@@ -47,8 +47,8 @@ type keepalive struct {
 	opened     time.Duration // when the handshake was done
 	unread     int32         // see noteUnread
 	rtt        uint32        // see Stats, in microseconds
-	watching   atomic.Bool   // the next end of a receiving call has to set the alarm
-	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
+	nextPoll   atomic.Uint32 // pollSet, pollMayGo or pollUnset
+	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, pollCancelled, and oneWrite for each timed write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost
@@ -63,6 +63,16 @@ type keepalive struct {
 const (
 	pollInterval = time.Second
 	pollUnit     = pollInterval / 2
+)
+
+// The states of keepalive.nextPoll. Each receiving call that reads could cancel the next poll, and
+// its end could set it again, but that costs more than a small message. So the poll is cancelled once
+// between two ticks. If a connection has few messages, no tick follows them: the process is not
+// woken, and the ticks of many connections at once take no stacks, which would stay in memory.
+const (
+	pollSet   uint32 = iota // the alarm is set for the next poll
+	pollMayGo               // the same, and the next receiving call that reads cancels it
+	pollUnset               // the next end of a receiving call has to set the alarm
 )
 
 // acks are what the kernel reports about the bytes that were sent.
@@ -115,7 +125,7 @@ func (k *keepalive) start(c *core, t *timeouts, ring func()) {
 	k.opened = now
 	k.writing.Store(int64(noTime))
 	k.lastPoll, k.pollAt, k.quiet = noTime, now+pollInterval, 1
-	k.watching.Store(true)
+	k.nextPoll.Store(pollUnset)
 	k.nextPing = deadlineAfter(now, k.pingTick())
 	k.spread = uint16(rand.Uint32())
 	k.alarm.Start(k.nextAlarm()-now, ring)
@@ -175,7 +185,9 @@ func (k *keepalive) extendLost() bool {
 // tenth longer than WriteTimeout, but is never cut off early. If there are only a few writes, no
 // such tick is needed.
 const (
-	oneWrite   = readsMask + 1 // what beginWrite adds to keepalive.recent
+	pollCancelled = readsMask + 1 // in keepalive.recent: noteReading has cancelled a poll
+
+	oneWrite   = 2 * pollCancelled // what beginWrite adds to keepalive.recent
 	manyWrites = 64 * oneWrite
 
 	untimed  = noTime + 1 // keepalive.writing: a write is in progress, and a tick will note the time
@@ -322,19 +334,26 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 // noteReceived runs after each receiving call: from now on, no method is receiving. It
 // costs one load, because the alarm is set only for the first call after a poll.
 func (k *keepalive) noteReceived() {
-	if k.watching.Load() {
+	if k.nextPoll.Load() == pollUnset {
 		k.awaitPoll()
 	}
 }
 
-// noteReceiving runs in the first receiving call, with which most handlers begin. It cancels the
-// first poll, so that nothing wakes the process before the first ping. The end of the call asks
-// for the next poll.
-func (k *keepalive) noteReceiving() {
+// noteReading runs before a receiving call reads the socket, see pollMayGo.
+func (k *keepalive) noteReading() {
+	if k.nextPoll.Load() == pollMayGo {
+		k.recent.Or(pollCancelled)
+		k.cancelPoll()
+	}
+}
+
+// cancelPoll cancels the next poll, because a method is receiving. The end of that call asks for
+// another.
+func (k *keepalive) cancelPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.pollAt = never
-	k.watching.Store(true)
+	k.nextPoll.Store(pollUnset)
 	k.reschedule()
 }
 
@@ -342,7 +361,11 @@ func (k *keepalive) noteReceiving() {
 func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watching.Swap(false) {
+	if k.nextPoll.Load() == pollUnset {
+		k.nextPoll.Store(pollMayGo)
+		if k.recent.Load()&pollCancelled != 0 {
+			k.nextPoll.Store(pollSet)
+		}
 		now := clock()
 		k.pollAt = now + pollUnit
 		if now < k.lastPoll+maxPoll {
@@ -357,7 +380,7 @@ func (k *keepalive) awaitPoll() {
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
-	if !k.watching.Swap(true) {
+	if k.nextPoll.Swap(pollUnset) != pollUnset {
 		k.quiet = 0
 	}
 	do.quiet = k.quiet
@@ -383,7 +406,7 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case receiving && k.watching.Load():
+	case receiving && k.nextPoll.Load() == pollUnset:
 		k.pollAt = never
 	case !receiving && k.quiet == 0:
 		k.pollAt = began + pollUnit

@@ -51,6 +51,33 @@ func TestKeepalive_notices_the_end_without_a_reader(t *testing.T) {
 	}
 }
 
+// A receiving call cancels the poll that the end of the one before has asked for. After the next
+// message, the handler may be busy, and a poll has to answer.
+func TestKeepalive_polls_after_a_cancelled_poll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		w := record(p, true)
+		done := runHandler(c, func(c *Conn) error {
+			for range 3 {
+				c.ReceiveMessage()
+			}
+			return waitForEnd(c)
+		})
+		for range 3 {
+			w.Send(clientFrame(true, Binary, ""))
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.Send(append(clientFrame(true, Ping, "busy"), clientFrame(true, Close, closeBody(4001, ""))...))
+		<-c.Context().Done()
+		wantDuration(t, "the end", w.Start, 1100*time.Millisecond)
+		if got := CloseStatus(<-done); got != 4001 {
+			t.Errorf("got close status %v, want 4001", got)
+		}
+		synctest.Wait()
+		w.expect("600ms pong busy", "1.1s close 4001", "1.1s end")
+	})
+}
+
 // ReadFrame accepts reserved bits. So the keepalive must not fail the connection because of
 // them while the handler has not received yet: its first call may be ReadFrame.
 func TestKeepalive_checks_no_frame_before_the_first_receiving_call(t *testing.T) {

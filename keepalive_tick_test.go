@@ -207,24 +207,30 @@ func TestKeepalive_limits_its_own_writes(t *testing.T) {
 }
 
 // While a method is receiving, nothing wakes the process between two pings. Otherwise one
-// poll a second does.
+// poll a second does. After a message, the method that receives the next one cancels the poll, but
+// only once between two ticks.
 func TestKeepalive_polls_once_a_second(t *testing.T) {
 	computes(t)
 	tests := []struct {
 		name     string
+		ping     time.Duration
 		busy     bool
 		receives time.Duration // how often a receiving call returns
+		again    bool          // another call begins
 		most     int           // ticks in an hour
 	}{
-		{"not while a method is receiving", false, 0, 0},
-		{"while none is", true, 0, 3600},
-		{"once after a message", false, time.Minute, 60},
-		{"twice in a second with messages", true, 100 * time.Millisecond, 7200},
+		{"not while a method is receiving", 0, false, 0, false, 0},
+		{"while none is", 0, true, 0, false, 3600},
+		{"once after a message", 0, false, time.Minute, false, 60},
+		{"twice in a second with messages", 0, true, 100 * time.Millisecond, false, 7200},
+		{"less often with messages for a method", 0, false, 100 * time.Millisecond, true, 5600},
+		{"after every other message for a method", 0, false, time.Minute, true, 30},
+		{"not after a message for a method that follows a ping", 15 * time.Second, false, 60001 * time.Millisecond, true, 240},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newTickRecorder(timeouts{}, false)
+				r := newTickRecorder(timeouts{pingInterval: tt.ping}, false)
 				r.busy = tt.busy
 				if tt.busy {
 					r.timer.noteReceived()
@@ -236,6 +242,9 @@ func TestKeepalive_polls_once_a_second(t *testing.T) {
 					}
 					time.Sleep(tt.receives)
 					r.timer.noteReceived()
+					if tt.again {
+						r.timer.noteReading()
+					}
 				}
 				r.timer.stop()
 				r.timer.waitTicks()

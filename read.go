@@ -104,7 +104,7 @@ func (r *reader) begin(by receiveMethod) error {
 		}
 	}
 	if r.mode == 0 {
-		r.timer.noteReceiving()
+		r.timer.cancelPoll() // with which most handlers begin, so that nothing wakes the process before the first ping
 	}
 	switch {
 	case by == byReadFrame:
@@ -408,6 +408,9 @@ func (r *reader) beforeRead() error {
 	r.showCounts()
 	p := r.life.current()
 	if p == phaseOpen && !r.bufferOnly {
+		if !r.polling {
+			r.timer.noteReading()
+		}
 		r.out.beforeWait(r.caller())
 		return nil
 	}
