@@ -145,13 +145,19 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	if end == 0 {
 		return 0, dst, false
 	}
-	if dst == nil {
-		msg = make([]byte, end-start) // append would make it a little larger
-		copy(msg, b[start:end])
-	} else {
-		msg = append(dst, b[start:end]...)
+	payload, key := b[start:end], [4]byte(b[start-4:])
+	switch size := len(dst) + len(payload); {
+	case dst == nil:
+		msg = make([]byte, size) // append would make it a little larger
+		copy(msg, payload)       // make does not clear the memory if a copy follows
+		mask.XOR(msg, key, 0)
+	case size <= cap(dst):
+		msg = dst[:size]
+		mask.Copy(msg[len(dst):], payload, key)
+	default:
+		msg = append(dst, payload...)
+		mask.XOR(msg[len(dst):], key, 0)
 	}
-	mask.XOR(msg[len(dst):], [4]byte(b[start-4:]), 0)
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false
 	}

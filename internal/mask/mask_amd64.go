@@ -7,3 +7,9 @@ package mask
 //
 //go:noescape
 func xorBlocks(b []byte, word uint64)
+
+// copyBlocks writes src, masked with word, to dst. Both have the same length, of at least 32 bytes,
+// and do not overlap. copyBlocks needs AVX2.
+//
+//go:noescape
+func copyBlocks(dst, src []byte, word uint64)

@@ -90,6 +90,33 @@ func checkXOR(t *testing.T, size, offset, pos int) {
 	}
 }
 
+func TestCopy(t *testing.T) {
+	asmtest.WithAndWithoutAVX2(t, func(t *testing.T) {
+		for size := range 301 {
+			for offset := range 33 {
+				checkCopy(t, size, offset, 32-offset)
+			}
+		}
+		for _, size := range []int{511, 1 << 10, 4<<10 + 3, 64<<10 - 1, maxBlocks, maxBlocks + 1} {
+			checkCopy(t, size, 6, 0)
+		}
+	})
+}
+
+// checkCopy copies size bytes from and to the middle of longer slices, of which nothing else may
+// change.
+func checkCopy(t *testing.T, size, from, to int) {
+	t.Helper()
+	src, dst := counting(from+size+9), make([]byte, to+size+9)
+	want := bytes.Clone(dst)
+	copy(want[to:], src[from:from+size])
+	naive(want[to:to+size], sampleKey, 0)
+	Copy(dst[to:to+size], src[from:from+size], sampleKey)
+	if !bytes.Equal(dst, want) || !bytes.Equal(src, counting(from+size+9)) {
+		t.Fatalf("%d bytes from %d to %d: got % x, want % x", size, from, to, dst, want)
+	}
+}
+
 func TestXOR_allocates_nothing(t *testing.T) {
 	for _, size := range []int{5, 125, 64 << 10} {
 		b := make([]byte, size)
@@ -115,6 +142,10 @@ func FuzzXOR(f *testing.F) {
 			gotPos := XOR(got[cut:], key, XOR(got[:cut], key, pos))
 			if !bytes.Equal(got, want) || gotPos != wantPos {
 				t.Fatalf("cut at %d: got % x and position %d, want % x and %d", cut, got, gotPos, want, wantPos)
+			}
+			copied := make([]byte, len(b)-cut)
+			if Copy(copied, b[cut:], key); XOR(copied, key, 0) < 0 || !bytes.Equal(copied, b[cut:]) {
+				t.Fatalf("copied, and masked again: got % x, want % x", copied, b[cut:])
 			}
 			if XOR(got, key, pos); !bytes.Equal(got, b) {
 				t.Fatalf("masked twice: got % x, want % x", got, b)
@@ -145,6 +176,24 @@ func BenchmarkXOR(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkCopy compares Copy with a copy and XOR.
+func BenchmarkCopy(b *testing.B) {
+	for _, size := range []int{16, 64, 125, 1 << 10, 4 << 10, 64 << 10} {
+		dst, src := make([]byte, size), make([]byte, 6+size)[6:]
+		b.Run(fmt.Sprintf("%d/Copy", size), func(b *testing.B) {
+			for b.Loop() {
+				Copy(dst, src, sampleKey)
+			}
+		})
+		b.Run(fmt.Sprintf("%d/copy and XOR", size), func(b *testing.B) {
+			for b.Loop() {
+				copy(dst, src)
+				XOR(dst, sampleKey, 0)
+			}
+		})
 	}
 }
 
