@@ -170,13 +170,13 @@ func takeInput(n int) []byte {
 	}
 	class := bits.Len(uint(n-1)) - minInputShift
 	if class >= len(inputBuffers) {
-		return make([]byte, n)
+		return newPayload(n)
 	}
 	size := 1 << (minInputShift + class)
 	if first, ok := inputBuffers[class].Get().(*byte); ok {
 		return unsafe.Slice(first, size)
 	}
-	return make([]byte, size)
+	return newPayload(size)
 }
 
 // releaseInput returns a buffer of takeInput, or a read buffer, to its pool. A buffer of

@@ -107,11 +107,11 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 	if rest >= end-start && rest > 0 {
 		m.buf = takeInput(end - start)
 		m.data = m.buf[: end-start : end-start]
-		copy(m.data, b[start:end])
+		mask.Copy(m.data, b[start:end], key)
 	} else {
 		m.data = b[start:end:end]
+		mask.XOR(m.data, key, 0)
 	}
-	mask.XOR(m.data, key, 0)
 	if op == Text && !ValidUTF8(m.data) {
 		if m.buf == nil {
 			mask.XOR(m.data, key, 0) // lendJoined expects masked bytes

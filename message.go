@@ -149,7 +149,7 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 	switch size := len(dst) + len(payload); {
 	case dst == nil:
 		msg = make([]byte, size) // append would make it a little larger
-		copy(msg, payload)       // make does not clear the memory if a copy follows
+		copy(msg, payload)       // as the next statement, so that make does not clear the memory first
 		mask.XOR(msg, key, 0)
 	case size <= cap(dst):
 		msg = dst[:size]
