@@ -51,6 +51,10 @@ type Conn struct {
 	registered registered // among the connections of the Handler
 }
 
+// registered links the connections of a registry, in the order in which they were added. A map
+// would take 37 bytes more for each.
+type registered struct{ before, after *Conn }
+
 // A config holds the settings of a connection. It is shared by all connections of a
 // Handler and does not change.
 type config struct {

@@ -75,16 +75,6 @@ const (
 	pollUnset               // the next end of a receiving call has to set the alarm
 )
 
-// acks are what the kernel reports about the bytes that were sent.
-type acks struct {
-	total   uint64 // bytes that the peer has acknowledged
-	written uint64 // what total will be when it has all that was written, with a ping that it has to answer; else unknown
-	waits   bool   // more bytes wait, because the peer or the line takes no more
-	last    bool   // the peer has had the time that the last step gave it
-}
-
-const unknown = math.MaxUint64 // see acks.written
-
 // due is what a tick asks for.
 type due struct {
 	ping  bool
@@ -241,17 +231,11 @@ func (k *keepalive) writes(now time.Duration) {
 	}
 }
 
-// A progress reports the progress of the write of a large frame that began at a time.
-type progress struct {
-	timer *keepalive
-	began time.Duration
-}
-
-// report notes that the socket has taken a piece. The next piece has WriteTimeout again.
-func (p progress) report() {
+// notePiece implements pieceNoter. The next piece has WriteTimeout again.
+func (k *keepalive) notePiece(began time.Duration) {
 	now := clock()
-	p.timer.noteTaken(p.began, now)
-	p.timer.writes(now)
+	k.noteTaken(began, now)
+	k.writes(now)
 }
 
 // endWrite notes that the write has ended. It does not read the clock, see ackStep.
@@ -467,7 +451,3 @@ func (k *keepalive) tick() (do due) {
 	k.reschedule()
 	return do
 }
-
-// progressSize is how much of a large payload counts as progress of its write. Each piece has its
-// own WriteTimeout, so a peer has to read at least this much within WriteTimeout.
-const progressSize = 64 << 10

@@ -21,10 +21,6 @@ type registry struct {
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
 }
 
-// registered links the connections of a registry, in the order in which they were added. A map
-// would take 37 bytes more for each.
-type registered struct{ before, after *Conn }
-
 // retryAfter is the Retry-After of a request during Shutdown, in seconds. By then, another process
 // should serve the address.
 const retryAfter = "5"

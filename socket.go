@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,16 @@ type socket struct {
 
 	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
+
+// acks are what the kernel reports about the bytes that were sent.
+type acks struct {
+	total   uint64 // bytes that the peer has acknowledged
+	written uint64 // what total will be when it has all that was written, with a ping that it has to answer; else unknown
+	waits   bool   // more bytes wait, because the peer or the line takes no more
+	last    bool   // the peer has had the time that the last step gave it
+}
+
+const unknown = math.MaxUint64 // see acks.written
 
 // The bits of socket.has: the deadlines that the user has set.
 const (

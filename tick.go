@@ -82,19 +82,6 @@ func (c *Conn) checkAcks(step ackStep) {
 	*before = now
 }
 
-// tellsAcks reports whether the kernel reports what the peer has acknowledged. The answer does not
-// change, and the progress of each piece of a slow write needs it, so the system is asked once.
-// out.lock is held.
-func (c *core) tellsAcks() bool {
-	if c.out.acksTold == notAsked {
-		c.out.acksTold = acksUnknown
-		if _, ok := c.socket.acked(); ok {
-			c.out.acksTold = acksKnown
-		}
-	}
-	return c.out.acksTold == acksKnown
-}
-
 // poll looks for control frames while no method is receiving, and ends the connection if what it
 // finds requires that. quiet is how many polls there were since a method has received. in.lock is
 // held; poll unlocks it.

@@ -73,6 +73,23 @@ type transport interface {
 	conn() net.Conn
 }
 
+// A progress reports the progress of the write of a large frame that began at a time.
+type progress struct {
+	timer pieceNoter
+	began time.Duration
+}
+
+// A pieceNoter limits the time of each piece of a write.
+type pieceNoter interface {
+	notePiece(began time.Duration) // the socket has taken a piece
+}
+
+func (p progress) report() { p.timer.notePiece(p.began) }
+
+// progressSize is how much of a large payload counts as progress of its write. Each piece has its
+// own WriteTimeout, so a peer has to read at least this much within WriteTimeout.
+const progressSize = 64 << 10
+
 // newTransport returns the transport of nc, which fills buf. It belongs to s.
 func newTransport(nc net.Conn, s *socket, buf *inbuf) transport {
 	switch nc := nc.(type) {
