@@ -73,6 +73,8 @@ const (
 	pollSet   uint32 = iota // the alarm is set for the next poll
 	pollMayGo               // the same, and the next receiving call that reads cancels it
 	pollUnset               // the next end of a receiving call has to set the alarm
+
+	pollCancelled = readsMask + 1 // in keepalive.recent: noteReading has cancelled a poll
 )
 
 // due is what a tick asks for.
@@ -175,8 +177,6 @@ func (k *keepalive) extendLost() bool {
 // tenth longer than WriteTimeout, but is never cut off early. If there are only a few writes, no
 // such tick is needed.
 const (
-	pollCancelled = readsMask + 1 // in keepalive.recent: noteReading has cancelled a poll
-
 	oneWrite   = 2 * pollCancelled // what beginWrite adds to keepalive.recent
 	manyWrites = 64 * oneWrite
 
@@ -346,10 +346,11 @@ func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.nextPoll.Load() == pollUnset {
-		k.nextPoll.Store(pollMayGo)
+		next := pollMayGo
 		if k.recent.Load()&pollCancelled != 0 {
-			k.nextPoll.Store(pollSet)
+			next = pollSet
 		}
+		k.nextPoll.Store(next)
 		now := clock()
 		k.pollAt = now + pollUnit
 		if now < k.lastPoll+maxPoll {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
@@ -146,17 +147,13 @@ func (r *reader) buffered(dst []byte) (op Opcode, msg []byte, ok bool) {
 		return 0, dst, false
 	}
 	payload, key := b[start:end], [4]byte(b[start-4:])
-	switch size := len(dst) + len(payload); {
-	case dst == nil:
-		msg = make([]byte, size) // append would make it a little larger
-		copy(msg, payload)       // as the next statement, so that make does not clear the memory first
+	if dst == nil {
+		msg = make([]byte, len(payload)) // slices.Grow would make it a little larger
+		copy(msg, payload)               // as the next statement, so that make does not clear the memory first
 		mask.XOR(msg, key, 0)
-	case size <= cap(dst):
-		msg = dst[:size]
+	} else {
+		msg = slices.Grow(dst, len(payload))[:len(dst)+len(payload)]
 		mask.Copy(msg[len(dst):], payload, key)
-	default:
-		msg = append(dst, payload...)
-		mask.XOR(msg[len(dst):], key, 0)
 	}
 	if op == Text && !ValidUTF8(msg[len(dst):]) {
 		return 0, dst, false

@@ -103,8 +103,8 @@ func (r *reader) begin(by receiveMethod) error {
 			return err
 		}
 	}
-	if r.mode == 0 {
-		r.timer.cancelPoll() // with which most handlers begin, so that nothing wakes the process before the first ping
+	if r.mode == 0 { // most handlers begin with this call, and then nothing wakes the process before the first ping
+		r.timer.cancelPoll()
 	}
 	switch {
 	case by == byReadFrame:

@@ -58,7 +58,7 @@ func Copy(dst, src []byte, key [4]byte) {
 }
 
 // copyWords is copyBlocks for at least 8 bytes, without AVX2. The last word may overlap the word
-// before it.
+// before it. xorWords is not a call of it, because a second slice takes a third longer there.
 func copyWords(dst, src []byte, word uint64) {
 	last := binary.LittleEndian.Uint64(src[len(src)-8:]) ^ bits.RotateLeft64(word, -8*(len(src)&3))
 	binary.LittleEndian.PutUint64(dst[len(src)-8:], last)
