@@ -22,9 +22,9 @@ type timeouts struct {
 }
 
 // A keepalive is the one timer of a connection. It says when to send a ping, and when a limit has
-// passed: silence of the peer, a write, or a phase of the closing connection. It does no I/O: a
-// tick reschedules the timer and returns what is due, so nothing that the connection then does can
-// delay the next tick.
+// passed: silence of the peer, a write, or a phase of the closing connection. It reads and writes
+// nothing: a tick reschedules the timer and returns what is due, so nothing that the connection
+// then does can delay the next tick.
 //
 // A handler that only sends, or is busy, receives nothing. While no method is receiving, the
 // keepalive asks for a poll of the socket each second, so that pings and the peer's close
@@ -47,15 +47,15 @@ type keepalive struct {
 	opened     time.Duration // when the handshake was done
 	unread     int32         // see noteUnread
 	rtt        uint32        // see Stats, in microseconds
-	nextPoll   atomic.Uint32 // pollSet, pollMayGo or pollUnset
-	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, pollCancelled, and oneWrite for each timed write
+	nextPoll   atomic.Uint32 // pollSet, pollMayGo, pollUnset or pollCancelled
+	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost
 	quiet      uint8         // polls since a method has received
 	aged       bool          // the end at MaxLifetime was asked for
 	awaitsPong bool          // there is a ping that has no pong yet
-	ackNoted   bool          // noteAcks was due in this silence
+	ackNoted   bool          // noteAcks was due in this silence, see renewAcks
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -70,11 +70,10 @@ const (
 // between two ticks. If a connection has few messages, no tick follows them: the process is not
 // woken, and the ticks of many connections at once take no stacks, which would stay in memory.
 const (
-	pollSet   uint32 = iota // the alarm is set for the next poll
-	pollMayGo               // the same, and the next receiving call that reads cancels it
-	pollUnset               // the next end of a receiving call has to set the alarm
-
-	pollCancelled = readsMask + 1 // in keepalive.recent: noteReading has cancelled a poll
+	pollSet       uint32 = iota // the alarm is set for the next poll
+	pollMayGo                   // the same, and the next receiving call that reads cancels it
+	pollUnset                   // the next end of a receiving call has to set the alarm
+	pollCancelled               // the same, and a poll was cancelled since the last tick
 )
 
 // due is what a tick asks for.
@@ -177,7 +176,7 @@ func (k *keepalive) extendLost() bool {
 // tenth longer than WriteTimeout, but is never cut off early. If there are only a few writes, no
 // such tick is needed.
 const (
-	oneWrite   = 2 * pollCancelled // what beginWrite adds to keepalive.recent
+	oneWrite   = readsMask + 1 // what beginWrite adds to keepalive.recent
 	manyWrites = 64 * oneWrite
 
 	untimed  = noTime + 1 // keepalive.writing: a write is in progress, and a tick will note the time
@@ -277,6 +276,7 @@ func (k *keepalive) reschedule() {
 func (k *keepalive) nextAlarm() time.Duration {
 	p, by := k.life().until()
 	next, last := never, time.Duration(k.alarmAt.Load())
+	k.renewAcks()
 	if p == phaseOpen {
 		next = min(k.nextPing, k.endAt())
 	}
@@ -316,9 +316,10 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 }
 
 // noteReceived runs after each receiving call: from now on, no method is receiving. It
-// costs one load, because the alarm is set only for the first call after a poll.
+// costs one load, because the alarm is set only by the first call after a poll, and by one more
+// after noteReading has cancelled a poll.
 func (k *keepalive) noteReceived() {
-	if k.nextPoll.Load() == pollUnset {
+	if k.nextPoll.Load() >= pollUnset {
 		k.awaitPoll()
 	}
 }
@@ -326,38 +327,39 @@ func (k *keepalive) noteReceived() {
 // noteReading runs before a receiving call reads the socket, see pollMayGo.
 func (k *keepalive) noteReading() {
 	if k.nextPoll.Load() == pollMayGo {
-		k.recent.Or(pollCancelled)
-		k.cancelPoll()
+		k.cancelPoll(pollCancelled)
 	}
 }
 
 // cancelPoll cancels the next poll, because a method is receiving. The end of that call asks for
-// another.
-func (k *keepalive) cancelPoll() {
+// another. state is pollUnset or pollCancelled.
+func (k *keepalive) cancelPoll(state uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.nextPoll.Store(state)
 	k.pollAt = never
-	k.nextPoll.Store(pollUnset)
 	k.reschedule()
 }
 
-// awaitPoll sets the alarm to the next poll.
+// awaitPoll sets the alarm to the next poll, because a receiving call has ended. If a poll is due
+// before, that one stays. What the earlier polls have noted is out of date.
 func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.nextPoll.Load() == pollUnset {
-		next := pollMayGo
-		if k.recent.Load()&pollCancelled != 0 {
-			next = pollSet
-		}
-		k.nextPoll.Store(next)
-		now := clock()
-		k.pollAt = now + pollUnit
-		if now < k.lastPoll+maxPoll {
-			k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
-		}
-		k.reschedule()
+	switch k.nextPoll.Load() {
+	case pollUnset:
+		k.nextPoll.Store(pollMayGo)
+	case pollCancelled:
+		k.nextPoll.Store(pollSet)
+	default:
+		return
 	}
+	now := clock()
+	k.pollAt, k.quiet, k.unread = min(k.pollAt, now+pollUnit), 0, 0
+	if now < k.lastPoll+maxPoll {
+		k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
+	}
+	k.reschedule()
 }
 
 // beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
@@ -365,9 +367,7 @@ func (k *keepalive) awaitPoll() {
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
-	if k.nextPoll.Swap(pollUnset) != pollUnset {
-		k.quiet = 0
-	}
+	k.nextPoll.Store(pollUnset)
 	do.quiet = k.quiet
 }
 
@@ -391,14 +391,15 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case receiving && k.nextPoll.Load() == pollUnset:
+	case k.nextPoll.Load() != pollUnset: // a receiving call has ended meanwhile, and has asked for it
+	case receiving:
 		k.pollAt = never
-	case !receiving && k.quiet == 0:
-		k.pollAt = began + pollUnit
-	case k.pollAt == never:
-		k.pollAt = began + pollInterval
-	}
-	if !receiving {
+	default:
+		if k.quiet == 0 {
+			k.pollAt = began + pollUnit
+		} else if k.pollAt == never {
+			k.pollAt = began + pollInterval
+		}
 		k.quiet = min(k.quiet, math.MaxUint8-1) + 1
 	}
 	k.polled = k.polled || began >= k.lastPoll
@@ -424,6 +425,7 @@ func (k *keepalive) tick() (do due) {
 	defer k.mu.Unlock()
 	k.settleReads(k.recent.Swap(noReads) & readsMask)
 	k.settleWrites()
+	k.nextPoll.CompareAndSwap(pollCancelled, pollUnset)
 	now := clock()
 	p, by := k.life().until()
 	switch {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,89 @@ func TestKeepalive_polls_after_a_cancelled_poll(t *testing.T) {
 		synctest.Wait()
 		w.expect("600ms pong busy", "1.1s close 4001", "1.1s end")
 	})
+}
+
+// A handler that receives from the buffer does not postpone the poll that is due.
+func TestKeepalive_answers_a_busy_handlers_pings_within_a_second(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
+		w := record(p, true)
+		done := runHandler(c, func(c *Conn) error {
+			for {
+				if _, _, err := c.ReceiveMessage(); err != nil {
+					return err
+				}
+				time.Sleep(2990 * time.Millisecond)
+			}
+		})
+		w.Send(append(clientFrame(true, Binary, "first"), clientFrame(true, Binary, "second")...))
+		time.Sleep(2020 * time.Millisecond) // a poll has just been
+		w.Send(clientFrame(true, Ping, "sent at 2.02s"))
+		time.Sleep(3 * time.Second)
+		w.expect("3s pong sent at 2.02s")
+		c.CloseNow()
+		<-done
+	})
+}
+
+// What polls note is about the time since a method has received.
+func TestKeepalive_forgets_earlier_polls_after_a_message(t *testing.T) {
+	const s = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		r := newTickRecorder(timeouts{connectionTimeout: 10 * s}, false)
+		r.busy = true
+		r.timer.resumePolls()
+		time.Sleep(5500 * time.Millisecond)
+		r.timer.noteUnread(5000, false, true)
+		r.timer.noteRead()
+		r.timer.noteReceived() // the handler receives a message,
+		r.timer.noteReading()  // and waits for the next one
+		time.Sleep(4 * s)
+		r.timer.noteUnread(3000, false, true)
+		if r.timer.quietFor(s) {
+			t.Error("3000 unread bytes are no sign of life, because there were 5000 before the last message")
+		}
+		time.Sleep(9999 * time.Millisecond)
+		r.timer.stop()
+		r.timer.waitTicks()
+		time.Sleep(s)
+		if do := r.timer.tick(); !do.poll || do.quiet != 0 {
+			t.Errorf("got %+v, want a poll that knows of no poll since the last message", do)
+		}
+	})
+}
+
+// A tick that finds a method receiving leaves the next poll to the end of that call. If the lock was
+// not held by a receiving call, there is no such end.
+func TestKeepalive_polls_after_a_lock_that_no_receiving_call_held(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
+		w := record(p, true)
+		c.in.lock.Lock() // as Ping
+		var once sync.Once
+		c.socket.transport = hookedBehind{c.socket.transport, func() {
+			once.Do(func() { // between the tick's look at the lock and its end
+				c.in.lock.Unlock()
+				c.timer.resumePolls()
+			})
+		}}
+		c.timer.schedule() // so that ticks see the hook
+		time.Sleep(1500 * time.Millisecond)
+		w.Send(clientFrame(true, Ping, "unanswered"))
+		time.Sleep(time.Second)
+		w.expect("2s pong unanswered")
+		c.CloseNow()
+	})
+}
+
+type hookedBehind struct {
+	transport
+	hook func()
+}
+
+func (t hookedBehind) behind() (int32, bool, bool) {
+	t.hook()
+	return t.transport.behind()
 }
 
 // ReadFrame accepts reserved bits. So the keepalive must not fail the connection because of

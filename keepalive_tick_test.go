@@ -109,6 +109,10 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			r.recordAcks()
 			time.AfterFunc(10*s+pingPoll/2, func() { r.timer.noteAcked(0) })
 		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
+		{"it again, after a message, because no tick may follow that", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
+			r.recordAcks()
+			time.AfterFunc(6*s, func() { r.timer.noteRead(); r.timer.noteReceived(); r.timer.noteReading() })
+		}, []time.Duration{5 * s, 11 * s, 16 * s}, []due{{acks: noteAcks}, {acks: noteAcks}, {poll: true, acks: compareAcks}}},
 		{"it not, if the peer answers pings", timeouts{connectionTimeout: 40 * s, pingInterval: 10 * s}, func(r *tickRecorder) {
 			r.recordAcks()
 			for i := range 4 {

@@ -137,21 +137,49 @@ func TestSetMaxMessageSize_while_a_method_waits(t *testing.T) {
 	}
 }
 
+// Polls check the messages that wait for a busy handler. The limit of the next message is the latest.
 func TestSetMaxMessageSize_during_a_poll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPipeConn(t, MaxMessageSize(10))
-		go p.send(Text, "first") // polls check frames after the first receiving call
-		if _, _, err := c.ReceiveMessage(); err != nil {
-			t.Fatal(err)
-		}
-		c.SetMaxMessageSize(20)
-		go p.send(Text, strings.Repeat("x", 20))
-		time.Sleep(10 * time.Second) // polls must not apply the limit before
-		if _, data, err := c.ReceiveMessage(); len(data) != 20 || err != nil {
-			t.Errorf("got %d bytes and error %v, want 20 bytes", len(data), err)
-		}
-		c.CloseNow()
-	})
+	tests := []struct {
+		name  string
+		n     int64
+		close bool
+		want  StatusCode // 0 if the connection stays open
+	}{
+		{"larger", 20, false, 0},
+		{"larger, before a close frame", 20, true, 4001},
+		{"smaller", 19, false, StatusMessageTooBig},
+		{"smaller, before a close frame", 19, true, StatusMessageTooBig},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := int64(30)
+				if tt.n == 20 {
+					before = 10
+				}
+				c, p := newPipeConn(t, MaxMessageSize(before))
+				w := record(p, true)
+				w.Send(clientFrame(true, Text, "first")) // polls check frames after the first receiving call
+				if _, _, err := c.ReceiveMessage(); err != nil {
+					t.Fatal(err)
+				}
+				c.SetMaxMessageSize(tt.n)
+				w.Send(clientFrame(true, Text, strings.Repeat("x", 20)))
+				if tt.close {
+					w.Send(clientFrame(true, Close, closeBody(4001, "")))
+				}
+				time.Sleep(10 * time.Second)
+				if end := endOf(c); (end != nil) != (tt.want != 0) || end != nil && CloseStatus(end) != tt.want {
+					t.Errorf("after the polls, the end is %v, want close status %d", end, tt.want)
+				}
+				_, data, err := c.ReceiveMessage()
+				if tt.n == 20 && (len(data) != 20 || err != nil) || tt.n < 20 && CloseStatus(err) != tt.want {
+					t.Errorf("got %d bytes and error %v", len(data), err)
+				}
+				c.CloseNow()
+			})
+		})
+	}
 }
 
 // The connections of a Handler share its options. A limit that was set for one connection does

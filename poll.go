@@ -146,9 +146,8 @@ func (r *reader) scan(s *controlScan) error {
 		return nil
 	}
 	b := r.buf.bytes()
-	if s.at == 0 {
-		s.at = int(min(r.incoming.left, int64(len(b))))
-	}
+	// The first bytes belong to the open frame, which may have got more since the last call.
+	s.at = max(s.at, int(min(r.incoming.left, int64(len(b)))))
 	from, to := s.at, s.at // b[from:] was not examined yet, and will be moved to b[to:]
 	defer func() {
 		r.buf.cut(to, from)
@@ -198,8 +197,9 @@ func (r *reader) brokenRule(before, rest []byte, may patience) error {
 		return nil
 	}
 	in := r.incoming
-	err := in.replay(before, mode)
+	err := in.replay(before, mode, r.latestLimits())
 	if err == nil && in.left == 0 {
+		in.adopt(r.latestLimits())
 		_, err = in.next(rest, mode)
 	}
 	return err
@@ -212,7 +212,7 @@ func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
 	_, err := ParseClose(payload)
 	mode := r.checkedMode()
 	if in := r.incoming; mode != 0 && may.closing {
-		if earlier := in.replay(before, mode); earlier != nil {
+		if earlier := in.replay(before, mode, r.latestLimits()); earlier != nil {
 			err = earlier
 		}
 	}

@@ -286,14 +286,24 @@ func (in *incoming) unmask(p []byte, mode frameMode) (frameEnd, error) {
 	return in.end(mode)
 }
 
+// adopt sets the limits of the next message, unless l is nil. It changes nothing in the middle of a
+// message.
+func (in *incoming) adopt(l *limits) {
+	if l != nil && !in.midMessage() {
+		in.limits = l
+	}
+}
+
 // replay checks b, the rest of the open frame and then data frames, without changing b. It is
-// called on a copy of the incoming of a connection, which is behind b afterwards.
-func (in *incoming) replay(b []byte, mode frameMode) error {
+// called on a copy of the incoming of a connection, which is behind b afterwards. latest are the
+// limits of the messages that begin in b, or nil if they have not changed.
+func (in *incoming) replay(b []byte, mode frameMode, latest *limits) error {
 	var scratch [512]byte
 	for len(b) > 0 {
 		var err error
 		n := 0
 		if in.left == 0 {
+			in.adopt(latest)
 			if n, err = in.next(b, mode); n > 0 {
 				_, err = in.begin(mode)
 			}

@@ -104,7 +104,7 @@ func (r *reader) begin(by receiveMethod) error {
 		}
 	}
 	if r.mode == 0 { // most handlers begin with this call, and then nothing wakes the process before the first ping
-		r.timer.cancelPoll()
+		r.timer.cancelPoll(pollUnset)
 	}
 	switch {
 	case by == byReadFrame:
@@ -291,14 +291,14 @@ func (r *reader) examine(mode frameMode) (int, error) {
 
 // adoptLimits applies the limits of SetMaxMessageSize to what arrives next. It changes
 // nothing in the middle of a message.
-func (r *reader) adoptLimits() {
-	s := r.seldom.Load()
-	if s == nil || r.incoming.midMessage() {
-		return
+func (r *reader) adoptLimits() { r.incoming.adopt(r.latestLimits()) }
+
+// latestLimits returns the limits of SetMaxMessageSize, nil before its first call.
+func (r *reader) latestLimits() *limits {
+	if s := r.seldom.Load(); s != nil {
+		return s.limits.Load()
 	}
-	if l := s.limits.Load(); l != nil {
-		r.incoming.limits = l
-	}
+	return nil
 }
 
 // payload reads the next piece of payload into p, which is not empty, and unmasks it. All

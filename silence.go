@@ -153,9 +153,15 @@ func (k *keepalive) awaitsAnswer() bool {
 	return k.awaitsPong && clock()-k.pingSent >= blockedTime
 }
 
-// checkAcks notes which ackStep is due. A sign of life makes the first one due again.
+// renewAcks makes the first ackStep due again after a sign of life. It runs before each use of
+// noteAcksAt. A tick alone is not enough, because none may come between two silences.
+func (k *keepalive) renewAcks() {
+	k.ackNoted = k.ackNoted && k.quietFor(part(k.timeouts.connectionTimeout, 2))
+}
+
+// checkAcks notes which ackStep is due.
 func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
-	k.ackNoted = k.ackNoted && now-time.Duration(k.lastRead.Load()) >= part(k.timeouts.connectionTimeout, 2)
+	k.renewAcks()
 	switch {
 	case now >= k.noteAcksAt(p, by):
 		k.ackNoted, do.acks = true, noteAcks

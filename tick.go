@@ -54,6 +54,11 @@ func (c *Conn) tick() {
 			c.poll(int(do.quiet))
 		}
 		c.timer.pollEnded(began, receiving)
+		if receiving && c.in.tryLock() { // it was Ping or another poll, and has ended meanwhile
+			c.in.lock.Unlock()
+			c.timer.resumePolls()
+			c.in.passTurn()
+		}
 	}
 }
 
