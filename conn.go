@@ -42,18 +42,14 @@ type Conn struct {
 	//
 	// Lock order: in.lock, out.lock, then one of timer.mu, life.mu, out.urgent.mu, socket.mu,
 	// seldom.mu. timer.mu and socket.mu come before life.mu. No goroutine locks in.lock while it
-	// holds out.lock. docs/architecture.md says more. The timer does no I/O: a tick sets the alarm
-	// again, and then Conn.tick does the I/O.
+	// holds out.lock. docs/architecture.md says more. The timer does not read or write: a tick sets
+	// the alarm again, and then Conn.tick does.
 	core
 	in    reader
 	inbox *inbox // of HandleConcurrent and HandleMessages, nil with Handle
 
-	registered registered // among the connections of the Handler
+	place int // in registry.conns: a map would take 37 bytes for each connection
 }
-
-// registered links the connections of a registry, in the order in which they were added. A map
-// would take 37 bytes more for each.
-type registered struct{ before, after *Conn }
 
 // A config holds the settings of a connection. It is shared by all connections of a
 // Handler and does not change.

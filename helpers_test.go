@@ -352,7 +352,10 @@ func newRequestConn(r *http.Request, conn net.Conn, buffered []byte, opts ...Opt
 // serveConn runs fn with c, as a Handler with these options does. It returns when the
 // connection is closed.
 func serveConn(c *Conn, fn HandlerFunc, opts ...Option) {
-	Handle(fn, opts...).serve(c)
+	h := Handle(fn, opts...)
+	h.conns.begin()
+	h.conns.add(c)
+	h.serve(c)
 }
 
 // runHandler calls serveConn on a goroutine. The error of fn comes on the channel.

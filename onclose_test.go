@@ -24,6 +24,8 @@ func upgradeHandler(fn HandlerFunc, opts ...Option) http.Handler {
 	h := Handle(fn)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, err := Upgrade(w, r, opts...); err == nil {
+			h.conns.begin()
+			h.conns.add(c)
 			h.serve(c)
 		}
 	})

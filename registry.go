@@ -3,6 +3,7 @@ package websocket
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -10,10 +11,8 @@ import (
 // its handshake until its function and OnClose have returned. A nil registry is that of
 // Upgrade: it holds nothing and is never shut.
 type registry struct {
-	mu       sync.Mutex // guards the fields below, and is not held while anything blocks
-	oldest   *Conn      // the first of the connections, which are linked by Conn.registered
-	newest   *Conn
-	open     int           // the number of connections
+	mu       sync.Mutex    // guards the fields below, and is not held while anything blocks
+	conns    []*Conn       // in any order; Conn.place is the index of each
 	stats    HandlerStats  // of the connections that have ended, and the requests
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
@@ -115,33 +114,19 @@ func (r *registry) add(c *Conn) {
 	}
 }
 
-// link adds c at the end. r.mu is held.
+// link adds c. r.mu is held.
 func (r *registry) link(c *Conn) {
-	c.registered.before = r.newest
-	if r.newest == nil {
-		r.oldest = c
-	} else {
-		r.newest.registered.after = c
-	}
-	r.newest = c
-	r.open++
+	c.place = len(r.conns)
+	r.conns = append(r.conns, c)
 }
 
-// unlink removes c. r.mu is held.
+// unlink removes c. The last connection gets its place. r.mu is held.
 func (r *registry) unlink(c *Conn) {
-	before, after := c.registered.before, c.registered.after
-	if before == nil {
-		r.oldest = after
-	} else {
-		before.registered.after = after
-	}
-	if after == nil {
-		r.newest = before
-	} else {
-		after.registered.before = before
-	}
-	c.registered = registered{} // a user may keep c, but not the others by that
-	r.open--
+	end := len(r.conns) - 1
+	last := r.conns[end]
+	r.conns[c.place], last.place = last, c.place
+	r.conns[end] = nil // for the garbage collector
+	r.conns = r.conns[:end]
 }
 
 // remove removes a connection whose function has ended, and counts it. It follows add.
@@ -157,7 +142,7 @@ func (r *registry) remove(c *Conn) {
 
 // checkEmpty wakes the calls of Shutdown if nothing is left. r.mu is held.
 func (r *registry) checkEmpty() {
-	if !r.shut || r.open > 0 || r.starting > 0 {
+	if !r.shut || len(r.conns) > 0 || r.starting > 0 {
 		return
 	}
 	select {
@@ -171,16 +156,7 @@ func (r *registry) checkEmpty() {
 func (r *registry) all() []*Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.list()
-}
-
-// list is all with r.mu held.
-func (r *registry) list() []*Conn {
-	all := make([]*Conn, 0, r.open)
-	for c := r.oldest; c != nil; c = c.registered.after {
-		all = append(all, c)
-	}
-	return all
+	return slices.Clone(r.conns)
 }
 
 // shutDown refuses new connections from now on. It returns those that are left, and a channel
@@ -193,7 +169,7 @@ func (r *registry) shutDown() (left []*Conn, empty <-chan struct{}) {
 		r.empty = make(chan struct{})
 	}
 	r.checkEmpty()
-	return r.list(), r.empty
+	return slices.Clone(r.conns), r.empty
 }
 
 // cutOff returns the connections that are left; the caller closes them with CloseNow. For
@@ -202,7 +178,7 @@ func (r *registry) cutOff() []*Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = true
-	return r.list()
+	return slices.Clone(r.conns)
 }
 
 // counted returns the numbers of the connections that have ended, and the open ones, which are
@@ -218,7 +194,7 @@ func (r *registry) counted() (HandlerStats, []*Conn) {
 	if s.Closed = maps.Clone(s.Closed); s.Closed == nil {
 		s.Closed = make(map[StatusCode]uint64)
 	}
-	return s, r.list()
+	return s, slices.Clone(r.conns)
 }
 
 // noteRefused counts a request that did not become a connection.
