@@ -299,6 +299,23 @@ func TestGroup_Close_of_closed_connections_with_a_ctx_that_is_done(t *testing.T)
 	}
 }
 
+// The end of a connection makes its Context done before it leaves its groups.
+func TestGroup_Close_leaves_no_member_that_is_about_to_leave(t *testing.T) {
+	c, p := newPipeConn(t)
+	var g Group
+	g.Join(c)
+	c.timer.enter(phaseClosed, errCause, 0) // as Conn.end, before leaveGroups
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Close(ctx, StatusGoingAway, "")
+	if n := g.Len(); n != 0 {
+		t.Errorf("the group has %d members after Close, want none", n)
+	}
+	c.leaveGroups()
+	c.timer.stop()
+	p.Conn.Close()
+}
+
 func TestGroup_lists_members_in_the_order_in_which_they_came(t *testing.T) {
 	var s connSet
 	conns := make([]*Conn, 6)
