@@ -155,7 +155,7 @@ func (b *inbuf) releaseIfLarge() {
 }
 
 // inputBuffers hold buffers for lent messages that do not lie in a read buffer. The sizes are
-// powers of two from 8 KiB to 16 MiB. Each pool holds pointers to the first byte of arrays of
+// powers of two from 8 KiB to 16 MiB. Each pool holds pointers to the first byte of buffers of
 // its size, because a slice in a pool would have to be allocated.
 var inputBuffers [12]sync.Pool
 

@@ -13,9 +13,10 @@ import (
 )
 
 // ReceiveMessage waits for the next message from the peer and returns its type, Text
-// or Binary, and its payload. The caller may keep and change the slice. Text is valid
-// UTF-8. Pings and close frames that come before the message or between its fragments
-// are answered (see [DropIncomingPings]).
+// or Binary, and its payload. The caller may keep and change the slice. It may begin at any
+// address, so its memory is not aligned for other types than bytes. Text is valid UTF-8. Pings and
+// close frames that come before the message or between its fragments are answered (see
+// [DropIncomingPings]).
 //
 // If the peer closed the connection, the error is a [*CloseError]; for a normal
 // closure, errors.Is(err, io.EOF) is also true. See [Conn] for other errors. If

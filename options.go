@@ -168,10 +168,11 @@ func CloseTimeout(d time.Duration) Option {
 
 // ConnectionTimeout sets how long the peer may be silent. If no byte arrives from the peer
 // for d, and the peer takes none of the bytes that wait to be sent to it, the connection is
-// closed with 1001 and [ErrConnectionTimeout]. It is never closed earlier, and at most a tenth
-// of d later, or half of d if the peer has stopped taking bytes. 0 means no limit. The default
-// is 60 s, or four times [PingInterval] if that is longer, because an idle peer sends nothing
-// but the answers to pings. With PingInterval(0) the default is no limit.
+// closed with 1001 and [ErrConnectionTimeout]. It is never closed earlier. It is closed at most a
+// tenth of d and 10 ms later, a second more if no method is receiving, or half of d later if the
+// peer has stopped taking bytes. 0 means no limit. The default is 60 s, or four times
+// [PingInterval] if that is longer, because an idle peer sends nothing but the answers to pings.
+// With PingInterval(0) the default is no limit.
 //
 // If both options are given, PingInterval must be shorter than ConnectionTimeout.
 // PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
@@ -185,9 +186,10 @@ func ConnectionTimeout(d time.Duration) Option {
 // default is 60 s. A write takes long if the peer does not read. If it takes longer
 // than d, the connection ends without a close frame, and sending methods return an
 // error that is [os.ErrDeadlineExceeded]. 0 means no limit: a peer that stops reading
-// can then block the goroutines that send to it for ever. A write is never cut off early. If
-// there were many writes just before, it is cut off up to a tenth of d late, because the library
-// does not read the clock for each of them.
+// can then block the goroutines that send to it for ever. A write is never cut off early. It is
+// cut off 10 ms late, because the library first looks for a close frame of the peer. If there were
+// many writes just before, it is cut off up to a tenth of d later, because the library does not
+// read the clock for each of them.
 //
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
 // and the peer counts as alive for ConnectionTimeout. Over TCP on Unix systems other than

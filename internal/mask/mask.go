@@ -36,7 +36,8 @@ func XOR(b []byte, key [4]byte, pos int) int {
 
 // Copy copies a payload from src to dst, and masks it from position 0 on. dst has the length of src,
 // and they do not overlap. With AVX2, the copy costs almost nothing (BenchmarkCopy), because each
-// byte is read and written once.
+// byte is read and written once. A payload for more than one call of assembly is copied first, see
+// maxBlocks.
 func Copy(dst, src []byte, key [4]byte) {
 	if len(src) > maxBlocks || len(src) >= blocksFrom && !cpu.HasAVX2 {
 		copy(dst, src)
