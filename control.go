@@ -126,7 +126,9 @@ func (r *reader) look() error {
 // lastLook reads what has arrived, after a write has failed, for at most pingPoll. It
 // returns a *peerClose if the peer's close frame is there, else the error of the reads, or
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
-// Otherwise it drops everything up to a close frame that is not in the buffer.
+// Otherwise it also looks for a close frame behind the buffer, and drops everything before it:
+// a sender waits for this end, and the handler may be that sender. If none waits, the messages in
+// the buffer stay for a handler that was busy.
 func (r *reader) lastLook(final bool) error {
 	if end := r.aheadEnd(); end != nil {
 		return end
@@ -144,7 +146,21 @@ func (r *reader) lastLook(final bool) error {
 	if err := r.scan(&s); err != nil {
 		return r.endBehind(err)
 	}
+	if r.lastChance {
+		return r.endBehind(r.discardBehind())
+	}
 	return r.discard()
+}
+
+// discardBehind is discard, but keeps what is in the buffer.
+func (r *reader) discardBehind() error {
+	kept, before := append([]byte(nil), r.buf.bytes()...), r.incoming
+	mode, inflating := r.mode, r.inflating
+	err := r.discard()
+	r.buf.release()
+	r.buf.load(kept)
+	r.incoming, r.mode, r.inflating = before, mode, inflating
+	return err
 }
 
 // holdsInput reports whether there is something for the next receiving call in the buffer, a

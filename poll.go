@@ -93,13 +93,8 @@ func (r *reader) pollBehind(may patience) error {
 	if !ended || !may.gone {
 		return nil
 	}
-	kept, before := append([]byte(nil), r.buf.bytes()...), r.incoming
-	mode, inflating := r.mode, r.inflating
 	r.socket.beginLastLook(time.Now().Add(maxPoll)) // all is there, so it does not wait
-	err := r.discard()
-	r.buf.release()
-	r.buf.load(kept)
-	r.incoming, r.mode, r.inflating = before, mode, inflating
+	err := r.discardBehind()
 	if _, ok := err.(*peerClose); !ok {
 		err = errStreamEnd
 	}

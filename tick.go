@@ -187,6 +187,8 @@ func (c *Conn) endKnown() bool {
 	}
 	if end != nil {
 		c.received(end)
+	} else {
+		c.life.noteUnread(c.in.holdsInput()) // because the handler may be busy when the caller ends the connection
 	}
 	return c.life.err() != nil
 }
