@@ -190,10 +190,10 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
 // written. Over TLS, and over a net.Conn of any other type, every expired write ends the
 // connection, because a part of the frame may have been sent. Over HTTP/2, a write that has
-// begun and expires resets the stream.
+// begun and expires resets the stream. A method whose write ends the connection returns up to 10
+// ms later, because the library first looks for a close frame of the peer.
 //
-// Over such a net.Conn, the method returns up to 10 ms after the deadline, because the library first
-// looks for a close frame of the peer. The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
+// The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
 // messages that were accepted earlier are not lost: a sending method waits for their
 // write until the deadline at most, and the write continues in the background.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
