@@ -388,11 +388,14 @@ func (c *Conn) CloseNow() error {
 // beginClose ends the connection for closeHandshake, and sets its limit. It returns false if the
 // connection has ended already.
 func (c *Conn) beginClose(code StatusCode, reason string) bool {
+	if c.life.err() != nil { // as after most handlers, and then nothing is allocated
+		return false
+	}
 	if sent, ok := c.life.closeSent(); ok {
 		code = sent
 	}
 	end := &closedError{CloseError: CloseError{code, closeReason(reason)}}
-	return c.life.err() == nil && c.end(phaseClosing, end, c.timer.timeouts.closeTimeout)
+	return c.end(phaseClosing, end, c.timer.timeouts.closeTimeout)
 }
 
 // closeHandshake sends the close frame and waits for the peer's.
