@@ -323,7 +323,7 @@ func TestHTTP2_no_window(t *testing.T) {
 		err := c.SendMessage(Binary, make([]byte, 1<<20))
 		sent <- err
 		return err
-	}, WriteTimeout(300*time.Millisecond), CloseTimeout(100*time.Millisecond))
+	}, WriteTimeout(time.Second), CloseTimeout(100*time.Millisecond))
 	srv := wstest.ServeHTTP2(t, h)
 	c := wstest.DialHTTP2(t, srv.Listener.Addr().String(), 4096)
 	other := connectHTTP2(t, c, ":path: /echo")

@@ -149,7 +149,7 @@ func TestHandle_serves_a_healthy_client_beside_misbehaving_ones(t *testing.T) {
 				return err
 			}
 		}
-	}, CloseTimeout(100*time.Millisecond))
+	}, PingInterval(0), CloseTimeout(100*time.Millisecond))
 	healthy := dialServer(t, srv)
 	var wg sync.WaitGroup
 	for _, misbehave := range misbehaviours {
