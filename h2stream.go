@@ -390,7 +390,8 @@ func (s *h2stream) release() {
 	s.finished = s.finished || !s.served // the handler that has called Upgrade may return now
 }
 
-// begin says that finish will be called. After Upgrade it is not.
+// begin says that finish will be called. After Upgrade it is not. It comes before anything can close
+// the stream.
 func (s *h2stream) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,6 +30,9 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 		return nil, &connError{"sending the handshake response", err}
 	}
 	s := newStream(inner, r)
+	if a.registry != nil { // not after Upgrade
+		s.begin() // before onLost: the context may be done already
+	}
 	c := newConn(s, r, subprotocol, agreed, &o.config, nil)
 	s.onLost(r.Context(), func() { c.timer.run(func() { c.streamLost(s) }) })
 	return c, nil

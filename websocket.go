@@ -136,14 +136,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the refusal is answered
 	}
-	s := c.socket.http2()
-	if s != nil {
-		s.begin() // before add, which may close it
-	}
 	if !h.concurrent {
 		h.conns.add(c) // not by serve, because it takes stack
 	}
-	if s != nil {
+	if s := c.socket.http2(); s != nil {
 		h.serveStream(c, s)
 		return
 	}
