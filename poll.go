@@ -113,6 +113,9 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 		err = r.socket.fill()
 	} else {
 		err = r.socket.poll()
+		for looks := 0; err != nil && r.socket.lookAgain(err, looks); looks++ {
+			err = r.socket.poll()
+		}
 	}
 	if err != nil {
 		r.buf.shrink()

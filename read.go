@@ -376,6 +376,9 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	r.buf.release()
 	r.buf.large = r.buf.large && r.socket.waitsWithoutBuffer()
 	n, err := r.socket.Read(p)
+	for looks := 0; err != nil && r.lookAgain(err, looks); looks++ {
+		n, err = r.socket.Read(p)
+	}
 	if err != nil {
 		return 0, r.failed(err)
 	}
@@ -393,13 +396,24 @@ func (r *reader) fill() error {
 		r.buf.large = false // between messages the wait can be long
 	}
 	had := len(r.buf.bytes())
-	if err := r.socket.fill(); err != nil {
+	err := r.socket.fill()
+	for looks := 0; err != nil && r.lookAgain(err, looks); looks++ {
+		err = r.socket.fill()
+	}
+	if err != nil {
 		r.buf.large = r.buf.large && r.buf.noWait // the loop of HandleMessages comes back with input
 		r.buf.shrink()                            // the next call may come late
 		return r.failed(err)
 	}
 	r.noteRead(len(r.buf.bytes()) - had)
 	return nil
+}
+
+// lookAgain is socket.lookAgain. Reads of an open connection have no short deadline, except in a poll
+// or the last look, so they need not ask.
+func (r *reader) lookAgain(err error, looks int) bool {
+	short := r.polling || r.mode == modeDiscard || r.life.current() != phaseOpen
+	return short && r.socket.lookAgain(err, looks)
 }
 
 // beforeRead runs before each read of the socket, because the read may have to wait:

@@ -1,7 +1,9 @@
 package websocket
 
 import (
+	"errors"
 	"math"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,6 +167,37 @@ func (s *socket) limitReads(t time.Time) error {
 		return nil
 	}
 	return s.applyRead(t) // also during a poll, because that of Ping has no limit
+}
+
+// maxLooks limits how often lookAgain lets one read be repeated.
+const maxLooks = 10
+
+// lookAgain reports whether a read that has failed with err has to be repeated, with a new deadline.
+// The library's own deadlines are short, so a process that got no processor may reach one before the
+// read has looked, and what has arrived, maybe a close frame, would be lost. looks is how often the
+// read was repeated. The lock of the reader is held.
+func (s *socket) lookAgain(err error, looks int) bool {
+	if looks == maxLooks || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hasShortDeadline() && s.applyRead(time.Now().Add(pingPoll)) == nil
+}
+
+// hasShortDeadline reports whether a read has a deadline of pingPoll, which the library has set, and
+// neither the user nor a goroutine that waits to receive has ended it. s.mu is held.
+func (s *socket) hasShortDeadline() bool {
+	switch {
+	case s.ending:
+		return false
+	case s.failed&limited == 0:
+		return s.polling && s.waiting == 0
+	}
+	return s.polling || s.user == nil || s.user.read.IsZero() || time.Now().Before(s.user.read)
 }
 
 // setUserWrite sets the user's write deadline.
