@@ -291,7 +291,7 @@ func TestConn_methods_are_safe_for_concurrent_use(t *testing.T) {
 	for what, calls := range concurrentCalls {
 		for _, tt := range connEnds {
 			t.Run(what+"/"+tt.name, func(t *testing.T) {
-				c, p := newTCPConn(t, PingInterval(time.Millisecond))
+				c, p := newTCPConn(t, PingInterval(time.Millisecond), CloseTimeout(wstest.Patience))
 				var wg sync.WaitGroup
 				wg.Go(func() { io.Copy(io.Discard, p.Conn) })
 				for name, call := range calls {

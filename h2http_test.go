@@ -127,7 +127,7 @@ func TestHTTP2_stream_turns_panics_into_its_end(t *testing.T) {
 func TestHTTP2_middleware_that_recovers_sends_nothing(t *testing.T) {
 	t.Parallel()
 	oops := func(c *Conn) error { c.ReceiveMessage(); panic("oops") }
-	limit, silent := CloseTimeout(500*time.Millisecond), OnError(func(*Conn, error) {})
+	limit, silent := CloseTimeout(2*time.Second), OnError(func(*Conn, error) {})
 	tests := map[string]*Handler{
 		"the function of Handle panics":           Handle(oops, limit),
 		"the function of Handle calls Goexit":     Handle(func(*Conn) error { runtime.Goexit(); return nil }, limit),

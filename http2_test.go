@@ -340,7 +340,7 @@ func TestHTTP2_no_window(t *testing.T) {
 
 func TestHTTP2_many_streams_end(t *testing.T) {
 	computes(t)
-	h := Handle(echoAll)
+	h := Handle(echoAll, PingInterval(0))
 	c := dialHTTP2(t, h)
 	var peers []*peer
 	for range 250 {

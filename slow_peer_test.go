@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,57 +23,69 @@ func tcpOf(conn any) *net.TCPConn {
 	return tcp
 }
 
-// readSteadily reads 3 MB in a second. With less, and smaller buffers, TCP itself pauses for
-// most of a second now and then, because it sends no small segments.
-func readSteadily(client io.Reader) {
-	b := make([]byte, 64<<10)
-	for err := error(nil); err == nil; time.Sleep(20 * time.Millisecond) {
-		_, err = io.ReadFull(client, b)
+// Pauses are times for which this machine, and not the library, has stopped a test in real time.
+type pauses struct{ longest atomic.Int64 }
+
+func (p *pauses) note(d time.Duration) {
+	for was := p.longest.Load(); int64(d) > was && !p.longest.CompareAndSwap(was, int64(d)); {
+		was = p.longest.Load()
 	}
 }
 
-// try calls run, whose result depends on real time, and fails the test with its error. If this
-// process has been without a processor for longer than limit meanwhile, an error says nothing
-// about the library, and run is called again.
-func try(t *testing.T, limit time.Duration, run func() error) {
+// readSteadily reads 3 MB in a second, and notes how long each read has taken, also the last one.
+// With less, and smaller buffers, TCP itself pauses for most of a second now and then, because it
+// sends no small segments.
+func (p *pauses) readSteadily(client io.Reader) {
+	b := make([]byte, 64<<10)
+	for {
+		last := time.Now()
+		_, err := io.ReadFull(client, b)
+		p.note(time.Since(last))
+		if err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// watch notes for how long this process is without a processor, until stop is closed.
+func (p *pauses) watch(stop <-chan struct{}) {
+	const interval = 5 * time.Millisecond
+	for {
+		last := time.Now()
+		select {
+		case <-stop:
+			return
+		case <-time.After(interval):
+			p.note(time.Since(last) - interval)
+		}
+	}
+}
+
+// try calls run, whose result depends on real time, and fails the test with its error. If there was
+// a pause of more than limit meanwhile, an error says nothing about the library, and run is called
+// again.
+func try(t *testing.T, limit time.Duration, run func(p *pauses) error) {
 	for range 10 {
-		switch pause, err := longestPause(run); {
+		p, stop := new(pauses), make(chan struct{})
+		var watcher sync.WaitGroup
+		watcher.Go(func() { p.watch(stop) })
+		err := func() error {
+			defer watcher.Wait()
+			defer close(stop) // also if run skips the test
+			return run(p)
+		}()
+		switch pause := time.Duration(p.longest.Load()); {
 		case err == nil:
 			return
 		case pause <= limit:
 			t.Error(err)
 			return
 		default:
-			t.Logf("once more, because the machine paused for %v: %v", pause, err)
+			t.Logf("once more, because there was a pause of %v: %v", pause, err)
 		}
 	}
 	t.Skip("the machine is too busy for a test in real time")
-}
-
-// longestPause calls run. It returns the longest time for which this process was without a
-// processor meanwhile.
-func longestPause(run func() error) (longest time.Duration, err error) {
-	const interval = 5 * time.Millisecond
-	stop, worst := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var longest time.Duration
-		for running := true; running; {
-			last := time.Now()
-			select {
-			case <-stop:
-				running = false
-			case <-time.After(interval):
-			}
-			longest = max(longest, time.Since(last)-interval)
-		}
-		worst <- longest
-	}()
-	defer func() { // also if run skips the test
-		close(stop)
-		longest = <-worst
-	}()
-	err = run()
-	return
 }
 
 // A peer that reads slowly may send nothing while a message that fits the buffers of the kernel
@@ -83,22 +97,21 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 	sendLarge := func(c *Conn) { c.SendMessage(Binary, make([]byte, 16<<20)) }
 	tests := map[string]struct {
 		send  func(c *Conn)
-		read  func(client io.Reader)
-		alive bool // after 2.2 times the timeout
+		alive bool // it reads, and the connection lives after 2.2 times the timeout
 	}{
-		"that reads steadily":      {sendLarge, readSteadily, true},
-		"that has stopped to read": {sendLarge, func(client io.Reader) {}, false},
+		"that reads steadily":      {sendLarge, true},
+		"that has stopped to read": {sendLarge, false},
 		"whose kernel has room for what it does not read": {func(c *Conn) {
 			for c.SendMessage(Binary, []byte("small")) == nil {
 				time.Sleep(10 * time.Millisecond)
 			}
-		}, func(client io.Reader) {}, false},
+		}, false},
 	}
 	for name, tt := range tests {
 		for _, kind := range []string{"TCP", "TLS"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				try(t, timeout/4, func() error {
+				try(t, timeout/4, func(p *pauses) error {
 					c, client := sockets[kind](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
@@ -108,10 +121,14 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					tcpOf(client).SetReadBuffer(128 << 10)
 					sent := make(chan struct{})
 					go func() { tt.send(c); close(sent) }()
-					go tt.read(client.(io.Reader))
+					limit := wstest.Patience
+					if tt.alive {
+						go p.readSteadily(client.(io.Reader))
+						limit = timeout * 22 / 10
+					}
 					select {
 					case <-c.Context().Done():
-					case <-time.After(timeout * 22 / 10):
+					case <-time.After(limit):
 					}
 					end := endOf(c)
 					client.Close()
@@ -133,21 +150,21 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 func TestConnectionTimeout_of_a_peer_that_hangs_and_gets_many_small_messages(t *testing.T) {
 	t.Parallel()
 	const timeout = 500 * time.Millisecond
-	try(t, timeout/4, func() error {
+	try(t, timeout/4, func(p *pauses) error {
 		c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
 		defer client.Close()
 		if _, ok := c.socket.acked(); !ok {
 			t.Skip("this system does not tell what the peer has acknowledged")
 		}
 		start := time.Now()
-		for c.SendMessage(Binary, []byte("x")) == nil && time.Since(start) < 3*timeout {
+		for c.SendMessage(Binary, []byte("x")) == nil && time.Since(start) < wstest.Patience {
 			time.Sleep(time.Millisecond)
 		}
 		end := endOf(c)
 		client.Close()
 		c.Close(1000, "")
 		if !errors.Is(end, ErrConnectionTimeout) {
-			return fmt.Errorf("got end %v after %v, want ErrConnectionTimeout", end, 3*timeout)
+			return fmt.Errorf("got end %v after %v, want ErrConnectionTimeout", end, time.Since(start))
 		}
 		return nil
 	})
@@ -204,7 +221,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
 				const timeout = time.Second
-				try(t, timeout/4, func() error {
+				try(t, timeout/4, func(p *pauses) error {
 					c, client := sockets[kind](t, WriteTimeout(timeout), PingInterval(0), ConnectionTimeout(0), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
@@ -213,7 +230,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 					tcpOf(c.NetConn()).SetWriteBuffer(8 << 20)
 					tcpOf(client).SetReadBuffer(128 << 10)
 					if steady {
-						go readSteadily(client.(io.Reader))
+						go p.readSteadily(client.(io.Reader))
 					}
 					start, sent := time.Now(), make(chan error, 1)
 					go func() { sent <- c.SendMessage(Binary, make([]byte, 32<<20)) }()
@@ -241,7 +258,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 	t.Parallel()
 	const timeout = 1200 * time.Millisecond
-	try(t, timeout/10, func() error {
+	try(t, timeout/10, func(p *pauses) error {
 		c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout*9/10))
 		defer client.Close()
 		if _, ok := c.socket.acked(); !ok {
@@ -250,7 +267,7 @@ func TestConnectionTimeout_of_a_message_late_in_a_silence(t *testing.T) {
 		tcpOf(c.NetConn()).SetWriteBuffer(4 << 20)
 		tcpOf(client).SetReadBuffer(128 << 10)
 		time.Sleep(timeout * 6 / 10)
-		go readSteadily(client.(io.Reader))
+		go p.readSteadily(client.(io.Reader))
 		sent := make(chan error, 1)
 		go func() { sent <- c.SendMessage(Binary, make([]byte, 16<<20)) }()
 		time.Sleep(timeout * 12 / 10) // until half of the timeout after its end
