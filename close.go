@@ -5,8 +5,6 @@ import (
 	"net"
 	"strings"
 	"time"
-
-	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // A connection ends in one of five ways. Each function is called by the one goroutine that
@@ -109,28 +107,27 @@ func (c *Conn) expire(err error) bool {
 
 // settle ends a connection in phaseLost: with the peer's close frame if it has
 // arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
-// to do that, because the messages before the close frame are for it. In other phases it does
-// nothing. No lock is held.
+// to do that, because the messages before the close frame are for it. That may be a goroutine which
+// receives one message after another, so settle tries again and again, for drainTime at most. In
+// other phases it does nothing. No lock is held.
 func (c *Conn) settle() {
 	if c.life.current() != phaseLost {
 		return
 	}
-	var patience wait.Deadline
-	patience.Set(time.Now().Add(maxPoll))
-	defer patience.Set(time.Time{})
-	ahead := c.inbox.readsAhead()
+	interval, ahead := pingPoll, c.inbox.readsAhead()
 	if ahead != nil {
 		ahead.endNow()
+		interval = maxPoll // its goroutine may have to pass on messages first
 	}
-	if ahead != nil || !c.in.tryLock() {
+	for start := time.Now(); ahead != nil || !c.in.tryLock(); ahead = nil {
+		if time.Since(start) >= drainTime {
+			c.connectionLost(nil)
+			return
+		}
 		select {
 		case <-c.life.over.Done():
 			return
-		case <-patience.Done():
-		}
-		if !c.in.tryLock() {
-			c.connectionLost(nil)
-			return
+		case <-time.After(interval):
 		}
 	}
 	defer c.in.lock.Unlock()

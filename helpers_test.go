@@ -392,13 +392,39 @@ func wantSocketClosed(t testing.TB, c *Conn) {
 	}
 }
 
-// bufferSize returns the size of the read buffer that c holds.
-func bufferSize(c *Conn) int { return len(c.in.buf.buf) }
+// lockInput locks the reader of c, which a poll may be using, until the function that it returns is
+// called.
+func lockInput(c *Conn) (unlock func()) {
+	c.in.lock.Lock()
+	return c.in.lock.Unlock
+}
+
+// bufferSize returns the size of the read buffer that c holds. No receiving call may be waiting.
+func bufferSize(c *Conn) int {
+	defer lockInput(c)()
+	return len(c.in.buf.buf)
+}
+
+// unfinishedSize returns how much c keeps of a message that a deadline has interrupted.
+func unfinishedSize(c *Conn) int {
+	defer lockInput(c)()
+	if c.in.begun == nil {
+		return 0
+	}
+	return cap(c.in.begun.data)
+}
+
+// isInflating reports whether c is in the middle of a compressed message.
+func isInflating(c *Conn) bool {
+	defer lockInput(c)()
+	return c.in.inflating
+}
 
 // roomForFirstFrame reads once from the socket, opens the first frame, and returns the
 // capacity that a message gets for it.
 func roomForFirstFrame(t testing.TB, c *Conn) int {
 	t.Helper()
+	defer lockInput(c)()
 	if err := c.in.fill(); err != nil {
 		t.Fatal(err)
 	}
@@ -419,14 +445,13 @@ func skipIfBuffered(t testing.TB, c *Conn) {
 
 // pollOnce polls the socket as the keepalive does.
 func pollOnce(c *Conn) {
-	c.in.lock.Lock()
+	lockInput(c) // poll unlocks it
 	c.poll(math.MaxUint8)
 }
 
 // failConn fails the connection with err, as if the peer had broken a rule.
 func failConn(c *Conn, err error) {
-	c.in.lock.Lock()
-	defer c.in.lock.Unlock()
+	defer lockInput(c)()
 	c.failConnection(err)
 }
 

@@ -34,8 +34,8 @@ func TestReceive_after_a_part_of_a_compressed_message(t *testing.T) {
 		} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				c, _ := newScriptConn(t, pieces, Compression(0))
-				if err := start(c); err != nil || c.in.inflating != (how == "all of it is used") {
-					t.Fatalf("got error %v, and all bytes are used: %t", err, c.in.inflating)
+				if err := start(c); err != nil || isInflating(c) != (how == "all of it is used") {
+					t.Fatalf("got error %v, and all bytes are used: %t", err, isInflating(c))
 				}
 				if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "next" {
 					t.Errorf("got %q and error %v, want the next message", data, err)
@@ -92,7 +92,7 @@ func TestClose_in_a_compressed_message(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
-	if !c.in.inflating {
+	if !isInflating(c) {
 		t.Fatal("not all bytes on the wire are used")
 	}
 	done := make(chan error, 1)

@@ -118,7 +118,7 @@ func TestReceive_compressed(t *testing.T) {
 // wantNoDecoder checks that c has returned its decoder.
 func wantNoDecoder(t *testing.T, c *Conn) {
 	t.Helper()
-	if c.compression().decoder != nil || c.in.inflating {
+	if isInflating(c) || c.compression().decoder != nil {
 		t.Error("the connection holds a decoder between messages")
 	}
 }

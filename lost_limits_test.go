@@ -169,8 +169,7 @@ func TestLost_keeps_a_message_for_the_first_receiving_call(t *testing.T) {
 
 // beginsWith reports whether the read buffer begins with a frame that has this opcode.
 func beginsWith(c *Conn, op Opcode) bool {
-	c.in.lock.Lock()
-	defer c.in.lock.Unlock()
+	defer lockInput(c)()
 	b := c.in.buf.bytes()
 	return len(b) > 0 && Opcode(b[0]&opcodeBits) == op
 }
@@ -221,6 +220,45 @@ func TestLost_finds_a_close_frame_after_an_unread_message(t *testing.T) {
 					c.Close(1000, "")
 					<-done
 				}
+			})
+		})
+	}
+}
+
+// A receiving call may hold the reader at the moment when the end is due, and may return a message
+// only later, because the process gets no processor. The messages and the close frame that have
+// arrived are not lost.
+func TestLost_waits_for_a_receiving_call_that_is_about_to_return(t *testing.T) {
+	fails := map[string]func(c *Conn) error{
+		"a ping has failed":    func(c *Conn) error { c.out.ping(); return waitForEnd(c) },
+		"a message has failed": func(c *Conn) error { return c.SendMessage(Text, nil) },
+	}
+	for name, fail := range fails {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p, broken := newBrokenConn(t, false, PingInterval(0))
+				go p.send(Text, "first")
+				c.ReceiveMessage()
+				go p.Conn.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(4000, "bye"))))
+				time.Sleep(800 * time.Millisecond) // the first poll has read both frames
+				broken.Store(true)
+				unlock := lockInput(c)
+				failed := make(chan error, 1)
+				go func() { failed <- fail(c) }()
+				time.Sleep(drainTime / 2)
+				unlock()
+				if name == "a ping has failed" { // else the sender waits for the end, and may be the handler
+					if _, data, err := c.ReceiveMessage(); string(data) != "hello" {
+						t.Errorf("got %q and error %v, want hello", data, err)
+					}
+				}
+				if err := receiveAll(c); CloseStatus(err) != 4000 {
+					t.Errorf("receiving: got error %v, want 4000", err)
+				}
+				if err := <-failed; name == "a message has failed" && CloseStatus(err) != 4000 {
+					t.Errorf("SendMessage: got error %v, want 4000", err)
+				}
+				p.Conn.Close()
 			})
 		})
 	}

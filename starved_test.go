@@ -144,8 +144,7 @@ func TestLost_waits_for_half_a_record_no_longer(t *testing.T) {
 	pair.below.Write(record[:len(record)/2])
 	waitForBytes(t, c, len(record)/2)
 	timedCallWithin(t, "the last look", wstest.Patience/2, func() {
-		c.in.lock.Lock()
-		defer c.in.lock.Unlock()
+		defer lockInput(c)()
 		if err := c.in.lastLook(true); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got error %v, want that of the deadline", err)
 		}

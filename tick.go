@@ -132,7 +132,8 @@ func (c *Conn) phasePassed() {
 }
 
 // lostPassed ends phaseLost. If there is input that the handler can receive, the handler
-// has CloseTimeout for that first.
+// has CloseTimeout for that first. If a goroutine is receiving, that may be a call that is about to
+// return what has arrived, so lostPassed tries again.
 func (c *Conn) lostPassed() {
 	switch {
 	case c.in.tryLock():
@@ -140,9 +141,7 @@ func (c *Conn) lostPassed() {
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
 		c.timer.bound(phaseLost, c.timer.timeouts.endLimit())
-	case c.timer.quietFor(maxPoll): // the read of a socket without deadlines does not return
-		c.connectionLost(nil)
-	case !c.timer.extendLost(): // the goroutine that is receiving has not ended it
+	case !c.timer.extendLost(): // the receiving goroutine has not ended it, maybe because the socket has no deadlines
 		c.connectionLost(nil)
 	}
 }

@@ -128,7 +128,7 @@ func awaitQuiet(t testing.TB, c *Conn, tick func()) {
 		if endOf(c) != nil { // at a limit, on a slow machine
 			return
 		}
-		if waits.Load() && (wstest.RaceEnabled() || bufferSize(c) == 0) && waits.Load() {
+		if waits.Load() && (wstest.RaceEnabled() || len(c.in.buf.buf) == 0) && waits.Load() {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -425,10 +425,13 @@ func TestPoll_looks_below_wrappers(t *testing.T) {
 	c := newTestConn(wrap(wrap(server)), nil, PingInterval(0), ConnectionTimeout(0))
 	defer c.Close(StatusNormalClosure, "")
 	go client.Write(clientFrame(true, Binary, strings.Repeat("x", 100_000)))
-	for start := time.Now(); c.in.buf.behind == 0; pollOnce(c) {
-		if time.Since(start) > time.Second {
-			t.Fatal("no poll has seen what waits behind the buffer")
-		}
+	seen := func() bool {
+		pollOnce(c)
+		defer lockInput(c)()
+		return c.in.buf.behind > 0
+	}
+	if !eventually(seen) {
+		t.Fatal("no poll has seen what waits behind the buffer")
 	}
 	if got := bufferSize(c); got != readBufferSize {
 		t.Errorf("the connection holds a buffer of %d bytes, want %d", got, readBufferSize)
