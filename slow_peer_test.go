@@ -111,7 +111,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 		for _, kind := range []string{"TCP", "TLS"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				try(t, timeout/4, func(p *pauses) error {
+				try(t, timeout/8, func(p *pauses) error {
 					c, client := sockets[kind](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
@@ -150,7 +150,7 @@ func TestConnectionTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 func TestConnectionTimeout_of_a_peer_that_hangs_and_gets_many_small_messages(t *testing.T) {
 	t.Parallel()
 	const timeout = 500 * time.Millisecond
-	try(t, timeout/4, func(p *pauses) error {
+	try(t, timeout/8, func(p *pauses) error {
 		c, client := sockets["TCP"](t, ConnectionTimeout(timeout), PingInterval(timeout/4), CloseTimeout(50*time.Millisecond))
 		defer client.Close()
 		if _, ok := c.socket.acked(); !ok {
@@ -221,7 +221,7 @@ func TestWriteTimeout_of_a_peer_that_reads_slowly(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
 				const timeout = time.Second
-				try(t, timeout/4, func(p *pauses) error {
+				try(t, timeout/8, func(p *pauses) error {
 					c, client := sockets[kind](t, WriteTimeout(timeout), PingInterval(0), ConnectionTimeout(0), CloseTimeout(50*time.Millisecond))
 					defer client.Close()
 					if _, ok := c.socket.acked(); !ok {
