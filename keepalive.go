@@ -315,6 +315,13 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	return k.lastPoll + maxPoll
 }
 
+// pollIsLate reports whether a limit has passed although its poll has not ended.
+func (k *keepalive) pollIsLate() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lastPoll != noTime && !k.polled
+}
+
 // noteReceived runs after each receiving call: from now on, no method is receiving. It
 // costs one load, because the alarm is set only by the first call after a poll, and by one more
 // after noteReading has cancelled a poll.

@@ -3,10 +3,12 @@ package websocket
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -381,6 +383,47 @@ func TestConnectionTimeout_waits_for_a_slow_poll(t *testing.T) {
 		p.Conn.Close()
 		<-done
 	})
+}
+
+// If the poll takes longer than the limit waits for it, the messages of earlier polls are not lost.
+func TestConnectionTimeout_during_a_poll_keeps_the_messages(t *testing.T) {
+	kinds := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
+	for name, run := range kinds {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var stops atomic.Bool
+				c, p := newHookedConn(t, func(s *wstest.Socket) {
+					s.Hook = func(op *wstest.Op) (int, error) {
+						if !op.Write && stops.Load() {
+							time.Sleep(3 * maxPoll) // the process does not run
+						}
+						return op.Do(op.P)
+					}
+				}, PingInterval(0), ConnectionTimeout(10*time.Second))
+				received := 0
+				done := run(c, func(c *Conn) error {
+					for {
+						if _, _, err := c.ReceiveMessage(); err != nil {
+							return err
+						}
+						if received++; received == 1 {
+							<-c.Context().Done() // busy
+						}
+					}
+				})
+				const messages = 30 // more than HandleConcurrent reads ahead
+				p.Write(messageBurst(messages, "hello"))
+				go io.Copy(io.Discard, p.Conn)
+				time.Sleep(9500 * time.Millisecond)
+				stops.Store(true)
+				wantError(t, <-done, ErrConnectionTimeout)
+				if received != messages {
+					t.Errorf("received %d messages, want %d", received, messages)
+				}
+				p.Conn.Close()
+			})
+		})
+	}
 }
 
 type delayedPolls struct{ *wstest.Socket }

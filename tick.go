@@ -177,6 +177,9 @@ func (c *Conn) writePassed() {
 // waits for a handler that is not receiving. It reports whether it did.
 func (c *Conn) endKnown() bool {
 	if !c.in.tryLock() {
+		if c.timer.pollIsLate() {
+			c.life.noteUnread(true) // earlier polls may have read messages; the receiving call waits for this poll and looks
+		}
 		return false
 	}
 	defer c.in.lock.Unlock()
