@@ -157,17 +157,21 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 	k.schedule()
 }
 
-// extendLost gives phaseLost pingPoll more, for drainTime in total. It reports whether it
-// did.
+// maxExtensions is how often phaseLost is extended: for 0.6 s in total.
+const maxExtensions = 6
+
+// extendLost gives phaseLost more time: first pingPoll, and then twice as much each time. There are only a
+// few extensions, because each can be late. It reports whether it did.
 func (k *keepalive) extendLost() bool {
 	k.mu.Lock()
-	k.extended++
-	more := k.extended < uint8(drainTime/pingPoll)
+	extended := k.extended
+	k.extended = min(extended+1, maxExtensions)
 	k.mu.Unlock()
-	if more {
-		k.bound(phaseLost, pingPoll)
+	if extended == maxExtensions {
+		return false
 	}
-	return more
+	k.bound(phaseLost, pingPoll<<extended)
+	return true
 }
 
 // Reading the clock would be a fifth of the cost of a small message. So only the first writes after

@@ -113,7 +113,7 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 		err = r.socket.fill()
 	} else {
 		err = r.socket.poll()
-		for looks := 0; err != nil && r.socket.lookAgain(err, looks); looks++ {
+		for err != nil && r.socket.lookAgain(err) {
 			err = r.socket.poll()
 		}
 	}

@@ -376,7 +376,7 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	r.buf.release()
 	r.buf.large = r.buf.large && r.socket.waitsWithoutBuffer()
 	n, err := r.socket.Read(p)
-	for looks := 0; err != nil && r.lookAgain(err, looks); looks++ {
+	for err != nil && r.lookAgain(err) {
 		n, err = r.socket.Read(p)
 	}
 	if err != nil {
@@ -397,7 +397,7 @@ func (r *reader) fill() error {
 	}
 	had := len(r.buf.bytes())
 	err := r.socket.fill()
-	for looks := 0; err != nil && r.lookAgain(err, looks); looks++ {
+	for err != nil && r.lookAgain(err) {
 		err = r.socket.fill()
 	}
 	if err != nil {
@@ -411,9 +411,9 @@ func (r *reader) fill() error {
 
 // lookAgain is socket.lookAgain. Reads of an open connection have no short deadline, except in a poll
 // or the last look, so they need not ask.
-func (r *reader) lookAgain(err error, looks int) bool {
+func (r *reader) lookAgain(err error) bool {
 	short := r.polling || r.mode == modeDiscard || r.life.current() != phaseOpen
-	return short && r.socket.lookAgain(err, looks)
+	return short && r.socket.lookAgain(err)
 }
 
 // beforeRead runs before each read of the socket, because the read may have to wait:

@@ -30,6 +30,7 @@ type socket struct {
 	has     atomic.Uint32  // hasReadDeadline and hasWriteDeadline; also read without mu
 	polling bool           // a poll has the read deadline
 	ending  bool           // the closing connection has it, until the end
+	looks   uint8          // reads that were repeated since the last poll has begun, see lookAgain
 	failed  writeFailure
 	writer  caller // whose call writes; bySender when none does
 
@@ -169,15 +170,16 @@ func (s *socket) limitReads(t time.Time) error {
 	return s.applyRead(t) // also during a poll, because that of Ping has no limit
 }
 
-// maxLooks limits how often lookAgain lets one read be repeated.
+// maxLooks limits how often reads are repeated in one poll, or in the last look. The peer may send all
+// the time.
 const maxLooks = 10
 
 // lookAgain reports whether a read that has failed with err has to be repeated, with a new deadline.
 // The library's own deadlines are short, so a process that got no processor may reach one before the
-// read has looked, and what has arrived, maybe a close frame, would be lost. looks is how often the
-// read was repeated. The lock of the reader is held.
-func (s *socket) lookAgain(err error, looks int) bool {
-	if looks == maxLooks || !errors.Is(err, os.ErrDeadlineExceeded) {
+// read has looked, and what has arrived, maybe a close frame, would be lost. The lock of the reader is
+// held.
+func (s *socket) lookAgain(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
@@ -185,7 +187,11 @@ func (s *socket) lookAgain(err error, looks int) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.hasShortDeadline() && s.applyRead(time.Now().Add(pingPoll)) == nil
+	if s.looks == maxLooks || !s.hasShortDeadline() {
+		return false
+	}
+	s.looks++
+	return s.applyRead(time.Now().Add(pingPoll)) == nil
 }
 
 // hasShortDeadline reports whether a read has a deadline of pingPoll, which the library has set, and
@@ -254,7 +260,7 @@ func (s *socket) beginPoll(until time.Time) bool {
 	if s.ending || s.waiting > 0 {
 		return false
 	}
-	s.polling = true
+	s.polling, s.looks = true, 0
 	s.polling = s.applyRead(until) == nil
 	return s.polling
 }
@@ -287,7 +293,7 @@ func (s *socket) beginLastLook(until time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed |= limited
-	s.polling = true
+	s.polling, s.looks = true, 0
 	return s.applyRead(until)
 }
 
