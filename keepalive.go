@@ -268,6 +268,7 @@ func (k *keepalive) schedule() {
 
 // reschedule is schedule with k.mu held.
 func (k *keepalive) reschedule() {
+	k.settlePause(clock())
 	if next := k.nextAlarm(); next != never {
 		k.alarm.Reset(next - clock())
 	} else {
@@ -438,6 +439,7 @@ func (k *keepalive) tick() (do due) {
 	k.settleWrites()
 	k.nextPoll.CompareAndSwap(pollCancelled, pollUnset)
 	now := clock()
+	k.settlePause(now)
 	p, by := k.life().until()
 	switch {
 	case p == phaseCloseSent && k.passedAfterPoll(by, now, &do), p != phaseCloseSent && now >= by:

@@ -102,6 +102,31 @@ func (k *keepalive) settleReads(state uint32) {
 	}
 }
 
+// leastPause is how late a tick has to be, so that the delay counts as a pause of the process.
+const leastPause = time.Second
+
+// settlePause notes that the process did not run for a time, because its container or its virtual
+// machine was paused, or got no processor. No ping was sent meanwhile, so that time says nothing about
+// the peer: it counts neither as silence nor as a part of a write. Otherwise a pause of
+// ConnectionTimeout would end all connections of the process, because it takes a round trip until the
+// first of them can answer. k.mu is held.
+func (k *keepalive) settlePause(now time.Duration) {
+	due := time.Duration(k.alarmAt.Load())
+	if due > now-leastPause {
+		return
+	}
+	pause := now - due
+	k.alarmAt.Store(int64(now)) // so that the pause counts once
+	for last := k.lastRead.Load(); last < int64(now); last = k.lastRead.Load() {
+		if k.lastRead.CompareAndSwap(last, min(last+int64(pause), int64(now))) {
+			break
+		}
+	}
+	if began := k.writing.Load(); began > int64(settling) {
+		k.writing.CompareAndSwap(began, min(began+int64(pause), int64(now))) // else that write has ended
+	}
+}
+
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
