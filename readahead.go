@@ -92,16 +92,25 @@ func (a *readAhead) keep(m Message) bool {
 	}
 }
 
-// awaitHandler waits until the handler has taken all messages and asks for another.
+// awaitHandler waits until the handler has taken all messages and asks for another. It waits in
+// parts, so that a pause of the process costs the handler only one of them.
 func (a *readAhead) awaitHandler(limit time.Duration) {
-	timeout := time.NewTimer(limit)
+	const parts = 10
+	timeout := time.NewTimer(part(limit, parts))
 	defer timeout.Stop()
-	select {
-	case <-a.reached:
-	case <-a.hurried:
-	case <-a.stopping:
-	case <-a.life.over.Done():
-	case <-timeout.C:
+	for range parts {
+		select {
+		case <-a.reached:
+			return
+		case <-a.hurried:
+			return
+		case <-a.stopping:
+			return
+		case <-a.life.over.Done():
+			return
+		case <-timeout.C:
+			timeout.Reset(part(limit, parts))
+		}
 	}
 }
 
