@@ -108,30 +108,39 @@ func (c *Conn) expire(err error) bool {
 // settle ends a connection in phaseLost: with the peer's close frame if it has
 // arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
 // to do that, because the messages before the close frame are for it. That may be a goroutine which
-// receives one message after another, so settle tries again and again, for drainTime at most. In
-// other phases it does nothing. No lock is held.
+// receives one message after another, so settle tries again and again, for about drainTime. In other
+// phases it does nothing. No lock is held.
 func (c *Conn) settle() {
 	if c.life.current() != phaseLost {
 		return
 	}
-	interval, ahead := pingPoll, c.inbox.readsAhead()
-	if ahead != nil {
+	if ahead := c.inbox.readsAhead(); ahead != nil {
 		ahead.endNow()
-		interval = maxPoll // its goroutine may have to pass on messages first
+		if c.overWithin(maxPoll) { // its goroutine may have to pass on messages first
+			return
+		}
 	}
-	for start := time.Now(); ahead != nil || !c.in.tryLock(); ahead = nil {
+	for start := time.Now(); !c.in.tryLock(); {
 		if time.Since(start) >= drainTime {
 			c.connectionLost(nil)
 			return
 		}
-		select {
-		case <-c.life.over.Done():
+		if c.overWithin(pingPoll) {
 			return
-		case <-time.After(interval):
 		}
 	}
 	defer c.in.lock.Unlock()
 	c.lastLook(true)
+}
+
+// overWithin waits until the connection has ended, for d at most, and reports whether it has.
+func (c *Conn) overWithin(d time.Duration) bool {
+	select {
+	case <-c.life.over.Done():
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // lastLook is settle with in.lock held. Unless it is final, it leaves the connection open

@@ -123,7 +123,7 @@ func (r *reader) look() error {
 	}
 }
 
-// lastLook reads what has arrived, after a write has failed, for at most pingPoll. It
+// lastLook reads what has arrived, after a write has failed, for pingPoll (see lookAgain). It
 // returns a *peerClose if the peer's close frame is there, else the error of the reads, or
 // nil. Unless it is final, it leaves input that the handler can receive in the buffer.
 // Otherwise it also looks for a close frame behind the buffer, and drops everything before it:

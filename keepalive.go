@@ -268,7 +268,6 @@ func (k *keepalive) schedule() {
 
 // reschedule is schedule with k.mu held.
 func (k *keepalive) reschedule() {
-	k.settlePause(clock())
 	if next := k.nextAlarm(); next != never {
 		k.alarm.Reset(next - clock())
 	} else {
@@ -318,13 +317,6 @@ func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 		return k.lastPoll + pingPoll
 	}
 	return k.lastPoll + maxPoll
-}
-
-// pollIsLate reports whether a limit has passed although its poll has not ended.
-func (k *keepalive) pollIsLate() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.lastPoll != noTime && !k.polled
 }
 
 // noteReceived runs after each receiving call: from now on, no method is receiving. It
@@ -439,7 +431,6 @@ func (k *keepalive) tick() (do due) {
 	k.settleWrites()
 	k.nextPoll.CompareAndSwap(pollCancelled, pollUnset)
 	now := clock()
-	k.settlePause(now)
 	p, by := k.life().until()
 	switch {
 	case p == phaseCloseSent && k.passedAfterPoll(by, now, &do), p != phaseCloseSent && now >= by:

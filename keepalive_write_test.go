@@ -248,7 +248,7 @@ func TestKeepalive_does_not_put_off_a_look_at_writes(t *testing.T) {
 			r.timer.beginWrite()
 			r.timer.endWrite()
 		}
-		due := clock() - leastPause/2
+		due := clock() - time.Second
 		r.timer.alarmAt.Store(int64(due))
 		r.timer.schedule()
 		if at := time.Duration(r.timer.alarmAt.Load()); at > due {

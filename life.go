@@ -28,7 +28,7 @@ const (
 	// phaseLost: a write has failed, so nothing can be sent. Receiving goes on,
 	// because the peer may have sent a close frame before it ended the TCP
 	// connection, and then that close frame is why the connection ended (RFC 6455
-	// section 7.1.5). No read waits longer than pingPoll. The cause is the error
+	// section 7.1.5). No read waits longer than pingPoll (see lookAgain). The cause is the error
 	// of the write until a close frame is found.
 	phaseLost
 

@@ -14,7 +14,7 @@ type patience struct {
 	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }
 
-// poll reads what has arrived, for at most pingPoll, while no method is receiving. It handles
+// poll reads what has arrived, for pingPoll (see lookAgain), while no method is receiving. It handles
 // the control frames among the unread messages, which stay for the handler. It returns an
 // error if the connection has to end. The lock is held.
 func (r *reader) poll(may patience) error {

@@ -102,31 +102,6 @@ func (k *keepalive) settleReads(state uint32) {
 	}
 }
 
-// leastPause is how late a tick has to be, so that the delay counts as a pause of the process.
-const leastPause = time.Second
-
-// settlePause notes that the process did not run for a time, because its container or its virtual
-// machine was paused, or got no processor. No ping was sent meanwhile, so that time says nothing about
-// the peer: it counts neither as silence nor as a part of a write. Otherwise a pause of
-// ConnectionTimeout would end all connections of the process, because it takes a round trip until the
-// first of them can answer. k.mu is held.
-func (k *keepalive) settlePause(now time.Duration) {
-	due := time.Duration(k.alarmAt.Load())
-	if due > now-leastPause {
-		return
-	}
-	pause := now - due
-	k.alarmAt.Store(int64(now)) // so that the pause counts once
-	for last := k.lastRead.Load(); last < int64(now); last = k.lastRead.Load() {
-		if k.lastRead.CompareAndSwap(last, min(last+int64(pause), int64(now))) {
-			break
-		}
-	}
-	if began := k.writing.Load(); began > int64(settling) {
-		k.writing.CompareAndSwap(began, min(began+int64(pause), int64(now))) // else that write has ended
-	}
-}
-
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
@@ -150,7 +125,20 @@ func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	if p >= phaseClosing && by != never {
 		return never
 	}
-	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
+	return deadlineAfter(k.silentFrom(), k.timeouts.connectionTimeout)
+}
+
+// silentFrom is when the silence of the peer has begun: at the last sign of life, but not more than a
+// PingInterval before the first ping that the peer has not answered. That ping is only later if the
+// process did not run, because its container or its virtual machine was paused. A peer that was not
+// asked meanwhile cannot have answered, and needs a round trip now. Otherwise such a pause would end
+// all connections.
+func (k *keepalive) silentFrom() time.Duration {
+	last := time.Duration(k.lastRead.Load())
+	if !k.awaitsPong {
+		return last
+	}
+	return max(last, k.pingSent-k.timeouts.pingInterval)
 }
 
 // noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
@@ -200,7 +188,6 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 // megabytes, so the write may make no progress although the peer reads.
 type writeStep struct {
 	note  bool          // a write has taken half of WriteTimeout
-	noted bool          // it has taken WriteTimeout, and note was due for it
 	again time.Duration // when its time begins again, if the peer takes enough
 }
 
@@ -219,14 +206,20 @@ func (k *keepalive) noted(began time.Duration) bool {
 // leastTaken is how many bytes a peer has to take in the second half of WriteTimeout.
 const leastTaken = progressSize / 2
 
-// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow.
+// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
+// after half of WriteTimeout, the process was paused, maybe while the write was about to return: then
+// the write gets WriteTimeout again, but only once.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began := k.writing.Load()
 	late := time.Duration(began) > settling && now >= deadlineAfter(time.Duration(began), k.timeouts.writeTimeout)
 	if !late || !k.writing.CompareAndSwap(began, int64(now)) {
 		return // it has ended at this moment, and maybe another has begun
 	}
-	do.limit, do.write = writePassed, writeStep{noted: k.noted(time.Duration(began)), again: now}
+	if !k.noted(time.Duration(began)) {
+		k.core.slowWriteUsed().began, do.write.note = now, true
+		return
+	}
+	do.limit, do.write = writePassed, writeStep{again: now}
 }
 
 // noteWriteAcks notes what the peer had acknowledged when note was due.
@@ -241,7 +234,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && step.noted && a.total-k.core.slowWriteUsed().acked >= leastTaken {
+	if ok && a.total-k.core.slowWriteUsed().acked >= leastTaken {
 		return true
 	}
 	k.writing.CompareAndSwap(int64(step.again), int64(noTime))

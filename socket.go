@@ -17,7 +17,8 @@ import (
 //
 //   - The read deadline is that of the closing connection, if there is one; else
 //     that of a poll; else the user's. After a failed write, it is pingPoll from
-//     now, or the user's if that is earlier.
+//     now, or the user's if that is earlier. See lookAgain for a deadline of pingPoll that
+//     has passed too early.
 //   - The write deadline is that of the call that writes: the user's write deadline in
 //     a sending method, the user's read deadline in a receiving method, and none in
 //     all other goroutines.
@@ -30,7 +31,7 @@ type socket struct {
 	has     atomic.Uint32  // hasReadDeadline and hasWriteDeadline; also read without mu
 	polling bool           // a poll has the read deadline
 	ending  bool           // the closing connection has it, until the end
-	looks   uint8          // reads that were repeated since the last poll has begun, see lookAgain
+	looks   uint8          // reads that were repeated since the last poll began, see lookAgain
 	failed  writeFailure
 	writer  caller // whose call writes; bySender when none does
 
@@ -163,7 +164,10 @@ func (s *socket) readExpired() bool {
 func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed |= limited
+	if s.failed&limited == 0 {
+		s.failed |= limited
+		s.looks = 0
+	}
 	if s.ending {
 		return nil
 	}
@@ -172,15 +176,15 @@ func (s *socket) limitReads(t time.Time) error {
 
 // maxLooks limits how often reads are repeated in one poll, or in the last look. The peer may send all
 // the time.
-const maxLooks = 10
+const maxLooks = 3
 
 // lookAgain reports whether a read that has failed with err has to be repeated, with a new deadline.
 // The library's own deadlines are short, so a process that got no processor may reach one before the
 // read has looked, and what has arrived, maybe a close frame, would be lost. The lock of the reader is
 // held.
 func (s *socket) lookAgain(err error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
+	if err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false // package net wraps the error of a deadline, but see emptyRead
 	}
 	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
 		return false
@@ -304,6 +308,13 @@ func (s *socket) endPoll() {
 	if !s.ending {
 		s.applyRead(time.Now().Add(pingPoll))
 	}
+}
+
+// isPolled reports whether a poll, Ping or the last look has the read deadline.
+func (s *socket) isPolled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.polling
 }
 
 // interruptPoll ends a poll and prevents the next, until endInterrupt. A goroutine

@@ -141,7 +141,8 @@ func (c *Conn) lostPassed() {
 		c.lastLook(c.in.lastChance)
 		c.in.lastChance = true
 		c.timer.bound(phaseLost, c.timer.timeouts.endLimit())
-	case !c.timer.extendLost(): // the receiving goroutine has not ended it, maybe because the socket has no deadlines
+	case !c.timer.extendLost():
+		// The receiving goroutine has not ended it, maybe because the socket has no deadlines.
 		c.connectionLost(nil)
 	}
 }
@@ -177,8 +178,9 @@ func (c *Conn) writePassed() {
 // waits for a handler that is not receiving. It reports whether it did.
 func (c *Conn) endKnown() bool {
 	if !c.in.tryLock() {
-		if c.timer.pollIsLate() {
-			c.life.noteUnread(true) // earlier polls may have read messages; the receiving call waits for this poll and looks
+		if c.socket.isPolled() {
+			// Earlier polls may have read messages. A receiving call waits for the lock, and looks.
+			c.life.noteUnread(true)
 		}
 		return false
 	}

@@ -202,7 +202,8 @@ func (t *tcpTransport) result() error {
 	return nil
 }
 
-// emptyRead returns the error of a sock.Read that has read nothing.
+// emptyRead returns the error of a sock.Read that has read nothing. os.ErrDeadlineExceeded itself says
+// that the read has looked.
 func emptyRead(err error) error {
 	switch {
 	case err == nil:
