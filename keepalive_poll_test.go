@@ -385,44 +385,61 @@ func TestConnectionTimeout_waits_for_a_slow_poll(t *testing.T) {
 	})
 }
 
-// If the poll takes longer than the limit waits for it, the messages of earlier polls are not lost.
+// If a poll, or Ping, holds the reader when the limit passes, the messages of earlier polls are not
+// lost.
 func TestConnectionTimeout_during_a_poll_keeps_the_messages(t *testing.T) {
+	const timeout = 10 * time.Second
+	holders := []struct {
+		name  string
+		at    time.Duration // from then on, a read takes longer
+		stall time.Duration
+		ping  bool
+	}{
+		{"the poll of the limit", timeout - 500*time.Millisecond, 3 * maxPoll, false},
+		{"the poll before", timeout - 1500*time.Millisecond, 2 * time.Second, false},
+		{"Ping", timeout - 500*time.Millisecond, 0, true},
+	}
 	kinds := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
-	for name, run := range kinds {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var stops atomic.Bool
-				c, p := newHookedConn(t, func(s *wstest.Socket) {
-					s.Hook = func(op *wstest.Op) (int, error) {
-						if !op.Write && stops.Load() {
-							time.Sleep(3 * maxPoll) // the process does not run
+	for _, tt := range holders {
+		for name, run := range kinds {
+			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var stalls atomic.Bool
+					c, p := newHookedConn(t, func(s *wstest.Socket) {
+						s.Hook = func(op *wstest.Op) (int, error) {
+							if !op.Write && stalls.Load() {
+								time.Sleep(tt.stall) // the process does not run
+							}
+							return op.Do(op.P)
 						}
-						return op.Do(op.P)
+					}, PingInterval(0), ConnectionTimeout(timeout))
+					received := 0
+					done := run(c, func(c *Conn) error {
+						for {
+							if _, _, err := c.ReceiveMessage(); err != nil {
+								return err
+							}
+							if received++; received == 1 {
+								<-c.Context().Done() // busy
+							}
+						}
+					})
+					const messages = 30 // more than HandleConcurrent reads ahead
+					p.Write(messageBurst(messages, "hello"))
+					go io.Copy(io.Discard, p.Conn)
+					time.Sleep(tt.at)
+					stalls.Store(true)
+					if tt.ping {
+						go c.Ping(t.Context())
 					}
-				}, PingInterval(0), ConnectionTimeout(10*time.Second))
-				received := 0
-				done := run(c, func(c *Conn) error {
-					for {
-						if _, _, err := c.ReceiveMessage(); err != nil {
-							return err
-						}
-						if received++; received == 1 {
-							<-c.Context().Done() // busy
-						}
+					wantError(t, <-done, ErrConnectionTimeout)
+					if received != messages {
+						t.Errorf("received %d messages, want %d", received, messages)
 					}
+					p.Conn.Close()
 				})
-				const messages = 30 // more than HandleConcurrent reads ahead
-				p.Write(messageBurst(messages, "hello"))
-				go io.Copy(io.Discard, p.Conn)
-				time.Sleep(9500 * time.Millisecond)
-				stops.Store(true)
-				wantError(t, <-done, ErrConnectionTimeout)
-				if received != messages {
-					t.Errorf("received %d messages, want %d", received, messages)
-				}
-				p.Conn.Close()
 			})
-		})
+		}
 	}
 }
 
