@@ -31,6 +31,7 @@ const (
 // handlers are the servers, by the name that the child process gets.
 var handlers = map[string]func() *websocket.Handler{
 	"Handle":           func() *websocket.Handler { return websocket.Handle(echo, options...) },
+	overTLS:            func() *websocket.Handler { return websocket.Handle(echo, options...) },
 	"HandleConcurrent": func() *websocket.Handler { return websocket.HandleConcurrent(echo, options...) },
 	"HandleMessages": func() *websocket.Handler {
 		return websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
@@ -38,6 +39,8 @@ var handlers = map[string]func() *websocket.Handler{
 		}, options...)
 	},
 }
+
+const overTLS = "Handle over TLS"
 
 var options = []websocket.Option{
 	websocket.PingInterval(timeout / 4), websocket.ConnectionTimeout(timeout), websocket.WriteTimeout(timeout),
@@ -70,7 +73,12 @@ func TestMain(m *testing.M) {
 	if kind == "" {
 		os.Exit(m.Run())
 	}
-	srv := httptest.NewServer(handlers[kind]())
+	srv := httptest.NewUnstartedServer(handlers[kind]())
+	if kind == overTLS {
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
 	fmt.Println(srv.Listener.Addr())
 	io.Copy(io.Discard, os.Stdin) // until the test ends
 }
@@ -79,6 +87,7 @@ func TestMain(m *testing.M) {
 type server struct {
 	t       *testing.T
 	process *os.Process
+	dial    func(t testing.TB, addr string) *wstest.Client
 	addr    string
 }
 
@@ -106,7 +115,11 @@ func startServer(t *testing.T, kind string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &server{t, cmd.Process, strings.TrimSpace(addr)}
+	dial := wstest.Dial
+	if kind == overTLS {
+		dial = wstest.DialTLS
+	}
+	return &server{t, cmd.Process, dial, strings.TrimSpace(addr)}
 }
 
 func (s *server) pause(d time.Duration) {
@@ -123,7 +136,7 @@ func (s *server) signal(sig os.Signal) {
 
 func (s *server) connect() *wstest.Client {
 	s.t.Helper()
-	c := wstest.Dial(s.t, s.addr)
+	c := s.dial(s.t, s.addr)
 	if err := c.Upgrade(); err != nil {
 		s.t.Fatal(err)
 	}
