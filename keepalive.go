@@ -160,8 +160,8 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 // maxExtensions is how often phaseLost is extended: for 0.6 s in total.
 const maxExtensions = 6
 
-// extendLost gives phaseLost more time: first pingPoll, and then twice as much each time. There are only a
-// few extensions, because each can be late. It reports whether it did.
+// extendLost gives phaseLost more time: first pingPoll, and then twice as much each time. There are
+// only a few extensions, because each can be late. It reports whether it did.
 func (k *keepalive) extendLost() bool {
 	k.mu.Lock()
 	extended := k.extended

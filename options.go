@@ -170,9 +170,8 @@ func CloseTimeout(d time.Duration) Option {
 // for d, and the peer takes none of the bytes that wait to be sent to it, the connection is
 // closed with 1001 and [ErrConnectionTimeout]. It is never closed earlier. It is closed at most a
 // tenth of d and 10 ms later, a second more if no method is receiving, or half of d later if the
-// peer has stopped taking bytes. With pings, silence begins not more than a PingInterval before the
-// first ping that is not answered. So no connection ends because the process was paused, and has sent
-// no pings meanwhile. 0 means no limit. The default is 60 s, or four times
+// peer has stopped taking bytes. A pause of the process does not count as silence, because no pings
+// are sent during it, if the peer has been silent for less than half of d before. 0 means no limit. The default is 60 s, or four times
 // [PingInterval] if that is longer, because an idle peer sends nothing but the answers to pings.
 // With PingInterval(0) the default is no limit.
 //
@@ -191,7 +190,8 @@ func ConnectionTimeout(d time.Duration) Option {
 // can then block the goroutines that send to it for ever. A write is never cut off early. It is
 // cut off 10 ms late, because the library first looks for a close frame of the peer. If there were
 // many writes just before, it is cut off up to a tenth of d later, because the library does not
-// read the clock for each of them. If the process was paused during a write, the write has d again.
+// read the clock for each of them. If the process is paused in the first half of d, the write has d
+// again.
 //
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
 // and the peer counts as alive for ConnectionTimeout. Over TCP on Unix systems other than

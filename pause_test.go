@@ -48,7 +48,10 @@ func answerPings(p *peer, roundTrip time.Duration) {
 // the pause, a peer that answers pings keeps its connection, and one that does not loses it.
 func TestConnectionTimeout_does_not_count_a_pause_of_the_process(t *testing.T) {
 	const timeout, roundTrip = time.Minute, 300 * time.Millisecond
-	handlers := map[string]HandlerFunc{"receiving": receiveAll, "busy": waitForEnd}
+	handlers := map[string]HandlerFunc{"receiving": receiveAll, "busy": waitForEnd, "busy after a ReadFrame": func(c *Conn) error {
+		c.ReadFrame() // polls read pongs from now on, but leave them to the next call
+		return waitForEnd(c)
+	}}
 	for name, fn := range handlers {
 		for _, pause := range []time.Duration{time.Second, 50 * time.Second, timeout, timeout + time.Second, 10 * time.Minute} {
 			t.Run(name+"/"+pause.String(), func(t *testing.T) {
@@ -57,6 +60,7 @@ func TestConnectionTimeout_does_not_count_a_pause_of_the_process(t *testing.T) {
 						c, _, p := newMemoryConn(t, ConnectionTimeout(timeout))
 						done := runHandler(c, fn)
 						go answerPings(p, roundTrip)
+						p.Conn.Write(clientFrame(true, Text, "hello"))
 						time.Sleep(before)
 						pauseTimer(c, pause)
 						time.Sleep(2 * timeout)

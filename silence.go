@@ -125,20 +125,7 @@ func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	if p >= phaseClosing && by != never {
 		return never
 	}
-	return deadlineAfter(k.silentFrom(), k.timeouts.connectionTimeout)
-}
-
-// silentFrom is when the silence of the peer has begun: at the last sign of life, but not more than a
-// PingInterval before the first ping that the peer has not answered. That ping is only later if the
-// process did not run, because its container or its virtual machine was paused. A peer that was not
-// asked meanwhile cannot have answered, and needs a round trip now. Otherwise such a pause would end
-// all connections.
-func (k *keepalive) silentFrom() time.Duration {
-	last := time.Duration(k.lastRead.Load())
-	if !k.awaitsPong {
-		return last
-	}
-	return max(last, k.pingSent-k.timeouts.pingInterval)
+	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
 }
 
 // noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
@@ -177,10 +164,24 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 	k.renewAcks()
 	switch {
 	case now >= k.noteAcksAt(p, by):
+		k.skipPause(now - k.noteAcksAt(p, by))
 		k.ackNoted, do.acks = true, noteAcks
 	case do.poll && now >= k.silentBy(p, by):
 		do.acks = compareAcks
 	}
+}
+
+// skipPause makes a silence shorter by the time by which its tick at half of ConnectionTimeout is late.
+// The process was paused, with its container or its virtual machine. It has sent no pings meanwhile,
+// and a peer needs a round trip to answer the next one. Otherwise the pause would end all connections.
+// A short delay counts, as for noteRead. There is one such tick in a silence, so a dead peer is noticed
+// although all ticks are late.
+func (k *keepalive) skipPause(late time.Duration) {
+	if late < part(k.timeouts.connectionTimeout, readPrecision) {
+		return
+	}
+	last := k.lastRead.Load()
+	k.lastRead.CompareAndSwap(last, last+int64(late)) // else there was a read
 }
 
 // A writeStep is a step of the search for a peer that reads while a write to it waits, see also
@@ -207,8 +208,8 @@ func (k *keepalive) noted(began time.Duration) bool {
 const leastTaken = progressSize / 2
 
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
-// after half of WriteTimeout, the process was paused, maybe while the write was about to return: then
-// the write gets WriteTimeout again, but only once.
+// between half of WriteTimeout and its end, the process was paused, maybe while the write was about to
+// return: then the write gets WriteTimeout again, but only once.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began := k.writing.Load()
 	late := time.Duration(began) > settling && now >= deadlineAfter(time.Duration(began), k.timeouts.writeTimeout)
