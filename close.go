@@ -108,8 +108,8 @@ func (c *Conn) expire(err error) bool {
 // settle ends a connection in phaseLost: with the peer's close frame if it has
 // arrived, else with the error of the write. If a goroutine is receiving, settle waits for it
 // to do that, because the messages before the close frame are for it. That may be a goroutine which
-// receives one message after another, so settle tries again and again, for about drainTime. In other
-// phases it does nothing. No lock is held.
+// receives one message after another, so settle tries again and again, until phaseLost ends or for
+// about drainTime. In other phases it does nothing. No lock is held.
 func (c *Conn) settle() {
 	if c.life.current() != phaseLost {
 		return

@@ -170,10 +170,11 @@ func CloseTimeout(d time.Duration) Option {
 // for d, and the peer takes none of the bytes that wait to be sent to it, the connection is
 // closed with 1001 and [ErrConnectionTimeout]. It is never closed earlier. It is closed at most a
 // tenth of d and 10 ms later, a second more if no method is receiving, or half of d later if the
-// peer has stopped taking bytes. A pause of the process does not count as silence, because no pings
-// are sent during it, if the peer has been silent for less than half of d before. 0 means no limit. The default is 60 s, or four times
-// [PingInterval] if that is longer, because an idle peer sends nothing but the answers to pings.
-// With PingInterval(0) the default is no limit.
+// peer has stopped taking bytes. A pause of the process does not count as silence if it begins
+// within the first half of d, because no pings are sent during it.
+//
+// 0 means no limit. The default is 60 s, or four times [PingInterval] if that is longer, because an
+// idle peer sends nothing but the answers to pings. With PingInterval(0) the default is no limit.
 //
 // If both options are given, PingInterval must be shorter than ConnectionTimeout.
 // PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
