@@ -7,11 +7,12 @@ cd "$(dirname "$0")/.."
 # These tests do not run here:
 #   - The hostile and the soak tests measure the time and the memory of a whole
 #     process, and emulation changes both. One of them also starts its own program
-#     again, which the kernel cannot do with a program for another processor.
+#     again, which the kernel cannot do with a program for another processor. The tests
+#     of a pause do that, too.
 #   - TestConn_stack_stays_small and TestCompression_stack_stays_small have the limits of
 #     amd64. A function needs a larger stack frame on arm64.
 #   - TestImport runs programs that it builds, which the kernel cannot do either.
-skip='^Test(Hostile|Soak|Conn_stack|Compression_stack|Import)'
+skip='^Test(Hostile|Soak|Pause|Conn_stack|Compression_stack|Import)'
 
 # qemu prints the emulator for a processor. Debian has called the program both ways.
 qemu() {

@@ -145,7 +145,7 @@ func (s *server) connect() *wstest.Client {
 // eachServer runs test with each kind of server.
 func eachServer(t *testing.T, test func(t *testing.T, s *server)) {
 	if testing.Short() {
-		t.Skip("it takes 20 s, and an emulator cannot be paused like this")
+		t.Skip("it takes 20 s")
 	}
 	for kind := range handlers {
 		t.Run(kind, func(t *testing.T) {
