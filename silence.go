@@ -159,12 +159,12 @@ func (k *keepalive) renewAcks() {
 	k.ackNoted = k.ackNoted && k.quietFor(part(k.timeouts.connectionTimeout, 2))
 }
 
-// checkAcks notes which ackStep is due.
+// checkAcks notes which ackStep is due. The first one also shows a pause of the process.
 func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 	k.renewAcks()
-	switch {
-	case now >= k.noteAcksAt(p, by):
-		k.skipPause(now - k.noteAcksAt(p, by))
+	switch at := k.noteAcksAt(p, by); {
+	case now >= at:
+		k.skipPause(now - at)
 		k.ackNoted, do.acks = true, noteAcks
 	case do.poll && now >= k.silentBy(p, by):
 		do.acks = compareAcks

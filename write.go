@@ -298,7 +298,7 @@ func (w *writer) failed(err error) error {
 		err = &connError{"sending", err}
 	}
 	if w.timer.enter(phaseLost, err, pingPoll) {
-		w.timer.noteReadNow(clock())                  // silence does not end this phase before the handler has received what has arrived
+		w.timer.noteReadNow(clock())                  // the handler receives what has arrived before silence ends the phase
 		w.socket.limitReads(time.Now().Add(pingPoll)) // a goroutine may be waiting for the peer
 	}
 	return w.ended()
