@@ -375,6 +375,9 @@ func runConcurrent(c *Conn, fn HandlerFunc, opts ...Option) <-chan error {
 	return runHandler(c, fn, opts...)
 }
 
+// runners run a function as the handlers do that have these names.
+var runners = map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
+
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
 func beginReadAhead(c *Conn) {
 	prepareReadAhead(c)

@@ -399,9 +399,8 @@ func TestConnectionTimeout_during_a_poll_keeps_the_messages(t *testing.T) {
 		{"the poll before", timeout - 1500*time.Millisecond, 2 * time.Second, false},
 		{"Ping", timeout - 500*time.Millisecond, 0, true},
 	}
-	kinds := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
 	for _, tt := range holders {
-		for name, run := range kinds {
+		for name, run := range runners {
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var stalls atomic.Bool

@@ -57,8 +57,7 @@ func TestReceiveFunc_sizes(t *testing.T) {
 	for i, size := range sizes {
 		wire = append(wire, clientFrame(true, Binary, strings.Repeat(string(rune('a'+i)), size))...)
 	}
-	servers := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
-	for name, run := range servers {
+	for name, run := range runners {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t)
 			done := run(c, func(c *Conn) error {

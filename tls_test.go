@@ -339,8 +339,7 @@ func TestQuiet_ends(t *testing.T) {
 		{"with silence", []Option{PingInterval(10 * time.Millisecond), ConnectionTimeout(100 * time.Millisecond)}, func(*Conn, *peer, tlsPair) {}, ErrConnectionTimeout, 1001},
 		{"with MaxLifetime", []Option{MaxLifetime(100 * time.Millisecond), CloseTimeout(10 * time.Millisecond)}, func(*Conn, *peer, tlsPair) {}, net.ErrClosed, 1001},
 	}
-	serves := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
-	for name, serve := range serves {
+	for name, serve := range runners {
 		for _, tt := range tests {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()

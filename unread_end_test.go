@@ -28,9 +28,8 @@ func TestReceive_what_arrived_before_the_end(t *testing.T) {
 		{"a ping after the end of the stream", []Option{PingInterval(300 * time.Millisecond), CloseTimeout(time.Second)},
 			nil, func(client *memnet.Conn) { client.Close() }, nil},
 	}
-	kinds := map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent}
 	for _, tt := range tests {
-		for name, run := range kinds {
+		for name, run := range runners {
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c, client, p := newMemoryConn(t, tt.opts...)

@@ -75,7 +75,7 @@ func TestPoll_answers_within_a_second(t *testing.T) {
 	computes(t)
 	for handler, fn := range busyHandlers {
 		for front, wire := range inFront {
-			for name, run := range map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent} {
+			for name, run := range runners {
 				t.Run(strings.Join([]string{name, handler, front}, "/"), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						c, p := newPipeConn(t, PingInterval(0))
@@ -340,7 +340,7 @@ func TestPoll_gives_the_handler_time_before_the_end_of_the_stream(t *testing.T) 
 
 // Accepted frames are written before the end.
 func TestReceive_writes_pending_frames_at_the_end_of_the_stream(t *testing.T) {
-	for name, run := range map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handle": runHandler, "HandleConcurrent": runConcurrent} {
+	for name, run := range runners {
 		t.Run(name, func(t *testing.T) {
 			c, p := newTCPConn(t, PingInterval(0))
 			const messages = 500
