@@ -170,7 +170,7 @@ func (c *Conn) failConnection(err error) error {
 // finishFailing sends a close frame, unless one was sent, and closes the socket. in.lock is
 // held.
 func (c *Conn) finishFailing(payload []byte) {
-	if c.sendLastClose(payload) {
+	if c.sendLastClose(byEnding, payload) {
 		c.drain()
 	} else {
 		c.expire(nil)
@@ -181,7 +181,7 @@ func (c *Conn) finishFailing(payload []byte) {
 // beginFailing.
 func (c *Conn) failAsync(payload []byte) {
 	c.socket.endReads(longAgo)
-	if !c.sendLastClose(payload) {
+	if !c.sendLastClose(byLibrary, payload) {
 		c.expire(nil)
 		return
 	}
@@ -275,21 +275,21 @@ func (w *writer) noteClose(payload []byte) {
 
 // sendLastClose sends a close frame after everything that is being sent, unless one
 // was sent, and begins the draining. It reports false if nothing can be sent any more.
-func (c *Conn) sendLastClose(payload []byte) bool {
-	if !c.sendCloseOnce(payload) {
+func (c *Conn) sendLastClose(by caller, payload []byte) bool {
+	if !c.sendCloseOnce(by, payload) {
 		return false
 	}
 	c.timer.enter(phaseDraining, nil, drainTime)
 	return true
 }
 
-func (c *Conn) sendCloseOnce(payload []byte) bool {
+func (c *Conn) sendCloseOnce(by caller, payload []byte) bool {
 	c.out.lock.Lock()
 	defer c.out.release(byLibrary)
 	if _, sent := c.life.closeSent(); !sent {
-		c.out.close(byLibrary, payload)
+		c.out.close(by, payload)
 	} else {
-		c.out.writeQueue(byLibrary, allWrites) // the close frame may be among the pending frames
+		c.out.writeQueue(by, allWrites) // the close frame may be among the pending frames
 	}
 	return !c.out.broken
 }
@@ -407,7 +407,7 @@ func (c *Conn) beginClose(code StatusCode, reason string) bool {
 // closeHandshake sends the close frame and waits for the peer's.
 func (c *Conn) closeHandshake(payload []byte) error {
 	c.socket.endReads(longAgo) // a goroutine that is receiving gives up in.lock
-	c.sendCloseOnce(payload)
+	c.sendCloseOnce(byLibrary, payload)
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
 	c.socket.endReads(time.Time{})

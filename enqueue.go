@@ -121,7 +121,7 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	}
 	size := len(f.bytes)
 	w.showCounts(size)
-	n, err := w.socket.writeNow(f.bytes)
+	n, err := w.socket.writeNow(f.bytes, false)
 	if n < size {
 		w.takeBack(size - n)
 	}

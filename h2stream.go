@@ -332,7 +332,7 @@ func (s *h2stream) endWrite(n int, err error) (int, error) {
 }
 
 // writeNow is not possible, because net/http does not report whether there is room.
-func (s *h2stream) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
+func (s *h2stream) writeNow([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
 
 // exact is true after a write whose deadline had passed before it began.
 func (s *h2stream) exact() bool { return s.untouched.Load() }

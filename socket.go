@@ -71,6 +71,7 @@ const (
 	byReceiver               // a receiving method
 	byPoll                   // a poll, which holds the lock of the reader
 	byLibrary                // a goroutine without a deadline, or the closing of the connection
+	byEnding                 // the same, and closeWrite follows at once
 )
 
 // userDeadlines are allocated on demand, because most connections have none.

@@ -47,9 +47,10 @@ type transport interface {
 	// for each piece. It may use the free capacity of head.
 	writeLarge(head, payload []byte, p progress) (int, error)
 
-	// writeNow writes as much of p as the kernel takes without waiting. It returns
-	// errors.ErrUnsupported if the transport cannot do that.
-	writeNow(p []byte) (int, error)
+	// writeNow writes as much of p as the kernel takes without waiting. more says that closeWrite
+	// follows at once, so that both can leave in one packet. It returns errors.ErrUnsupported if
+	// the transport cannot do that.
+	writeNow(p []byte, more bool) (int, error)
 
 	// exact reports whether a write that fails returns exactly how many bytes it has
 	// sent. If it does not, the rest cannot be sent later.
@@ -280,12 +281,12 @@ func (w *largeWrite) write(fd uintptr) bool {
 	return true
 }
 
-func (t *tcpTransport) writeNow(p []byte) (int, error) {
+func (t *tcpTransport) writeNow(p []byte, more bool) (int, error) {
 	if !sock.Supported {
 		return 0, errors.ErrUnsupported
 	}
 	w := smallWrites.Get().(*smallWrite)
-	w.p = p
+	w.p, w.more = p, more
 	rawErr := t.raw.Write(w.callback)
 	n, err := w.n, w.err
 	w.p = nil
@@ -304,6 +305,7 @@ func (t *tcpTransport) writeNow(p []byte) (int, error) {
 // A smallWrite is a call of writeNow. It is pooled, as largeWrite is.
 type smallWrite struct {
 	p        []byte
+	more     bool
 	n        int
 	err      error
 	callback func(fd uintptr) bool
@@ -316,8 +318,12 @@ var smallWrites = sync.Pool{New: func() any {
 }}
 
 func (w *smallWrite) write(fd uintptr) bool {
-	for w.n, w.err = sock.Write(fd, w.p); sock.Interrupted(w.err); {
-		w.n, w.err = sock.Write(fd, w.p)
+	write := sock.Write
+	if w.more {
+		write = sock.WriteMore
+	}
+	for w.n, w.err = write(fd, w.p); sock.Interrupted(w.err); {
+		w.n, w.err = write(fd, w.p)
 	}
 	return true
 }
@@ -384,7 +390,7 @@ func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error)
 	return writePieces(t.Conn, head, payload, progressSize, p)
 }
 
-func (t *netTransport) writeNow([]byte) (int, error) { return 0, errors.ErrUnsupported }
+func (t *netTransport) writeNow([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
 
 func (t *netTransport) exact() bool { return t.known }
 
