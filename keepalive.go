@@ -144,10 +144,15 @@ func (k *keepalive) run(f func()) { k.alarm.Go(f) }
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.
 func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
-	if !k.life().enter(p, cause, deadlineAfter(clock(), d)) {
+	by := deadlineAfter(clock(), d)
+	if !k.life().enter(p, cause, by) {
 		return false
 	}
-	k.schedule()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if int64(by) < k.alarmAt.Load() { // else an earlier tick sets the alarm for it
+		k.reschedule()
+	}
 	return true
 }
 
