@@ -46,12 +46,12 @@ func main() {
 }
 
 // drain closes the connections of h one after the other, so that the clients come to the
-// other servers one after the other.
+// other servers one after the other. It takes less time if there are few of them.
 func drain(h *websocket.Handler, over time.Duration) {
 	conns := slices.Collect(h.Conns())
 	for _, c := range conns {
 		c.StartClose(websocket.StatusGoingAway, "")
-		time.Sleep(over / time.Duration(len(conns)))
+		time.Sleep(min(over/time.Duration(len(conns)), 100*time.Millisecond))
 	}
 }
 

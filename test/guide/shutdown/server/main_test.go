@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { wstest.Main(m) }
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := websocket.Handle(serve)
-		for range 10 {
+		for range 200 {
 			websockettest.Dial(t, h)
 		}
 		synctest.Wait() // until Conns has all of them
@@ -29,15 +29,15 @@ func TestDrain(t *testing.T) {
 			drain(h, 10*time.Second)
 			done <- time.Since(begin)
 		}()
-		time.Sleep(4500 * time.Millisecond)
+		time.Sleep(4510 * time.Millisecond)
 		ended := 0
 		for c := range h.Conns() {
 			if c.Context().Err() != nil {
 				ended++
 			}
 		}
-		if ended != 5 {
-			t.Errorf("after 4.5 of 10 s, %d of 10 connections have ended, want 5", ended)
+		if ended != 91 {
+			t.Errorf("after 4.51 of 10 s, %d of 200 connections have ended, want 91", ended)
 		}
 		if c := websockettest.Dial(t, h); c.Response().StatusCode != http.StatusSwitchingProtocols {
 			t.Errorf("a client that comes meanwhile gets %s, want 101", c.Response().Status)
@@ -48,14 +48,21 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-func TestDrain_without_connections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		drain(websocket.Handle(serve), 10*time.Second)
-		if took := time.Since(begin); took != 0 {
-			t.Errorf("drain took %v, want 0", took)
-		}
-	})
+func TestDrain_of_few_connections(t *testing.T) {
+	for conns, want := range map[int]time.Duration{0: 0, 1: 100 * time.Millisecond, 10: time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			h := websocket.Handle(serve)
+			for range conns {
+				websockettest.Dial(t, h)
+			}
+			synctest.Wait()
+			begin := time.Now()
+			drain(h, 10*time.Second)
+			if took := time.Since(begin); took != want {
+				t.Errorf("drain of %d connections took %v, want %v", conns, took, want)
+			}
+		})
+	}
 }
 
 // The times of docs/shutdown.md.
