@@ -240,8 +240,8 @@ func endedByTimeout(err error, format string, args ...any) error {
 
 // The errors of a call whose deadline has passed. The connection is still usable.
 var (
-	errReadDeadline  error = &timeoutError{text: "websocket: receiving: i/o timeout", err: os.ErrDeadlineExceeded}
-	errWriteDeadline error = &timeoutError{text: "websocket: sending: i/o timeout", err: os.ErrDeadlineExceeded}
+	errReadDeadline  error = &timeoutError{text: "websocket: receiving: the read deadline has passed: i/o timeout", err: os.ErrDeadlineExceeded}
+	errWriteDeadline error = &timeoutError{text: "websocket: sending: the write deadline has passed: i/o timeout", err: os.ErrDeadlineExceeded}
 )
 
 // messageCutOff is the error of a MessageWriter whose last frame could not be sent before the
