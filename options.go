@@ -176,10 +176,11 @@ func CloseTimeout(d time.Duration) Option {
 // 0 means no limit. The default is 60 s, or four times [PingInterval] if that is longer, because an
 // idle peer sends nothing but the answers to pings. With PingInterval(0) the default is no limit.
 //
-// If both options are given, PingInterval must be shorter than ConnectionTimeout.
-// PingInterval(0) is allowed, because clients may have a heartbeat of their own. If only
+// If you lower ConnectionTimeout, lower PingInterval too: it does not follow. If only
 // ConnectionTimeout is given and it is shorter than the default PingInterval, a peer
-// must send something by itself within d.
+// must send something by itself within d. If both options are given, PingInterval must be
+// shorter than ConnectionTimeout. PingInterval(0) is allowed, because clients may have a
+// heartbeat of their own.
 func ConnectionTimeout(d time.Duration) Option {
 	return duration("ConnectionTimeout", d, func(o *options) { o.connectionTimeout = d })
 }
