@@ -41,8 +41,8 @@ func TestClose_frame_and_end_of_stream_leave_together(t *testing.T) {
 	}
 }
 
-// TestClose_frame_does_not_wait_for_the_end_of_the_stream checks that only the last frame of a
-// connection is sent with MSG_MORE: the kernel would hold back others for 200 ms.
+// TestClose_frame_does_not_wait_for_the_end_of_the_stream checks that a close frame which begins the
+// close handshake is not sent with MSG_MORE: the kernel would hold it back for 200 ms.
 func TestClose_frame_does_not_wait_for_the_end_of_the_stream(t *testing.T) {
 	tests := []struct {
 		name string

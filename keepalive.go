@@ -144,13 +144,12 @@ func (k *keepalive) run(f func()) { k.alarm.Go(f) }
 // enter is life.enter, with a limit d for the phase (0 is no limit) that the timer
 // then watches.
 func (k *keepalive) enter(p phase, cause error, d time.Duration) bool {
-	by := deadlineAfter(clock(), d)
-	if !k.life().enter(p, cause, by) {
+	if !k.life().enter(p, cause, deadlineAfter(clock(), d)) {
 		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if int64(by) < k.alarmAt.Load() { // else an earlier tick sets the alarm for it
+	if _, by := k.life().until(); int64(by) < k.alarmAt.Load() { // else an earlier tick sets the alarm for it
 		k.reschedule()
 	}
 	return true

@@ -293,7 +293,7 @@ func (t *tcpTransport) writeNow(p []byte, more bool) (int, error) {
 	smallWrites.Put(w)
 	switch {
 	case rawErr != nil:
-		return 0, errors.ErrUnsupported // the user's deadline has passed, and does not apply here
+		return 0, errors.ErrUnsupported // a deadline has passed: that of the user does not apply here, and Write returns others
 	case sock.WouldWait(err):
 		return 0, nil
 	case err != nil:

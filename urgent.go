@@ -143,7 +143,7 @@ func (w *writer) flushPending(by caller) {
 func (w *writer) sendQueued(by caller) {
 	switch {
 	case w.openMessage() != nil || w.queued() == 0:
-	case by < byLibrary:
+	case by != byLibrary && by != byEnding:
 		w.flushSoon()
 	default:
 		w.writeQueue(by, 1) // other goroutines may take the lock before the next write

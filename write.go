@@ -204,9 +204,9 @@ func (w *writer) flush(by caller, b, payload []byte, accepted int) (err error) {
 	return nil
 }
 
-// write writes p. A last frame leaves in one packet with the end of the stream. That takes up to a
-// twentieth less time for a whole connection (the row handshake in benchmarks/), and wakes the peer
-// once.
+// write writes p. If the end of the stream follows at once, the last frame leaves in one packet with
+// it, and so may the frames before it. That takes up to a twentieth less time for a whole connection
+// (the row handshake in benchmarks/), and wakes the peer once.
 func (w *writer) write(by caller, p []byte) (int, error) {
 	if by != byEnding {
 		return w.socket.Write(p)

@@ -19,6 +19,7 @@ func Writev(fd uintptr, a, b []byte) (int, error) {
 			used++
 		}
 	}
+	noteWrite()
 	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&vector)), uintptr(used))
 	if errno != 0 {
 		return 0, errno
