@@ -51,7 +51,7 @@ type keepalive struct {
 	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
-	extended   uint8         // how often extendLost has extended phaseLost
+	extended   uint8         // how often extendLost has extended phaseLost, or closeExtended
 	quiet      uint8         // polls since a method has received
 	aged       bool          // the end at MaxLifetime was asked for
 	awaitsPong bool          // there is a ping that has no pong yet
@@ -163,6 +163,20 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 
 // maxExtensions is how often phaseLost is extended: for 0.6 s in total.
 const maxExtensions = 6
+
+// closeExtended says that closePaused has extended a phase.
+const closeExtended = maxExtensions + 1
+
+// closePaused gives a phase in which the connection is closing maxPoll more, once, if this tick is late.
+// The process was paused, so what the peer has sent meanwhile may not be read yet.
+func (k *keepalive) closePaused(p phase, by, now time.Duration) bool {
+	if p < phaseClosing || k.extended == closeExtended || now-by < blockedTime {
+		return false
+	}
+	k.extended = closeExtended
+	k.life().bound(p, now+maxPoll)
+	return true
+}
 
 // extendLost gives phaseLost more time: first pingPoll, and then twice as much each time. There are
 // only a few extensions, because each can be late. It reports whether it did.
@@ -373,10 +387,12 @@ func (k *keepalive) awaitPoll() {
 // beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
 // may be late.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
+	if now >= k.lastPoll+pollUnit { // else a limit has asked for this poll, too soon to say that no method receives
+		do.quiet = k.quiet
+	}
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
 	k.nextPoll.Store(pollUnset)
-	do.quiet = k.quiet
 }
 
 // passedAfterPoll reports whether a limit that ends at by has passed, see afterPoll. If the
@@ -438,8 +454,10 @@ func (k *keepalive) tick() (do due) {
 	p, by := k.life().until()
 	switch {
 	case p == phaseCloseSent && k.passedAfterPoll(by, now, &do), p != phaseCloseSent && now >= by:
-		do.limit = phasePassed
-		k.life().bound(p, never)
+		if !k.closePaused(p, by, now) {
+			do.limit = phasePassed
+			k.life().bound(p, never)
+		}
 	case now >= k.writeBy():
 		k.checkWrite(now, &do)
 	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
@@ -450,8 +468,8 @@ func (k *keepalive) tick() (do due) {
 		k.beginPoll(now, &do)
 	}
 	k.checkAcks(p, by, now, &do)
-	if now >= k.noteWriteAt() {
-		k.core.slowWriteUsed().began, do.write.note = time.Duration(k.writing.Load()), true
+	if at := k.noteWriteAt(); now >= at {
+		k.noteHalfWrite(now, now-at, &do)
 	}
 	if p == phaseOpen && now >= k.nextPing {
 		k.pingDue(now, &do)

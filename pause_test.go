@@ -114,30 +114,32 @@ func TestConnectionTimeout_of_a_process_that_is_always_late(t *testing.T) {
 // A write that a pause has interrupted has WriteTimeout again, because it may be about to return. A
 // peer that takes nothing afterwards is disconnected.
 func TestWriteTimeout_begins_again_after_a_pause_of_the_process(t *testing.T) {
-	const timeout, pause = 10 * time.Second, time.Minute
-	for _, reads := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPipeConn(t, WriteTimeout(timeout), ConnectionTimeout(0), PingInterval(0))
-			sent := make(chan error, 1)
-			go func() { sent <- c.SendMessage(Binary, make([]byte, 1000)) }()
-			time.Sleep(time.Second)
-			pauseTimer(c, pause)
-			resumed := time.Now()
-			if reads {
-				time.Sleep(timeout * 9 / 10)
-				go readAll(p.Conn)
-			}
-			err := <-sent
-			took := time.Since(resumed)
-			if reads && err != nil {
-				t.Errorf("got error %v %v after the pause, want none", err, took)
-			}
-			if !reads && (!errors.Is(err, errTimedOut) || (took < timeout || took > timeout+pingPoll)) {
-				t.Errorf("a peer that reads nothing: got error %v %v after the pause, want a timeout after %v", err, took, timeout)
-			}
-			p.Conn.Close()
-			c.CloseNow()
-		})
+	const timeout, before = 10 * time.Second, time.Second
+	for _, pause := range []time.Duration{timeout/2 + before, timeout*9/10 - before, timeout - before, timeout, time.Minute} {
+		for _, reads := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t, WriteTimeout(timeout), ConnectionTimeout(0), PingInterval(0))
+				sent := make(chan error, 1)
+				go func() { sent <- c.SendMessage(Binary, make([]byte, 1000)) }()
+				time.Sleep(before)
+				pauseTimer(c, pause)
+				resumed := time.Now()
+				if reads {
+					time.Sleep(timeout * 9 / 10)
+					go readAll(p.Conn)
+				}
+				err := <-sent
+				took := time.Since(resumed)
+				if reads && err != nil {
+					t.Errorf("got error %v %v after a pause of %v, want none", err, took, pause)
+				}
+				if !reads && (!errors.Is(err, errTimedOut) || (took < timeout || took > timeout+pingPoll)) {
+					t.Errorf("a peer that reads nothing: got error %v %v after a pause of %v, want a timeout after %v", err, took, pause, timeout)
+				}
+				p.Conn.Close()
+				c.CloseNow()
+			})
+		}
 	}
 }
 
@@ -155,5 +157,57 @@ func TestWriteTimeout_of_a_process_that_is_always_late(t *testing.T) {
 		}
 		wantError(t, <-sent, errTimedOut)
 		p.Conn.Close()
+	})
+}
+
+// After a pause of the process in the close handshake, there is time to read the answer that has
+// arrived meanwhile.
+func TestCloseTimeout_after_a_pause_of_the_process(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := newPipeConn(t)
+			closed := make(chan error, 1)
+			go func() { closed <- c.Close(StatusNormalClosure, "") }()
+			p.expectClose(StatusNormalClosure)
+			pauseTimer(c, time.Minute)
+			resumed := time.Now()
+			if answers {
+				time.Sleep(maxPoll / 2)
+				p.send(Close, closeBody(StatusNormalClosure, ""))
+				p.Conn.Close()
+			}
+			err := <-closed
+			took := time.Since(resumed)
+			if answers && err != nil {
+				t.Errorf("got error %v %v after the pause, want none", err, took)
+			}
+			if !answers && (!errors.Is(err, ErrCloseTimeout) || took != maxPoll) {
+				t.Errorf("a peer that does not answer: got error %v %v after the pause, want a timeout after %v", err, took, maxPoll)
+			}
+		})
+	}
+}
+
+// A close handshake that is never finished ends, too, if each tick is late.
+func TestCloseTimeout_of_a_process_that_is_always_late(t *testing.T) {
+	const timeout, late = 5 * time.Second, 2 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, CloseTimeout(timeout))
+		start := time.Now()
+		closed := make(chan error, 1)
+		go func() { closed <- c.Close(StatusNormalClosure, "") }()
+		p.expectClose(StatusNormalClosure)
+		for c.life.current() != phaseClosed && time.Since(start) < time.Minute {
+			time.Sleep(3 * pingPoll)
+			due := time.Duration(c.timer.alarmAt.Load()) - clock()
+			c.timer.alarm.Clear()
+			time.Sleep(max(due, 0) + late)
+			c.timer.schedule()
+			c.ring()
+		}
+		wantError(t, <-closed, ErrCloseTimeout)
+		if took := time.Since(start); took > timeout+2*late+3*maxPoll {
+			t.Errorf("the close handshake has ended after %v, with ticks that are late by %v", took, late)
+		}
 	})
 }

@@ -59,6 +59,16 @@ func (r *reader) closeBefore(err error) error {
 	return err
 }
 
+// scanBuffer scans the buffer, as a poll would, but reads nothing. It returns the end of the connection
+// that the buffer holds and that may allows acting on, and whether a close frame stays in it.
+func (r *reader) scanBuffer(may patience) (end error, closeWaits bool) {
+	r.polling = true // so that a pong does not wait for the peer
+	defer func() { r.polling = false }()
+	s := controlScan{may: may}
+	end = r.scan(&s)
+	return end, s.closed
+}
+
 // endBehind returns err, the end of the connection, and notes whether there are messages in
 // front of it that the handler can still receive.
 func (r *reader) endBehind(err error) error {

@@ -207,9 +207,19 @@ func (k *keepalive) noted(began time.Duration) bool {
 // leastTaken is how many bytes a peer has to take in the second half of WriteTimeout.
 const leastTaken = progressSize / 2
 
+// noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process was
+// paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
+func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
+	began := k.writing.Load()
+	paused := late >= part(k.timeouts.writeTimeout, writePrecision) && time.Duration(began) > settling
+	if paused && k.writing.CompareAndSwap(began, int64(now)) {
+		began = int64(now)
+	}
+	k.core.slowWriteUsed().began, do.write.note = time.Duration(began), true
+}
+
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
-// between half of WriteTimeout and its end, the process was paused, maybe while the write was about to
-// return: then the write gets WriteTimeout again, but only once.
+// between half of WriteTimeout and its end, the process was paused, see noteHalfWrite.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began := k.writing.Load()
 	late := time.Duration(began) > settling && now >= deadlineAfter(time.Duration(began), k.timeouts.writeTimeout)

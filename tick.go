@@ -110,7 +110,7 @@ func (t *timeouts) patience(quiet int) patience {
 		gone = min(limit, dropTime)
 	}
 	over := func(limit time.Duration) bool {
-		return quiet >= int(min(limit/pollInterval, math.MaxUint8))
+		return quiet >= max(1, int(min(limit/pollInterval, math.MaxUint8)))
 	}
 	return patience{closing: quiet > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
 }
@@ -189,12 +189,26 @@ func (c *Conn) endKnown() bool {
 	if _, ended, _ := c.socket.behind(); end == nil && ended {
 		end = c.in.poll(patience{closing: true, ending: true, gone: true})
 	}
+	if end == nil {
+		end, _ = c.in.scanBuffer(patience{closing: true, ending: true})
+		end = c.in.endBehind(end) // the handler may be busy when the connection ends
+	}
 	if end != nil {
 		c.received(end)
-	} else {
-		c.life.noteUnread(c.in.holdsInput()) // because the handler may be busy when the caller ends the connection
 	}
 	return c.life.err() != nil
+}
+
+// closeWaits reports whether the peer is silent because it has sent its close frame, which waits for
+// the function to receive the messages in front of it. If the function stops receiving, a poll acts on
+// the frame.
+func (c *Conn) closeWaits() bool {
+	if !c.in.tryLock() {
+		return false
+	}
+	defer c.in.lock.Unlock()
+	_, waits := c.in.scanBuffer(patience{})
+	return waits
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
@@ -210,7 +224,7 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	if c.endKnown() {
+	if c.closeWaits() || c.endKnown() {
 		return
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
