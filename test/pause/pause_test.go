@@ -60,7 +60,22 @@ func echo(c *websocket.Conn) error {
 	}
 }
 
+// The messages that are not echoed.
+const (
+	closeNow  = "close"
+	sendLarge = "large"
+
+	largeSize = 16 << 20 // more than the kernel takes
+)
+
 func answer(c *websocket.Conn, op websocket.Opcode, data []byte) error {
+	switch string(data) {
+	case closeNow:
+		c.StartClose(websocket.StatusNormalClosure, "")
+		return nil
+	case sendLarge:
+		return c.SendMessage(websocket.Binary, make([]byte, largeSize))
+	}
 	time.Sleep(work)
 	return c.SendMessage(op, data)
 }
@@ -145,7 +160,7 @@ func (s *server) connect() *wstest.Client {
 // eachServer runs test with each kind of server.
 func eachServer(t *testing.T, test func(t *testing.T, s *server)) {
 	if testing.Short() {
-		t.Skip("it takes 20 s")
+		t.Skip("it takes 40 s")
 	}
 	for kind := range handlers {
 		t.Run(kind, func(t *testing.T) {
@@ -220,6 +235,64 @@ func TestPause_loses_no_answers(t *testing.T) {
 		}
 		if answers != backlog {
 			t.Errorf("got %d answers and then the close frame, want %d", answers, backlog)
+		}
+	})
+}
+
+// A client that has answered the close frame during the pause sees the end of the stream, not a reset.
+func TestPause_in_the_close_handshake(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *server) {
+		var clients []*wstest.Client
+		for range 20 {
+			c := s.connect()
+			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+			c.Conn.Write(wstest.Message(wstest.Text, closeNow))
+			for {
+				f, err := c.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f.Opcode() == wstest.Close {
+					break
+				}
+			}
+			clients = append(clients, c)
+		}
+		s.signal(syscall.SIGSTOP)
+		time.Sleep(roundTrip)
+		for _, c := range clients {
+			c.Conn.Write(wstest.Message(wstest.Close, wstest.ClosePayload(1000, "")))
+		}
+		time.Sleep(pause)
+		s.signal(syscall.SIGCONT)
+		for _, c := range clients {
+			if rest, err := io.ReadAll(c.Buffer); err != nil || len(rest) > 0 {
+				t.Errorf("got %d bytes and error %v, want the end of the stream", len(rest), err)
+			}
+		}
+	})
+}
+
+// A write of which less than half of WriteTimeout is over before the pause is not cut off.
+func TestPause_in_a_write(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *server) {
+		for _, pause := range []time.Duration{timeout * 85 / 100, timeout * 92 / 100, timeout * 2} {
+			c := s.connect()
+			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
+			c.Conn.Write(wstest.Message(wstest.Text, sendLarge))
+			time.Sleep(roundTrip)
+			s.pause(pause)
+			time.Sleep(roundTrip)
+			for {
+				f, err := c.ReadFrame()
+				if err != nil {
+					t.Fatalf("after a pause of %v: %v", pause, err)
+				}
+				if len(f.Payload) == largeSize {
+					break
+				}
+			}
+			c.Conn.Close()
 		}
 	})
 }
