@@ -96,10 +96,7 @@ func (k *keepalive) settleReads(state uint32) {
 	if state != manyReads {
 		return
 	}
-	now := int64(clock()) // read after the reset, because the reads before it have noted no time
-	for last := k.lastRead.Load(); last < now && !k.lastRead.CompareAndSwap(last, now); {
-		last = k.lastRead.Load() // there was a read after the reset
-	}
+	k.noteArrived(0) // after the reset, because the reads before it have noted no time
 }
 
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
@@ -145,6 +142,14 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 
 // noteAcked notes that the peer has taken bytes. ago is how long before now it did so.
 func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
+
+// noteArrived notes that the last bytes of the peer have arrived a time ago.
+func (k *keepalive) noteArrived(ago time.Duration) {
+	at := int64(clock() - ago)
+	for last := k.lastRead.Load(); last < at && !k.lastRead.CompareAndSwap(last, at); {
+		last = k.lastRead.Load()
+	}
+}
 
 // awaitsAnswer reports whether an earlier tick has asked for a ping that has no pong yet.
 func (k *keepalive) awaitsAnswer() bool {

@@ -40,10 +40,11 @@ type socket struct {
 
 // acks are what the kernel reports about the bytes that were sent.
 type acks struct {
-	total   uint64 // bytes that the peer has acknowledged
-	written uint64 // what total will be when it has all that was written, with a ping that it has to answer; else unknown
-	waits   bool   // more bytes wait, because the peer or the line takes no more
-	last    bool   // the peer has had the time that the last step gave it
+	total   uint64        // bytes that the peer has acknowledged
+	written uint64        // what total will be when it has all that was written, with a ping that it has to answer; else unknown
+	waits   bool          // more bytes wait, because the peer or the line takes no more
+	last    bool          // the peer has had the time that the last step gave it
+	silence time.Duration // since the last bytes have arrived
 }
 
 const unknown = math.MaxUint64 // see acks.written

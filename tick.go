@@ -71,6 +71,9 @@ func (c *Conn) checkAcks(step ackStep) {
 	if !ok || !c.timer.awaitsAnswer() || !c.out.wroteAll() {
 		now.written = unknown
 	}
+	if ok && step == compareAcks {
+		c.timer.noteArrived(now.silence) // over TLS, they may be a part of a record
+	}
 	s, before := c.seldomUsed(), &c.rareUsed().acks
 	s.mu.Lock()
 	defer s.mu.Unlock()

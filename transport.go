@@ -457,8 +457,9 @@ var kernelQueries = sync.Pool{New: func() any {
 	q := new(kernelQuery)
 	q.behind = func(fd uintptr) { q.unread, q.ended, q.ok = sock.Behind(fd) }
 	q.acked = func(fd uintptr) {
-		q.acks = acks{}
-		q.acks.total, q.acks.written, q.acks.waits, q.ok = sock.Acked(fd)
+		var a sock.Acks
+		a, q.ok = sock.AcksOf(fd)
+		q.acks = acks{total: a.Acked, written: a.Written, waits: a.Waits, silence: a.Silence}
 	}
 	return q
 }}

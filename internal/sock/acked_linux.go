@@ -5,31 +5,36 @@ package sock
 import (
 	"encoding/binary"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
-// Acked returns how many bytes the peer of a TCP connection has acknowledged so far, how many it will
-// have acknowledged when it has got all that was written, and whether bytes wait that could not be
-// sent yet, because the peer or the line takes no more. ok is false if the system does not report it.
-func Acked(fd uintptr) (acked, written uint64, waits, ok bool) {
-	var left int32 // asked for first: an acknowledgement in between makes written too large, never too small
+// AcksOf returns the Acks of a connection. ok is false if the system does not report them.
+func AcksOf(fd uintptr) (a Acks, ok bool) {
+	var left int32 // asked for first: an acknowledgement in between makes Written too large, never too small
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&left))); errno != 0 {
-		return 0, 0, false, false
+		return Acks{}, false
 	}
 	var info [infoSize]byte
 	size := uint32(len(info))
 	_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 || size < infoSize {
-		return 0, 0, false, false
+		return Acks{}, false
 	}
-	acked = binary.NativeEndian.Uint64(info[bytesAcked:])
-	return acked, acked + uint64(left), binary.NativeEndian.Uint32(info[notSentBytes:]) > 0, true
+	acked := binary.NativeEndian.Uint64(info[bytesAcked:])
+	return Acks{
+		Acked:   acked,
+		Written: acked + uint64(left),
+		Waits:   binary.NativeEndian.Uint32(info[notSentBytes:]) > 0,
+		Silence: time.Duration(binary.NativeEndian.Uint32(info[lastDataRecv:])) * time.Millisecond,
+	}, true
 }
 
-// The offsets of two fields in struct tcp_info, and the size up to their end. Linux has both since
-// version 4.6.
+// The offsets of fields in struct tcp_info, and the size up to the end of the last. Linux has all of
+// them since version 4.6.
 const (
+	lastDataRecv = 52
 	bytesAcked   = 120
 	notSentBytes = 144
 	infoSize     = notSentBytes + 4

@@ -2,5 +2,5 @@
 
 package sock
 
-// Acked returns false.
-func Acked(uintptr) (acked, written uint64, waits, ok bool) { return 0, 0, false, false }
+// AcksOf returns false.
+func AcksOf(uintptr) (a Acks, ok bool) { return Acks{}, false }

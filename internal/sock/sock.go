@@ -7,6 +7,16 @@
 // can double the size of that stack.
 package sock
 
+import "time"
+
 // A Result is the result of a Read in one word, because each connection keeps that of its last
 // read: the number of bytes, or a negative number that stands for an error.
 type Result int
+
+// Acks are what the system reports about a TCP connection.
+type Acks struct {
+	Acked   uint64        // bytes that the peer has acknowledged
+	Written uint64        // what Acked will be when the peer has got all that was written
+	Waits   bool          // bytes could not be sent yet, because the peer or the line takes no more
+	Silence time.Duration // since the last bytes have arrived
+}
