@@ -96,3 +96,33 @@ func TestCloseTimeout_while_the_close_frame_waits(t *testing.T) {
 		}
 	})
 }
+
+// With HandleConcurrent, the function has a second for its answers after the peer's close frame, even if
+// ConnectionTimeout is shorter.
+func TestConnectionTimeout_of_a_function_that_reads_ahead(t *testing.T) {
+	const messages, step = 12, 70 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		c, _, p := newMemoryConn(t, PingInterval(100*time.Millisecond), ConnectionTimeout(300*time.Millisecond))
+		done := runConcurrent(c, func(c *Conn) error {
+			for msg, err := range c.Messages() {
+				if err != nil {
+					return err
+				}
+				time.Sleep(step)
+				c.SendMessage(msg.Opcode, msg.Data)
+			}
+			return nil
+		})
+		p.Conn.Write(append(messageBurst(messages, "hi"), clientFrame(true, Close, closeBody(4000, ""))...))
+		answers := 0
+		for f := p.read(); f.Opcode != Close; f = p.read() {
+			if f.Opcode != Ping {
+				answers++
+			}
+		}
+		p.Conn.Close()
+		if err := <-done; CloseStatus(err) != 4000 || answers != messages {
+			t.Errorf("got %d answers and the error %v, want %d and the peer's close frame", answers, err, messages)
+		}
+	})
+}

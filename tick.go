@@ -204,12 +204,15 @@ func (c *Conn) endKnown() bool {
 
 // closeWaits reports whether the peer is silent because it has sent its close frame, which waits for
 // the function to receive the messages in front of it. If the function stops receiving, a poll acts on
-// the frame.
+// the frame, and with HandleConcurrent, the function has only a certain time.
 func (c *Conn) closeWaits() bool {
 	if !c.in.tryLock() {
 		return false
 	}
 	defer c.in.lock.Unlock()
+	if c.in.aheadEnd() != nil {
+		return true // until readAhead.awaitHandler ends it
+	}
 	_, waits := c.in.scanBuffer(patience{})
 	return waits
 }
