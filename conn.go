@@ -169,9 +169,9 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 // same method again to continue. Before a receiving method waits, it writes pongs and the messages
 // that wait to be written together. With a deadline, it does not wait for that write, which then
 // continues in the background. There is one exception: the deadline is set while the method is
-// already in such a write, and passes before the write ends. Then a connection over TLS, or over a
-// net.Conn of an unknown type, ends: see SetWriteDeadline. SetReadDeadline returns an error if the
-// net.Conn has no deadlines.
+// already in such a write, and passes before the write ends. Then a connection over TLS, over
+// HTTP/2, or over a net.Conn of an unknown type, ends: see SetWriteDeadline. SetReadDeadline returns
+// an error if the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err

@@ -387,12 +387,10 @@ func (k *keepalive) awaitPoll() {
 // beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
 // may be late.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
-	if now >= k.lastPoll+pollUnit { // else a limit has asked for this poll, too soon to say that no method receives
-		do.quiet = k.quiet
-	}
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
 	k.nextPoll.Store(pollUnset)
+	do.quiet = k.quiet
 }
 
 // passedAfterPoll reports whether a limit that ends at by has passed, see afterPoll. If the

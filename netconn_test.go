@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -440,4 +441,36 @@ func TestStream_allocates_nothing(t *testing.T) {
 	b := make([]byte, 512)
 	checkAllocs(t, "Read", 0, func() { s.Read(b) })
 	checkAllocs(t, "Write", 0, func() { s.Write(b) })
+}
+
+// A method drops the rest of a text message that a Stream has begun, and a read deadline interrupts it.
+// What is left of the text begins in the middle, so polls must not check it.
+func TestStream_text_that_another_method_drops(t *testing.T) {
+	const busy = 30 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		c, _, p := newMemoryConn(t)
+		done := runHandler(c, func(c *Conn) error {
+			c.Stream(Text).Read(make([]byte, 3))
+			c.SetReadDeadline(time.Now().Add(time.Second))
+			_, _, err := c.ReceiveMessage()
+			wantError(t, err, os.ErrDeadlineExceeded)
+			c.SetReadDeadline(time.Time{})
+			time.Sleep(busy)
+			if err := endOf(c); err != nil {
+				t.Errorf("the connection has ended: %v", err)
+			}
+			if _, data, err := c.ReceiveMessage(); string(data) != "next" || err != nil {
+				t.Errorf("got %q and error %v, want the next message", data, err)
+			}
+			return nil
+		})
+		go answerPings(p, time.Millisecond)
+		frame := clientFrame(true, Text, strings.Repeat("é", 500))
+		p.Conn.Write(frame[:len(frame)-100])
+		time.Sleep(3 * time.Second)
+		p.Conn.Write(frame[len(frame)-100:])
+		p.Conn.Write(clientFrame(true, Text, "next"))
+		<-done
+		p.Conn.Close()
+	})
 }

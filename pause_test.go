@@ -211,3 +211,21 @@ func TestCloseTimeout_of_a_process_that_is_always_late(t *testing.T) {
 		}
 	})
 }
+
+// A write that begins again after a pause is no sign of life of a peer that takes nothing.
+func TestConnectionTimeout_of_a_peer_whose_write_begins_again(t *testing.T) {
+	const timeout, before, pause = 20 * time.Second, 14500 * time.Millisecond, 4 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, WriteTimeout(30*time.Second), ConnectionTimeout(timeout), PingInterval(0))
+		go c.SendMessage(Binary, make([]byte, 1000)) // the peer reads nothing
+		start := time.Now()
+		time.Sleep(before) // after half of ConnectionTimeout, and before half of WriteTimeout
+		pauseTimer(c, pause)
+		<-c.Context().Done()
+		if took := time.Since(start); took > timeout+pause+maxPoll {
+			t.Errorf("the dead peer was noticed after %v, want %v", took, timeout)
+		}
+		p.Conn.Close()
+		c.CloseNow()
+	})
+}

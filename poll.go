@@ -59,14 +59,11 @@ func (r *reader) closeBefore(err error) error {
 	return err
 }
 
-// scanBuffer scans the buffer, as a poll would, but reads nothing. It returns the end of the connection
-// that the buffer holds and that may allows acting on, and whether a close frame stays in it.
-func (r *reader) scanBuffer(may patience) (end error, closeWaits bool) {
+// endInBuffer returns the end of the connection that the buffer holds, if any.
+func (r *reader) endInBuffer() error {
 	r.polling = true // so that a pong does not wait for the peer
 	defer func() { r.polling = false }()
-	s := controlScan{may: may}
-	end = r.scan(&s)
-	return end, s.closed
+	return r.closeBefore(nil)
 }
 
 // endBehind returns err, the end of the connection, and notes whether there are messages in

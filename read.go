@@ -130,6 +130,9 @@ func (r *reader) resume(by receiveMethod) error {
 		r.stopInflating()
 	case begun == byStream && by == byStream: // it may be another Stream of this Conn
 	case begun == byDiscard || begun == byStream:
+		if r.mode == modeStream {
+			r.mode = modeSkip // polls must not check the text of what is dropped
+		}
 		return r.skipRest()
 	case begun == byMessageReader && by == byReadFrame:
 		return fmt.Errorf("websocket: %v in the middle of a message that MessageReader began; read that to its end first", by)

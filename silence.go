@@ -103,7 +103,17 @@ func (k *keepalive) settleReads(state uint32) {
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
 	began := time.Duration(k.writing.Load())
-	return acks{total: uint64(began), waits: began > settling && clock()-began >= blockedTime}
+	return acks{total: uint64(k.firstBegan(began)), waits: began > settling && clock()-began >= blockedTime}
+}
+
+// firstBegan returns when a write began, before a pause has made it begin again.
+func (k *keepalive) firstBegan(began time.Duration) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.noted(began) {
+		return k.core.slowWrite().first
+	}
+	return began
 }
 
 // noteTaken notes that the socket has taken a piece of a large frame. If the write had to wait for
@@ -200,7 +210,8 @@ type writeStep struct {
 // A slowWrite is a write for which writeStep.note was due. keepalive.mu guards it.
 type slowWrite struct {
 	began time.Duration
-	acked uint64 // bytes that the peer had acknowledged then
+	first time.Duration // the same, but not changed by a pause
+	acked uint64        // bytes that the peer had acknowledged then
 }
 
 // noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
@@ -215,12 +226,19 @@ const leastTaken = progressSize / 2
 // noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process was
 // paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
 func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
-	began := k.writing.Load()
-	paused := late >= part(k.timeouts.writeTimeout, writePrecision) && time.Duration(began) > settling
-	if paused && k.writing.CompareAndSwap(began, int64(now)) {
-		began = int64(now)
+	began := time.Duration(k.writing.Load())
+	first := began
+	paused := late >= part(k.timeouts.writeTimeout, writePrecision) && began > settling
+	if paused && k.writing.CompareAndSwap(int64(began), int64(now)) {
+		began = now
 	}
-	k.core.slowWriteUsed().began, do.write.note = time.Duration(began), true
+	k.noteWrite(began, first, do)
+}
+
+// noteWrite notes a write for noted. first is when it began, before a pause has made it begin again.
+func (k *keepalive) noteWrite(began, first time.Duration, do *due) {
+	w := k.core.slowWriteUsed()
+	w.began, w.first, do.write.note = began, first, true
 }
 
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
@@ -232,7 +250,7 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 		return // it has ended at this moment, and maybe another has begun
 	}
 	if !k.noted(time.Duration(began)) {
-		k.core.slowWriteUsed().began, do.write.note = now, true
+		k.noteWrite(now, time.Duration(began), do)
 		return
 	}
 	do.limit, do.write = writePassed, writeStep{again: now}

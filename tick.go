@@ -193,28 +193,12 @@ func (c *Conn) endKnown() bool {
 		end = c.in.poll(patience{closing: true, ending: true, gone: true})
 	}
 	if end == nil {
-		end, _ = c.in.scanBuffer(patience{closing: true, ending: true})
-		end = c.in.endBehind(end) // the handler may be busy when the connection ends
+		end = c.in.endBehind(c.in.endInBuffer()) // the handler may be busy when the connection ends
 	}
 	if end != nil {
 		c.received(end)
 	}
 	return c.life.err() != nil
-}
-
-// closeWaits reports whether the peer is silent because it has sent its close frame, which waits for
-// the function to receive the messages in front of it. If the function stops receiving, a poll acts on
-// the frame, and with HandleConcurrent, the function has only a certain time.
-func (c *Conn) closeWaits() bool {
-	if !c.in.tryLock() {
-		return false
-	}
-	defer c.in.lock.Unlock()
-	if c.in.aheadEnd() != nil {
-		return true // until readAhead.awaitHandler ends it
-	}
-	_, waits := c.in.scanBuffer(patience{})
-	return waits
 }
 
 // peerSilent ends a connection whose peer has been silent for ConnectionTimeout.
@@ -230,7 +214,7 @@ func (c *Conn) peerSilent() {
 	default:
 		return // these phases have a limit
 	}
-	if c.closeWaits() || c.endKnown() {
+	if c.endKnown() {
 		return
 	}
 	err := endedByTimeout(ErrConnectionTimeout, "nothing from the peer for ConnectionTimeout %v", c.timer.timeouts.connectionTimeout)
