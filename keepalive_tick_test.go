@@ -107,7 +107,7 @@ func TestKeepalive_tick_reports_the_due_work(t *testing.T) {
 			[]time.Duration{5 * s, 10 * s, 10*s + pingPoll}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {limit: silencePassed}}},
 		{"it again, after a sign of life", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			r.recordAcks()
-			time.AfterFunc(10*s+pingPoll/2, func() { r.timer.noteAcked(0) })
+			time.AfterFunc(10*s+pingPoll/2, func() { r.timer.noteAlive(0) })
 		}, []time.Duration{5 * s, 10 * s, 15*s + pingPoll/2}, []due{{acks: noteAcks}, {poll: true, acks: compareAcks}, {acks: noteAcks}}},
 		{"it again, after a message, because no tick may follow that", timeouts{connectionTimeout: 10 * s}, func(r *tickRecorder) {
 			r.recordAcks()
@@ -258,4 +258,20 @@ func TestKeepalive_polls_once_a_second(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An older sign of life does not replace a later one.
+func TestNoteAlive_keeps_the_later_sign_of_life(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		time.Sleep(time.Minute)
+		for _, tt := range []struct{ ago, want time.Duration }{{30 * time.Second, 30 * time.Second}, {10 * time.Second, 10 * time.Second}, {20 * time.Second, 10 * time.Second}} {
+			c.timer.noteAlive(tt.ago)
+			if got := clock() - time.Duration(c.timer.lastRead.Load()); got != tt.want {
+				t.Errorf("after a sign of life %v ago: the last one was %v ago, want %v", tt.ago, got, tt.want)
+			}
+		}
+		p.Conn.Close()
+		c.CloseNow()
+	})
 }

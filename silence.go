@@ -24,7 +24,7 @@ func (k *keepalive) noteUnread(unread int32, _, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if ok && unread > k.unread {
-		k.lastRead.Store(int64(clock())) // noteRead would lock mu
+		k.noteAlive(0) // noteRead would lock mu
 	}
 	k.unread = unread
 }
@@ -96,7 +96,7 @@ func (k *keepalive) settleReads(state uint32) {
 	if state != manyReads {
 		return
 	}
-	k.noteArrived(0) // after the reset, because the reads before it have noted no time
+	k.noteAlive(0) // after the reset, because the reads before it have noted no time
 }
 
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
@@ -150,11 +150,9 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	return max(last+half, min(began+blockedTime, last+half+half/2))
 }
 
-// noteAcked notes that the peer has taken bytes. ago is how long before now it did so.
-func (k *keepalive) noteAcked(ago time.Duration) { k.lastRead.Store(int64(clock() - ago)) }
-
-// noteArrived notes that the last bytes of the peer have arrived a time ago.
-func (k *keepalive) noteArrived(ago time.Duration) {
+// noteAlive notes that the peer was alive a time ago: bytes have arrived, or the peer has taken some. A
+// later sign of life stays.
+func (k *keepalive) noteAlive(ago time.Duration) {
 	at := int64(clock() - ago)
 	for last := k.lastRead.Load(); last < at && !k.lastRead.CompareAndSwap(last, at); {
 		last = k.lastRead.Load()

@@ -72,7 +72,7 @@ func (c *Conn) checkAcks(step ackStep) {
 		now.written = unknown
 	}
 	if ok && step == compareAcks {
-		c.timer.noteArrived(now.silence) // over TLS, they may be a part of a record
+		c.timer.noteAlive(now.silence) // over TLS, they may be a part of a record
 	}
 	s, before := c.seldomUsed(), &c.rareUsed().acks
 	s.mu.Lock()
@@ -80,12 +80,12 @@ func (c *Conn) checkAcks(step ackStep) {
 	switch {
 	case step == noteAcks:
 	case before.waits && now.total != before.total && now.total < before.written:
-		c.timer.noteAcked(0)
+		c.timer.noteAlive(0)
 	case before.last:
 	case before.waits && now.total != before.total, // the pings have arrived, and the peer may be about to answer
 		ok && now.waits && !before.waits: // the bytes that wait were sent after noteAcks
 		now.last = true
-		c.timer.noteAcked(c.timer.timeouts.connectionTimeout / 2)
+		c.timer.noteAlive(c.timer.timeouts.connectionTimeout / 2)
 	}
 	*before = now
 }
