@@ -204,7 +204,7 @@ func TestKeepalive_notes_acks_of_an_untimed_write(t *testing.T) {
 				r.timer.beginWrite()
 				time.Sleep(tt.noted - 25*time.Second)
 				synctest.Wait()
-				if !r.timer.taken().waits {
+				if !r.timer.taken().Waits {
 					t.Error("the write does not count as waiting")
 				}
 				time.Sleep(timeout)

@@ -1,6 +1,10 @@
 package websocket
 
-import "time"
+import (
+	"time"
+
+	"github.com/f44ffc3b/websocket/internal/sock"
+)
 
 // An ackStep is a step of the search for a peer that reads slowly; 0 is no step. Such a peer is
 // alive, but may send nothing while a message is on the way to it, because the next ping waits
@@ -103,7 +107,7 @@ func (k *keepalive) settleReads(state uint32) {
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
 	began := time.Duration(k.writing.Load())
-	return acks{total: uint64(k.firstBegan(began)), waits: began > settling && clock()-began >= blockedTime}
+	return acks{Acks: sock.Acks{Acked: uint64(k.firstBegan(began)), Waits: began > settling && clock()-began >= blockedTime}}
 }
 
 // firstBegan returns when a write began, before a pause has made it begin again.
@@ -258,7 +262,7 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 func (k *keepalive) noteWriteAcks(a acks) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.core.slowWriteUsed().acked = a.total
+	k.core.slowWriteUsed().acked = a.Acked
 }
 
 // writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
@@ -266,7 +270,7 @@ func (k *keepalive) noteWriteAcks(a acks) {
 func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && a.total-k.core.slowWriteUsed().acked >= leastTaken {
+	if ok && a.Acked-k.core.slowWriteUsed().acked >= leastTaken {
 		return true
 	}
 	k.writing.CompareAndSwap(int64(step.again), int64(noTime))

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/f44ffc3b/websocket/internal/sock"
 	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
@@ -38,16 +39,13 @@ type socket struct {
 	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
 
-// acks are what the kernel reports about the bytes that were sent.
+// acks are what the kernel reports about a connection.
 type acks struct {
-	total   uint64        // bytes that the peer has acknowledged
-	written uint64        // what total will be when it has all that was written, with a ping that it has to answer; else unknown
-	waits   bool          // more bytes wait, because the peer or the line takes no more
-	last    bool          // the peer has had the time that the last step gave it
-	silence time.Duration // since the last bytes have arrived
+	sock.Acks      // Written is unknown unless the peer has to answer a ping among these bytes
+	last      bool // the peer has had the time that the last step gave it
 }
 
-const unknown = math.MaxUint64 // see acks.written
+const unknown = math.MaxUint64 // see acks
 
 // The bits of socket.has: the deadlines that the user has set.
 const (

@@ -69,21 +69,21 @@ func (c *Conn) checkAcks(step ackStep) {
 		now = c.timer.taken()
 	}
 	if !ok || !c.timer.awaitsAnswer() || !c.out.wroteAll() {
-		now.written = unknown
+		now.Written = unknown
 	}
 	if ok && step == compareAcks {
-		c.timer.noteAlive(now.silence) // over TLS, they may be a part of a record
+		c.timer.noteAlive(now.Silence) // over TLS, they may be a part of a record
 	}
 	s, before := c.seldomUsed(), &c.rareUsed().acks
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case step == noteAcks:
-	case before.waits && now.total != before.total && now.total < before.written:
+	case before.Waits && now.Acked != before.Acked && now.Acked < before.Written:
 		c.timer.noteAlive(0)
 	case before.last:
-	case before.waits && now.total != before.total, // the pings have arrived, and the peer may be about to answer
-		ok && now.waits && !before.waits: // the bytes that wait were sent after noteAcks
+	case before.Waits && now.Acked != before.Acked, // the pings have arrived, and the peer may be about to answer
+		ok && now.Waits && !before.Waits: // the bytes that wait were sent after noteAcks
 		now.last = true
 		c.timer.noteAlive(c.timer.timeouts.connectionTimeout / 2)
 	}

@@ -456,11 +456,7 @@ type kernelQuery struct {
 var kernelQueries = sync.Pool{New: func() any {
 	q := new(kernelQuery)
 	q.behind = func(fd uintptr) { q.unread, q.ended, q.ok = sock.Behind(fd) }
-	q.acked = func(fd uintptr) {
-		var a sock.Acks
-		a, q.ok = sock.AcksOf(fd)
-		q.acks = acks{total: a.Acked, written: a.Written, waits: a.Waits, silence: a.Silence}
-	}
+	q.acked = func(fd uintptr) { q.acks.Acks, q.ok = sock.AcksOf(fd) }
 	return q
 }}
 
