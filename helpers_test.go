@@ -43,6 +43,16 @@ func (p *peer) read() Frame {
 	return toFrame(p.Read())
 }
 
+// readPastPings returns the next frame that is not a ping.
+func (p *peer) readPastPings() Frame {
+	p.t.Helper()
+	for {
+		if f := p.read(); f.Opcode != Ping {
+			return f
+		}
+	}
+}
+
 // expect reads a frame and checks that it is a whole message with this payload.
 func (p *peer) expect(op Opcode, payload string) {
 	p.t.Helper()

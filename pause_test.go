@@ -21,13 +21,18 @@ func pauseTimer(c *Conn, d time.Duration) {
 // lateTicks makes each tick late, until the connection ends, or for an hour.
 func lateTicks(c *Conn, late time.Duration) {
 	for start := time.Now(); endOf(c) == nil && time.Since(start) < time.Hour; {
-		time.Sleep(3 * pingPoll) // for a poll
-		due := time.Duration(c.timer.alarmAt.Load()) - clock()
-		c.timer.alarm.Clear()
-		time.Sleep(max(due, 0) + late)
-		c.timer.schedule()
-		c.ring()
+		lateTick(c, late)
 	}
+}
+
+// lateTick makes the next tick late.
+func lateTick(c *Conn, late time.Duration) {
+	time.Sleep(3 * pingPoll) // for a poll
+	due := time.Duration(c.timer.alarmAt.Load()) - clock()
+	c.timer.alarm.Clear()
+	time.Sleep(max(due, 0) + late)
+	c.timer.schedule()
+	c.ring()
 }
 
 // answerPings answers each ping of the server after a round trip, until the connection ends.
@@ -198,12 +203,7 @@ func TestCloseTimeout_of_a_process_that_is_always_late(t *testing.T) {
 		go func() { closed <- c.Close(StatusNormalClosure, "") }()
 		p.expectClose(StatusNormalClosure)
 		for c.life.current() != phaseClosed && time.Since(start) < time.Minute {
-			time.Sleep(3 * pingPoll)
-			due := time.Duration(c.timer.alarmAt.Load()) - clock()
-			c.timer.alarm.Clear()
-			time.Sleep(max(due, 0) + late)
-			c.timer.schedule()
-			c.ring()
+			lateTick(c, late)
 		}
 		wantError(t, <-closed, ErrCloseTimeout)
 		if took := time.Since(start); took > timeout+2*late+3*maxPoll {

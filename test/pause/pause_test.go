@@ -148,13 +148,29 @@ func (s *server) signal(sig os.Signal) {
 	}
 }
 
+// connect returns a client whose reads and writes fail after wstest.Patience.
 func (s *server) connect() *wstest.Client {
 	s.t.Helper()
 	c := s.dial(s.t, s.addr)
 	if err := c.Upgrade(); err != nil {
 		s.t.Fatal(err)
 	}
+	c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
 	return c
+}
+
+// readUntil reads frames up to the first for which last returns true.
+func readUntil(t *testing.T, c *wstest.Client, last func(wstest.Frame) bool) {
+	t.Helper()
+	for {
+		f, err := c.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last(f) {
+			return
+		}
+	}
 }
 
 // eachServer runs test with each kind of server.
@@ -178,7 +194,6 @@ func TestPause_keeps_connections(t *testing.T) {
 		var answering sync.WaitGroup
 		for range 20 {
 			c := s.connect()
-			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
 			clients = append(clients, c)
 			answering.Go(func() {
 				if err := answerPings(c); err != nil {
@@ -214,7 +229,6 @@ func answerPings(c *wstest.Client) error {
 func TestPause_loses_no_answers(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *server) {
 		c := s.connect()
-		c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
 		message := wstest.Message(wstest.Text, "hello")
 		c.Conn.Write([]byte(strings.Repeat(string(message), backlog) + string(wstest.Message(wstest.Close, "\x0f\xa0"))))
 		answers := 0
@@ -245,17 +259,8 @@ func TestPause_in_the_close_handshake(t *testing.T) {
 		var clients []*wstest.Client
 		for range 20 {
 			c := s.connect()
-			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
 			c.Conn.Write(wstest.Message(wstest.Text, closeNow))
-			for {
-				f, err := c.ReadFrame()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if f.Opcode() == wstest.Close {
-					break
-				}
-			}
+			readUntil(t, c, func(f wstest.Frame) bool { return f.Opcode() == wstest.Close })
 			clients = append(clients, c)
 		}
 		s.signal(syscall.SIGSTOP)
@@ -278,20 +283,12 @@ func TestPause_in_a_write(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *server) {
 		for _, pause := range []time.Duration{timeout * 85 / 100, timeout * 92 / 100, timeout * 2} {
 			c := s.connect()
-			c.Conn.SetDeadline(time.Now().Add(wstest.Patience))
 			c.Conn.Write(wstest.Message(wstest.Text, sendLarge))
 			time.Sleep(roundTrip)
 			s.pause(pause)
 			time.Sleep(roundTrip)
-			for {
-				f, err := c.ReadFrame()
-				if err != nil {
-					t.Fatalf("after a pause of %v: %v", pause, err)
-				}
-				if len(f.Payload) == largeSize {
-					break
-				}
-			}
+			t.Logf("after a pause of %v", pause)
+			readUntil(t, c, func(f wstest.Frame) bool { return len(f.Payload) == largeSize })
 			c.Conn.Close()
 		}
 	})
