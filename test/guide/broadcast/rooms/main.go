@@ -1,5 +1,5 @@
-// Rooms sends each message of a client to all clients in the same room, and tells them who
-// comes and goes.
+// Rooms sends each message of a client to all clients in the same room, and tells them when a
+// client comes or leaves.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// rooms has the rooms in which somebody is, by their names.
+// rooms has the rooms that are in use, by their names.
 type rooms struct {
 	mu     sync.Mutex
 	byName map[string]*room
