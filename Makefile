@@ -9,7 +9,7 @@ SOAK      ?= 1m
 library := . ./internal/... ./websockettest ./extendedconnect/...
 
 .PHONY: help build test race cover lint fuzz bench compare soak nettest guides \
-	cross vet-cross purego versions emulated browser cluster interop ci
+	download cross vet-cross purego versions emulated browser cluster interop ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##/ { print substr($$0, 3) } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ nettest: ## test Conn.Stream with golang.org/x/net/nettest and net/http (30 s)
 guides: ## test the programs of docs/migrating.md, and the metrics for Prometheus (1 min)
 	cd test/migrating && go test -race -count=1 -timeout 5m ./...
 	cd examples/prometheus && go test -race -count=1 -timeout 5m ./...
+
+download: ## test that the go command can download the module, and the module in a program (30 s)
+	cd test/download && go test -count=1 -timeout 10m ./...
 
 vet-cross: ## run vet for other processors and systems (1 min)
 	GOOS=linux GOARCH=arm64 go vet ./...
