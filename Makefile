@@ -9,7 +9,7 @@ SOAK      ?= 1m
 library := . ./internal/... ./websockettest ./extendedconnect/...
 
 .PHONY: help build test race cover lint fuzz bench compare soak nettest guides \
-	download cross vet-cross purego versions emulated browser cluster interop ci
+	download cross vet-cross purego portable versions emulated browser cluster interop ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##/ { print substr($$0, 3) } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ vet-cross: ## run vet for other processors and systems (1 min)
 purego: ## test the library without its assembly (30 s)
 	go test -tags purego $(library)
 
+portable: ## run on Linux the code for other systems: that of macOS, then that of Windows (4 min)
+	go test -tags notlinux $(library) ./test/conformance ./test/faults ./test/hostile ./test/model
+	go test -tags notlinux,notunix $(library) ./test/conformance ./test/faults ./test/hostile ./test/model
+
 versions: ## test the library with the oldest and the newest Go (2 min)
 	GOTOOLCHAIN=go1.25.0 go test $(library)
 	GOTOOLCHAIN=go1.27.0 go test $(library)
@@ -88,7 +92,7 @@ interop: ## test with clients, proxies and middleware (3 min)
 	cd test/interop && go test -count=1 -timeout 15m ./...
 
 ## These targets run several of the others:
-cross: vet-cross purego versions emulated ## run vet-cross, purego, versions and emulated
+cross: vet-cross purego portable versions emulated ## run vet-cross, purego, portable, versions and emulated
 
 ci: ## run every target (20 min)
 	.ci/run

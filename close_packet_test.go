@@ -1,14 +1,15 @@
 package websocket
 
 import (
-	"runtime"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/sock"
 )
 
 // TestClose_frame_and_end_of_stream_leave_together checks writer.write.
 func TestClose_frame_and_end_of_stream_leave_together(t *testing.T) {
-	if runtime.GOOS != "linux" || runtime.GOARCH == "386" || runtime.GOARCH == "s390x" {
+	if !sock.MoreSupported {
 		t.Skip("this system has no sock.WriteMore")
 	}
 	tests := []struct {

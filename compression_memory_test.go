@@ -182,7 +182,8 @@ func TestCompression_stack_stays_small(t *testing.T) {
 		runAlone(t, "GODEBUG="+stackSettings)
 		return
 	}
-	const conns, most = 100, 6 << 10
+	const conns = 100
+	most := stackLimit()
 	srv := startServer(t, appendEcho, Compression(0))
 	message := tick(3) + tick(4)
 	least := uint64(math.MaxUint64)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,7 +196,7 @@ var connEnds = []struct {
 	}, net.ErrClosed, 4000},
 	{"EOF without a close frame", func(c *Conn, p *peer) { hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
 	{"EOF within a frame", func(c *Conn, p *peer) { p.Write([]byte{0x81, 0x85, 0}); hangUp(p); receiveAll(c) }, io.ErrUnexpectedEOF, 1006},
-	{"reset", func(c *Conn, p *peer) { resetPeer(p); receiveAll(c) }, syscall.ECONNRESET, 1006},
+	{"reset", func(c *Conn, p *peer) { resetPeer(p); receiveAll(c) }, errReset, 1006},
 	{"reset, while sending", func(c *Conn, p *peer) {
 		resetPeer(p)
 		for c.SendMessage(Binary, make([]byte, 1000)) == nil {

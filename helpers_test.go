@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -330,6 +331,15 @@ func timedCall(t testing.TB, what string, want time.Duration, call func() error)
 		return nil
 	}
 }
+
+// errReset is the error of a socket after a reset. On Windows, it is WSAECONNRESET, and
+// syscall.ECONNRESET is another number.
+var errReset = func() error {
+	if runtime.GOOS == "windows" {
+		return syscall.Errno(10054)
+	}
+	return syscall.ECONNRESET
+}()
 
 // checkAllocs checks the number of allocations of f.
 func checkAllocs(t *testing.T, what string, want float64, f func()) {

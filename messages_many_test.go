@@ -103,7 +103,7 @@ func TestHandleMessages_functions_that_block(t *testing.T) {
 			}
 			other := srv.dial(t)
 			checkEcho(other)
-			if !wstest.Eventually(func() bool { return runtime.NumGoroutine() < before+4*procs+10 }) && events.Supported {
+			if events.Supported && !wstest.Eventually(func() bool { return runtime.NumGoroutine() < before+4*procs+10 }) {
 				t.Errorf("%d idle connections have %d goroutines", n, runtime.NumGoroutine()-before)
 			}
 			for _, p := range peers {

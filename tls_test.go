@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -324,7 +323,7 @@ func TestQuiet_ends(t *testing.T) {
 			pair.below.Write(record[:8])
 			pair.below.CloseWrite()
 		}, io.ErrUnexpectedEOF, 1006},
-		{"with a reset", nil, func(_ *Conn, _ *peer, pair tlsPair) { pair.below.SetLinger(0); pair.below.Close() }, syscall.ECONNRESET, 1006},
+		{"with a reset", nil, func(_ *Conn, _ *peer, pair tlsPair) { pair.below.SetLinger(0); pair.below.Close() }, errReset, 1006},
 		{"with a damaged record", nil, func(_ *Conn, _ *peer, pair tlsPair) { pair.below.Write(make([]byte, 50)) }, nil, 1006},
 		{"with CloseNow", nil, func(c *Conn, _ *peer, _ tlsPair) { c.CloseNow() }, net.ErrClosed, 1006},
 		{"with Close", nil, func(c *Conn, p *peer, _ tlsPair) {

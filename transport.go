@@ -412,6 +412,9 @@ const maxWrappers = 8
 
 // behind implements transport.behind for any net.Conn.
 func behind(conn net.Conn) (unread int32, ended, ok bool) {
+	if !sock.BehindSupported {
+		return 0, false, false
+	}
 	if raw := fileOf(conn); raw != nil {
 		return behindIn(raw)
 	}
@@ -420,6 +423,9 @@ func behind(conn net.Conn) (unread int32, ended, ok bool) {
 
 // acked implements transport.acked for any net.Conn.
 func acked(conn net.Conn) (a acks, ok bool) {
+	if !sock.AcksSupported {
+		return acks{}, false
+	}
 	if raw := fileOf(conn); raw != nil {
 		return ackedIn(raw)
 	}

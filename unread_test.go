@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,7 +358,7 @@ func TestReceive_writes_pending_frames_at_the_end_of_the_stream(t *testing.T) {
 				}
 			})
 			got, err := io.ReadAll(p.Buffer)
-			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			if err != nil && !errors.Is(err, errReset) {
 				t.Error(err)
 			}
 			wantError(t, <-done, io.ErrUnexpectedEOF)

@@ -1,4 +1,4 @@
-//go:build linux && !386 && !s390x
+//go:build linux && !386 && !s390x && !notlinux
 
 package sock
 
@@ -8,6 +8,9 @@ import (
 	"time"
 	"unsafe"
 )
+
+// AcksSupported reports whether AcksOf works on this system.
+const AcksSupported = true
 
 // AcksOf returns the Acks of a connection. ok is false if the system does not report them.
 func AcksOf(fd uintptr) (a Acks, ok bool) {

@@ -1,4 +1,4 @@
-//go:build linux && !386 && !s390x
+//go:build linux && !386 && !s390x && !notlinux
 
 package sock
 
@@ -6,6 +6,9 @@ import (
 	"syscall"
 	"unsafe"
 )
+
+// MoreSupported reports whether WriteMore waits for the end of the stream on this system.
+const MoreSupported = true
 
 // WriteMore is Write for bytes that the end of the stream follows at once, so that both leave in one
 // packet. If it does not follow, the kernel sends the bytes after about 200 ms. p is not empty. It is

@@ -5,6 +5,9 @@
 // Read and the functions for its error are small enough to be inlined, because their
 // caller is the deepest function on the stack of an idle connection. One more stack frame
 // can double the size of that stack.
+//
+// The build tag notlinux replaces what only Linux has by the code for other systems, and notunix, which
+// needs notlinux, also what only Unix has. So that code can be tested on Linux.
 package sock
 
 import "time"

@@ -1,3 +1,5 @@
+//go:build !notlinux
+
 package sock
 
 import (
