@@ -25,6 +25,7 @@ const failTimeout = 5 * time.Second
 // received ends the connection if err, an error of the reader, requires that. It returns
 // the error for the caller of a receiving method. in.lock is held.
 func (c *Conn) received(err error) error {
+	c.in.showCounts() // the end may wait for the peer with the lock held
 	if err == errReadDeadline && c.life.current() < phaseLost {
 		return err // first, because a handler may poll with short deadlines
 	}
@@ -65,11 +66,8 @@ func (c *Conn) sendError(err error) error {
 // written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
 	idle := c.out.lock.TryLock() // otherwise a write is in progress, maybe of accepted frames
-	if idle && !c.out.hasPending.Load() {
-		c.out.release(byLibrary)
-		return c.connectionLost(err)
-	}
-	began := c.beginFailing(err)
+	began := c.beginFailing(err) // from now on, no frame is accepted
+	c.out.awaitEnqueue()
 	if !idle && !began {
 		return c.life.err()
 	}
@@ -98,6 +96,7 @@ func (c *Conn) expire(err error) bool {
 		return false
 	}
 	c.socket.cut(told)
+	c.out.clearQueue()
 	c.timer.stop()
 	c.socket.stop()
 	c.life.closed.Set()
@@ -313,6 +312,7 @@ func (c *Conn) drain() {
 		}
 	}
 	c.in.drain()
+	c.in.showCounts()
 }
 
 // Close closes the connection: it sends a close frame with code and reason, waits
@@ -412,6 +412,7 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	defer c.in.lock.Unlock()
 	c.socket.endReads(time.Time{})
 	err := c.in.discard()
+	c.in.showCounts()
 	if _, ok := err.(*peerClose); ok {
 		c.timer.enter(phaseDraining, nil, drainTime)
 		c.drain()

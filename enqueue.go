@@ -69,13 +69,18 @@ func (w *writer) noPending() bool {
 	return q.frames == 0
 }
 
-// dropQueue drops the frames of the queue. The lock is held.
-func (w *writer) dropQueue() {
+// clearQueue frees the memory of the queue when the socket is closed. Nothing is accepted any more.
+func (w *writer) clearQueue() {
 	if q := w.queueOf(); q != nil {
 		q.clear()
-		if w.pending == nil || len(w.pending.frames) == 0 {
-			w.noPending()
-		}
+	}
+}
+
+// dropQueue drops the frames of the queue. The lock is held.
+func (w *writer) dropQueue() {
+	w.clearQueue()
+	if w.pending == nil || len(w.pending.frames) == 0 {
+		w.noPending()
 	}
 }
 

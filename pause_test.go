@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,4 +229,35 @@ func TestConnectionTimeout_of_a_peer_whose_write_begins_again(t *testing.T) {
 		p.Conn.Close()
 		c.CloseNow()
 	})
+}
+
+// The process is paused again before a tick has seen the pong that the peer has sent after the first
+// pause. The second pause is in a silence of its own.
+func TestConnectionTimeout_does_not_count_the_second_of_two_pauses(t *testing.T) {
+	const timeout, roundTrip, pause = time.Minute, 300 * time.Millisecond, 70 * time.Second
+	for name, fn := range map[string]HandlerFunc{"receiving": receiveAll, "busy": waitForEnd} {
+		for _, between := range []time.Duration{5 * time.Second, 14 * time.Second, 20 * time.Second} {
+			t.Run(fmt.Sprintf("%s/%v", name, between), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, _, p := newMemoryConn(t, ConnectionTimeout(timeout))
+					done := runHandler(c, fn)
+					go answerPings(p, roundTrip)
+					p.Conn.Write(clientFrame(true, Text, "hello"))
+					for _, before := range []time.Duration{5 * time.Second, between} {
+						time.Sleep(before)
+						c.timer.alarm.Clear()
+						time.Sleep(pause)
+						c.ring() // nothing sets the timer between the pause and the tick
+					}
+					time.Sleep(2 * timeout)
+					if err := endOf(c); err != nil {
+						t.Errorf("the pauses have ended the connection: %v", err)
+					}
+					p.Conn.Close()
+					<-done
+					time.Sleep(roundTrip) // for answerPings
+				})
+			})
+		}
+	}
 }

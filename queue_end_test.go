@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // queued is a frame as TrySend passes it to writer.try.
@@ -116,5 +119,62 @@ func TestBroadcast_larger_than_SendQueue(t *testing.T) {
 				t.Fatalf("member %d: got a frame %#x of %d bytes and error %v", i, f.First, len(f.Payload), err)
 			}
 		}
+	}
+}
+
+// The peer ends its side without a close frame, and goes on reading, while goroutines send. What TrySend
+// has accepted is sent.
+func TestTrySend_is_written_at_the_end_of_the_stream(t *testing.T) {
+	const senders = 6
+	for _, overTLS := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %t", overTLS), func(t *testing.T) {
+			t.Parallel()
+			accepted := make(chan int, senders)
+			send := func(c *Conn) {
+				n := 0
+				for {
+					switch err := c.TrySend(Binary, make([]byte, 100)); {
+					case err == nil:
+						n++
+					case !errors.Is(err, ErrSendQueueFull):
+						accepted <- n
+						return
+					}
+					runtime.Gosched()
+				}
+			}
+			h := Handle(func(c *Conn) error {
+				for range senders {
+					go send(c)
+				}
+				return c.Discard()
+			}, SendQueue(4<<20))
+			serve, dial := wstest.Serve, wstest.Dial
+			if overTLS {
+				serve, dial = wstest.ServeTLS, wstest.DialTLS
+			}
+			srv := serve(t, h)
+			for range 20 {
+				p := dial(t, srv.Listener.Addr().String())
+				p.Handshake()
+				got := 0
+				for {
+					if _, err := p.ReadFrame(); err != nil {
+						break
+					}
+					if got++; got == 1 {
+						p.ShutWrite()
+					}
+				}
+				p.Conn.Close()
+				want := 0
+				for range senders {
+					want += await(t, accepted)
+				}
+				if got != want {
+					t.Fatalf("%d messages were accepted, and %d have arrived", want, got)
+				}
+			}
+		})
 	}
 }

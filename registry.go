@@ -17,6 +17,7 @@ type registry struct {
 	starting int           // connections whose handshake is being completed
 	shut     bool          // Shutdown was called: no connection is added any more
 	cut      bool          // the ctx of a Shutdown is done: CloseNow closes connections that are left
+	reported HandlerStats  // the largest sums that were reported, see neverLess
 	empty    chan struct{} // made by the first Shutdown, and closed when nothing is left
 }
 
@@ -205,4 +206,19 @@ func (r *registry) noteRefused() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Refused++
+}
+
+// neverLess raises the sums in s to those that were reported before. What is being written counts
+// already, and is taken back if the write fails. But a monitoring system takes a sum that decreases
+// for a restart of the server, and adds all of it.
+func (r *registry) neverLess(s *HandlerStats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := &r.reported
+	m.MessagesReceived = max(m.MessagesReceived, s.MessagesReceived)
+	m.MessagesSent = max(m.MessagesSent, s.MessagesSent)
+	m.BytesReceived = max(m.BytesReceived, s.BytesReceived)
+	m.BytesSent = max(m.BytesSent, s.BytesSent)
+	s.MessagesReceived, s.MessagesSent = m.MessagesReceived, m.MessagesSent
+	s.BytesReceived, s.BytesSent = m.BytesReceived, m.BytesSent
 }

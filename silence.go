@@ -75,8 +75,17 @@ func (k *keepalive) noteFirstReads() {
 }
 
 func (k *keepalive) noteReadNow(now time.Duration) {
-	k.lastRead.Store(int64(now))
+	k.lifeSignAt(now)
 	k.setReads(oneRead)
+}
+
+// lifeSignAt notes a sign of life between two ticks. The next silence may begin before the next tick,
+// and a pause of the process may hide that, so it makes the first ackStep due again.
+func (k *keepalive) lifeSignAt(now time.Duration) {
+	k.lastRead.Store(int64(now))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ackNoted = false
 }
 
 // setReads sets the state of the reads, and leaves the writes as they are.
@@ -125,7 +134,7 @@ func (k *keepalive) firstBegan(began time.Duration) time.Duration {
 // instead, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
 	if now-began >= blockedTime && !k.core.tellsAcks() {
-		k.lastRead.Store(int64(now))
+		k.lifeSignAt(now)
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 )
 
 // Stats are the statistics of one connection. Messages are those of Text and Binary, without
-// control frames. Bytes are those of all frames with their headers, without those that TLS adds.
+// control frames. Bytes are those of all frames with their headers, without those that TLS adds. What
+// is being written counts as sent, until the write fails.
 type Stats struct {
 	Opened           time.Time     // when the handshake was done
 	MessagesReceived uint64        // read to their end; with HandleConcurrent, including those that are read ahead
@@ -16,7 +17,8 @@ type Stats struct {
 	Queued           int           // bytes that wait in the queue, as SendQueue counts them
 }
 
-// HandlerStats are the statistics of a Handler. The sums include connections that have ended.
+// HandlerStats are the statistics of a Handler. The sums include connections that have ended, and
+// never decrease.
 type HandlerStats struct {
 	Open             int    // connections that are being served: whose function has not returned
 	Accepted         uint64 // connections so far: those that are open and those in Closed

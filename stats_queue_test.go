@@ -202,3 +202,93 @@ func TestShutdown_tells_OnRefused(t *testing.T) {
 		t.Errorf("got %d refused requests, want 1", got)
 	}
 }
+
+// The queue of a connection that has ended is empty, although its function still runs, or nobody
+// calls Close.
+func TestStats_Queued_after_the_end(t *testing.T) {
+	ends := map[string]func(c *Conn, p *peer){
+		"CloseNow":   func(c *Conn, p *peer) { c.CloseNow() },
+		"StartClose": func(c *Conn, p *peer) { c.StartClose(StatusNormalClosure, "") },
+		"a reset":    func(c *Conn, p *peer) { p.Reset() },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, p := newTCPConn(t, PingInterval(0), SendQueue(1<<20), CloseTimeout(100*time.Millisecond))
+			stalled(t, c, p, 3000)
+			end(c, p)
+			if !wstest.Eventually(func() bool { return c.Stats().Queued == 0 }) {
+				t.Errorf("%d bytes are queued after the end", c.Stats().Queued)
+			}
+		})
+	}
+}
+
+// What was being written counts as sent. If that write fails, the sums of the handler stay.
+func TestHandlerStats_do_not_decrease_if_a_write_fails(t *testing.T) {
+	h := Handle(func(c *Conn) error { return c.SendMessage(Binary, make([]byte, 16<<20)) })
+	p := dialServer(t, wstest.Serve(t, h))
+	p.LimitReadBuffer()
+	if !wstest.Eventually(func() bool { return h.Stats().BytesSent > 0 }) {
+		t.Fatal("nothing is sent")
+	}
+	before := h.Stats()
+	p.Reset()
+	if !wstest.Eventually(func() bool { return h.Stats().Open == 0 }) {
+		t.Fatal("the connection has not ended")
+	}
+	if after := h.Stats(); after.BytesSent < before.BytesSent || after.MessagesSent < before.MessagesSent {
+		t.Errorf("got %d bytes and %d messages, before the reset %d and %d", after.BytesSent, after.MessagesSent, before.BytesSent, before.MessagesSent)
+	}
+}
+
+// The peer has sent a message and a broken rule together, and its close frame waits behind a write.
+func TestStats_of_a_connection_that_waits_for_its_close_frame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t)
+		done := runHandler(c, receiveAll)
+		go c.SendMessage(Binary, make([]byte, 1000)) // the peer reads nothing
+		synctest.Wait()
+		p.Conn.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, 3, "")))
+		synctest.Wait()
+		if s := c.Stats(); s.MessagesReceived != 1 || s.BytesReceived == 0 {
+			t.Errorf("got %d messages and %d bytes received, want those of one message", s.MessagesReceived, s.BytesReceived)
+		}
+		p.Conn.Close()
+		<-done
+	})
+}
+
+// Another goroutine closes the connection, and reads what the peer has sent before its close frame.
+func TestStats_are_complete_in_OnClose(t *testing.T) {
+	type ended struct {
+		c     *Conn
+		stats Stats
+	}
+	all := make(chan ended, 1)
+	h := Handle(func(c *Conn) error {
+		go c.Close(StatusNormalClosure, "")
+		return waitForEnd(c)
+	}, OnClose(func(c *Conn, _ error) { all <- ended{c, c.Stats()} }))
+	srv := wstest.Serve(t, h)
+	sum := uint64(0)
+	for range 200 {
+		p := dialServer(t, srv)
+		p.expectClose(StatusNormalClosure)
+		p.Write(slices.Concat(clientFrame(true, Text, "hello"), clientFrame(true, Close, closeBody(StatusNormalClosure, ""))))
+		p.ExpectEOF()
+		p.Conn.Close()
+		end := await(t, all)
+		end.c.Close(StatusNormalClosure, "")
+		last := end.c.Stats()
+		if sum += last.BytesReceived; statCounts(end.stats) != statCounts(last) {
+			t.Fatalf("OnClose got %v, want %v", statCounts(end.stats), statCounts(last))
+		}
+	}
+	if !wstest.Eventually(func() bool { return h.Stats().Open == 0 }) {
+		t.Fatal("not all connections have ended")
+	}
+	if got := h.Stats().BytesReceived; got != sum {
+		t.Errorf("the handler has received %d bytes, its connections %d", got, sum)
+	}
+}

@@ -274,6 +274,7 @@ func (h *Handler) Stats() HandlerStats {
 	for _, c := range open {
 		s.add(c.Stats())
 	}
+	h.conns.neverLess(&s)
 	return s
 }
 
