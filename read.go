@@ -379,7 +379,7 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	r.buf.release()
 	r.buf.large = r.buf.large && r.socket.waitsWithoutBuffer()
 	n, err := r.socket.Read(p)
-	for err != nil && r.lookAgain(err) {
+	for err != nil && r.socket.lookAgain(err) {
 		n, err = r.socket.Read(p)
 	}
 	if err != nil {
@@ -400,7 +400,7 @@ func (r *reader) fill() error {
 	}
 	had := len(r.buf.bytes())
 	err := r.socket.fill()
-	for err != nil && r.lookAgain(err) {
+	for err != nil && r.socket.lookAgain(err) {
 		err = r.socket.fill()
 	}
 	if err != nil {
@@ -412,32 +412,19 @@ func (r *reader) fill() error {
 	return nil
 }
 
-// lookAgain is socket.lookAgain. Reads of an open connection have no short deadline, except in a poll
-// or the last look, so they need not ask.
-func (r *reader) lookAgain(err error) bool {
-	short := r.polling || r.mode == modeDiscard || r.life.current() != phaseOpen
-	return short && r.socket.lookAgain(err)
-}
-
 // beforeRead runs before each read of the socket, because the read may have to wait:
 // no reply to a buffered frame can be expected, and pending frames are written.
 func (r *reader) beforeRead() error {
 	r.showCounts()
 	p := r.life.current()
-	if p == phaseOpen && !r.bufferOnly {
-		if !r.polling {
-			r.timer.noteReading()
-		}
-		r.out.beforeWait(r.caller())
-		return nil
-	}
-	if r.bufferOnly {
+	switch {
+	case r.bufferOnly:
 		return errReadDeadline
-	}
-	if r.mode == modeDiscard {
+	case p == phaseOpen && !r.polling:
+		r.timer.noteReading()
+	case p > phaseOpen && r.mode == modeDiscard:
 		return nil
-	}
-	if p >= phaseClosing {
+	case p >= phaseClosing:
 		return r.life.err()
 	}
 	r.out.beforeWait(r.caller())

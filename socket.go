@@ -93,17 +93,21 @@ func (s *socket) userOf() *userDeadlines {
 // applyRead sets the read deadline of the transport: own, if the library has it, or
 // the user's. s.mu is held.
 func (s *socket) applyRead(own time.Time) error {
+	user, t := s.userRead(), own
 	switch {
 	case s.polling || s.ending:
-		return s.transport.SetReadDeadline(own)
-	case s.failed&limited != 0 && s.user != nil && !s.user.read.IsZero() && s.user.read.Before(own):
-		return s.transport.SetReadDeadline(s.user.read)
-	case s.failed&limited != 0:
-		return s.transport.SetReadDeadline(own)
-	case s.user == nil:
-		return s.transport.SetReadDeadline(time.Time{})
+	case s.failed&limited == 0, !user.IsZero() && user.Before(own):
+		t = user
 	}
-	return s.transport.SetReadDeadline(s.user.read)
+	return s.transport.SetReadDeadline(t)
+}
+
+// userRead returns the user's read deadline, or the zero time. s.mu is held.
+func (s *socket) userRead() time.Time {
+	if s.user == nil {
+		return time.Time{}
+	}
+	return s.user.read
 }
 
 // applyWrite sets the write deadline of the transport. s.mu is held.
@@ -156,7 +160,8 @@ func (s *socket) readExpired() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.user.read.IsZero() && !time.Now().Before(s.user.read)
+	user := s.userRead()
+	return !user.IsZero() && !time.Now().Before(user)
 }
 
 // limitReads limits the reads of a connection that cannot be written to: they wait until
@@ -186,12 +191,12 @@ func (s *socket) lookAgain(err error) bool {
 	if err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false // package net wraps the error of a deadline, but see emptyRead
 	}
-	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.looks == maxLooks || !s.hasShortDeadline() {
+		return false
+	}
+	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
 		return false
 	}
 	s.looks++
@@ -207,7 +212,8 @@ func (s *socket) hasShortDeadline() bool {
 	case s.failed&limited == 0:
 		return s.polling && s.waiting == 0
 	}
-	return s.polling || s.user == nil || s.user.read.IsZero() || time.Now().Before(s.user.read)
+	user := s.userRead()
+	return s.polling || user.IsZero() || time.Now().Before(user)
 }
 
 // setUserWrite sets the user's write deadline.
@@ -282,7 +288,7 @@ func (s *socket) beginWait() bool {
 	return s.polling
 }
 
-// interruptWait ends the wait of a Ping, but does not prevent the next.
+// interruptWait ends a poll, or the wait of a Ping, but does not prevent the next.
 func (s *socket) interruptWait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,11 +327,9 @@ func (s *socket) isPolled() bool {
 // that waits to receive calls it.
 func (s *socket) interruptPoll() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.waiting++
-	if s.polling && !s.ending && s.failed&limited == 0 {
-		s.applyRead(longAgo)
-	}
+	s.mu.Unlock()
+	s.interruptWait()
 }
 
 func (s *socket) endInterrupt() {
