@@ -66,59 +66,22 @@ func (p *peerClose) answer() []byte { return p.code[:p.size] }
 
 func (*peerClose) Error() string { return "websocket: the peer has sent a close frame" }
 
-// leadingControls handles the complete control frames that the buffer begins with.
-// Before the first receiving call it is not known whether the handler wants messages
-// or frames: then a frame that breaks a rule is left to that call.
-func (r *reader) leadingControls() error {
-	mode := modeMessages
-	if r.mode.inMessages() {
-		mode = r.mode // the next call is likely to be the same, which has fewer limits
-	}
-	for r.incoming.left == 0 && r.mode != modeFrames {
-		n, err := r.examine(mode)
-		switch {
-		case err != nil && r.mode != 0:
-			return err
-		case n == 0 || !r.incoming.isControl(mode), len(r.buf.bytes()) < n+int(r.incoming.header.Length):
-			return nil
-		case r.mode == 0 && !r.validClose(n):
-			return nil
-		}
-		if err := r.control(n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// validClose returns false if the control frame whose header is the next n bytes of the
-// buffer is an invalid close frame, and true for all others. It changes nothing.
-func (r *reader) validClose(n int) bool {
-	h := &r.incoming.header
-	if h.Opcode != Close {
-		return true
-	}
-	var payload [maxControlPayload]byte
-	size := copy(payload[:], r.buf.bytes()[n:n+int(h.Length)])
-	mask.XOR(payload[:size], h.MaskKey, 0)
-	_, err := ParseClose(payload[:size])
-	return err == nil
-}
-
-// look reads what arrives until the read deadline, and handles the leading control
-// frames.
-func (r *reader) look() error {
+// look reads what arrives until the read deadline, and handles the control frames among the unread
+// messages, as a poll does. It reports whether the next frame is a close frame, which stays in the
+// buffer.
+func (r *reader) look() (closeIsNext bool, err error) {
 	r.polling = true
 	defer func() { r.polling = false }()
+	var s controlScan
 	for {
-		if err := r.leadingControls(); err != nil || r.buf.full() {
-			return err
+		if err := r.scan(&s); err != nil || s.closed || r.buf.full() {
+			return s.closed && s.at == 0, err
 		}
 		r.buf.large = false // no handler waits for these bytes
 		if err := r.fill(); err == errReadDeadline {
-			return nil
+			return false, nil
 		} else if err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -138,15 +101,16 @@ func (r *reader) lastLook(final bool) error {
 	}
 	r.bufferOnly = r.socket.beginLastLook(time.Now().Add(pingPoll)) != nil
 	defer r.socket.endPoll()
-	err := r.look()
-	if _, isClose := err.(*peerClose); isClose || !final && (err != nil || r.holdsInput()) {
+	closeIsNext, err := r.look()
+	if final || closeIsNext || !r.holdsInput() {
+		if end := r.endInBuffer(); end != nil {
+			return r.endBehind(end)
+		}
+	}
+	switch {
+	case !final && (err != nil || r.holdsInput()):
 		return err
-	}
-	s := controlScan{may: patience{closing: true, ending: true}}
-	if err := r.scan(&s); err != nil {
-		return r.endBehind(err)
-	}
-	if r.lastChance {
+	case r.lastChance:
 		return r.endBehind(r.discardBehind())
 	}
 	return r.discard()

@@ -225,6 +225,40 @@ func TestLost_finds_a_close_frame_after_an_unread_message(t *testing.T) {
 	}
 }
 
+// A close frame ends the connection at once if there is nothing before it that the handler can
+// receive. Before the first receiving call, the handler also gets an invalid close frame, because it
+// may want frames.
+func TestLost_leaves_what_the_handler_can_receive(t *testing.T) {
+	bye := clientFrame(true, Close, closeBody(4000, "bye"))
+	tests := []struct {
+		name   string
+		frames []byte
+		found  bool
+	}{
+		{"close", bye, true},
+		{"ping, close", slices.Concat(clientFrame(true, Ping, ""), bye), true},
+		{"message, close", slices.Concat(clientFrame(true, Text, "last"), bye), false},
+		{"invalid close", clientFrame(true, Close, "x"), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p, _ := newBrokenConn(t, false, PingInterval(0))
+				go p.Conn.Write(tt.frames)
+				unlock := lockInput(c)
+				_, found := c.in.lastLook(false).(*peerClose)
+				left := c.in.holdsInput()
+				unlock()
+				if found != tt.found || left == found {
+					t.Errorf("close frame found: %v, input left: %v; want %v and %v", found, left, tt.found, !tt.found)
+				}
+				p.Conn.Close()
+				c.Close(1000, "")
+			})
+		})
+	}
+}
+
 // A receiving call may hold the reader at the moment when the end is due, and may return a message
 // only later, because the process gets no processor. The messages and the close frame that have
 // arrived are not lost.
