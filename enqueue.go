@@ -144,14 +144,11 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 		return nil
 	case toQueue:
 		err = w.enqueue(q, f)
-	default:
-		w.pendingFrames()
-		w.pending.frames, w.pending.written = ownFrame(f.bytes, n, f.shared)
-		w.hasPending.Store(true)
-		err = nil
+		w.flushSoon()
+		return err
 	}
-	w.flushSoon()
-	return err
+	w.keep(ownFrame(f.bytes, n, f.shared))
+	return nil
 }
 
 // ownFrame returns the bytes that become pending after n bytes of a frame were written, and how
@@ -169,7 +166,6 @@ func ownFrame(frame []byte, n int, shared bool) (b []byte, written int) {
 // unless a MessageWriter is open. The lock is held.
 func (w *writer) flushSoon() {
 	if w.openMessage() == nil {
-		w.pendingFrames()
 		w.flushIn(0)
 	}
 }
@@ -179,7 +175,6 @@ func (w *writer) flushSoon() {
 func (w *writer) releaseNow() {
 	for {
 		if w.urgent.any.Swap(false) {
-			w.pendingFrames()
 			w.flushIn(0) // it makes a new request, so nothing is lost if the lock is held then
 		}
 		w.lock.Unlock()

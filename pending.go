@@ -34,7 +34,7 @@ func (w *writer) openMessage() chan struct{} {
 // flushIn makes the flush timer write what is pending in d. The lock is held.
 func (w *writer) flushIn(d time.Duration) {
 	if !w.stopped {
-		wait.SetAlarm(&w.pending.flushTimer, d, w, (*writer).flushByTimer)
+		wait.SetAlarm(&w.pendingOf().flushTimer, d, w, (*writer).flushByTimer)
 	}
 }
 

@@ -285,8 +285,8 @@ func (w *writer) keep(b []byte, n int) {
 		releaseFrames(b)
 		return
 	}
-	w.pendingFrames()
-	w.pending.frames, w.pending.written = b, n
+	p := w.pendingOf()
+	p.frames, p.written = b, n
 	w.hasPending.Store(true)
 	w.flushIn(0)
 }
