@@ -262,13 +262,19 @@ func (k *keepalive) notePiece(began time.Duration) {
 // endWrite notes that the write has ended. It does not read the clock, see ackStep.
 func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
 
+// writeBegan returns when the write in progress, or its piece, has begun. timed is false if there is
+// none, or if that time is not known yet.
+func (k *keepalive) writeBegan() (began time.Duration, timed bool) {
+	began = time.Duration(k.writing.Load())
+	return began, began > settling
+}
+
 // writeBy is when the write in progress is late.
 func (k *keepalive) writeBy() time.Duration {
-	began := time.Duration(k.writing.Load())
-	if began <= settling { // there is none, or its time is not known
-		return never
+	if began, timed := k.writeBegan(); timed {
+		return deadlineAfter(began, k.timeouts.writeTimeout)
 	}
-	return deadlineAfter(began, k.timeouts.writeTimeout)
+	return never
 }
 
 // writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does

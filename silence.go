@@ -115,8 +115,8 @@ func (k *keepalive) settleReads(state uint32) {
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
-	began := time.Duration(k.writing.Load())
-	return acks{Acks: sock.Acks{Acked: uint64(k.firstBegan(began)), Waits: began > settling && clock()-began >= blockedTime}}
+	began, timed := k.writeBegan()
+	return acks{Acks: sock.Acks{Acked: uint64(k.firstBegan(began)), Waits: timed && clock()-began >= blockedTime}}
 }
 
 // firstBegan returns when a write began, before a pause has made it begin again.
@@ -156,8 +156,8 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 		return never
 	}
 	last, half := time.Duration(k.lastRead.Load()), part(k.timeouts.connectionTimeout, 2)
-	began := time.Duration(k.writing.Load())
-	if began <= settling {
+	began, timed := k.writeBegan()
+	if !timed {
 		return last + half
 	}
 	return max(last+half, min(began+blockedTime, last+half+half/2))
@@ -237,9 +237,11 @@ const leastTaken = progressSize / 2
 // noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process was
 // paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
 func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
-	began := time.Duration(k.writing.Load())
-	first := began
-	paused := late >= part(k.timeouts.writeTimeout, writePrecision) && began > settling
+	began, timed := k.writeBegan()
+	if !timed {
+		return // it has ended at this moment
+	}
+	first, paused := began, late >= part(k.timeouts.writeTimeout, writePrecision)
 	if paused && k.writing.CompareAndSwap(int64(began), int64(now)) {
 		began = now
 	}
@@ -255,13 +257,13 @@ func (k *keepalive) noteWrite(began, first time.Duration, do *due) {
 // checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
 // between half of WriteTimeout and its end, the process was paused, see noteHalfWrite.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
-	began := k.writing.Load()
-	late := time.Duration(began) > settling && now >= deadlineAfter(time.Duration(began), k.timeouts.writeTimeout)
-	if !late || !k.writing.CompareAndSwap(began, int64(now)) {
+	began, timed := k.writeBegan()
+	late := timed && now >= deadlineAfter(began, k.timeouts.writeTimeout)
+	if !late || !k.writing.CompareAndSwap(int64(began), int64(now)) {
 		return // it has ended at this moment, and maybe another has begun
 	}
-	if !k.noted(time.Duration(began)) {
-		k.noteWrite(now, time.Duration(began), do)
+	if !k.noted(began) {
+		k.noteWrite(now, began, do)
 		return
 	}
 	do.limit, do.write = writePassed, writeStep{again: now}
@@ -289,11 +291,10 @@ func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 // noteWriteAt is when half of WriteTimeout is over for the write in progress, never if that was
 // noted.
 func (k *keepalive) noteWriteAt() time.Duration {
-	began := time.Duration(k.writing.Load())
-	if began <= settling || k.noted(began) {
-		return never
+	if began, timed := k.writeBegan(); timed && !k.noted(began) {
+		return deadlineAfter(began, part(k.timeouts.writeTimeout, 2))
 	}
-	return deadlineAfter(began, part(k.timeouts.writeTimeout, 2))
+	return never
 }
 
 // roundTrip returns the latest round trip time.
