@@ -168,14 +168,21 @@ const messageCost = 256
 // waits. So the rest of the library treats both alike: to make such a goroutine return, it sets a
 // deadline or closes the socket, and then eventTransport wakes the connection.
 func (m *messages) Run(b *events.Budget) (result events.Result) {
-	c := m.conn
-	passed := false
+	returned := false
 	defer func() {
-		if !passed {
+		if !returned {
 			m.panicked(recover())
 			result = events.Left
 		}
 	}()
+	result = m.passArrived(b)
+	returned = true
+	return result
+}
+
+// passArrived passes messages to fn while there are any and the budget lasts. A panic of fn leaves it.
+func (m *messages) passArrived(b *events.Budget) events.Result {
+	c := m.conn
 	c.in.buf.short = false // something may have arrived
 	for {
 		var msg lentMessage
@@ -184,13 +191,10 @@ func (m *messages) Run(b *events.Budget) (result events.Result) {
 		c.in.buf.noWait = false
 		switch {
 		case err == errReadDeadline && c.life.current() < phaseLost:
-			passed = true
 			return events.Idle
-		case err == errReadDeadline: // the goroutine waits for the end
-			passed = true
-			return m.leave(nil, true)
+		case err == errReadDeadline:
+			return m.leave(nil, true) // the goroutine waits for the end
 		case err != nil:
-			passed = true
 			return m.leave(err, true)
 		}
 		c.in.release()
@@ -202,11 +206,9 @@ func (m *messages) Run(b *events.Budget) (result events.Result) {
 			err = c.in.acquire()
 		}
 		if err != nil {
-			passed = true
 			return m.leave(err, false)
 		}
 		if b.Spend(messageCost + len(msg.data)) {
-			passed = true
 			return events.More
 		}
 	}
