@@ -401,7 +401,7 @@ var runners = map[string]func(*Conn, HandlerFunc, ...Option) <-chan error{"Handl
 // beginReadAhead starts the goroutine that reads ahead for HandleConcurrent.
 func beginReadAhead(c *Conn) {
 	prepareReadAhead(c)
-	c.inbox.readsAhead().start(c)
+	c.inbox.readsAhead().start()
 }
 
 // readsAhead reports whether a goroutine reads ahead, as for HandleConcurrent.

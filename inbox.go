@@ -75,7 +75,7 @@ func (b *inbox) stop() {
 }
 
 // prepareReadAhead makes c a connection of HandleConcurrent.
-func prepareReadAhead(c *Conn) { c.inbox = &newReadAhead(&c.life).inbox }
+func prepareReadAhead(c *Conn) { c.inbox = &newReadAhead(c).inbox }
 
 // socketClosed runs when the socket is closed. b may be nil.
 func (b *inbox) socketClosed() {

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
@@ -71,42 +70,6 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 		return 0, dst, c.received(err)
 	}
 	return op, data, nil
-}
-
-// receiveAhead receives a message for HandleConcurrent. If it returns an error, endAhead ends
-// the connection with that error; until then, nothing else is read.
-func (c *Conn) receiveAhead() (Message, error) {
-	if err := c.in.acquire(); err != nil {
-		return Message{}, err
-	}
-	defer c.in.release()
-	op, data, err := c.in.message(nil)
-	if err != nil {
-		c.rareUsed().aheadEnd = err
-		c.out.noteBuffered(false)
-	}
-	return Message{op, data}, err
-}
-
-// endPatience is how long an end waits for the handler: a second if the peer waits for the
-// answer to its close frame, not at all if nothing can be sent, and otherwise endLimit.
-func (c *Conn) endPatience(end error) time.Duration {
-	if _, ok := end.(*peerClose); ok {
-		return pollInterval
-	}
-	if dead, ok := end.(*connError); ok && dead != errStreamEnd {
-		return 0
-	}
-	return c.timer.timeouts.endLimit()
-}
-
-// endAhead ends the connection after receiveAhead has returned an error.
-func (c *Conn) endAhead(end error) {
-	c.in.lock.Lock()
-	defer c.in.lock.Unlock()
-	if c.received(end); c.life.err() == nil {
-		c.connectionLost(&connError{"receiving", errSocketDeadline})
-	}
 }
 
 // message appends the next message to dst. On an error it returns dst as it was.

@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,63 +22,78 @@ const readAheadLimit = 16
 // for that is limited.
 type readAhead struct {
 	inbox
-	life     *life
+	conn     *Conn
 	messages chan Message  // closed behind the last message
-	stopping chan struct{} // closed when the handler has ended
-	reached  chan struct{} // closed when the handler asks for a message after the last one
-	hurried  chan struct{} // closed when the end must not wait for the handler
-	finished chan struct{} // closed when the goroutine has ended
-	stopOnce sync.Once     // closes stopping
-	reach    sync.Once     // closes reached
-	hurry    sync.Once     // closes hurried
+	stopping wait.Event    // the handler has ended
+	hurried  wait.Event    // the end does not wait for the handler, see endNow
+	finished wait.Event    // the goroutine has ended
 	deadline wait.Deadline // the user's read deadline
 	over     atomic.Bool   // the end was returned: no message comes after it
 }
 
-// A source is where a readAhead gets its messages.
-type source interface {
-	// receiveAhead returns the next message, or the error that ends the connection.
-	receiveAhead() (Message, error)
-
-	// endPatience is how long that error waits for the handler.
-	endPatience(end error) time.Duration
-
-	// endAhead ends the connection.
-	endAhead(end error)
-}
-
 // newReadAhead returns a readAhead whose goroutine is not started yet.
-func newReadAhead(life *life) *readAhead {
-	a := &readAhead{
-		life:     life,
-		messages: make(chan Message, readAheadLimit-1),
-		stopping: make(chan struct{}),
-		reached:  make(chan struct{}),
-		hurried:  make(chan struct{}),
-		finished: make(chan struct{}),
-	}
+func newReadAhead(c *Conn) *readAhead {
+	a := &readAhead{conn: c, messages: make(chan Message, readAheadLimit-1)}
 	a.inbox.ahead = a
 	return a
 }
 
-// start starts the goroutine, which receives from src until the end. stop waits for it.
-func (a *readAhead) start(src source) { go a.run(src) }
+// start starts the goroutine, which receives until the end. stop waits for it.
+func (a *readAhead) start() { go a.run() }
 
-func (a *readAhead) run(src source) {
-	defer close(a.finished)
-	m, err := src.receiveAhead()
+func (a *readAhead) run() {
+	defer a.finished.Set()
+	m, err := a.receive()
 	received := err == nil
 	for err == nil && a.keep(m) {
-		m, err = src.receiveAhead()
+		m, err = a.receive()
 	}
 	close(a.messages)
 	if err == nil {
 		return // the handler has ended
 	}
 	if received {
-		a.awaitHandler(src.endPatience(err))
+		a.awaitHandler(a.handlerTime(err))
 	}
-	src.endAhead(err)
+	a.end(err)
+}
+
+// receive receives the next message. If it returns an error, end ends the connection with that
+// error; until then, nothing else is read.
+func (a *readAhead) receive() (Message, error) {
+	c := a.conn
+	if err := c.in.acquire(); err != nil {
+		return Message{}, err
+	}
+	defer c.in.release()
+	op, data, err := c.in.message(nil)
+	if err != nil {
+		c.rareUsed().aheadEnd = err
+		c.out.noteBuffered(false)
+	}
+	return Message{op, data}, err
+}
+
+// handlerTime is how long the end of the connection waits for the handler: a second if the peer
+// waits for the answer to its close frame, not at all if nothing can be sent, and otherwise endLimit.
+func (a *readAhead) handlerTime(end error) time.Duration {
+	if _, ok := end.(*peerClose); ok {
+		return pollInterval
+	}
+	if dead, ok := end.(*connError); ok && dead != errStreamEnd {
+		return 0
+	}
+	return a.conn.timer.timeouts.endLimit()
+}
+
+// end ends the connection after receive has returned an error.
+func (a *readAhead) end(err error) {
+	c := a.conn
+	c.in.lock.Lock()
+	defer c.in.lock.Unlock()
+	if c.received(err); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", errSocketDeadline})
+	}
 }
 
 // keep keeps one message for the handler. It returns false if the handler has ended.
@@ -87,7 +101,7 @@ func (a *readAhead) keep(m Message) bool {
 	select {
 	case a.messages <- m:
 		return true
-	case <-a.stopping:
+	case <-a.stopping.Done():
 		return false
 	}
 }
@@ -100,13 +114,9 @@ func (a *readAhead) awaitHandler(limit time.Duration) {
 	defer timeout.Stop()
 	for range parts {
 		select {
-		case <-a.reached:
+		case <-a.hurried.Done():
 			return
-		case <-a.hurried:
-			return
-		case <-a.stopping:
-			return
-		case <-a.life.over.Done():
+		case <-a.conn.life.over.Done():
 			return
 		case <-timeout.C:
 			timeout.Reset(part(limit, parts))
@@ -114,14 +124,15 @@ func (a *readAhead) awaitHandler(limit time.Duration) {
 	}
 }
 
-// endNow makes the error that ends the connection take effect now.
-func (a *readAhead) endNow() { a.hurry.Do(func() { close(a.hurried) }) }
+// endNow makes the error that ends the connection take effect now, because the handler has asked for
+// a message after the last one, or because nothing can be sent any more.
+func (a *readAhead) endNow() { a.hurried.Set() }
 
 // next takes the next message. The messages that arrived before the peer ended the
 // connection are still returned. After Close they are not.
 func (a *readAhead) next() (Message, error) {
 	var here *closedError
-	if err := a.life.err(); a.over.Load() || errors.As(err, &here) && here.peer == nil {
+	if err := a.conn.life.err(); a.over.Load() || errors.As(err, &here) && here.peer == nil {
 		return Message{}, err
 	}
 	select {
@@ -129,15 +140,15 @@ func (a *readAhead) next() (Message, error) {
 		return a.took(m, ok)
 	default: // a deadline that has passed does not hide a message
 	}
-	ended := a.life.over.Done()
-	if a.life.hasUnread() {
+	ended := a.conn.life.over.Done()
+	if a.conn.life.hasUnread() {
 		ended = nil // the goroutine is about to pass on what it has read
 	}
 	select {
 	case m, ok := <-a.messages:
 		return a.took(m, ok)
 	case <-a.deadline.Done():
-		if a.life.receiveErr() == nil {
+		if a.conn.life.receiveErr() == nil {
 			return Message{}, errReadDeadline
 		}
 	case <-ended: // the goroutine may be in a write
@@ -147,7 +158,7 @@ func (a *readAhead) next() (Message, error) {
 		return a.took(m, ok)
 	default:
 		a.over.Store(true)
-		return Message{}, a.life.err()
+		return Message{}, a.conn.life.err()
 	}
 }
 
@@ -157,15 +168,15 @@ func (a *readAhead) took(m Message, ok bool) (Message, error) {
 	if ok {
 		return m, nil
 	}
-	a.reach.Do(func() { close(a.reached) })
+	a.endNow()
 	select {
-	case <-a.life.over.Done():
+	case <-a.conn.life.over.Done():
 	case <-a.deadline.Done():
-		if a.life.err() == nil {
+		if a.conn.life.err() == nil {
 			return Message{}, errReadDeadline
 		}
 	}
-	return Message{}, a.life.err()
+	return Message{}, a.conn.life.err()
 }
 
 // discard drops messages until the connection has ended or the deadline has passed, however
@@ -193,7 +204,7 @@ func (a *readAhead) expired() bool {
 
 // stop ends the goroutine, and waits for it. The socket is closed before.
 func (a *readAhead) stop() {
-	a.stopOnce.Do(func() { close(a.stopping) })
+	a.stopping.Set()
 	a.deadline.Set(time.Time{})
-	<-a.finished
+	a.finished.Wait()
 }

@@ -419,7 +419,7 @@ func TestHandleConcurrent_ends_its_reader(t *testing.T) {
 					done := runConcurrent(c, func(c *Conn) error { time.Sleep(time.Second); return fn(c) }, OnError(func(*Conn, error) {}))
 					<-done
 					select {
-					case <-c.inbox.readsAhead().finished:
+					case <-c.inbox.readsAhead().finished.Done():
 					default:
 						t.Error("the reader still runs")
 					}

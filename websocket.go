@@ -176,7 +176,7 @@ func (h *Handler) serve(c *Conn) {
 //
 //go:noinline
 func (h *Handler) beginReadAhead(c *Conn) {
-	c.inbox.readsAhead().start(c)
+	c.inbox.readsAhead().start()
 	h.conns.add(c) // from now on, other goroutines may call its methods
 }
 
