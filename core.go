@@ -39,14 +39,17 @@ type rare struct {
 	overdue atomic.Pointer[error] // of Close, if a limit has ended the close handshake
 }
 
-// seldomUsed returns the state of methods that are seldom called. It allocates it if this is
-// the first of them.
-func (c *core) seldomUsed() *seldom {
-	if c.seldom.Load() == nil {
-		c.seldom.CompareAndSwap(nil, new(seldom))
+// used returns what p points to. It allocates that for the first use.
+func used[T any](p *atomic.Pointer[T]) *T {
+	if p.Load() == nil {
+		p.CompareAndSwap(nil, new(T))
 	}
-	return c.seldom.Load()
+	return p.Load()
 }
+
+// seldomUsed returns the state of methods that are seldom called, and allocates it for the first of
+// them.
+func (c *core) seldomUsed() *seldom { return used(&c.seldom) }
 
 // rareIf returns the state that most connections never have, or nil if this one has none.
 func (c *core) rareIf() *rare {
@@ -55,6 +58,9 @@ func (c *core) rareIf() *rare {
 	}
 	return nil
 }
+
+// rareUsed is rareIf, but allocates the state.
+func (c *core) rareUsed() *rare { return used(&c.seldomUsed().rare) }
 
 // canRest reports whether a read can be interrupted to wait without a buffer.
 func (c *core) canRest() bool { return c.socket.overTLS() != nil }
@@ -81,15 +87,6 @@ func (c *core) tellsAcks() bool {
 		}
 	}
 	return c.out.acksTold == acksKnown
-}
-
-// rareUsed is rareIf, but allocates the state.
-func (c *core) rareUsed() *rare {
-	s := c.seldomUsed()
-	if s.rare.Load() == nil {
-		s.rare.CompareAndSwap(nil, new(rare))
-	}
-	return s.rare.Load()
 }
 
 // add adds a packed number. It is for the goroutine that holds the lock of direction d.
@@ -121,14 +118,8 @@ func (c *core) countsOf(t *tally, d direction) (sum counts) {
 	return sum
 }
 
-// pingsUsed returns the pings. It allocates them if this is the first call of Ping.
-func (c *core) pingsUsed() *pings {
-	s := c.seldomUsed()
-	if s.pings.Load() == nil {
-		s.pings.CompareAndSwap(nil, new(pings))
-	}
-	return s.pings.Load()
-}
+// pingsUsed returns the pings, and allocates them for the first call of Ping.
+func (c *core) pingsUsed() *pings { return used(&c.seldomUsed().pings) }
 
 // waitingPings returns the pings if a call of Ping waits, or nil.
 func (c *core) waitingPings() *pings {

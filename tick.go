@@ -46,19 +46,25 @@ func (c *Conn) tick() {
 		return
 	}
 	if do.poll {
-		began := clock()
-		receiving := !c.in.tryLock()
-		if receiving {
-			c.timer.noteUnread(c.socket.behind())
-		} else {
-			c.poll(int(do.quiet))
-		}
-		c.timer.pollEnded(began, receiving)
-		if receiving && c.in.tryLock() { // it was Ping or another poll, and has ended meanwhile
-			c.in.lock.Unlock()
-			c.timer.resumePolls()
-			c.in.passTurn()
-		}
+		c.pollDue(int(do.quiet))
+	}
+}
+
+// pollDue polls the socket, unless a method is receiving. quiet is how many polls there were since a
+// method has received.
+func (c *Conn) pollDue(quiet int) {
+	began := clock()
+	receiving := !c.in.tryLock()
+	if receiving {
+		c.timer.noteUnread(c.socket.behind())
+	} else {
+		c.poll(quiet)
+	}
+	c.timer.pollEnded(began, receiving)
+	if receiving && c.in.tryLock() { // it was Ping or another poll, and has ended meanwhile
+		c.in.lock.Unlock()
+		c.timer.resumePolls()
+		c.in.passTurn()
 	}
 }
 
@@ -91,8 +97,7 @@ func (c *Conn) checkAcks(step ackStep) {
 }
 
 // poll looks for control frames while no method is receiving, and ends the connection if what it
-// finds requires that. quiet is how many polls there were since a method has received. in.lock is
-// held; poll unlocks it.
+// finds requires that. in.lock is held; poll unlocks it.
 func (c *Conn) poll(quiet int) {
 	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()
@@ -155,24 +160,20 @@ func (c *Conn) lostPassed() {
 func (c *Conn) writePassed() {
 	limit := c.timer.timeouts.writeTimeout
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", limit), errTimedOut}
-	if !c.in.tryLock() { // the goroutine that is receiving looks for a close frame
-		if c.timer.enter(phaseLost, end, pingPoll) {
-			c.socket.limitReads(time.Now().Add(pingPoll))
-			c.socket.endWrites() // that goroutine may be in the write of a pong
-		} else if c.life.current() >= phaseClosing {
-			c.closeOverdue("WriteTimeout", limit) // because that phase may have no other limit
-		}
-		return
-	}
-	defer c.in.lock.Unlock()
-	if found, ok := c.in.lastLook(true).(*peerClose); ok {
-		if found.fault == nil {
+	locked := c.in.tryLock()
+	if locked {
+		defer c.in.lock.Unlock()
+		if found, ok := c.in.lastLook(true).(*peerClose); ok && found.fault == nil {
 			end = &found.closed
 		}
 	}
-	if c.life.current() >= phaseClosing {
-		c.closeOverdue("WriteTimeout", limit)
-	} else {
+	switch {
+	case !locked && c.timer.enter(phaseLost, end, pingPoll): // the goroutine that is receiving looks for a close frame
+		c.socket.limitReads(time.Now().Add(pingPoll))
+		c.socket.endWrites() // that goroutine may be in the write of a pong
+	case c.life.current() >= phaseClosing:
+		c.closeOverdue("WriteTimeout", limit) // because that phase may have no other limit
+	case locked:
 		c.expire(end)
 	}
 }
