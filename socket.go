@@ -26,15 +26,16 @@ import (
 type socket struct {
 	transport
 
-	mu      sync.Mutex     // guards the fields below, and setting a deadline of the transport
-	user    *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
-	waiting int32          // goroutines that wait to receive and interrupt a poll
-	has     atomic.Uint32  // hasReadDeadline and hasWriteDeadline; also read without mu
-	polling bool           // a poll has the read deadline
-	ending  bool           // the closing connection has it, until the end
-	looks   uint8          // reads that were repeated since the last poll began, see lookAgain
-	failed  writeFailure
-	writer  caller // whose call writes; bySender when none does
+	mu          sync.Mutex     // guards the fields below, and setting a deadline of the transport
+	user        *userDeadlines // nil until the user sets a deadline or a goroutine waits for one
+	waiting     int32          // goroutines that wait to receive and interrupt a poll
+	has         atomic.Uint32  // hasReadDeadline and hasWriteDeadline; also read without mu
+	polling     bool           // a poll has the read deadline
+	ending      bool           // the closing connection has it, until the end
+	looks       uint8          // reads that were repeated since the last poll began, see lookAgain
+	limited     bool           // a write has failed: no read waits for long
+	writesEnded bool           // a write has taken WriteTimeout: all writes fail
+	writer      caller         // whose call writes; bySender when none does
 
 	freshBytes uint32 // read, but not in the tally of the reader yet, whose lock guards it
 }
@@ -51,14 +52,6 @@ const unknown = math.MaxUint64 // see acks
 const (
 	hasReadDeadline uint32 = 1 << iota
 	hasWriteDeadline
-)
-
-// A writeFailure is why nothing more can be written, 0 if writes work.
-type writeFailure byte
-
-const (
-	limited     writeFailure = 1 << iota // a write has failed: reads are limited
-	writesEnded                          // a write has taken WriteTimeout
 )
 
 // A caller is the kind of call that writes. Its deadline applies to the write, even to frames that
@@ -96,7 +89,7 @@ func (s *socket) applyRead(own time.Time) error {
 	user, t := s.userRead(), own
 	switch {
 	case s.polling || s.ending:
-	case s.failed&limited == 0, !user.IsZero() && user.Before(own):
+	case !s.limited, !user.IsZero() && user.Before(own):
 		t = user
 	}
 	return s.transport.SetReadDeadline(t)
@@ -118,7 +111,7 @@ func (s *socket) applyWrite() error {
 // deadlineOf returns the write deadline of a call. s.mu is held.
 func (s *socket) deadlineOf(c caller) time.Time {
 	switch {
-	case s.failed&writesEnded != 0:
+	case s.writesEnded:
 		return longAgo
 	case s.user == nil:
 	case c == bySender:
@@ -169,9 +162,8 @@ func (s *socket) readExpired() bool {
 func (s *socket) limitReads(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed&limited == 0 {
-		s.failed |= limited
-		s.looks = 0
+	if !s.limited {
+		s.limited, s.looks = true, 0
 	}
 	if s.ending {
 		return nil
@@ -209,7 +201,7 @@ func (s *socket) hasShortDeadline() bool {
 	switch {
 	case s.ending:
 		return false
-	case s.failed&limited == 0:
+	case !s.limited:
 		return s.polling && s.waiting == 0
 	}
 	user := s.userRead()
@@ -280,7 +272,7 @@ func (s *socket) beginPoll(until time.Time) bool {
 func (s *socket) beginWait() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending || s.failed&limited != 0 || s.waiting > 0 {
+	if s.ending || s.limited || s.waiting > 0 {
 		return false
 	}
 	s.polling = true
@@ -292,7 +284,7 @@ func (s *socket) beginWait() bool {
 func (s *socket) interruptWait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.polling && !s.ending && s.failed&limited == 0 {
+	if s.polling && !s.ending && !s.limited {
 		s.applyRead(longAgo)
 	}
 }
@@ -302,8 +294,7 @@ func (s *socket) interruptWait() {
 func (s *socket) beginLastLook(until time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed |= limited
-	s.polling, s.looks = true, 0
+	s.limited, s.polling, s.looks = true, true, 0
 	return s.applyRead(until)
 }
 
@@ -350,7 +341,7 @@ func (s *socket) endReads(t time.Time) {
 func (s *socket) endWrites() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed |= writesEnded
+	s.writesEnded = true
 	s.applyWrite()
 }
 
@@ -358,7 +349,7 @@ func (s *socket) endWrites() {
 func (s *socket) writesOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed&writesEnded != 0
+	return s.writesEnded
 }
 
 // stop ends the timers of the deadlines.

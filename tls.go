@@ -152,4 +152,4 @@ func (s *socket) resumeRead(t *tlsTransport) bool {
 }
 
 // deadlineTaken reports whether the library has the read deadline. s.mu is held.
-func (s *socket) deadlineTaken() bool { return s.polling || s.ending || s.failed&limited != 0 }
+func (s *socket) deadlineTaken() bool { return s.polling || s.ending || s.limited }
