@@ -35,9 +35,9 @@ type keepalive struct {
 	core     *core
 	timeouts *timeouts
 
-	lastRead atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
-	writing  atomic.Int64 // when the piece that is being written began, noTime if there is none; see untimed
-	alarmAt  atomic.Int64 // when the alarm rings
+	lastAlive atomic.Int64 // the last sign of life, unless there were manyReads: a byte arrived, or the peer made room for one
+	writing   atomic.Int64 // when the piece that is being written began, noTime if there is none; see untimed
+	alarmAt   atomic.Int64 // when the alarm rings
 
 	mu         sync.Mutex
 	nextPing   time.Duration // see pingTick
@@ -45,14 +45,14 @@ type keepalive struct {
 	lastPoll   time.Duration // when a poll was asked for
 	pollAt     time.Duration // when the next poll is due while no method is receiving
 	opened     time.Duration // when the handshake was done
-	unread     int32         // see noteUnread
+	behind     int32         // see noteBehind
 	rtt        uint32        // see Stats, in microseconds
 	nextPoll   atomic.Uint32 // pollSet, pollMayGo, pollUnset or pollCancelled
 	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
 	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
 	polled     bool          // the poll of lastPoll has ended
 	extended   uint8         // how often extendLost has extended phaseLost, or closeExtended
-	quiet      uint8         // polls since a method has received
+	idlePolls  uint8         // polls since a method has received
 	aged       bool          // the end at MaxLifetime was asked for
 	awaitsPong bool          // there is a ping that has no pong yet
 	ackNoted   bool          // noteAcks was due in this silence, see renewAcks
@@ -78,14 +78,14 @@ const (
 
 // due is what a tick asks for.
 type due struct {
-	ping  bool
-	rest  bool // the connection may have been quiet for a PingInterval, see tlsTransport
-	poll  bool
-	end   bool // the connection has reached MaxLifetime
-	limit limitPassed
-	acks  ackStep
-	write writeStep
-	quiet uint8 // polls before this one since a method has received
+	ping      bool
+	rest      bool // the connection may have been quiet for a PingInterval, see tlsTransport
+	poll      bool
+	end       bool // the connection has reached MaxLifetime
+	limit     limitPassed
+	acks      ackStep
+	write     writeStep
+	idlePolls uint8 // polls before this one since a method has received
 }
 
 // A limitPassed is a limit that has passed, 0 if none has.
@@ -112,10 +112,10 @@ func (k *keepalive) start(c *core, t *timeouts, ring func()) {
 	defer k.mu.Unlock()
 	now := clock()
 	k.core, k.timeouts = c, t
-	k.lastRead.Store(int64(now))
+	k.lastAlive.Store(int64(now))
 	k.opened = now
 	k.writing.Store(int64(noTime))
-	k.lastPoll, k.pollAt, k.quiet = noTime, now+pollInterval, 1
+	k.lastPoll, k.pollAt, k.idlePolls = noTime, now+pollInterval, 1
 	k.nextPoll.Store(pollUnset)
 	k.nextPing = deadlineAfter(now, k.pingTick())
 	k.spread = uint16(rand.Uint32())
@@ -221,7 +221,7 @@ func (k *keepalive) beginWrite() {
 // sets the alarm for the untimed ones.
 func (k *keepalive) timeWrite() {
 	now := clock()
-	k.writes(now)
+	k.pieceBegins(now)
 	timeout := k.timeouts.writeTimeout
 	if timeout > 0 && k.recent.Add(oneWrite) >= manyWrites && int64(now+part(timeout, writePrecision)) < k.alarmAt.Load() {
 		k.schedule()
@@ -231,7 +231,7 @@ func (k *keepalive) timeWrite() {
 // beginLargeWrite is beginWrite for a frame whose progress is reported.
 func (k *keepalive) beginLargeWrite() progress {
 	began := clock()
-	k.writes(began)
+	k.pieceBegins(began)
 	return progress{k, began}
 }
 
@@ -244,8 +244,8 @@ func (k *keepalive) settleWrites() {
 	}
 }
 
-// writes notes that the write in progress, or its next piece, begins now.
-func (k *keepalive) writes(now time.Duration) {
+// pieceBegins notes that the write in progress, or its next piece, begins now.
+func (k *keepalive) pieceBegins(now time.Duration) {
 	k.writing.Store(int64(now))
 	if int64(deadlineAfter(now, part(k.timeouts.writeTimeout, 2))) < k.alarmAt.Load() {
 		k.schedule()
@@ -256,7 +256,7 @@ func (k *keepalive) writes(now time.Duration) {
 func (k *keepalive) notePiece(began time.Duration) {
 	now := clock()
 	k.noteTaken(began, now)
-	k.writes(now)
+	k.pieceBegins(now)
 }
 
 // endWrite notes that the write has ended. It does not read the clock, see ackStep.
@@ -383,7 +383,7 @@ func (k *keepalive) awaitPoll() {
 		return
 	}
 	now := clock()
-	k.pollAt, k.quiet, k.unread = min(k.pollAt, now+pollUnit), 0, 0
+	k.pollAt, k.idlePolls, k.behind = min(k.pollAt, now+pollUnit), 0, 0
 	if now < k.lastPoll+maxPoll {
 		k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
 	}
@@ -396,7 +396,7 @@ func (k *keepalive) beginPoll(now time.Duration, do *due) {
 	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
 	do.poll = true
 	k.nextPoll.Store(pollUnset)
-	do.quiet = k.quiet
+	do.idlePolls = k.idlePolls
 }
 
 // passedAfterPoll reports whether a limit that ends at by has passed, see afterPoll. If the
@@ -423,19 +423,19 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 	case receiving:
 		k.pollAt = never
 	default:
-		if k.quiet == 0 {
+		if k.idlePolls == 0 {
 			k.pollAt = began + pollUnit
 		} else if k.pollAt == never {
 			k.pollAt = began + pollInterval
 		}
-		k.quiet = min(k.quiet, math.MaxUint8-1) + 1
+		k.idlePolls = min(k.idlePolls, math.MaxUint8-1) + 1
 	}
 	k.polled = k.polled || began >= k.lastPoll
 	k.reschedule()
 }
 
 // resumePolls runs when Ping stops reading: from now on, polls have to look for control
-// frames. The handler has received nothing, so quiet does not change.
+// frames. The handler has received nothing, so idlePolls does not change.
 func (k *keepalive) resumePolls() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -466,7 +466,7 @@ func (k *keepalive) tick() (do due) {
 		k.checkWrite(now, &do)
 	case k.passedAfterPoll(k.silentBy(p, by), now, &do):
 		do.limit = silencePassed
-		k.lastRead.Store(int64(now))
+		k.lastAlive.Store(int64(now))
 	}
 	if p <= phaseCloseSent && now >= k.pollAt {
 		k.beginPoll(now, &do)

@@ -112,12 +112,12 @@ func TestKeepalive_forgets_earlier_polls_after_a_message(t *testing.T) {
 		r.busy = true
 		r.timer.resumePolls()
 		time.Sleep(5500 * time.Millisecond)
-		r.timer.noteUnread(5000, false, true)
+		r.timer.noteBehind(5000, false, true)
 		r.timer.noteRead()
 		r.timer.noteReceived() // the handler receives a message,
 		r.timer.noteReading()  // and waits for the next one
 		time.Sleep(4 * s)
-		r.timer.noteUnread(3000, false, true)
+		r.timer.noteBehind(3000, false, true)
 		if r.timer.quietFor(s) {
 			t.Error("3000 unread bytes are no sign of life, because there were 5000 before the last message")
 		}
@@ -125,7 +125,7 @@ func TestKeepalive_forgets_earlier_polls_after_a_message(t *testing.T) {
 		r.timer.stop()
 		r.timer.waitTicks()
 		time.Sleep(s)
-		if do := r.timer.tick(); !do.poll || do.quiet != 0 {
+		if do := r.timer.tick(); !do.poll || do.idlePolls != 0 {
 			t.Errorf("got %+v, want a poll that knows of no poll since the last message", do)
 		}
 	})

@@ -41,7 +41,7 @@ func (r *tickRecorder) run(t *timeouts) {
 
 func (r *tickRecorder) tick() {
 	do := r.timer.tick()
-	do.quiet = 0
+	do.idlePolls = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.acks {
@@ -267,7 +267,7 @@ func TestNoteAlive_keeps_the_later_sign_of_life(t *testing.T) {
 		time.Sleep(time.Minute)
 		for _, tt := range []struct{ ago, want time.Duration }{{30 * time.Second, 30 * time.Second}, {10 * time.Second, 10 * time.Second}, {20 * time.Second, 10 * time.Second}} {
 			c.timer.noteAlive(tt.ago)
-			if got := clock() - time.Duration(c.timer.lastRead.Load()); got != tt.want {
+			if got := clock() - time.Duration(c.timer.lastAlive.Load()); got != tt.want {
 				t.Errorf("after a sign of life %v ago: the last one was %v ago, want %v", tt.ago, got, tt.want)
 			}
 		}

@@ -21,34 +21,34 @@ const (
 	compareAcks                    // it has been silent for ConnectionTimeout
 )
 
-// noteUnread notes how many bytes wait in the kernel while a method is receiving. If there are
+// noteBehind notes how many bytes wait in the kernel while a method is receiving. If there are
 // more than the last time, the peer is not silent: the goroutine of that method may be writing
 // a pong, and does not read meanwhile.
-func (k *keepalive) noteUnread(unread int32, _, ok bool) {
+func (k *keepalive) noteBehind(unread int32, _, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if ok && unread > k.unread {
+	if ok && unread > k.behind {
 		k.noteAlive(0) // noteRead would lock mu
 	}
-	k.unread = unread
+	k.behind = unread
 }
 
 // quietFor reports whether nothing has arrived for d.
 func (k *keepalive) quietFor(d time.Duration) bool {
-	return clock() >= time.Duration(k.lastRead.Load())+d
+	return clock() >= time.Duration(k.lastAlive.Load())+d
 }
 
 // The states of the reads in keepalive.recent. Reading the clock and storing the time would be a
 // quarter of the cost of a small message, so this is done once or twice between two ticks.
 const (
-	noReads   uint32 = iota // lastRead is exact
-	oneRead                 // lastRead is exact, and is the time of a read since the last tick
-	manyReads               // there were reads after lastRead: the next tick takes its own time for them
+	noReads   uint32 = iota // lastAlive is exact
+	oneRead                 // lastAlive is exact, and is the time of a read since the last tick
+	manyReads               // there were reads after lastAlive: the next tick takes its own time for them
 
 	readsMask = 3
 )
 
-// readPrecision is the part of ConnectionTimeout by which lastRead may be too late. It is never
+// readPrecision is the part of ConnectionTimeout by which lastAlive may be too late. It is never
 // too early.
 const readPrecision = 10
 
@@ -82,7 +82,7 @@ func (k *keepalive) noteReadNow(now time.Duration) {
 // lifeSignAt notes a sign of life between two ticks. The next silence may begin before the next tick,
 // and a pause of the process may hide that, so it makes the first ackStep due again.
 func (k *keepalive) lifeSignAt(now time.Duration) {
-	k.lastRead.Store(int64(now))
+	k.lastAlive.Store(int64(now))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.ackNoted = false
@@ -100,16 +100,15 @@ func (k *keepalive) setReads(state uint32) {
 
 // lookBy is when a tick has to check whether there were manyReads.
 func (k *keepalive) lookBy() time.Duration {
-	return deadlineAfter(time.Duration(k.lastRead.Load()), part(k.timeouts.connectionTimeout, readPrecision))
+	return deadlineAfter(time.Duration(k.lastAlive.Load()), part(k.timeouts.connectionTimeout, readPrecision))
 }
 
-// settleReads makes lastRead exact again, or too late, see readPrecision. Each tick begins with it.
+// settleReads makes lastAlive exact again, or too late, see readPrecision. Each tick begins with it.
 // state is the state of the reads, which the tick has just reset to noReads.
 func (k *keepalive) settleReads(state uint32) {
-	if state != manyReads {
-		return
+	if state == manyReads {
+		k.noteAlive(0) // after the reset, because the reads before it have noted no time
 	}
-	k.noteAlive(0) // after the reset, because the reads before it have noted no time
 }
 
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
@@ -123,7 +122,7 @@ func (k *keepalive) taken() acks {
 func (k *keepalive) firstBegan(began time.Duration) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.noted(began) {
+	if k.isSlow(began) {
 		return k.core.slowWrite().first
 	}
 	return began
@@ -145,7 +144,7 @@ func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
 	if p >= phaseClosing && by != never {
 		return never
 	}
-	return deadlineAfter(time.Duration(k.lastRead.Load()), k.timeouts.connectionTimeout)
+	return deadlineAfter(time.Duration(k.lastAlive.Load()), k.timeouts.connectionTimeout)
 }
 
 // noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
@@ -155,7 +154,7 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	if k.ackNoted || k.silentBy(p, by) == never {
 		return never
 	}
-	last, half := time.Duration(k.lastRead.Load()), part(k.timeouts.connectionTimeout, 2)
+	last, half := time.Duration(k.lastAlive.Load()), part(k.timeouts.connectionTimeout, 2)
 	began, timed := k.writeBegan()
 	if !timed {
 		return last + half
@@ -167,8 +166,8 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 // later sign of life stays.
 func (k *keepalive) noteAlive(ago time.Duration) {
 	at := int64(clock() - ago)
-	for last := k.lastRead.Load(); last < at && !k.lastRead.CompareAndSwap(last, at); {
-		last = k.lastRead.Load()
+	for last := k.lastAlive.Load(); last < at && !k.lastAlive.CompareAndSwap(last, at); {
+		last = k.lastAlive.Load()
 	}
 }
 
@@ -206,8 +205,8 @@ func (k *keepalive) skipPause(late time.Duration) {
 	if late < part(k.timeouts.connectionTimeout, readPrecision) {
 		return
 	}
-	last := k.lastRead.Load()
-	k.lastRead.CompareAndSwap(last, last+int64(late)) // else there was a read
+	last := k.lastAlive.Load()
+	k.lastAlive.CompareAndSwap(last, last+int64(late)) // else there was a read
 }
 
 // A writeStep is a step of the search for a peer that reads while a write to it waits, see also
@@ -225,8 +224,8 @@ type slowWrite struct {
 	acked uint64        // bytes that the peer had acknowledged then
 }
 
-// noted reports whether writeStep.note was due for the write that began at a time. k.mu is held.
-func (k *keepalive) noted(began time.Duration) bool {
+// isSlow reports whether writeStep.note was due for the write that began at a time. k.mu is held.
+func (k *keepalive) isSlow(began time.Duration) bool {
 	w := k.core.slowWrite()
 	return w != nil && w.began == began
 }
@@ -245,11 +244,11 @@ func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
 	if paused && k.writing.CompareAndSwap(int64(began), int64(now)) {
 		began = now
 	}
-	k.noteWrite(began, first, do)
+	k.noteSlowWrite(began, first, do)
 }
 
-// noteWrite notes a write for noted. first is when it began, before a pause has made it begin again.
-func (k *keepalive) noteWrite(began, first time.Duration, do *due) {
+// noteSlowWrite notes a write for isSlow. first is when it began, before a pause has made it begin again.
+func (k *keepalive) noteSlowWrite(began, first time.Duration, do *due) {
 	w := k.core.slowWriteUsed()
 	w.began, w.first, do.write.note = began, first, true
 }
@@ -262,8 +261,8 @@ func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	if !late || !k.writing.CompareAndSwap(int64(began), int64(now)) {
 		return // it has ended at this moment, and maybe another has begun
 	}
-	if !k.noted(began) {
-		k.noteWrite(now, began, do)
+	if !k.isSlow(began) {
+		k.noteSlowWrite(now, began, do)
 		return
 	}
 	do.limit, do.write = writePassed, writeStep{again: now}
@@ -291,7 +290,7 @@ func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
 // noteWriteAt is when half of WriteTimeout is over for the write in progress, never if that was
 // noted.
 func (k *keepalive) noteWriteAt() time.Duration {
-	if began, timed := k.writeBegan(); timed && !k.noted(began) {
+	if began, timed := k.writeBegan(); timed && !k.isSlow(began) {
 		return deadlineAfter(began, part(k.timeouts.writeTimeout, 2))
 	}
 	return never

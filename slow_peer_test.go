@@ -178,9 +178,9 @@ func TestWrite_that_waited_for_a_processor_is_not_a_sign_of_life(t *testing.T) {
 	if _, ok := c.socket.acked(); !ok {
 		t.Skip("this system does not tell what the peer has acknowledged")
 	}
-	before := c.timer.lastRead.Load()
+	before := c.timer.lastAlive.Load()
 	c.timer.noteTaken(clock()-time.Second, clock())
-	if c.timer.lastRead.Load() != before {
+	if c.timer.lastAlive.Load() != before {
 		t.Error("the write counts as a sign of life")
 	}
 }

@@ -177,7 +177,7 @@ func TestKeepalive_notes_unread_bytes_between_reads(t *testing.T) {
 				r.timer.noteRead()
 			}
 			time.Sleep(3 * time.Second) // no tick looks at the reads so early
-			r.timer.noteUnread(100, false, true)
+			r.timer.noteBehind(100, false, true)
 			if r.timer.quietFor(time.Second) {
 				t.Errorf("after %d reads: the bytes are not a sign of life", reads)
 			}

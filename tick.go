@@ -46,19 +46,19 @@ func (c *Conn) tick() {
 		return
 	}
 	if do.poll {
-		c.pollDue(int(do.quiet))
+		c.pollDue(int(do.idlePolls))
 	}
 }
 
-// pollDue polls the socket, unless a method is receiving. quiet is how many polls there were since a
-// method has received.
-func (c *Conn) pollDue(quiet int) {
+// pollDue polls the socket, unless a method is receiving. idlePolls is how many polls there were
+// since a method has received.
+func (c *Conn) pollDue(idlePolls int) {
 	began := clock()
 	receiving := !c.in.tryLock()
 	if receiving {
-		c.timer.noteUnread(c.socket.behind())
+		c.timer.noteBehind(c.socket.behind())
 	} else {
-		c.poll(quiet)
+		c.poll(idlePolls)
 	}
 	c.timer.pollEnded(began, receiving)
 	if receiving && c.in.tryLock() { // it was Ping or another poll, and has ended meanwhile
@@ -98,19 +98,20 @@ func (c *Conn) checkAcks(step ackStep) {
 
 // poll looks for control frames while no method is receiving, and ends the connection if what it
 // finds requires that. in.lock is held; poll unlocks it.
-func (c *Conn) poll(quiet int) {
+func (c *Conn) poll(idlePolls int) {
 	defer c.in.passTurn() // after Unlock
 	defer c.in.lock.Unlock()
 	if c.life.current() > phaseCloseSent {
 		return
 	}
-	if err := c.in.poll(c.timer.timeouts.patience(quiet)); err != nil {
+	if err := c.in.poll(c.timer.timeouts.patience(idlePolls)); err != nil {
 		c.received(err)
 	}
 }
 
-// patience returns the patience of a poll, after quiet polls since a method has received.
-func (t *timeouts) patience(quiet int) patience {
+// patience returns the patience of a poll. idlePolls is how many polls there were since a method has
+// received.
+func (t *timeouts) patience(idlePolls int) patience {
 	const dropTime = 60 * time.Second // ConnectionTimeout by default
 	ending := t.endLimit()
 	gone := dropTime
@@ -118,9 +119,9 @@ func (t *timeouts) patience(quiet int) patience {
 		gone = min(limit, dropTime)
 	}
 	over := func(limit time.Duration) bool {
-		return quiet >= max(1, int(min(limit/pollInterval, math.MaxUint8)))
+		return idlePolls >= max(1, int(min(limit/pollInterval, math.MaxUint8)))
 	}
-	return patience{closing: quiet > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
+	return patience{closing: idlePolls > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
 }
 
 // phasePassed ends a phase that took too long.

@@ -64,7 +64,7 @@ func (t *tlsTransport) fill() error {
 		t.socket.interruptRead(t)
 	}
 	err := t.netTransport.fill()
-	for err != nil && t.isInterruption(err) {
+	for err != nil && t.endInterruption(err) {
 		if err = t.await(); err == nil {
 			err = t.netTransport.fill()
 		}
@@ -76,15 +76,15 @@ func (t *tlsTransport) fill() error {
 // not wait below TLS.
 func (t *tlsTransport) Read(p []byte) (int, error) {
 	n, err := t.netTransport.Read(p)
-	for err != nil && t.isInterruption(err) {
+	for err != nil && t.endInterruption(err) {
 		n, err = t.netTransport.Read(p)
 	}
 	return n, err
 }
 
-// isInterruption reports whether err ends a read that was interrupted. The read has to be repeated
-// then, with the deadline that applies.
-func (t *tlsTransport) isInterruption(err error) bool {
+// endInterruption reports whether err is that of a read that was interrupted. Then it restores the
+// deadline that applies, and the read has to be repeated.
+func (t *tlsTransport) endInterruption(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) && t.socket.resumeRead(t)
 }
 

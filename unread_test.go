@@ -259,7 +259,7 @@ func TestConnectionTimeout_counts_bytes_behind_unread_ones(t *testing.T) {
 			defer client.Close()
 			lastSign := func() time.Duration {
 				c.timer.settleReads(c.timer.recent.Swap(noReads) & readsMask)
-				return time.Duration(c.timer.lastRead.Load())
+				return time.Duration(c.timer.lastAlive.Load())
 			}
 			client.Write(clientFrame(true, Text, strings.Repeat("x", 10_000)))
 			for i := range 5 {
