@@ -39,23 +39,23 @@ type keepalive struct {
 	writing   atomic.Int64 // when the piece that is being written began, noTime if there is none; see untimed
 	alarmAt   atomic.Int64 // when the alarm rings
 
-	mu         sync.Mutex
-	nextPing   time.Duration // see pingTick
-	pingSent   time.Duration // the first of the pings that have no pong yet
-	lastPoll   time.Duration // when a poll was asked for
-	pollAt     time.Duration // when the next poll is due while no method is receiving
-	opened     time.Duration // when the handshake was done
-	behind     int32         // see noteBehind
-	rtt        uint32        // see Stats, in microseconds
-	nextPoll   atomic.Uint32 // pollSet, pollMayGo, pollUnset or pollCancelled
-	recent     atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
-	spread     uint16        // random: how much before MaxLifetime the connection ends, see endAt
-	polled     bool          // the poll of lastPoll has ended
-	extended   uint8         // how often extendLost has extended phaseLost, or closeExtended
-	idlePolls  uint8         // polls since a method has received
-	aged       bool          // the end at MaxLifetime was asked for
-	awaitsPong bool          // there is a ping that has no pong yet
-	ackNoted   bool          // noteAcks was due in this silence, see renewAcks
+	mu        sync.Mutex
+	nextPing  time.Duration // see pingTick
+	pingSent  time.Duration // the first of the pings that have no pong yet, noTime if there is none
+	lastPoll  time.Duration // when a poll was asked for
+	pollAt    time.Duration // when the next poll is due while no method is receiving
+	opened    time.Duration // when the handshake was done
+	behind    int32         // see noteBehind
+	rtt       uint32        // see Stats, in microseconds
+	nextPoll  atomic.Uint32 // pollSet, pollMayGo, pollUnset or pollCancelled
+	recent    atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
+	spread    uint16        // random: how much before MaxLifetime the connection ends, see endAt
+	polled    bool          // the poll of lastPoll has ended
+	extended  uint8         // how often extendLost has extended phaseLost
+	closeLate bool          // closePaused has extended a phase
+	idlePolls uint8         // polls since a method has received
+	aged      bool          // the end at MaxLifetime was asked for
+	ackNoted  bool          // noteAcks was due in this silence, see renewAcks
 }
 
 // While no method is receiving, the socket is polled each pollInterval, and for the first
@@ -116,6 +116,7 @@ func (k *keepalive) start(c *core, t *timeouts, ring func()) {
 	k.opened = now
 	k.writing.Store(int64(noTime))
 	k.lastPoll, k.pollAt, k.idlePolls = noTime, now+pollInterval, 1
+	k.pingSent = noTime
 	k.nextPoll.Store(pollUnset)
 	k.nextPing = deadlineAfter(now, k.pingTick())
 	k.spread = uint16(rand.Uint32())
@@ -164,16 +165,13 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 // maxExtensions is how often phaseLost is extended: for 0.6 s in total.
 const maxExtensions = 6
 
-// closeExtended says that closePaused has extended a phase.
-const closeExtended = maxExtensions + 1
-
 // closePaused gives a phase in which the connection is closing maxPoll more, once, if this tick is late.
 // The process was paused, so what the peer has sent meanwhile may not be read yet.
 func (k *keepalive) closePaused(p phase, by, now time.Duration) bool {
-	if p < phaseClosing || k.extended == closeExtended || now-by < blockedTime {
+	if p < phaseClosing || k.closeLate || now-by < blockedTime {
 		return false
 	}
-	k.extended = closeExtended
+	k.closeLate = true
 	k.life().bound(p, now+maxPoll)
 	return true
 }

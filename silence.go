@@ -175,7 +175,7 @@ func (k *keepalive) noteAlive(ago time.Duration) {
 func (k *keepalive) awaitsAnswer() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.awaitsPong && clock()-k.pingSent >= blockedTime
+	return k.pingSent != noTime && clock()-k.pingSent >= blockedTime
 }
 
 // renewAcks makes the first ackStep due again after a sign of life. It runs before each use of
@@ -311,11 +311,11 @@ func (k *keepalive) roundTrip() time.Duration {
 func (k *keepalive) notePong() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.awaitsPong {
+	if k.pingSent == noTime {
 		return false
 	}
-	k.awaitsPong = false
 	k.setRTT(clock() - k.pingSent)
+	k.pingSent = noTime
 	return true
 }
 
@@ -348,7 +348,7 @@ func (k *keepalive) pingDue(now time.Duration, do *due) {
 	k.nextPing = deadlineAfter(now, k.pingTick())
 	do.rest = k.core.canRest()
 	do.ping = k.timeouts.pingInterval > 0
-	if do.ping && !k.awaitsPong {
-		k.awaitsPong, k.pingSent = true, now
+	if do.ping && k.pingSent == noTime {
+		k.pingSent = now
 	}
 }

@@ -93,7 +93,7 @@ func TestQuiet_after_a_pong(t *testing.T) {
 			c, p, pair := newQuietConn(t)
 			done := runHandler(c, echoAll)
 			c.timer.mu.Lock()
-			c.timer.awaitsPong = true
+			c.timer.pingSent = clock()
 			c.timer.mu.Unlock()
 			pair.below.Write(pair.below.collect(func() { tt.peer(p) }))
 			if tt.want != "" {
@@ -118,7 +118,9 @@ func TestQuiet_only_after_the_answer_to_a_ping(t *testing.T) {
 		"another's answer": {true, "of a Ping", false},
 	} {
 		c, _, _ := newQuietConn(t)
-		c.timer.awaitsPong = tt.awaited
+		if tt.awaited {
+			c.timer.pingSent = clock()
+		}
 		c.in.pong([]byte(tt.payload))
 		if got := c.socket.overTLS().quiet; got != tt.want {
 			t.Errorf("%s: the next read begins below TLS: %t, want %t", name, got, tt.want)
