@@ -69,7 +69,7 @@ type lentMessage struct {
 // lend receives the next message for a MessageFunc. If a deadline interrupts it, the next call
 // continues. The lock is held.
 func (r *reader) lend(m *lentMessage) error {
-	if r.begun != nil || r.mode != modeMessages || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+	if !r.betweenMessages() {
 		if err := r.begin(byReceiveFunc); err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func (c *Conn) AppendMessage(dst []byte) (Opcode, []byte, error) {
 
 // message appends the next message to dst. On an error it returns dst as it was.
 func (r *reader) message(dst []byte) (Opcode, []byte, error) {
-	if r.begun != nil || r.mode != modeMessages || r.life.current() >= phaseClosing { // begin has nothing to do otherwise
+	if !r.betweenMessages() {
 		if err := r.begin(byReceiveMessage); err != nil {
 			return 0, dst, err
 		}

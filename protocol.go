@@ -8,6 +8,10 @@ import (
 	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
+// MaxSize is the largest value of [MaxFrameSize], [MaxMessageSize] and [SendQueue], in bytes: 1 GiB.
+// It fits an int on every platform.
+const MaxSize = 1 << 30
+
 // limits are the sizes that a connection accepts of its peer.
 type limits struct {
 	maxFrameSize   int64
@@ -98,10 +102,10 @@ func (in *incoming) next(b []byte, mode frameMode) (n int, err error) {
 	if n == 0 || err != nil {
 		return 0, err
 	}
-	switch mode {
-	case modeMessages, modeSkip, modeStream, modeFragments:
+	switch {
+	case mode.inMessages():
 		err = in.check(h, mode)
-	case modeFrames:
+	case mode == modeFrames:
 		err = in.checkRaw(h)
 	}
 	if err != nil {
@@ -414,7 +418,3 @@ func (in *incoming) whole(b []byte) (op Opcode, start, end int) {
 	}
 	return 0, 0, 0
 }
-
-// MaxSize is the largest value of [MaxFrameSize] and [MaxMessageSize], in bytes: 1 GiB.
-// It fits an int on every platform.
-const MaxSize = 1 << 30

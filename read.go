@@ -44,9 +44,21 @@ const (
 	byReceiveFunc
 )
 
-func (m receiveMethod) String() string {
-	return [...]string{"ReceiveMessage", "MessageReader", "ReceiveFragments", "ReadFrame", "Discard", "Stream", "ReceiveFunc"}[m]
+// receiveMethods has the name of each method, and the rules for the frames that it receives.
+var receiveMethods = [...]struct {
+	name string
+	mode frameMode
+}{
+	byReceiveMessage:   {"ReceiveMessage", modeMessages},
+	byMessageReader:    {"MessageReader", modeMessages},
+	byReceiveFragments: {"ReceiveFragments", modeFragments},
+	byReadFrame:        {"ReadFrame", modeFrames},
+	byDiscard:          {"Discard", modeSkip},
+	byStream:           {"Stream", modeStream},
+	byReceiveFunc:      {"ReceiveFunc", modeMessages},
 }
+
+func (m receiveMethod) String() string { return receiveMethods[m].name }
 
 // unfinished is a message, or frame, that a method has begun to receive. A read
 // deadline may interrupt it; then only the same method can continue it.
@@ -93,6 +105,12 @@ func (r *reader) release() {
 	r.passTurn()
 }
 
+// betweenMessages reports whether the last call has received a whole message, and the next may do so:
+// then begin has nothing to do. The compiler inlines it.
+func (r *reader) betweenMessages() bool {
+	return r.begun == nil && r.mode == modeMessages && r.life.current() < phaseClosing
+}
+
 // begin begins a receiving call. It fails if another method has begun a message.
 func (r *reader) begin(by receiveMethod) error {
 	if err := r.life.receiveErr(); err != nil {
@@ -106,18 +124,8 @@ func (r *reader) begin(by receiveMethod) error {
 	if r.mode == 0 { // most handlers begin with this call, and then nothing wakes the process before the first ping
 		r.timer.cancelPoll(pollUnset)
 	}
-	switch {
-	case by == byReadFrame:
-		r.mode = modeFrames
-	case r.mode == modeFrames: // polls leave all frames to ReadFrame from now on
-	case by == byDiscard:
-		r.mode = modeSkip
-	case by == byStream:
-		r.mode = modeStream
-	case by == byReceiveFragments:
-		r.mode = modeFragments
-	default:
-		r.mode = modeMessages
+	if r.mode != modeFrames { // polls leave all frames to ReadFrame from its first call on
+		r.mode = receiveMethods[by].mode
 	}
 	return nil
 }
