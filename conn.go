@@ -240,21 +240,6 @@ func (c *Conn) SetMaxMessageSize(n int64) error {
 	return nil
 }
 
-// maxHeaderLines is the largest number of header lines in a handshake. Real handshakes have
-// fewer than a hundred. Each line takes about a hundred bytes more in net/http than its text,
-// and the connection would hold them: a header of 1 MiB in short lines would take fifteen
-// times its own size.
-const maxHeaderLines = 400
-
-// headerLines returns the number of lines of a header.
-func headerLines(h http.Header) int {
-	lines := 0
-	for _, values := range h {
-		lines += len(values)
-	}
-	return lines
-}
-
 // Extensions returns the extension that was agreed on in the handshake, as the response names
 // it: permessage-deflate with its parameters, see [Compression]. It returns "" if there is none.
 func (c *Conn) Extensions() string {

@@ -57,6 +57,11 @@ var (
 	// [Conn.ReceiveJSON]. The error is also that of encoding/json. The connection stays
 	// usable. If a [HandlerFunc] returns the error, the connection is closed with 1007.
 	ErrInvalidJSON = errors.New("websocket: invalid JSON")
+
+	// ErrSendQueueFull means that a peer reads too slowly: a message does not fit into the
+	// queue of its connection, see [SendQueue]. [Conn.TrySend] has sent nothing then, and the
+	// connection stays as it is. [Broadcast] closes such a connection with 1013.
+	ErrSendQueueFull = errors.New("websocket: send queue full")
 )
 
 // A StatusCode is the status code of a close frame (RFC 6455 section 7.4).
@@ -437,11 +442,6 @@ func closeReason(reason string) string {
 // maxErrorText is how many bytes are kept of an error text that may repeat text of the
 // peer. The errors and the log lines that contain it have less than a kilobyte.
 const maxErrorText = 300
-
-// ErrSendQueueFull means that a peer reads too slowly: a message does not fit into the queue
-// of its connection, see [SendQueue]. [Conn.TrySend] has sent nothing then, and the
-// connection stays as it is. [Broadcast] closes such a connection with 1013.
-var ErrSendQueueFull = fmt.Errorf("websocket: send queue full")
 
 // An inflateError is the error of a connection whose peer has sent a compressed message that
 // cannot be inflated. It is an ErrProtocol, but the connection is closed with 1007.

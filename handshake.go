@@ -3,6 +3,7 @@ package websocket
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -49,6 +50,16 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts ...Option) (*Conn, err
 		afterClose(c, o.onClose)
 	}
 	return c, err
+}
+
+// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
+// context, but no goroutine.
+func afterClose(c *Conn, f func(*Conn, error)) {
+	context.AfterFunc(c.Context(), func() {
+		defer logPanic(c)
+		c.life.closed.Wait() // the close handshake has a limit
+		f(c, c.life.err())
+	})
 }
 
 // upgrade is Upgrade with applied options. If it returns a Conn, the caller has to add it to
@@ -99,11 +110,7 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission)
 // step that can fail with a HandshakeError, because net/http sends the response to a refused
 // request.
 func establish(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
-	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
-	var agreed agreement
-	if o.minCompressed >= 0 {
-		agreed = negotiate(r.Header["Sec-Websocket-Extensions"])
-	}
+	subprotocol, agreed := o.choose(r)
 	nc, brw, err := hijack(w)
 	if err != nil {
 		return nil, refuse(w, r, hijackRefusal(w, err))
@@ -116,6 +123,15 @@ func establish(w http.ResponseWriter, r *http.Request, o *options, a *admission)
 		return nil, &connError{"sending the handshake response", err}
 	}
 	return newConn(nc, r, subprotocol, agreed, &o.config, buffered), nil
+}
+
+// choose returns the subprotocol, "" for none, and the extension for a request (RFC 6455 section 4.2.2
+// step 4).
+func (o *options) choose(r *http.Request) (subprotocol string, agreed agreement) {
+	if o.minCompressed >= 0 {
+		agreed = negotiate(r.Header["Sec-Websocket-Extensions"])
+	}
+	return chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"]), agreed
 }
 
 // hijack hijacks the connection of w through http.ResponseController. It returns an

@@ -14,11 +14,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 		return nil, refuse(w, r, refusal(http.StatusInternalServerError,
 			"%s cannot send frames on an HTTP/2 stream: middleware that wraps the http.ResponseWriter needs an Unwrap method", writerTypes(w)))
 	}
-	subprotocol := chooseSubprotocol(o.subprotocols, r.Header["Sec-Websocket-Protocol"])
-	var agreed agreement
-	if o.minCompressed >= 0 {
-		agreed = negotiate(r.Header["Sec-Websocket-Extensions"])
-	}
+	subprotocol, agreed := o.choose(r)
 	setResponseHeader(inner.Header(), w.Header(), subprotocol, agreed)
 	warnUnbounded(r)
 	a.accept() // before the response, because the client may then ask for the statistics

@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"context"
 	"fmt"
 	"log"
 	"net/http"
@@ -71,14 +70,4 @@ func panicText(v any) string {
 		v = logged.value
 	}
 	return fmt.Sprint(v)
-}
-
-// afterClose calls f on a new goroutine after the connection is closed. Until then it needs a
-// context, but no goroutine.
-func afterClose(c *Conn, f func(*Conn, error)) {
-	context.AfterFunc(c.Context(), func() {
-		defer logPanic(c)
-		c.life.closed.Wait() // the close handshake has a limit
-		f(c, c.life.err())
-	})
 }

@@ -80,6 +80,21 @@ func checkWebSocketHeaders(r *http.Request) *HandshakeError {
 	return nil
 }
 
+// maxHeaderLines is the largest number of header lines in a handshake. Real handshakes have
+// fewer than a hundred. Each line takes about a hundred bytes more in net/http than its text,
+// and the connection would hold them: a header of 1 MiB in short lines would take fifteen
+// times its own size.
+const maxHeaderLines = 400
+
+// headerLines returns the number of lines of a header.
+func headerLines(h http.Header) int {
+	lines := 0
+	for _, values := range h {
+		lines += len(values)
+	}
+	return lines
+}
+
 func hasVersion13(h http.Header) bool {
 	version := h["Sec-Websocket-Version"]
 	return len(version) == 1 && version[0] == "13"
