@@ -46,7 +46,7 @@ type Conn struct {
 	// the alarm again, and then Conn.tick does.
 	core
 	in    reader
-	inbox *inbox // of HandleConcurrent and HandleMessages, nil with Handle
+	inbox *inbox // of HandleConcurrent and HandleMessages, nil with Handle; an interface would make Conn too large
 
 	place int // in registry.conns: a map would take 37 bytes for each connection
 }

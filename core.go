@@ -76,19 +76,6 @@ func (c *core) slowWrite() *slowWrite {
 // slowWriteUsed is slowWrite, but allocates it.
 func (c *core) slowWriteUsed() *slowWrite { return &c.rareUsed().write }
 
-// tellsAcks reports whether the kernel reports what the peer has acknowledged. The answer does not
-// change, and the progress of each piece of a slow write needs it, so the system is asked once.
-// out.lock is held.
-func (c *core) tellsAcks() bool {
-	if c.out.acksTold == notAsked {
-		c.out.acksTold = acksUnknown
-		if _, ok := c.socket.acked(); ok {
-			c.out.acksTold = acksKnown
-		}
-	}
-	return c.out.acksTold == acksKnown
-}
-
 // add adds a packed number. It is for the goroutine that holds the lock of direction d.
 func (t *tally) add(packed uint64, c *core, d direction) {
 	if t.packed.Load()&halfFull != 0 {

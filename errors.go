@@ -44,7 +44,8 @@ var (
 	ErrConnectionTimeout error = &timeoutError{text: "websocket: connection timeout", ended: true}
 
 	// ErrCloseTimeout means that the peer did not answer a close frame within
-	// CloseTimeout. The socket was closed without the peer's close frame. The error is a
+	// CloseTimeout, or was silent for ConnectionTimeout or did not read for WriteTimeout
+	// before that. The socket was closed without the peer's close frame. The error is a
 	// [net.Error] whose Timeout method returns true.
 	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 

@@ -22,9 +22,9 @@ type timeouts struct {
 }
 
 // A keepalive is the one timer of a connection. It says when to send a ping, and when a limit has
-// passed: silence of the peer, a write, or a phase of the closing connection. It reads and writes
-// nothing: a tick reschedules the timer and returns what is due, so nothing that the connection
-// then does can delay the next tick.
+// passed: silence of the peer, a write, a phase of the closing connection, or MaxLifetime. It reads
+// and writes nothing: a tick reschedules the timer and returns what is due, so nothing that the
+// connection then does can delay the next tick.
 //
 // A handler that only sends, or is busy, receives nothing. While no method is receiving, the
 // keepalive asks for a poll of the socket each second, so that pings and the peer's close
@@ -39,7 +39,7 @@ type keepalive struct {
 	writing   atomic.Int64 // when the piece that is being written began, noTime if there is none; see untimed
 	alarmAt   atomic.Int64 // when the alarm rings
 
-	mu        sync.Mutex
+	mu        sync.Mutex    // guards the following; nextPoll and recent are also read without it
 	nextPing  time.Duration // see pingTick
 	pingSent  time.Duration // the first of the pings that have no pong yet, noTime if there is none
 	lastPoll  time.Duration // when a poll was asked for
@@ -165,8 +165,8 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 // maxExtensions is how often phaseLost is extended: for 0.6 s in total.
 const maxExtensions = 6
 
-// closePaused gives a phase in which the connection is closing maxPoll more, once, if this tick is late.
-// The process was paused, so what the peer has sent meanwhile may not be read yet.
+// closePaused gives a phase in which the connection is closing maxPoll more, once, if this tick is
+// late. The process was paused, so what the peer has sent meanwhile may not be read yet.
 func (k *keepalive) closePaused(p phase, by, now time.Duration) bool {
 	if p < phaseClosing || k.closeLate || now-by < blockedTime {
 		return false

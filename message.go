@@ -244,7 +244,9 @@ func (c *Conn) ReceiveJSON(v any) error {
 	return nil
 }
 
-// SendJSON sends v as encoding/json encodes it, in one text message.
+// SendJSON sends v as encoding/json encodes it, in one text message. If v cannot be encoded,
+// SendJSON sends nothing and returns an error that wraps that of encoding/json. Other errors are
+// those of [Conn.SendMessage].
 func (c *Conn) SendJSON(v any) error {
 	if err := c.out.check(); err != nil {
 		return c.sendError(err)

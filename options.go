@@ -161,7 +161,7 @@ func PingInterval(d time.Duration) Option {
 // and waiting for the peer's close frame. The default is 5 s. After that time the
 // socket is closed without the peer's close frame, and [Conn.Close] returns
 // [ErrCloseTimeout]. With 0 this limit is off: the wait then ends when the peer
-// has sent nothing for ConnectionTimeout.
+// has sent nothing for ConnectionTimeout, or never if that is 0 too.
 func CloseTimeout(d time.Duration) Option {
 	return duration("CloseTimeout", d, func(o *options) { o.closeTimeout = d })
 }

@@ -132,7 +132,7 @@ func (k *keepalive) firstBegan(began time.Duration) time.Duration {
 // room, the peer has read, which is a sign of life. If the kernel reports acks, they decide
 // instead, because the write may also have waited for a processor.
 func (k *keepalive) noteTaken(began, now time.Duration) {
-	if now-began >= blockedTime && !k.core.tellsAcks() {
+	if now-began >= blockedTime && !k.core.out.tellsAcks() {
 		k.lifeSignAt(now)
 	}
 }
@@ -162,8 +162,8 @@ func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
 	return max(last+half, min(began+blockedTime, last+half+half/2))
 }
 
-// noteAlive notes that the peer was alive a time ago: bytes have arrived, or the peer has taken some. A
-// later sign of life stays.
+// noteAlive notes that the peer was alive a time ago: bytes have arrived, or the peer has taken some.
+// A later sign of life stays.
 func (k *keepalive) noteAlive(ago time.Duration) {
 	at := int64(clock() - ago)
 	for last := k.lastAlive.Load(); last < at && !k.lastAlive.CompareAndSwap(last, at); {
@@ -196,11 +196,11 @@ func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
 	}
 }
 
-// skipPause makes a silence shorter by the time by which its tick at half of ConnectionTimeout is late.
-// The process was paused, with its container or its virtual machine. It has sent no pings meanwhile,
-// and a peer needs a round trip to answer the next one. Otherwise the pause would end all connections.
-// A short delay counts, as for noteRead. There is one such tick in a silence, so a dead peer is noticed
-// although all ticks are late.
+// skipPause makes a silence shorter by the time by which its tick at half of ConnectionTimeout is
+// late. The process was paused, with its container or its virtual machine. It has sent no pings
+// meanwhile, and a peer needs a round trip to answer the next one. Otherwise the pause would end all
+// connections. A short delay counts, as for noteRead. There is one such tick in a silence, so a dead
+// peer is noticed although all ticks are late.
 func (k *keepalive) skipPause(late time.Duration) {
 	if late < part(k.timeouts.connectionTimeout, readPrecision) {
 		return
@@ -233,8 +233,8 @@ func (k *keepalive) isSlow(began time.Duration) bool {
 // leastTaken is how many bytes a peer has to take in the second half of WriteTimeout.
 const leastTaken = progressSize / 2
 
-// noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process was
-// paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
+// noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process
+// was paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
 func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
 	began, timed := k.writeBegan()
 	if !timed {
@@ -247,14 +247,15 @@ func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
 	k.noteSlowWrite(began, first, do)
 }
 
-// noteSlowWrite notes a write for isSlow. first is when it began, before a pause has made it begin again.
+// noteSlowWrite notes a write for isSlow. first is when it began, before a pause has made it begin
+// again.
 func (k *keepalive) noteSlowWrite(began, first time.Duration, do *due) {
 	w := k.core.slowWriteUsed()
 	w.began, w.first, do.write.note = began, first, true
 }
 
-// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no tick
-// between half of WriteTimeout and its end, the process was paused, see noteHalfWrite.
+// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no
+// tick between half of WriteTimeout and its end, the process was paused, see noteHalfWrite.
 func (k *keepalive) checkWrite(now time.Duration, do *due) {
 	began, timed := k.writeBegan()
 	late := timed && now >= deadlineAfter(began, k.timeouts.writeTimeout)

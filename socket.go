@@ -22,7 +22,7 @@ import (
 //     has passed too early.
 //   - The write deadline is that of the call that writes: the user's write deadline in
 //     a sending method, the user's read deadline in a receiving method, and none in
-//     all other goroutines.
+//     all other goroutines. After WriteTimeout, it has passed for all of them.
 type socket struct {
 	transport
 

@@ -15,8 +15,9 @@ import (
 // is checked as far as it was read, and fails the connection at its first invalid byte.
 // MaxMessageSize applies.
 //
-// The next call of a receiving method drops the rest of the message. The reader is of
-// no use from then on. It may be used by any goroutine, one Read at a time.
+// The next call of a receiving method drops the rest of the message, and the reader is of no use
+// from then on. Only ReadFrame returns an error instead. The reader may be used by any goroutine, one
+// Read at a time.
 func (c *Conn) MessageReader() (Opcode, io.Reader, error) {
 	if c.inbox != nil {
 		m, err := c.inbox.next()

@@ -13,7 +13,8 @@ import (
 // of a message that is being written.
 const fragmentSize = 4096
 
-// A writer is the sending side of a connection. All frames leave through send.
+// A writer is the sending side of a connection. send is for the frames of sending methods that wait,
+// try for those of TrySend and Broadcast, and sendOwn for the control frames of the library.
 type writer struct {
 	*core
 	lock    wait.Lock // held for one frame at a time; guards what is not atomic
@@ -28,7 +29,7 @@ type writer struct {
 	stopped       bool        // see stop
 	keepsRest     bool        // the frame in send is one of sendWhole
 	begun         bool        // a part of that frame was written
-	acksTold      acksTold    // see core.tellsAcks
+	acksTold      acksTold    // see tellsAcks
 
 	urgent urgent
 }
@@ -346,6 +347,19 @@ const (
 	acksKnown
 	acksUnknown
 )
+
+// tellsAcks reports whether the kernel reports what the peer has acknowledged. The answer does not
+// change, and the progress of each piece of a slow write needs it, so the system is asked once.
+// The lock is held.
+func (w *writer) tellsAcks() bool {
+	if w.acksTold == notAsked {
+		w.acksTold = acksUnknown
+		if _, ok := w.socket.acked(); ok {
+			w.acksTold = acksKnown
+		}
+	}
+	return w.acksTold == acksKnown
+}
 
 // count counts a frame that is about to be written, or to become pending. The lock is held.
 func (w *writer) count(h *Header) {
