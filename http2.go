@@ -99,7 +99,7 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 	case lost && c.in.aheadEnd() != nil:
 		return true
 	}
-	err := c.in.poll(patience{closing: true, ending: true, gone: true})
+	err := c.in.poll(allEndings)
 	if err == nil && lost && c.in.buf.full() {
 		err = c.in.endBehind(errStreamReset)
 	}

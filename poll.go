@@ -6,18 +6,21 @@ import (
 	"github.com/f44ffc3b/websocket/internal/mask"
 )
 
-// A patience says which ends of a connection a poll may act on. Other ends wait, because the
-// handler may still receive and answer the messages before them.
-type patience struct {
+// endings are the ends of a connection that a poll may act on. Other ends wait, because the handler
+// may still receive and answer the messages before them.
+type endings struct {
 	closing bool // a close frame, or the end after the last message: no method has received since the last poll
 	ending  bool // a broken rule, or the end of the stream if the buffer holds all bytes before it
 	gone    bool // the end of the stream behind more bytes than the buffer holds; the rest is dropped
 }
 
+// allEndings are for a connection that ends in any case.
+var allEndings = endings{closing: true, ending: true, gone: true}
+
 // poll reads what has arrived, for pingPoll (see lookAgain), while no method is receiving. It handles
 // the control frames among the unread messages, which stay for the handler. It returns an
 // error if the connection has to end. The lock is held.
-func (r *reader) poll(may patience) error {
+func (r *reader) poll(may endings) error {
 	if r.aheadEnd() != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
 		return nil
 	}
@@ -52,7 +55,7 @@ func (r *reader) receivedAll() bool {
 // the peer's close frame, which has waited for the handler, it is the reason, because it came before
 // the failure (RFC 6455 section 7.1.5).
 func (r *reader) closeBefore(err error) error {
-	s := controlScan{may: patience{closing: true, ending: true}}
+	s := controlScan{may: allEndings}
 	if end := r.scan(&s); end != nil {
 		return end
 	}
@@ -88,7 +91,7 @@ func (r *reader) growForPoll() bool {
 // pollBehind checks what waits in the kernel when the buffer is full. New bytes there are a sign of
 // life. If the peer has ended the stream, and the handler has had time to receive, it looks for a
 // close frame there, and keeps only the messages in the buffer.
-func (r *reader) pollBehind(may patience) error {
+func (r *reader) pollBehind(may endings) error {
 	unread, ended, ok := r.socket.behind()
 	if !ok {
 		return nil
@@ -134,7 +137,7 @@ func (r *reader) fillInPoll(wait bool) (err error) {
 
 // A controlScan is the search of one poll for control frames in the read buffer.
 type controlScan struct {
-	may patience
+	may endings
 	at  int // how many of the unused bytes, from the first on, are known to be data frames
 
 	closed bool // the next frame is a close frame, which stays
@@ -196,7 +199,7 @@ func (r *reader) checkedMode() frameMode {
 
 // brokenRule returns the error for a rule that the data frames in before break, or the frame
 // that rest begins with. It returns nil while the handler still has time to receive.
-func (r *reader) brokenRule(before, rest []byte, may patience) error {
+func (r *reader) brokenRule(before, rest []byte, may endings) error {
 	mode := r.checkedMode()
 	if !may.ending || mode == 0 {
 		return nil
@@ -213,7 +216,7 @@ func (r *reader) brokenRule(before, rest []byte, may patience) error {
 // mayClose reports whether the peer's close frame may end the connection now. If the peer has
 // broken a rule before that frame or with it, mayClose returns the error for that, but only
 // when the handler has had time to receive.
-func (r *reader) mayClose(before, payload []byte, may patience) (bool, error) {
+func (r *reader) mayClose(before, payload []byte, may endings) (bool, error) {
 	_, err := ParseClose(payload)
 	mode := r.checkedMode()
 	if in := r.incoming; mode != 0 && may.closing {

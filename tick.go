@@ -104,14 +104,13 @@ func (c *Conn) poll(idlePolls int) {
 	if c.life.current() > phaseCloseSent {
 		return
 	}
-	if err := c.in.poll(c.timer.timeouts.patience(idlePolls)); err != nil {
+	if err := c.in.poll(c.timer.timeouts.endings(idlePolls)); err != nil {
 		c.received(err)
 	}
 }
 
-// patience returns the patience of a poll. idlePolls is how many polls there were since a method has
-// received.
-func (t *timeouts) patience(idlePolls int) patience {
+// endings returns the ends that a poll may act on, after idlePolls polls since a method has received.
+func (t *timeouts) endings(idlePolls int) endings {
 	const dropTime = 60 * time.Second // ConnectionTimeout by default
 	ending := t.endLimit()
 	gone := dropTime
@@ -121,7 +120,7 @@ func (t *timeouts) patience(idlePolls int) patience {
 	over := func(limit time.Duration) bool {
 		return idlePolls >= max(1, int(min(limit/pollInterval, math.MaxUint8)))
 	}
-	return patience{closing: idlePolls > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
+	return endings{closing: idlePolls > 0, ending: over(ending), gone: over(max(ending, gone*9/10))}
 }
 
 // phasePassed ends a phase that took too long.
@@ -192,7 +191,7 @@ func (c *Conn) endKnown() bool {
 	defer c.in.lock.Unlock()
 	end := c.in.aheadEnd()
 	if _, ended, _ := c.socket.behind(); end == nil && ended {
-		end = c.in.poll(patience{closing: true, ending: true, gone: true})
+		end = c.in.poll(allEndings)
 	}
 	if end == nil {
 		end = c.in.endBehind(c.in.endInBuffer()) // the handler may be busy when the connection ends
