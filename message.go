@@ -138,7 +138,7 @@ func (r *reader) fragments(dst []byte) (Opcode, []byte, error) {
 	if r.inflates(modeMessages) {
 		msg, err = r.inflateMessage(msg)
 	} else {
-		msg, _, err = r.appendFrame(msg, start, modeMessages, true)
+		msg, _, err = r.appendPayload(msg, start, modeMessages)
 	}
 	if err == errReadDeadline {
 		err = r.interruptMessage(dst, msg, start)

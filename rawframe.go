@@ -39,7 +39,7 @@ func (r *reader) frame() (Frame, error) {
 	if r.begun != nil {
 		data = r.begun.data
 	}
-	data, _, err := r.appendFrame(data, 0, modeFrames, false)
+	data, _, err := r.appendPayload(data, 0, modeFrames)
 	if err == errReadDeadline {
 		return Frame{}, r.interrupt(byReadFrame, data, nil)
 	}
@@ -138,7 +138,7 @@ func (r *reader) frames() ([]Frame, error) {
 			end frameEnd
 			err error
 		)
-		data, end, err = r.appendFrame(data, 0, modeFragments, false)
+		data, end, err = r.appendPayload(data, 0, modeFragments)
 		if err == errReadDeadline {
 			return nil, r.interrupt(byReceiveFragments, data, frames)
 		}

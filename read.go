@@ -244,13 +244,12 @@ func (r *reader) next(mode frameMode) (frameEnd, error) {
 	return notEnd, nil
 }
 
-// appendFrame appends the payload of the next frame to msg, or what is left of the open
-// frame. The first start bytes of msg belong to the caller. If joined is set, it appends
-// all frames up to the end of the message, and makes room for them along with the first,
-// because growing for each fragment would copy the message each time. On an error, msg
-// holds what has arrived.
-func (r *reader) appendFrame(msg []byte, start int, mode frameMode, joined bool) ([]byte, frameEnd, error) {
-	in := &r.incoming
+// appendPayload appends the payload of the next frame, or what is left of the open frame, to msg. In
+// modeMessages it continues to the end of the message, and makes room for the other frames along with
+// the first, because growing for each fragment would copy the message each time. The first start
+// bytes of msg belong to the caller. On an error, msg holds what has arrived.
+func (r *reader) appendPayload(msg []byte, start int, mode frameMode) ([]byte, frameEnd, error) {
+	in, joined := &r.incoming, mode == modeMessages
 	for {
 		end, err := r.next(mode)
 		for end == notEnd && err == nil {
