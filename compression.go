@@ -3,7 +3,6 @@ package websocket
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/f44ffc3b/websocket/internal/deflate"
 	"github.com/f44ffc3b/websocket/internal/wait"
@@ -26,9 +25,6 @@ const aloneSize = 16 << 10
 
 // gatherSize is how much a MessageWriter gathers for one compressed frame.
 const gatherSize = 64 << 10
-
-// quietTime replaces PingInterval if there are no pings.
-const quietTime = 15 * time.Second
 
 // encoders hold no state of a connection. There is a pool for each size of the window, because an
 // Encoder allocates when its size changes. The largest has 12 KiB.

@@ -25,7 +25,7 @@ func TestCompression_returns_the_encoder(t *testing.T) {
 		offer   string
 	}{
 		{"with the ping", PingInterval(10 * time.Second), 20 * time.Second, true, "permessage-deflate"},
-		{"without pings", PingInterval(0), 2 * quietTime, true, "permessage-deflate"},
+		{"without pings", PingInterval(0), 2 * restInterval, true, "permessage-deflate"},
 		{"no takeover", PingInterval(0), 0, false, "permessage-deflate; server_no_context_takeover"},
 	}
 	for _, tt := range tests {

@@ -194,7 +194,7 @@ func (w *writer) returnIdle() {
 // watchIdle sets the alarm if no ping calls returnIdle.
 func (w *writer) watchIdle() {
 	if w.timer.timeouts.pingInterval == 0 {
-		wait.SetAlarm(&w.compression().idle, quietTime, w, (*writer).returnIdle)
+		wait.SetAlarm(&w.compression().idle, restInterval, w, (*writer).returnIdle)
 	}
 }
 

@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -57,24 +56,6 @@ type keepalive struct {
 	aged      bool          // the end at MaxLifetime was asked for
 	ackNoted  bool          // noteAcks was due in this silence, see renewAcks
 }
-
-// While no method is receiving, the socket is polled each pollInterval, and for the first
-// time a pollUnit after a method has received.
-const (
-	pollInterval = time.Second
-	pollUnit     = pollInterval / 2
-)
-
-// The states of keepalive.nextPoll. Each receiving call that reads could cancel the next poll, and
-// its end could set it again, but that costs more than a small message. So the poll is cancelled once
-// between two ticks. If a connection has few messages, no tick follows them: the process is not
-// woken, and the ticks of many connections at once take no stacks, which would stay in memory.
-const (
-	pollSet       uint32 = iota // the alarm is set for the next poll
-	pollMayGo                   // the same, and the next receiving call that reads cancels it
-	pollUnset                   // the next end of a receiving call has to set the alarm
-	pollCancelled               // the same, and a poll was cancelled since the last tick
-)
 
 // due is what a tick asks for.
 type due struct {
@@ -190,95 +171,62 @@ func (k *keepalive) extendLost() bool {
 	return true
 }
 
-// Reading the clock would be a fifth of the cost of a small message. So only the first writes after
-// a tick note when they begin. Later ones are untimed, and then a tick comes within a tenth of
-// WriteTimeout. If a write is in progress, this tick counts as its beginning. So a write may take a
-// tenth longer than WriteTimeout, but is never cut off early. If there are only a few writes, no
-// such tick is needed.
-const (
-	oneWrite   = readsMask + 1 // what beginWrite adds to keepalive.recent
-	manyWrites = 64 * oneWrite
+// restInterval replaces PingInterval if there are no pings: it is how often the library checks whether
+// a connection needs its TLS read buffer, or its encoder.
+const restInterval = 15 * time.Second
 
-	untimed  = noTime + 1 // keepalive.writing: a write is in progress, and a tick will note the time
-	settling = noTime + 2 // a tick is doing that
-)
+// pingTick is the time between two pings. Without pings, it is the time between two checks whether
+// a TLS connection is quiet, and 0 for other connections.
+func (k *keepalive) pingTick() time.Duration {
+	if d := k.timeouts.pingInterval; d > 0 || !k.core.canRest() {
+		return d
+	}
+	return restInterval
+}
 
-// writePrecision is the part of WriteTimeout that an untimed write may take longer.
-const writePrecision = 10
-
-// beginWrite limits the write that follows to WriteTimeout. A deadline of the socket for each
-// write would cost more. While there are many writes, it costs a store and a load.
-func (k *keepalive) beginWrite() {
-	k.writing.Store(int64(untimed))
-	if k.recent.Load() < manyWrites { // in this order: either settleWrites sees the write, or the write sees that it is one of few
-		k.timeWrite()
+// pingDue notes what is due each pingTick.
+func (k *keepalive) pingDue(now time.Duration, do *due) {
+	k.nextPing = deadlineAfter(now, k.pingTick())
+	do.rest = k.core.canRest()
+	do.ping = k.timeouts.pingInterval > 0
+	if do.ping && k.pingSent == noTime {
+		k.pingSent = now
 	}
 }
 
-// timeWrite notes when the write in progress has begun. The last of the writes that are timed
-// sets the alarm for the untimed ones.
-func (k *keepalive) timeWrite() {
-	now := clock()
-	k.pieceBegins(now)
-	timeout := k.timeouts.writeTimeout
-	if timeout > 0 && k.recent.Add(oneWrite) >= manyWrites && int64(now+part(timeout, writePrecision)) < k.alarmAt.Load() {
-		k.schedule()
+// notePong measures the round trip of a ping of the keepalive: its pong is the next one without
+// payload. A round trip may take longer than PingInterval, so the ping is the first one that has
+// no pong yet.
+//
+// It reports whether there was such a ping.
+func (k *keepalive) notePong() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pingSent == noTime {
+		return false
 	}
+	k.setRTT(clock() - k.pingSent)
+	k.pingSent = noTime
+	return true
 }
 
-// beginLargeWrite is beginWrite for a frame whose progress is reported.
-func (k *keepalive) beginLargeWrite() progress {
-	began := clock()
-	k.pieceBegins(began)
-	return progress{k, began}
+// noteRTT notes the round trip time of a ping of Ping.
+func (k *keepalive) noteRTT(rtt time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.setRTT(rtt)
 }
 
-// settleWrites gives an untimed write that is in progress the time of this tick. Writes that begin
-// later are timed again. There are two steps, because another write may begin between them, and
-// must not get a time before its beginning.
-func (k *keepalive) settleWrites() {
-	if k.writing.CompareAndSwap(int64(untimed), int64(settling)) {
-		k.writing.CompareAndSwap(int64(settling), int64(clock()))
-	}
+// setRTT is noteRTT with mu held. More than an hour counts as an hour.
+func (k *keepalive) setRTT(rtt time.Duration) {
+	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
 }
 
-// pieceBegins notes that the write in progress, or its next piece, begins now.
-func (k *keepalive) pieceBegins(now time.Duration) {
-	k.writing.Store(int64(now))
-	if int64(deadlineAfter(now, part(k.timeouts.writeTimeout, 2))) < k.alarmAt.Load() {
-		k.schedule()
-	}
-}
-
-// notePiece implements pieceNoter. The next piece has WriteTimeout again.
-func (k *keepalive) notePiece(began time.Duration) {
-	now := clock()
-	k.noteTaken(began, now)
-	k.pieceBegins(now)
-}
-
-// endWrite notes that the write has ended. It does not read the clock, see ackStep.
-func (k *keepalive) endWrite() { k.writing.Store(int64(noTime)) }
-
-// writeBegan returns when the write in progress, or its piece, has begun. timed is false if there is
-// none, or if that time is not known yet.
-func (k *keepalive) writeBegan() (began time.Duration, timed bool) {
-	began = time.Duration(k.writing.Load())
-	return began, began > settling
-}
-
-// writeBy is when the write in progress is late.
-func (k *keepalive) writeBy() time.Duration {
-	if began, timed := k.writeBegan(); timed {
-		return deadlineAfter(began, k.timeouts.writeTimeout)
-	}
-	return never
-}
-
-// writesLookBy is when a tick has to look at an untimed write. An alarm that is set already does
-// that, and must not be set to a later time, even if it is due and the tick has not begun.
-func (k *keepalive) writesLookBy(alarmAt time.Duration) time.Duration {
-	return min(alarmAt, deadlineAfter(clock(), part(k.timeouts.writeTimeout, writePrecision)))
+// roundTrip returns the latest round trip time.
+func (k *keepalive) roundTrip() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Duration(k.rtt) * time.Microsecond
 }
 
 // schedule sets the alarm to what is due next.
@@ -327,120 +275,6 @@ func (k *keepalive) nextAlarm() time.Duration {
 	}
 	k.alarmAt.Store(int64(next))
 	return next
-}
-
-// afterPoll returns when a limit that ends at by counts as passed: after a poll that began at
-// by or later, because bytes in the socket could extend the limit.
-func (k *keepalive) afterPoll(by time.Duration) time.Duration {
-	switch {
-	case by == never || k.lastPoll < by:
-		return by
-	case k.polled:
-		return k.lastPoll + pingPoll
-	}
-	return k.lastPoll + maxPoll
-}
-
-// noteReceived runs after each receiving call: from now on, no method is receiving. It
-// costs one load, because the alarm is set only by the first call after a poll, and by one more
-// after noteReading has cancelled a poll.
-func (k *keepalive) noteReceived() {
-	if k.nextPoll.Load() >= pollUnset {
-		k.awaitPoll()
-	}
-}
-
-// noteReading runs before a receiving call reads the socket, see pollMayGo.
-func (k *keepalive) noteReading() {
-	if k.nextPoll.Load() == pollMayGo {
-		k.cancelPoll(pollCancelled)
-	}
-}
-
-// cancelPoll cancels the next poll, because a method is receiving. The end of that call asks for
-// another. state is pollUnset or pollCancelled.
-func (k *keepalive) cancelPoll(state uint32) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.nextPoll.Store(state)
-	k.pollAt = never
-	k.reschedule()
-}
-
-// awaitPoll sets the alarm to the next poll, because a receiving call has ended. If a poll is due
-// before, that one stays. What the earlier polls have noted is out of date.
-func (k *keepalive) awaitPoll() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	switch k.nextPoll.Load() {
-	case pollUnset:
-		k.nextPoll.Store(pollMayGo)
-	case pollCancelled:
-		k.nextPoll.Store(pollSet)
-	default:
-		return
-	}
-	now := clock()
-	k.pollAt, k.idlePolls, k.behind = min(k.pollAt, now+pollUnit), 0, 0
-	if now < k.lastPoll+maxPoll {
-		k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
-	}
-	k.reschedule()
-}
-
-// beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
-// may be late.
-func (k *keepalive) beginPoll(now time.Duration, do *due) {
-	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
-	do.poll = true
-	k.nextPoll.Store(pollUnset)
-	do.idlePolls = k.idlePolls
-}
-
-// passedAfterPoll reports whether a limit that ends at by has passed, see afterPoll. If the
-// socket has to be polled first, it notes that.
-func (k *keepalive) passedAfterPoll(by, now time.Duration, do *due) bool {
-	switch {
-	case now < by:
-		return false
-	case k.lastPoll < by:
-		k.beginPoll(now, do)
-		return false
-	}
-	return now >= k.afterPoll(by)
-}
-
-// pollEnded notes that a poll that began at a time has ended. receiving says that there was no
-// poll, because a method is receiving, which handles control frames too. That method then asks
-// for the next poll, see noteReceived.
-func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	switch {
-	case k.nextPoll.Load() != pollUnset: // a receiving call has ended meanwhile, and has asked for it
-	case receiving:
-		k.pollAt = never
-	default:
-		if k.idlePolls == 0 {
-			k.pollAt = began + pollUnit
-		} else if k.pollAt == never {
-			k.pollAt = began + pollInterval
-		}
-		k.idlePolls = min(k.idlePolls, math.MaxUint8-1) + 1
-	}
-	k.polled = k.polled || began >= k.lastPoll
-	k.reschedule()
-}
-
-// resumePolls runs when Ping stops reading: from now on, polls have to look for control
-// frames. The handler has received nothing, so idlePolls does not change.
-func (k *keepalive) resumePolls() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pollAt == never { // a tick has found the lock of the reader held
-		k.pollAt = clock() + pollInterval
-		k.reschedule()
-	}
 }
 
 // tick returns what is due, after it has set the alarm again. It may be called early or

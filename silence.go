@@ -6,38 +6,6 @@ import (
 	"github.com/f44ffc3b/websocket/internal/sock"
 )
 
-// An ackStep is a step of the search for a peer that reads slowly; 0 is no step. Such a peer is
-// alive, but may send nothing while a message is on the way to it, because the next ping waits
-// behind the message. If bytes wait in the kernel at the first step, and the peer has acknowledged
-// more bytes at the second, it is alive. There is one exception: a ping was written before the first
-// step, and the peer has acknowledged that too. Then it has half of ConnectionTimeout to answer.
-//
-// The first step is not reached for an idle peer that answers pings, because ConnectionTimeout is
-// four times PingInterval by default.
-type ackStep byte
-
-const (
-	noteAcks    ackStep = 1 + iota // the peer has been silent for half of ConnectionTimeout
-	compareAcks                    // it has been silent for ConnectionTimeout
-)
-
-// noteBehind notes how many bytes wait in the kernel while a method is receiving. If there are
-// more than the last time, the peer is not silent: the goroutine of that method may be writing
-// a pong, and does not read meanwhile.
-func (k *keepalive) noteBehind(unread int32, _, ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if ok && unread > k.behind {
-		k.noteAlive(0) // noteRead would lock mu
-	}
-	k.behind = unread
-}
-
-// quietFor reports whether nothing has arrived for d.
-func (k *keepalive) quietFor(d time.Duration) bool {
-	return clock() >= time.Duration(k.lastAlive.Load())+d
-}
-
 // The states of the reads in keepalive.recent. Reading the clock and storing the time would be a
 // quarter of the cost of a small message, so this is done once or twice between two ticks.
 const (
@@ -111,6 +79,110 @@ func (k *keepalive) settleReads(state uint32) {
 	}
 }
 
+// quietFor reports whether nothing has arrived for d.
+func (k *keepalive) quietFor(d time.Duration) bool {
+	return clock() >= time.Duration(k.lastAlive.Load())+d
+}
+
+// noteAlive notes that the peer was alive a time ago: bytes have arrived, or the peer has taken some.
+// A later sign of life stays.
+func (k *keepalive) noteAlive(ago time.Duration) {
+	at := int64(clock() - ago)
+	for last := k.lastAlive.Load(); last < at && !k.lastAlive.CompareAndSwap(last, at); {
+		last = k.lastAlive.Load()
+	}
+}
+
+// noteBehind notes how many bytes wait in the kernel while a method is receiving. If there are
+// more than the last time, the peer is not silent: the goroutine of that method may be writing
+// a pong, and does not read meanwhile.
+func (k *keepalive) noteBehind(unread int32, _, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if ok && unread > k.behind {
+		k.noteAlive(0) // noteRead would lock mu
+	}
+	k.behind = unread
+}
+
+// silentBy is when the peer has been silent for ConnectionTimeout. by is the limit of phase p. If a
+// closing connection has such a limit, which is so unless CloseTimeout is 0, its silence does not
+// count.
+func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
+	if p >= phaseClosing && by != never {
+		return never
+	}
+	return deadlineAfter(time.Duration(k.lastAlive.Load()), k.timeouts.connectionTimeout)
+}
+
+// An ackStep is a step of the search for a peer that reads slowly; 0 is no step. Such a peer is
+// alive, but may send nothing while a message is on the way to it, because the next ping waits
+// behind the message. If bytes wait in the kernel at the first step, and the peer has acknowledged
+// more bytes at the second, it is alive. There is one exception: a ping was written before the first
+// step, and the peer has acknowledged that too. Then it has half of ConnectionTimeout to answer.
+//
+// The first step is not reached for an idle peer that answers pings, because ConnectionTimeout is
+// four times PingInterval by default.
+type ackStep byte
+
+const (
+	noteAcks    ackStep = 1 + iota // the peer has been silent for half of ConnectionTimeout
+	compareAcks                    // it has been silent for ConnectionTimeout
+)
+
+// checkAcks notes which ackStep is due. The first one also shows a pause of the process.
+func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
+	k.renewAcks()
+	switch at := k.noteAcksAt(p, by); {
+	case now >= at:
+		k.skipPause(now - at)
+		k.ackNoted, do.acks = true, noteAcks
+	case do.poll && now >= k.silentBy(p, by):
+		do.acks = compareAcks
+	}
+}
+
+// renewAcks makes the first ackStep due again after a sign of life. It runs before each use of
+// noteAcksAt. A tick alone is not enough, because none may come between two silences.
+func (k *keepalive) renewAcks() {
+	k.ackNoted = k.ackNoted && k.quietFor(part(k.timeouts.connectionTimeout, 2))
+}
+
+// noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
+// known whether that write waits for room, see taken. That is limited, because it can happen again
+// and again.
+func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
+	if k.ackNoted || k.silentBy(p, by) == never {
+		return never
+	}
+	last, half := time.Duration(k.lastAlive.Load()), part(k.timeouts.connectionTimeout, 2)
+	began, timed := k.writeBegan()
+	if !timed {
+		return last + half
+	}
+	return max(last+half, min(began+blockedTime, last+half+half/2))
+}
+
+// skipPause makes a silence shorter by the time by which its tick at half of ConnectionTimeout is
+// late. The process was paused, with its container or its virtual machine. It has sent no pings
+// meanwhile, and a peer needs a round trip to answer the next one. Otherwise the pause would end all
+// connections. A short delay counts, as for noteRead. There is one such tick in a silence, so a dead
+// peer is noticed although all ticks are late.
+func (k *keepalive) skipPause(late time.Duration) {
+	if late < part(k.timeouts.connectionTimeout, readPrecision) {
+		return
+	}
+	last := k.lastAlive.Load()
+	k.lastAlive.CompareAndSwap(last, last+int64(late)) // else there was a read
+}
+
+// awaitsAnswer reports whether an earlier tick has asked for a ping that has no pong yet.
+func (k *keepalive) awaitsAnswer() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.pingSent != noTime && clock()-k.pingSent >= blockedTime
+}
+
 // taken returns acks if the kernel does not report them. If a write waits for room at the first
 // step, and that write or its piece has ended at the second, the peer reads.
 func (k *keepalive) taken() acks {
@@ -134,222 +206,5 @@ func (k *keepalive) firstBegan(began time.Duration) time.Duration {
 func (k *keepalive) noteTaken(began, now time.Duration) {
 	if now-began >= blockedTime && !k.core.out.tellsAcks() {
 		k.lifeSignAt(now)
-	}
-}
-
-// silentBy is when the peer has been silent for ConnectionTimeout. by is the limit of phase p. If a
-// closing connection has such a limit, which is so unless CloseTimeout is 0, its silence does not
-// count.
-func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
-	if p >= phaseClosing && by != never {
-		return never
-	}
-	return deadlineAfter(time.Duration(k.lastAlive.Load()), k.timeouts.connectionTimeout)
-}
-
-// noteAcksAt is when noteAcks is due. If a write has begun just before, noteAcks waits until it is
-// known whether that write waits for room, see taken. That is limited, because it can happen again
-// and again.
-func (k *keepalive) noteAcksAt(p phase, by time.Duration) time.Duration {
-	if k.ackNoted || k.silentBy(p, by) == never {
-		return never
-	}
-	last, half := time.Duration(k.lastAlive.Load()), part(k.timeouts.connectionTimeout, 2)
-	began, timed := k.writeBegan()
-	if !timed {
-		return last + half
-	}
-	return max(last+half, min(began+blockedTime, last+half+half/2))
-}
-
-// noteAlive notes that the peer was alive a time ago: bytes have arrived, or the peer has taken some.
-// A later sign of life stays.
-func (k *keepalive) noteAlive(ago time.Duration) {
-	at := int64(clock() - ago)
-	for last := k.lastAlive.Load(); last < at && !k.lastAlive.CompareAndSwap(last, at); {
-		last = k.lastAlive.Load()
-	}
-}
-
-// awaitsAnswer reports whether an earlier tick has asked for a ping that has no pong yet.
-func (k *keepalive) awaitsAnswer() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.pingSent != noTime && clock()-k.pingSent >= blockedTime
-}
-
-// renewAcks makes the first ackStep due again after a sign of life. It runs before each use of
-// noteAcksAt. A tick alone is not enough, because none may come between two silences.
-func (k *keepalive) renewAcks() {
-	k.ackNoted = k.ackNoted && k.quietFor(part(k.timeouts.connectionTimeout, 2))
-}
-
-// checkAcks notes which ackStep is due. The first one also shows a pause of the process.
-func (k *keepalive) checkAcks(p phase, by, now time.Duration, do *due) {
-	k.renewAcks()
-	switch at := k.noteAcksAt(p, by); {
-	case now >= at:
-		k.skipPause(now - at)
-		k.ackNoted, do.acks = true, noteAcks
-	case do.poll && now >= k.silentBy(p, by):
-		do.acks = compareAcks
-	}
-}
-
-// skipPause makes a silence shorter by the time by which its tick at half of ConnectionTimeout is
-// late. The process was paused, with its container or its virtual machine. It has sent no pings
-// meanwhile, and a peer needs a round trip to answer the next one. Otherwise the pause would end all
-// connections. A short delay counts, as for noteRead. There is one such tick in a silence, so a dead
-// peer is noticed although all ticks are late.
-func (k *keepalive) skipPause(late time.Duration) {
-	if late < part(k.timeouts.connectionTimeout, readPrecision) {
-		return
-	}
-	last := k.lastAlive.Load()
-	k.lastAlive.CompareAndSwap(last, last+int64(late)) // else there was a read
-}
-
-// A writeStep is a step of the search for a peer that reads while a write to it waits, see also
-// ackStep. The kernel reports room only when a large part of its buffer is free, which can be
-// megabytes, so the write may make no progress although the peer reads.
-type writeStep struct {
-	note  bool          // a write has taken half of WriteTimeout
-	again time.Duration // when its time begins again, if the peer takes enough
-}
-
-// A slowWrite is a write for which writeStep.note was due. keepalive.mu guards it.
-type slowWrite struct {
-	began time.Duration
-	first time.Duration // the same, but not changed by a pause
-	acked uint64        // bytes that the peer had acknowledged then
-}
-
-// isSlow reports whether writeStep.note was due for the write that began at a time. k.mu is held.
-func (k *keepalive) isSlow(began time.Duration) bool {
-	w := k.core.slowWrite()
-	return w != nil && w.began == began
-}
-
-// leastTaken is how many bytes a peer has to take in the second half of WriteTimeout.
-const leastTaken = progressSize / 2
-
-// noteHalfWrite notes that a write has taken half of WriteTimeout. If this tick is late, the process
-// was paused, maybe while the write was about to return: then the write gets WriteTimeout again, once.
-func (k *keepalive) noteHalfWrite(now, late time.Duration, do *due) {
-	began, timed := k.writeBegan()
-	if !timed {
-		return // it has ended at this moment
-	}
-	first, paused := began, late >= part(k.timeouts.writeTimeout, writePrecision)
-	if paused && k.writing.CompareAndSwap(int64(began), int64(now)) {
-		began = now
-	}
-	k.noteSlowWrite(began, first, do)
-}
-
-// noteSlowWrite notes a write for isSlow. first is when it began, before a pause has made it begin
-// again.
-func (k *keepalive) noteSlowWrite(began, first time.Duration, do *due) {
-	w := k.core.slowWriteUsed()
-	w.began, w.first, do.write.note = began, first, true
-}
-
-// checkWrite notes that a write has taken WriteTimeout. writeGoesOn has to follow. If there was no
-// tick between half of WriteTimeout and its end, the process was paused, see noteHalfWrite.
-func (k *keepalive) checkWrite(now time.Duration, do *due) {
-	began, timed := k.writeBegan()
-	late := timed && now >= deadlineAfter(began, k.timeouts.writeTimeout)
-	if !late || !k.writing.CompareAndSwap(int64(began), int64(now)) {
-		return // it has ended at this moment, and maybe another has begun
-	}
-	if !k.isSlow(began) {
-		k.noteSlowWrite(now, began, do)
-		return
-	}
-	do.limit, do.write = writePassed, writeStep{again: now}
-}
-
-// noteWriteAcks notes what the peer had acknowledged when note was due.
-func (k *keepalive) noteWriteAcks(a acks) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.core.slowWriteUsed().acked = a.Acked
-}
-
-// writeGoesOn reports whether a write that has taken WriteTimeout may go on for another. ok is
-// false if the system does not report what the peer has acknowledged.
-func (k *keepalive) writeGoesOn(step writeStep, a acks, ok bool) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if ok && a.Acked-k.core.slowWriteUsed().acked >= leastTaken {
-		return true
-	}
-	k.writing.CompareAndSwap(int64(step.again), int64(noTime))
-	return false
-}
-
-// noteWriteAt is when half of WriteTimeout is over for the write in progress, never if that was
-// noted.
-func (k *keepalive) noteWriteAt() time.Duration {
-	if began, timed := k.writeBegan(); timed && !k.isSlow(began) {
-		return deadlineAfter(began, part(k.timeouts.writeTimeout, 2))
-	}
-	return never
-}
-
-// roundTrip returns the latest round trip time.
-func (k *keepalive) roundTrip() time.Duration {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return time.Duration(k.rtt) * time.Microsecond
-}
-
-// notePong measures the round trip of a ping of the keepalive: its pong is the next one without
-// payload. A round trip may take longer than PingInterval, so the ping is the first one that has
-// no pong yet.
-//
-// It reports whether there was such a ping.
-func (k *keepalive) notePong() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pingSent == noTime {
-		return false
-	}
-	k.setRTT(clock() - k.pingSent)
-	k.pingSent = noTime
-	return true
-}
-
-// noteRTT notes the round trip time of a ping of Ping.
-func (k *keepalive) noteRTT(rtt time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.setRTT(rtt)
-}
-
-// setRTT is noteRTT with mu held. More than an hour counts as an hour.
-func (k *keepalive) setRTT(rtt time.Duration) {
-	k.rtt = uint32(min(rtt, time.Hour) / time.Microsecond)
-}
-
-// restInterval is how often the keepalive checks whether a connection without pings is quiet.
-const restInterval = 15 * time.Second
-
-// pingTick is the time between two pings. Without pings, it is the time between two checks whether
-// a TLS connection is quiet, and 0 for other connections.
-func (k *keepalive) pingTick() time.Duration {
-	if d := k.timeouts.pingInterval; d > 0 || !k.core.canRest() {
-		return d
-	}
-	return restInterval
-}
-
-// pingDue notes what is due each pingTick.
-func (k *keepalive) pingDue(now time.Duration, do *due) {
-	k.nextPing = deadlineAfter(now, k.pingTick())
-	do.rest = k.core.canRest()
-	do.ping = k.timeouts.pingInterval > 0
-	if do.ping && k.pingSent == noTime {
-		k.pingSent = now
 	}
 }
