@@ -17,8 +17,8 @@ import (
 //
 //   - The peer closed it: a [*CloseError], which is also [io.EOF] for 1000, 1001 and
 //     a close without a code.
-//   - It was closed here: [net.ErrClosed], and also the peer's [*CloseError] if the peer
-//     has answered.
+//   - It was closed here: [net.ErrClosed]. If the close frame was sent by SendMessage or
+//     WriteFrame, it is also the peer's [*CloseError] after the peer has answered.
 //   - The peer did not answer a close frame of SendMessage or WriteFrame:
 //     [ErrCloseTimeout].
 //   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or

@@ -87,7 +87,9 @@ func (c *Conn) SendPrepared(p *PreparedMessage) (err error) {
 //
 // op is Text, Binary, Ping or Pong; to close without waiting, use [Conn.StartClose]. TrySend does
 // not use data after it has returned. The write deadline does not apply to the queue; WriteTimeout
-// does. While a MessageWriter is open, messages wait in the queue.
+// does. While a MessageWriter is open, messages wait in the queue. If the connection is closed
+// before that writer is, they are dropped, because a close frame cannot come after half a message
+// and before them.
 //
 // If a write has failed, TrySend returns the error of that write immediately, and does not wait to
 // learn whether the peer has sent a close frame before. [Conn.Context] and [OnClose] have the

@@ -306,6 +306,10 @@ func MaxFragments(n int) Option {
 // message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection
 // with 1013. A message of Broadcast fits into an empty queue whatever its size, because the
 // connections share its bytes. The methods that wait for the peer do not use the queue.
+//
+// Over TLS and HTTP/2, and on Windows, every message of TrySend and Broadcast waits in the queue until a
+// goroutine writes it, because only that goroutine may wait for the socket. There, SendQueue has to hold
+// the largest burst of messages that are sent without a pause, even if all peers read fast.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }
