@@ -142,7 +142,7 @@ func TestStats_counts_messages_and_bytes(t *testing.T) {
 func TestStats_are_complete_when_the_peer_has_its_answer(t *testing.T) {
 	computes(t)
 	for kind, handle := range map[string]func(HandlerFunc, ...Option) *Handler{"Handle": Handle, "HandleConcurrent": HandleConcurrent} {
-		h := handle(echoAll)
+		h := handle(echoAll, PingInterval(0))
 		p := dialServer(t, wstest.Serve(t, h))
 		request, response := uint64(len(clientFrame(true, Text, "hello"))), size(5)
 		for i := uint64(1); i <= 300; i++ {
