@@ -64,7 +64,10 @@ func TestModule_in_a_program(t *testing.T) {
 	if list := run("list", "-m", "all"); strings.TrimSpace(list) != "example.com/program\n"+version.Path+" "+version.Version {
 		t.Errorf("got the modules %s, want only the program and the library", list)
 	}
+	run("build", version.Path+"/...") // with the pages that the examples embed
 	run("test", version.Path, version.Path+"/internal/...", version.Path+"/websockettest")
+	run("mod", "vendor")
+	run("vet", "./...")
 }
 
 func versionOf(t *testing.T, file string) module.Version {
