@@ -41,7 +41,7 @@ type keepalive struct {
 	mu        sync.Mutex    // guards the following; nextPoll and recent are also read without it
 	nextPing  time.Duration // see pingTick
 	pingSent  time.Duration // the first of the pings that have no pong yet, noTime if there is none
-	lastPoll  time.Duration // when a poll was asked for
+	lastPoll  time.Duration // when a poll was asked for, or notLooked
 	pollAt    time.Duration // when the next poll is due while no method is receiving
 	opened    time.Duration // when the handshake was done
 	behind    int32         // see noteBehind
@@ -49,7 +49,7 @@ type keepalive struct {
 	nextPoll  atomic.Uint32 // pollSet, pollMayGo, pollUnset or pollCancelled
 	recent    atomic.Uint32 // since the last tick: noReads, oneRead or manyReads, and oneWrite for each timed write
 	spread    uint16        // random: how much before MaxLifetime the connection ends, see endAt
-	polled    bool          // the poll of lastPoll has ended
+	pollNotes pollNotes     // about the poll of lastPoll
 	extended  uint8         // how often extendLost has extended phaseLost
 	closeLate bool          // closePaused has extended a phase
 	idlePolls uint8         // polls since a method has received

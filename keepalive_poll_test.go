@@ -471,3 +471,50 @@ func TestReadFrame_that_is_refused_changes_nothing(t *testing.T) {
 		c.Close(1000, "")
 	})
 }
+
+// A function that receives with short deadlines does not keep the connection of a silent peer, or of one
+// that does not answer a close frame, however the polls of the limits and the calls meet.
+func TestKeepalive_limits_of_a_function_with_short_deadlines(t *testing.T) {
+	const precision = 250 * time.Millisecond
+	limits := []struct {
+		name  string
+		begin func(c *Conn)
+		limit time.Duration
+		want  error
+	}{
+		{"ConnectionTimeout", func(*Conn) {}, time.Minute, ErrConnectionTimeout},
+		{"CloseTimeout", func(c *Conn) { c.SendMessage(Close, []byte(closeBody(StatusNormalClosure, ""))) }, 5 * time.Second, ErrCloseTimeout},
+	}
+	paces := []struct{ wait, pause time.Duration }{
+		{time.Millisecond, time.Millisecond}, {2 * time.Millisecond, 0}, {2 * time.Millisecond, 3 * time.Millisecond},
+		{0, time.Millisecond}, {9 * time.Millisecond, time.Millisecond}, {90 * time.Millisecond, 0}, {40 * time.Millisecond, 60 * time.Millisecond},
+	}
+	for _, limit := range limits {
+		for _, pace := range paces {
+			t.Run(fmt.Sprintf("%s/%v and a pause of %v", limit.name, pace.wait, pace.pause), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, _, p := newMemoryConn(t)
+					go io.Copy(io.Discard, p.Conn)
+					start := time.Now()
+					took := time.Duration(0)
+					done := runHandler(c, func(c *Conn) error {
+						limit.begin(c)
+						for {
+							c.SetReadDeadline(time.Now().Add(pace.wait))
+							c.ReceiveMessage()
+							if took = time.Since(start); endOf(c) != nil || took > 2*limit.limit {
+								return endOf(c)
+							}
+							time.Sleep(pace.pause)
+						}
+					})
+					wantError(t, <-done, limit.want)
+					if took < limit.limit || took > limit.limit+precision {
+						t.Errorf("the connection has ended after %v, want %v", took, limit.limit)
+					}
+					p.Conn.Close()
+				})
+			})
+		}
+	}
+}

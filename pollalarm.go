@@ -23,13 +23,33 @@ const (
 	pollCancelled               // the same, and a poll was cancelled since the last tick
 )
 
+// pollNotes are what is known about the last poll.
+type pollNotes uint8
+
+const (
+	pollOver   pollNotes = 1 << iota // it has ended
+	pollRepeat                       // it repeats one that nobody may have looked for, see awaitPoll
+)
+
+// notLooked stands for the time of a poll that has to be repeated.
+const notLooked = noTime + 1
+
+// limitAfterPoll is when the first limit ends that bytes in the socket could extend.
+func (k *keepalive) limitAfterPoll() time.Duration {
+	p, by := k.life().until()
+	if p != phaseCloseSent {
+		return k.silentBy(p, by)
+	}
+	return min(by, k.silentBy(p, by))
+}
+
 // afterPoll returns when a limit that ends at by counts as passed: after a poll that began at
 // by or later, because bytes in the socket could extend the limit.
 func (k *keepalive) afterPoll(by time.Duration) time.Duration {
 	switch {
 	case by == never || k.lastPoll < by:
 		return by
-	case k.polled:
+	case k.pollNotes&pollOver != 0:
 		return k.lastPoll + pingPoll
 	}
 	return k.lastPoll + maxPoll
@@ -63,6 +83,10 @@ func (k *keepalive) cancelPoll(state uint32) {
 
 // awaitPoll sets the alarm to the next poll, because a receiving call has ended. If a poll is due
 // before, that one stays. What the earlier polls have noted is out of date.
+//
+// If that call has begun before the poll of a limit, the poll has left the socket to it, but a deadline
+// may have ended the call before it has looked. So that poll is repeated. It is repeated once, because
+// a function may receive with short deadlines all the time.
 func (k *keepalive) awaitPoll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -76,8 +100,8 @@ func (k *keepalive) awaitPoll() {
 	}
 	now := clock()
 	k.pollAt, k.idlePolls, k.behind = min(k.pollAt, now+pollUnit), 0, 0
-	if now < k.lastPoll+maxPoll {
-		k.lastPoll = noTime // that poll has left the socket to this call, which may have read nothing
+	if k.pollNotes&pollRepeat == 0 && k.lastPoll >= k.limitAfterPoll() && now < k.lastPoll+maxPoll {
+		k.lastPoll = notLooked
 	}
 	k.reschedule()
 }
@@ -85,7 +109,11 @@ func (k *keepalive) awaitPoll() {
 // beginPoll notes that a poll is due. The next poll does not wait for the end of this one, which
 // may be late.
 func (k *keepalive) beginPoll(now time.Duration, do *due) {
-	k.lastPoll, k.polled, k.pollAt = now, false, now+pollInterval
+	k.pollNotes = 0
+	if k.lastPoll == notLooked {
+		k.pollNotes = pollRepeat
+	}
+	k.lastPoll, k.pollAt = now, now+pollInterval
 	do.poll = true
 	k.nextPoll.Store(pollUnset)
 	do.idlePolls = k.idlePolls
@@ -122,7 +150,9 @@ func (k *keepalive) pollEnded(began time.Duration, receiving bool) {
 		}
 		k.idlePolls = min(k.idlePolls, math.MaxUint8-1) + 1
 	}
-	k.polled = k.polled || began >= k.lastPoll
+	if began >= k.lastPoll {
+		k.pollNotes |= pollOver
+	}
 	k.reschedule()
 }
 

@@ -92,10 +92,7 @@ func (s *session) note(err error) {
 	}
 }
 
-// lookInterval is longer than the 10 ms for which the library polls the socket before it ends the connection
-// of a silent client. A function that receives more often than that interrupts each of these polls, and
-// then the end can come much later.
-const lookInterval = 20 * time.Millisecond
+const lookInterval = 3 * time.Millisecond
 
 // receiveWithDeadlines receives as a function does that has other work: it looks for a message now and then.
 func (s *session) receiveWithDeadlines() (op websocket.Opcode, data []byte, err error) {
