@@ -424,11 +424,16 @@ func (r *reader) fill() error {
 func (r *reader) beforeRead() error {
 	r.showCounts()
 	p := r.life.current()
+	if p == phaseOpen && !r.bufferOnly { // apart from the others, because most reads are like this
+		if !r.polling {
+			r.timer.noteReading()
+		}
+		r.out.beforeWait(r.caller())
+		return nil
+	}
 	switch {
 	case r.bufferOnly:
 		return errReadDeadline
-	case p == phaseOpen && !r.polling:
-		r.timer.noteReading()
 	case p > phaseOpen && r.mode == modeDiscard:
 		return nil
 	case p >= phaseClosing:
