@@ -347,10 +347,11 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	return err
 }
 
-// StartClose is [Conn.Close] without the waiting: the connection has ended when it returns,
-// and the close handshake continues in the background, within CloseTimeout. Messages sent
-// before are still written, except those of TrySend behind an open MessageWriter. The connection needs no further call, but a later Close waits
-// until its socket is closed. So a server can close many connections at the same time.
+// StartClose is [Conn.Close] without the waiting: the connection has ended when it returns, and
+// the close handshake continues in the background, within CloseTimeout. Messages sent before are
+// still written, except those of TrySend behind an open MessageWriter. The connection needs no
+// further call, but a later Close waits until its socket is closed. So a server can close many
+// connections at the same time.
 //
 // If the connection has ended already, StartClose returns the error that it ended with.
 func (c *Conn) StartClose(code StatusCode, reason string) error {
