@@ -18,7 +18,7 @@ help: ## list the targets
 build: ## compile the library, the examples and the Autobahn server
 	go build ./...
 
-test: ## run all tests except those of the nested modules (1 min)
+test: ## run all tests except those of the nested modules (90 s)
 	go test ./...
 
 race: ## run the same tests with the race detector, which needs a C compiler on Linux (3 min)
@@ -66,7 +66,7 @@ vet-cross: ## run vet for other processors and systems (1 min)
 purego: ## test the library without its assembly (30 s)
 	go test -tags purego $(library)
 
-portable: ## run on Linux the code for other systems: that of macOS, then that of Windows (4 min)
+portable: ## run on Linux the code for other systems: that of macOS, then that of Windows (2 min)
 	go test -tags notlinux $(library) ./test/conformance ./test/faults ./test/hostile ./test/model
 	go test -tags notlinux,notunix $(library) ./test/conformance ./test/faults ./test/hostile ./test/model
 
