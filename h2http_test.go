@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/wstest"
@@ -163,3 +165,45 @@ func TestHTTP2_middleware_that_recovers_sends_nothing(t *testing.T) {
 		}
 	}
 }
+
+// A stream that is gone gives what the peer has sent before, also if a short deadline of the library has
+// passed before the watcher has run. A body that blocks nevertheless does not hold the read up.
+func TestH2stream_reads_of_a_stream_that_is_gone(t *testing.T) {
+	bye := func() io.ReadCloser { return io.NopCloser(strings.NewReader("bye")) }
+	tests := []struct {
+		name string
+		body func() io.ReadCloser
+		gone bool
+		want error
+		took time.Duration
+	}{
+		{"open", bye, false, os.ErrDeadlineExceeded, 0},
+		{"gone", bye, true, nil, 0},
+		{"gone, and the body blocks", func() io.ReadCloser { return blockingBody{make(chan struct{})} }, true, os.ErrDeadlineExceeded, maxPoll},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := httptest.NewRequest("CONNECT", "/", nil)
+				r.Body = tt.body()
+				s := newStream(returnedWriter{}, r)
+				s.known, s.gone = true, tt.gone
+				s.SetReadDeadline(pastTime)
+				start := time.Now()
+				n, err := s.Read(make([]byte, 10))
+				if err != tt.want || err == nil && n != len("bye") {
+					t.Errorf("got %d bytes and error %v, want error %v", n, err, tt.want)
+				}
+				wantDuration(t, "the read", start, tt.took)
+				s.cut(true)
+				s.release()
+			})
+		})
+	}
+}
+
+// A blockingBody blocks until it is closed.
+type blockingBody struct{ closed chan struct{} }
+
+func (b blockingBody) Read([]byte) (int, error) { <-b.closed; return 0, net.ErrClosed }
+func (b blockingBody) Close() error             { close(b.closed); return nil }

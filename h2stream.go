@@ -83,9 +83,19 @@ func isStreamBody(body io.ReadCloser) bool {
 	return false
 }
 
-// await waits for input, or for the end of it.
+// await waits for input, or for the end of it. If the stream is gone, the watcher finds one of them as
+// soon as it runs. Then await gives it more time than the deadline, which may be a short one of the
+// library: what the peer has sent before it reset the stream is not lost on a busy machine.
 func (s *h2stream) await() error {
-	expired := s.readDeadline.Done()
+	var expired <-chan struct{}
+	if s.known && s.isGone() {
+		soon := wait.Deadline{}
+		soon.Set(time.Now().Add(maxPoll))
+		defer soon.Set(time.Time{})
+		expired = soon.Done()
+	} else {
+		expired = s.readDeadline.Done()
+	}
 	select {
 	case <-expired:
 		return os.ErrDeadlineExceeded
@@ -139,6 +149,13 @@ func (s *h2stream) watch() {
 			return
 		}
 	}
+}
+
+// isGone reports whether the stream is closed in both directions, as far as a read or a write has noticed.
+func (s *h2stream) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
 }
 
 func (s *h2stream) isClosed() bool {

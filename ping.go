@@ -100,7 +100,7 @@ func (r *reader) awaitPong(over func() bool) error {
 		if s.closed || r.buf.full() || over() {
 			return nil
 		}
-		switch err := r.fillInPoll(true); {
+		switch err := r.fillInPoll(time.Time{}); {
 		case err == errReadDeadline:
 			if !r.socket.beginWait() {
 				return nil

@@ -21,7 +21,8 @@ var allEndings = endings{closing: true, ending: true, gone: true}
 // the control frames among the unread messages, which stay for the handler. It returns an
 // error if the connection has to end. The lock is held.
 func (r *reader) poll(may endings) error {
-	if r.aheadEnd() != nil || !r.socket.beginPoll(time.Now().Add(pingPoll)) {
+	until := time.Now().Add(pingPoll)
+	if r.aheadEnd() != nil || !r.socket.beginPoll(until) {
 		return nil
 	}
 	defer r.socket.endPoll()
@@ -35,7 +36,7 @@ func (r *reader) poll(may endings) error {
 		if r.buf.full() && !r.growForPoll() {
 			return r.pollBehind(may)
 		}
-		switch err := r.fillInPoll(false); {
+		switch err := r.fillInPoll(until); {
 		case err == errReadDeadline:
 			return nil
 		case err == errStreamEnd && !may.ending && !(may.closing && r.receivedAll()):
@@ -111,19 +112,19 @@ func (r *reader) pollBehind(may endings) error {
 	return r.endBehind(err)
 }
 
-// fillInPoll is fill for a poll, or for Ping if wait is set.
-func (r *reader) fillInPoll(wait bool) (err error) {
+// fillInPoll is fill for a poll that ends at a time, or for Ping, which waits, if that is zero.
+func (r *reader) fillInPoll(until time.Time) (err error) {
 	r.buf.large = false // no handler waits for these bytes
 	if err := r.life.err(); err != nil {
 		return err
 	}
 	r.showCounts()
 	had := len(r.buf.bytes())
-	if wait {
+	if until.IsZero() {
 		err = r.socket.fill()
 	} else {
 		err = r.socket.poll()
-		for err != nil && r.socket.lookAgain(err) {
+		for err != nil && r.socket.lookAgain(err, until) {
 			err = r.socket.poll()
 		}
 	}

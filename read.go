@@ -386,7 +386,7 @@ func (r *reader) readDirect(p []byte) (int, error) {
 	r.buf.release()
 	r.buf.large = r.buf.large && r.socket.waitsWithoutBuffer()
 	n, err := r.socket.Read(p)
-	for err != nil && r.socket.lookAgain(err) {
+	for err != nil && r.socket.lookAgain(err, time.Time{}) {
 		n, err = r.socket.Read(p)
 	}
 	if err != nil {
@@ -407,7 +407,7 @@ func (r *reader) fill() error {
 	}
 	had := len(r.buf.bytes())
 	err := r.socket.fill()
-	for err != nil && r.socket.lookAgain(err) {
+	for err != nil && r.socket.lookAgain(err, time.Time{}) {
 		err = r.socket.fill()
 	}
 	if err != nil {

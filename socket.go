@@ -177,9 +177,10 @@ const maxLooks = 3
 
 // lookAgain reports whether a read that has failed with err has to be repeated, with a new deadline.
 // The library's own deadlines are short, so a process that got no processor may reach one before the
-// read has looked, and what has arrived, maybe a close frame, would be lost. The lock of the reader is
-// held.
-func (s *socket) lookAgain(err error) bool {
+// read has looked, and what has arrived, maybe a close frame, would be lost. If the system does not
+// report what has arrived, the read is repeated once if until, the deadline, has passed long ago; a zero
+// until is not known. The lock of the reader is held.
+func (s *socket) lookAgain(err error, until time.Time) bool {
 	if err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false // package net wraps the error of a deadline, but see emptyRead
 	}
@@ -188,7 +189,10 @@ func (s *socket) lookAgain(err error) bool {
 	if s.looks == maxLooks || !s.hasShortDeadline() {
 		return false
 	}
-	if unread, ended, ok := s.behind(); !ok || unread == 0 && !ended {
+	switch unread, ended, ok := s.behind(); {
+	case ok && unread == 0 && !ended:
+		return false
+	case !ok && (s.looks > 0 || until.IsZero() || time.Since(until) < pingPoll):
 		return false
 	}
 	s.looks++

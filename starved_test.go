@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/f44ffc3b/websocket/internal/wstest"
@@ -127,7 +128,7 @@ func TestSocket_lookAgain(t *testing.T) {
 			c.in.lock.Lock()
 			tt.state(&c.socket)
 			c.socket.looks = uint8(tt.looks)
-			again := c.socket.lookAgain(tt.err)
+			again := c.socket.lookAgain(tt.err, time.Time{})
 			c.socket.endPoll()
 			c.in.lock.Unlock()
 			if again != tt.want {
@@ -153,4 +154,74 @@ func TestLost_waits_for_half_a_record_no_longer(t *testing.T) {
 	})
 	pair.below.Close()
 	c.CloseNow()
+}
+
+// A lateConn does not tell what has arrived, and its process gets no processor: the next short deadline
+// is noticed long after it has passed, and before the read looks.
+type lateConn struct {
+	net.Conn
+	late *atomic.Bool
+}
+
+func (c lateConn) SetReadDeadline(t time.Time) error {
+	if left := time.Until(t); left > 0 && left <= pingPoll && c.late.Swap(false) {
+		time.Sleep(left + pingPoll)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// A poll that could not look is repeated, even if the system does not tell that something has arrived.
+func TestPoll_finds_the_close_frame_although_its_deadline_has_passed(t *testing.T) {
+	client, server := tcpPair(t)
+	conn := lateConn{server, new(atomic.Bool)}
+	c, p := newTestConn(conn, nil, PingInterval(0)), newPeer(t, client)
+	p.Write(lastWords)
+	arrived := func() bool { unread, _, ok := behind(server); return !ok || int(unread) >= len(lastWords) }
+	if !wstest.Eventually(arrived) {
+		t.Fatal("the close frame has not arrived")
+	}
+	conn.late.Store(true)
+	pollOnce(c)
+	if conn.late.Load() {
+		t.Error("the poll was not late")
+	}
+	wantBye(t, endOf(c))
+	p.Conn.Close()
+	c.CloseNow()
+}
+
+// A poll of a connection that has got nothing is not repeated.
+func TestSocket_lookAgain_without_a_report_of_the_system(t *testing.T) {
+	expired := error(&net.OpError{Op: "read", Net: "http2", Err: os.ErrDeadlineExceeded})
+	tests := []struct {
+		name  string
+		err   error
+		late  time.Duration
+		looks uint8
+		want  bool
+	}{
+		{"on time", expired, pingPoll / 2, 0, false},
+		{"late", expired, 2 * pingPoll, 0, true},
+		{"late again", expired, 2 * pingPoll, 1, false},
+		{"a read that has looked", os.ErrDeadlineExceeded, 2 * pingPoll, 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, _, p := newMemoryConn(t)
+				until := time.Now().Add(pingPoll)
+				c.in.lock.Lock()
+				c.socket.beginPoll(until)
+				c.socket.looks = tt.looks
+				time.Sleep(pingPoll + tt.late)
+				if again := c.socket.lookAgain(tt.err, until); again != tt.want {
+					t.Errorf("got %v, want %v", again, tt.want)
+				}
+				c.socket.endPoll()
+				c.in.lock.Unlock()
+				p.Conn.Close()
+				c.CloseNow()
+			})
+		})
+	}
 }

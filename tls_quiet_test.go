@@ -143,7 +143,7 @@ func TestQuiet_not_while_the_deadline_is_taken(t *testing.T) {
 			take(&c.socket)
 			c.socket.interruptRead(c.socket.overTLS())
 			p.send(Text, "hello")
-			if err := c.in.fillInPoll(true); err != nil || c.socket.overTLS().interrupted {
+			if err := c.in.fillInPoll(time.Time{}); err != nil || c.socket.overTLS().interrupted {
 				t.Errorf("the read was interrupted: %v", err)
 			}
 		})
