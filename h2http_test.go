@@ -179,7 +179,7 @@ func TestH2stream_reads_of_a_stream_that_is_gone(t *testing.T) {
 	}{
 		{"open", bye, false, os.ErrDeadlineExceeded, 0},
 		{"gone", bye, true, nil, 0},
-		{"gone, and the body blocks", func() io.ReadCloser { return blockingBody{make(chan struct{})} }, true, os.ErrDeadlineExceeded, maxPoll},
+		{"gone, and the body blocks", func() io.ReadCloser { return blockingBody{make(chan struct{})} }, true, os.ErrDeadlineExceeded, goneLimit},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

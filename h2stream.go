@@ -83,6 +83,9 @@ func isStreamBody(body io.ReadCloser) bool {
 	return false
 }
 
+// goneLimit is how long a read from a stream that is gone waits for the watcher.
+const goneLimit = 100 * time.Millisecond
+
 // await waits for input, or for the end of it. If the stream is gone, the watcher finds one of them as
 // soon as it runs. Then await gives it more time than the deadline, which may be a short one of the
 // library: what the peer has sent before it reset the stream is not lost on a busy machine.
@@ -90,7 +93,7 @@ func (s *h2stream) await() error {
 	var expired <-chan struct{}
 	if s.known && s.isGone() {
 		soon := wait.Deadline{}
-		soon.Set(time.Now().Add(maxPoll))
+		soon.Set(time.Now().Add(goneLimit))
 		defer soon.Set(time.Time{})
 		expired = soon.Done()
 	} else {
