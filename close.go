@@ -312,7 +312,6 @@ func (c *Conn) drain() {
 		}
 	}
 	c.in.drain()
-	c.in.showCounts()
 }
 
 // Close closes the connection: it sends a close frame with code and reason, waits
@@ -413,7 +412,6 @@ func (c *Conn) closeHandshake(payload []byte) error {
 	defer c.in.lock.Unlock()
 	c.socket.endReads(time.Time{})
 	err := c.in.discard()
-	c.in.showCounts()
 	if _, ok := err.(*peerClose); ok {
 		c.timer.enter(phaseDraining, nil, drainTime)
 		c.drain()

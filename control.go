@@ -143,6 +143,7 @@ func (r *reader) discard() error {
 	if r.life.closeReceived() {
 		return &peerClose{}
 	}
+	defer r.showCounts() // the connection may end next, and OnClose may ask for them
 	r.mode, r.inflating = modeDiscard, false
 	for {
 		if r.incoming.left > 0 {
@@ -164,12 +165,12 @@ func (r *reader) drain() {
 	p := readBuffers.Get().(*[readBufferSize]byte)
 	defer readBuffers.Put(p)
 	for {
+		r.showCounts()
 		n, err := r.socket.Read(p[:])
 		if err != nil {
 			return
 		}
 		r.socket.freshBytes += uint32(n)
-		r.showCounts()
 	}
 }
 
