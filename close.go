@@ -65,18 +65,11 @@ func (c *Conn) sendError(err error) error {
 // streamEnded ends a connection that nothing more can be read from. Accepted frames are
 // written first, because the peer may have shut down only its own direction.
 func (c *Conn) streamEnded(err error) error {
-	idle := c.out.lock.TryLock() // otherwise a write is in progress, maybe of accepted frames
-	began := c.beginFailing(err) // from now on, no frame is accepted
-	c.out.awaitEnqueue()
-	if !idle && !began {
-		return c.life.err()
-	}
-	if !idle {
-		c.out.lock.Lock()
-	}
-	c.out.writeQueue(byLibrary, allWrites)
-	c.out.release(byLibrary)
-	if began {
+	if c.beginFailing(err) { // from now on, no frame is accepted
+		c.out.awaitEnqueue()
+		c.out.lock.Lock() // a write may be in progress, maybe of accepted frames
+		c.out.writeQueue(byLibrary, allWrites)
+		c.out.release(byLibrary)
 		c.expire(nil)
 	}
 	return c.life.err()

@@ -90,14 +90,12 @@ const goneLimit = 100 * time.Millisecond
 // soon as it runs. Then await gives it more time than the deadline, which may be a short one of the
 // library: what the peer has sent before it reset the stream is not lost on a busy machine.
 func (s *h2stream) await() error {
-	var expired <-chan struct{}
+	expired := s.readDeadline.Done()
 	if s.known && s.isGone() {
-		soon := wait.Deadline{}
+		var soon wait.Deadline
 		soon.Set(time.Now().Add(goneLimit))
 		defer soon.Set(time.Time{})
 		expired = soon.Done()
-	} else {
-		expired = s.readDeadline.Done()
 	}
 	select {
 	case <-expired:

@@ -5,6 +5,7 @@ package stress
 import (
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -81,7 +82,7 @@ func (p *process) pausesBetween(from, to time.Time) (pauses []period) {
 		if pause.to.IsZero() { // it has not ended
 			pause.to = time.Now()
 		}
-		if pause.to.After(from) && pause.from.Before(to) {
+		if pause.overlaps(from, to) {
 			pauses = append(pauses, pause)
 		}
 	}
@@ -170,10 +171,5 @@ func (s *stalls) stop() {
 func (s *stalls) between(from, to time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, stall := range s.periods {
-		if stall.to.After(from) && stall.from.Before(to) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.periods, func(stall period) bool { return stall.overlaps(from, to) })
 }

@@ -35,6 +35,9 @@ type process struct {
 // A period is a time in which the process was stopped, or in which this one did not run.
 type period struct{ from, to time.Time }
 
+// overlaps reports whether a part of p was between two times.
+func (p period) overlaps(from, to time.Time) bool { return p.to.After(from) && p.from.Before(to) }
+
 // patience is how long a client waits for something that must happen. It is longer than all limits and
 // the pauses that they may meet.
 const patience = 30 * time.Second
