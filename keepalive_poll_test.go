@@ -27,8 +27,7 @@ func TestKeepalive_notices_the_end_without_a_reader(t *testing.T) {
 	}{
 		{"the peer's close", func(w *recorder) { w.Send(clientFrame(true, Close, closeBody(4001, ""))) }, 16 * time.Second, 4001, []string{"15s ping", "16s close 4001", "16s end"}},
 		{"a broken rule", func(w *recorder) { w.Send([]byte{0x81, 0x00}) }, 16 * time.Second, 1002, []string{"15s ping", "16s close 1002", "17s end"}},
-		// The next ping finds this end, because a closed net.Pipe has no deadlines, so it is not polled.
-		{"EOF", func(w *recorder) { w.hangUp() }, 30 * time.Second, 1006, []string{"15s ping", "15.9s end"}},
+		{"EOF", func(w *recorder) { w.hangUp() }, 16 * time.Second, 1006, []string{"15s ping", "15.9s end"}},
 	}
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,7 +2,9 @@ package websocket
 
 import (
 	"errors"
+	"io"
 	"math"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -266,9 +268,8 @@ func (s *socket) beginPoll(until time.Time) bool {
 	if s.ending || s.waiting > 0 {
 		return false
 	}
-	s.polling, s.looks = true, 0
-	s.polling = s.applyRead(until) == nil
-	return s.polling
+	s.looks = 0
+	return s.lendRead(until) == nil
 }
 
 // beginWait is beginPoll for Ping, which waits until it is interrupted. It is called again
@@ -279,9 +280,7 @@ func (s *socket) beginWait() bool {
 	if s.ending || s.limited || s.waiting > 0 {
 		return false
 	}
-	s.polling = true
-	s.polling = s.applyRead(time.Time{}) == nil
-	return s.polling
+	return s.lendRead(time.Time{}) == nil
 }
 
 // interruptWait ends a poll, or the wait of a Ping, but does not prevent the next.
@@ -298,8 +297,20 @@ func (s *socket) interruptWait() {
 func (s *socket) beginLastLook(until time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limited, s.polling, s.looks = true, true, 0
-	return s.applyRead(until)
+	s.limited, s.looks = true, 0
+	return s.lendRead(until)
+}
+
+// lendRead gives the read deadline to a poll. It fails if the transport has no deadlines. A net.Pipe
+// that the peer has closed also refuses one, but a read from it does not wait. s.mu is held.
+func (s *socket) lendRead(until time.Time) error {
+	s.polling = true
+	err := s.applyRead(until)
+	if errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	s.polling = err == nil
+	return err
 }
 
 func (s *socket) endPoll() {

@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -74,4 +75,48 @@ func TestSocket_deadlines(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A closed net.Pipe refuses deadlines, but a read from it does not wait, so a poll and Ping must
+// find its end. They must not begin on a transport that has no deadlines, where they could not be
+// ended.
+func TestSocket_polls_unless_a_read_could_wait_for_ever(t *testing.T) {
+	local, remote := net.Pipe()
+	remote.Close()
+	closed, _ := net.Pipe()
+	closed.Close()
+	without := wstest.NewSocket()
+	without.NoDeadlines = true
+	tests := []struct {
+		name string
+		conn net.Conn
+		want bool
+	}{
+		{"the peer has closed the pipe", local, true},
+		{"the pipe is closed", closed, true},
+		{"the socket is closed", closedConn{wstest.NewSocket()}, true},
+		{"no deadlines", without, false},
+	}
+	begins := map[string]func(s *socket) bool{
+		"a poll":        func(s *socket) bool { return s.beginPoll(time.Now().Add(time.Hour)) },
+		"Ping":          func(s *socket) bool { return s.beginWait() },
+		"the last look": func(s *socket) bool { return s.beginLastLook(time.Now().Add(time.Hour)) == nil },
+	}
+	for _, tt := range tests {
+		for name, begin := range begins {
+			t.Run(name+"/"+tt.name, func(t *testing.T) {
+				var s socket
+				s.transport = newTransport(tt.conn, &s, new(inbuf))
+				if got := begin(&s); got != tt.want || s.isPolled() != tt.want {
+					t.Errorf("got %v, with the deadline lent: %v, want %v", got, s.isPolled(), tt.want)
+				}
+			})
+		}
+	}
+}
+
+type closedConn struct{ net.Conn }
+
+func (closedConn) SetReadDeadline(time.Time) error {
+	return &net.OpError{Op: "set", Err: net.ErrClosed}
 }
