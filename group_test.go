@@ -17,7 +17,8 @@ import (
 
 // The sockets of a test with a peer that does not read.
 var queueSockets = map[string]func(t testing.TB, opts ...Option) (*Conn, *peer){
-	"TCP": newTCPConn,
+	"TCP":           newTCPConn,
+	"a Unix socket": newUnixConn,
 	"TLS": func(t testing.TB, opts ...Option) (*Conn, *peer) {
 		conns := make(chan *Conn, 1)
 		p := dialTLS(t, func(c *Conn) error { conns <- c; return waitForEnd(c) }, opts...)

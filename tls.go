@@ -50,14 +50,6 @@ func newTLSTransport(nc *tls.Conn, s *socket, buf *inbuf) *tlsTransport {
 	return t
 }
 
-// rawConn returns the descriptor of c, or nil if there is none to wait for.
-func rawConn(c syscall.Conn) syscall.RawConn {
-	if raw, err := c.SyscallConn(); err == nil && sock.Supported {
-		return raw
-	}
-	return nil
-}
-
 func (t *tlsTransport) fill() error {
 	if t.quiet {
 		t.quiet = false

@@ -95,8 +95,14 @@ const progressSize = 64 << 10
 func newTransport(nc net.Conn, s *socket, buf *inbuf) transport {
 	switch nc := nc.(type) {
 	case *net.TCPConn:
-		if raw, err := nc.SyscallConn(); err == nil && sock.Supported {
+		if raw := rawConn(nc); raw != nil {
 			return newTCPTransport(nc, raw, buf)
+		}
+	case *net.UnixConn:
+		if raw := rawConn(nc); raw != nil {
+			t := &unixTransport{UnixConn: nc}
+			t.init(raw, buf)
+			return t
 		}
 	case *h2stream:
 		nc.buf = buf
@@ -113,7 +119,7 @@ func newTransport(nc net.Conn, s *socket, buf *inbuf) transport {
 // websockettest, which must behave as TCP does.
 func isExact(nc net.Conn) bool {
 	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn, *memnet.Conn:
+	case *net.TCPConn, *net.UnixConn, *memnet.Conn: // the first two only where rawConn returns nil
 		return true
 	}
 	return reflect.TypeOf(nc) == pipeType
@@ -140,18 +146,68 @@ func writePieces(w io.Writer, head, payload []byte, size int, p progress) (int, 
 	return written, err
 }
 
-// A tcpTransport is a TCP connection that waits for input without a buffer, because
-// that saves 4 KiB for each idle connection.
+// rawConn returns the descriptor of c, or nil if the library cannot read from it.
+func rawConn(c syscall.Conn) syscall.RawConn {
+	if raw, err := c.SyscallConn(); err == nil && sock.Supported {
+		return raw
+	}
+	return nil
+}
+
+// A tcpTransport is a TCP connection.
 type tcpTransport struct {
 	*net.TCPConn
+	rawTransport
+}
+
+func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTransport {
+	t := &tcpTransport{TCPConn: conn}
+	t.init(raw, buf)
+	return t
+}
+
+// writeLarge passes all that is left to each system call, because the kernel says how many
+// bytes it has taken. Writing in pieces would wake the peer for each piece, and would take
+// 1.5 times the CPU for a message of 1 MiB on a fast line.
+func (t *tcpTransport) writeLarge(head, payload []byte, p progress) (int, error) {
+	if !sock.WritevSupported {
+		return writePieces(t.TCPConn, head, payload, 4*progressSize, p)
+	}
+	return t.writev(head, payload, p)
+}
+
+func (t *tcpTransport) closeWrite() error { return t.TCPConn.CloseWrite() }
+func (t *tcpTransport) cut(bool)          { t.TCPConn.Close() }
+func (t *tcpTransport) conn() net.Conn    { return t.TCPConn }
+
+// A unixTransport is a Unix socket, for example of a proxy on the same machine.
+type unixTransport struct {
+	*net.UnixConn
+	rawTransport
+}
+
+func (t *unixTransport) writeLarge(head, payload []byte, p progress) (int, error) {
+	if !sock.WritevSupported {
+		return writePieces(t.UnixConn, head, payload, progressSize, p)
+	}
+	return t.writev(head, payload, p)
+}
+
+func (t *unixTransport) closeWrite() error { return t.UnixConn.CloseWrite() }
+func (t *unixTransport) cut(bool)          { t.UnixConn.Close() }
+func (t *unixTransport) conn() net.Conn    { return t.UnixConn }
+
+// A rawTransport is what TCP connections and Unix sockets have in common. It waits for input
+// without a buffer, because that saves 4 KiB for each idle connection.
+type rawTransport struct {
 	raw  syscall.RawConn
 	read func(fd uintptr) bool
 	buf  *inbuf
 	last sock.Result // of read
 }
 
-func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTransport {
-	t := &tcpTransport{TCPConn: conn, raw: raw, buf: buf}
+func (t *rawTransport) init(raw syscall.RawConn, buf *inbuf) {
+	t.raw, t.buf = raw, buf
 	// The stack is deepest inside this callback. It is a closure because a method
 	// value adds a stack frame, and it takes a small buffer inline because that is
 	// the common case. With a few bytes more, the stack of a detached goroutine grows
@@ -175,11 +231,10 @@ func newTCPTransport(conn *net.TCPConn, raw syscall.RawConn, buf *inbuf) *tcpTra
 		buf.shrink()
 		return !sock.WouldWait(err) || buf.noWait // after false, it is called again when there may be input
 	}
-	return t
 }
 
 // fill blocks, and respects the read deadline, as Read does.
-func (t *tcpTransport) fill() error {
+func (t *rawTransport) fill() error {
 	if err := t.raw.Read(t.read); err != nil {
 		return err
 	}
@@ -187,14 +242,14 @@ func (t *tcpTransport) fill() error {
 }
 
 // poll does not wait, because there may be one for each connection and second.
-func (t *tcpTransport) poll() error {
+func (t *rawTransport) poll() error {
 	t.buf.noWait = true
 	defer func() { t.buf.noWait = false }()
 	return t.fill()
 }
 
 // result handles the result of t.read.
-func (t *tcpTransport) result() error {
+func (t *rawTransport) result() error {
 	n := int(t.last)
 	if n <= 0 {
 		return emptyRead(t.last.Err())
@@ -215,18 +270,13 @@ func emptyRead(err error) error {
 	return os.NewSyscallError("read", err)
 }
 
-func (t *tcpTransport) behind() (unread int32, ended, ok bool) { return behindIn(t.raw) }
-func (t *tcpTransport) acked() (a acks, ok bool)               { return ackedIn(t.raw) }
+func (t *rawTransport) behind() (unread int32, ended, ok bool) { return behindIn(t.raw) }
+func (t *rawTransport) acked() (a acks, ok bool)               { return ackedIn(t.raw) }
 
-func (t *tcpTransport) waitsWithoutBuffer() bool { return true }
+func (t *rawTransport) waitsWithoutBuffer() bool { return true }
 
-// writeLarge passes all that is left to each system call, because the kernel says how many
-// bytes it has taken. Writing in pieces would wake the peer for each piece, and would take
-// 1.5 times the CPU for a message of 1 MiB on a fast line.
-func (t *tcpTransport) writeLarge(head, payload []byte, p progress) (int, error) {
-	if !sock.WritevSupported {
-		return writePieces(t.TCPConn, head, payload, 4*progressSize, p)
-	}
+// writev is writeLarge with one system call for all that is left.
+func (t *rawTransport) writev(head, payload []byte, p progress) (int, error) {
 	w := largeWrites.Get().(*largeWrite)
 	w.head, w.payload, w.progress, w.n, w.reported, w.err = head, payload, p, 0, 0, nil
 	err := t.raw.Write(w.callback)
@@ -281,10 +331,7 @@ func (w *largeWrite) write(fd uintptr) bool {
 	return true
 }
 
-func (t *tcpTransport) writeNow(p []byte, more bool) (int, error) {
-	if !sock.Supported {
-		return 0, errors.ErrUnsupported
-	}
+func (t *rawTransport) writeNow(p []byte, more bool) (int, error) {
 	w := smallWrites.Get().(*smallWrite)
 	w.p, w.more = p, more
 	rawErr := t.raw.Write(w.callback)
@@ -328,11 +375,8 @@ func (w *smallWrite) write(fd uintptr) bool {
 	return true
 }
 
-func (t *tcpTransport) exact() bool       { return true }
-func (t *tcpTransport) closeWrite() error { return t.TCPConn.CloseWrite() }
-func (t *tcpTransport) cut(bool)          { t.TCPConn.Close() }
-func (t *tcpTransport) release()          {}
-func (t *tcpTransport) conn() net.Conn    { return t.TCPConn }
+func (t *rawTransport) exact() bool { return true }
+func (t *rawTransport) release()    {}
 
 // A netTransport is any net.Conn.
 type netTransport struct {

@@ -295,26 +295,29 @@ func TestPoll_notices_the_end_behind_unread_bytes(t *testing.T) {
 		end  func(p *peer)
 		code StatusCode
 	}{
-		"FIN":               {nil, func(p *peer) { p.Conn.(*net.TCPConn).CloseWrite() }, StatusAbnormalClosure},
+		"FIN":               {nil, func(p *peer) { p.ShutWrite() }, StatusAbnormalClosure},
 		"close":             {nil, func(p *peer) { p.Conn.Close() }, StatusAbnormalClosure},
 		"RST":               {nil, resetPeer, StatusAbnormalClosure},
 		"a close frame too": {clientFrame(true, Close, closeBody(4001, "bye")), func(p *peer) { p.Conn.Close() }, 4001},
 	}
+	sockets := map[string]func(t testing.TB, opts ...Option) (*Conn, *peer){"TCP": newTCPConn, "Unix": newUnixConn}
 	for name, tt := range ends {
-		t.Run(name, func(t *testing.T) {
-			c, p := newTCPConn(t, PingInterval(0), ConnectionTimeout(0), CloseTimeout(time.Millisecond))
-			if _, _, ok := c.socket.behind(); !ok {
-				t.Skip("this system does not tell what waits in the kernel")
-			}
-			p.Write(slices.Concat(flood, tt.tail))
-			tt.end(p)
-			for start := time.Now(); endOf(c) == nil && time.Since(start) < wstest.Patience; {
-				pollOnce(c)
-			}
-			if got := CloseStatus(endOf(c)); got != tt.code {
-				t.Errorf("got end %v, want %v", endOf(c), tt.code)
-			}
-		})
+		for socket, connect := range sockets {
+			t.Run(name+" over "+socket, func(t *testing.T) {
+				c, p := connect(t, PingInterval(0), ConnectionTimeout(0), CloseTimeout(time.Millisecond))
+				if _, _, ok := c.socket.behind(); !ok {
+					t.Skip("this system does not tell what waits in the kernel")
+				}
+				p.Write(slices.Concat(flood, tt.tail))
+				tt.end(p)
+				for start := time.Now(); endOf(c) == nil && time.Since(start) < wstest.Patience; {
+					pollOnce(c)
+				}
+				if got := CloseStatus(endOf(c)); got != tt.code {
+					t.Errorf("got end %v, want %v", endOf(c), tt.code)
+				}
+			})
+		}
 	}
 }
 

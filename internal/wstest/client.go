@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -41,10 +42,14 @@ func NewClient(t testing.TB, conn net.Conn) *Client {
 	return &Client{Conn: conn, Buffer: buffer, Frames: NewDecoder(buffer), t: t}
 }
 
-// Dial connects to addr over TCP. It does not send a handshake.
+// Dial connects to addr over TCP, or to the Unix socket of ServeUnix. It does not send a handshake.
 func Dial(t testing.TB, addr string) *Client {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	network := "tcp"
+	if filepath.IsAbs(addr) {
+		network = "unix"
+	}
+	conn, err := net.Dial(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,13 +168,16 @@ func (c *Client) LimitReadBuffer() {
 	}
 }
 
-// Reset closes a TCP connection with a reset, as if the client had crashed, or resets a Stream.
+// Reset closes a TCP connection with a reset, as if the client had crashed, or resets a Stream. A Unix
+// socket knows no resets, and is closed.
 func (c *Client) Reset() {
 	if s, ok := c.Conn.(*Stream); ok {
 		s.Reset(H2Cancel)
 		return
 	}
-	c.Conn.(*net.TCPConn).SetLinger(0)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
 	c.Conn.Close()
 }
 

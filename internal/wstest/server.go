@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +72,25 @@ func Serve(t testing.TB, h http.Handler) *httptest.Server {
 func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
 	return serve(t, h, (*httptest.Server).StartTLS)
+}
+
+// ServeUnix is Serve over a Unix socket, as behind a proxy on the same machine.
+func ServeUnix(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "") // not t.TempDir, because the path of a socket has 108 bytes at most
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, h, func(srv *httptest.Server) {
+		srv.Listener.Close()
+		srv.Listener = listener
+		srv.Start()
+	})
 }
 
 // ServeHTTP2 is Serve for HTTP/2 without TLS, and for HTTP/1.1.

@@ -307,6 +307,12 @@ func conform(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 	t.Run("HandleMessages", func(t *testing.T) {
 		conformOn(t, dialer(wstest.Serve(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))), cases)
 	})
+	t.Run("Handle over a Unix socket", func(t *testing.T) {
+		conformOn(t, dialer(wstest.ServeUnix(t, websocket.Handle(echo, append(opts, noPings)...))), cases)
+	})
+	t.Run("HandleMessages over a Unix socket", func(t *testing.T) {
+		conformOn(t, dialer(wstest.ServeUnix(t, websocket.HandleMessages(openEcho, append(opts, noPings)...))), cases)
+	})
 	t.Run("HandleMessages over TLS", func(t *testing.T) {
 		if wstest.RaceEnabled() {
 			t.Skip("the handshakes of TLS take most of the time")
