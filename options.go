@@ -24,6 +24,9 @@ type Option func(*options)
 type options struct {
 	config // of each connection
 
+	eggDefaults    bool // see EggDefaults
+	dropPingsGiven bool // DropIncomingPings was given
+
 	acceptConnection func(*http.Request) bool
 	accessDenied     http.Handler
 	onRefused        func(*http.Request, *HandshakeError)
@@ -66,7 +69,6 @@ func defaultOptions() *options {
 			writeCoalescing: true,
 			minCompressed:   -1,
 		},
-		acceptConnection: SameOrigin,
 	}
 }
 
@@ -110,6 +112,7 @@ func (o *options) fail(err error) {
 // settle sets the options that were not given and depend on others, and checks those that
 // must fit together.
 func (o *options) settle() {
+	o.settleEggDefaults()
 	o.frameSizeGiven = o.maxFrameSize != notGiven
 	if !o.frameSizeGiven {
 		o.maxFrameSize = o.maxMessageSize
@@ -124,6 +127,21 @@ func (o *options) settle() {
 	case pingGiven && limit > 0 && ping >= limit:
 		o.fail(fmt.Errorf("websocket: PingInterval(%v) with ConnectionTimeout(%v) would disconnect healthy peers, because an idle peer sends only the answers to pings: "+
 			"set a ConnectionTimeout that is longer than PingInterval, or leave ConnectionTimeout out", ping, limit))
+	}
+}
+
+// settleEggDefaults sets the defaults that EggDefaults changes. A policy that was given stays in any
+// order of the options, because it may check who the client is.
+func (o *options) settleEggDefaults() {
+	switch {
+	case o.acceptConnection != nil:
+	case o.eggDefaults:
+		o.acceptConnection = AnyOrigin
+	default:
+		o.acceptConnection = SameOrigin
+	}
+	if !o.dropPingsGiven {
+		o.dropIncomingPings = o.eggDefaults
 	}
 }
 
@@ -253,7 +271,7 @@ func OnRefused(f func(r *http.Request, err *HandshakeError)) Option {
 // each ping is answered with a pong. The egg ignores pings by default, although RFC
 // 6455 section 5.5.2 requires an answer.
 func DropIncomingPings(drop bool) Option {
-	return func(o *options) { o.dropIncomingPings = drop }
+	return func(o *options) { o.dropIncomingPings, o.dropPingsGiven = drop, true }
 }
 
 // PropagateCommonErrors sets whether OnError also receives common errors. The default is false. An
@@ -440,13 +458,9 @@ func Detached(detached bool) Option {
 // changes: it accepts every origin, as AcceptConnection(AnyOrigin) does, and ignores
 // incoming pings, as DropIncomingPings(true) does. With the first, any web page can
 // use the WebSocket with the cookies of its visitor. The second breaks RFC 6455
-// section 5.5.2.
-func EggDefaults() Option {
-	return func(o *options) {
-		o.acceptConnection = AnyOrigin
-		o.dropIncomingPings = true
-	}
-}
+// section 5.5.2. Like other defaults, they do not apply if AcceptConnection or DropIncomingPings is
+// given, before or after EggDefaults.
+func EggDefaults() Option { return func(o *options) { o.eggDefaults = true } }
 
 // duration returns set as an Option, or an invalid one if d, the value of the named option,
 // is negative.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -248,6 +249,25 @@ func TestOptions_later_overrides_earlier(t *testing.T) {
 	})
 	if o.pingInterval != 2 || o.dropIncomingPings || funcPointer(o.acceptConnection) != funcPointer(SameOrigin) || len(o.subprotocols) != 1 {
 		t.Errorf("got %+v", o)
+	}
+}
+
+// A policy of the application must not be lost because of the order of the options.
+func TestEggDefaults_give_way_to_options_that_are_given(t *testing.T) {
+	given := []Option{AcceptConnection(SameOrigin), DropIncomingPings(false)}
+	for name, opts := range map[string][]Option{
+		"before":  append([]Option{EggDefaults()}, given...),
+		"after":   append(slices.Clone(given), EggDefaults()),
+		"between": {given[0], EggDefaults(), given[1]},
+	} {
+		if o := newOptions(opts); o.dropIncomingPings || funcPointer(o.acceptConnection) != funcPointer(SameOrigin) {
+			t.Errorf("EggDefaults %s: got %+v, want the options that were given", name, o)
+		}
+	}
+	for name, opts := range map[string][]Option{"alone": {EggDefaults()}, "twice": {EggDefaults(), EggDefaults()}} {
+		if o := newOptions(opts); !o.dropIncomingPings || funcPointer(o.acceptConnection) != funcPointer(AnyOrigin) {
+			t.Errorf("EggDefaults %s: got %+v, want the defaults of the egg", name, o)
+		}
 	}
 }
 
