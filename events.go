@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -31,7 +32,19 @@ func (t *eventTransport) fill() error {
 	if t.isDrained() {
 		return os.ErrDeadlineExceeded
 	}
-	return t.tcpTransport.fill()
+	return t.withoutDeadline(t.tcpTransport.fill())
+}
+
+// withoutDeadline returns errSocketDeadline in place of the error of a deadline that the library has
+// not set: that of a user of NetConn. No event would come for the bytes that such a deadline hides.
+func (t *eventTransport) withoutDeadline(err error) error {
+	if err == nil || err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if !t.buf.noWait || t.messages.conn.life.current() >= phaseLost {
+		return err
+	}
+	return errSocketDeadline
 }
 
 func (t *eventTransport) Read(p []byte) (int, error) {
@@ -51,7 +64,7 @@ func (t *eventTransport) Read(p []byte) (int, error) {
 		err = emptyRead(readErr)
 	}
 	t.buf.short = n > 0 && n < len(p)
-	return n, err
+	return n, t.withoutDeadline(err)
 }
 
 // A directRead is a call of eventTransport.Read. It is pooled, as largeWrite is.

@@ -142,15 +142,10 @@ func passAll(c *Conn) error {
 			end = c.in.lend(&msg)
 		}
 		if end != nil {
-			end = c.received(end)
+			end = c.endAfter(end)
 		}
 		c.in.release()
-		held = false
-		switch {
-		case end == errReadDeadline: // the deadline of a poll, which has just given way to this call
-			end = nil
-			continue
-		case end == nil:
+		if held = false; end == nil {
 			end = m.fn(msg.op, msg.data)
 			releaseInput(msg.buf)
 		}

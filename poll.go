@@ -112,7 +112,9 @@ func (r *reader) pollBehind(may endings) error {
 	return r.endBehind(err)
 }
 
-// fillInPoll is fill for a poll that ends at a time, or for Ping, which waits, if that is zero.
+// fillInPoll is fill for a poll that ends at a time, or for Ping, which waits, if that is zero. It
+// ends a poll to which a goroutine has come that wants to receive, because the net.Conn may ignore
+// its deadlines.
 func (r *reader) fillInPoll(until time.Time) (err error) {
 	r.buf.large = false // no handler waits for these bytes
 	if err := r.life.err(); err != nil {
@@ -133,6 +135,9 @@ func (r *reader) fillInPoll(until time.Time) (err error) {
 		return r.failed(err)
 	}
 	r.noteRead(len(r.buf.bytes()) - had)
+	if r.socket.isWanted() {
+		return errReadDeadline
+	}
 	return nil
 }
 

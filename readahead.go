@@ -91,9 +91,7 @@ func (a *readAhead) end(err error) {
 	c := a.conn
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	if c.received(err); c.life.err() == nil {
-		c.connectionLost(&connError{"receiving", errSocketDeadline})
-	}
+	c.endAfter(err)
 }
 
 // keep keeps one message for the handler. It returns false if the handler has ended.

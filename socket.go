@@ -329,6 +329,13 @@ func (s *socket) isPolled() bool {
 	return s.polling
 }
 
+// isWanted reports whether a goroutine waits to receive.
+func (s *socket) isWanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting > 0
+}
+
 // interruptPoll ends a poll and prevents the next, until endInterrupt. A goroutine
 // that waits to receive calls it.
 func (s *socket) interruptPoll() {

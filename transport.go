@@ -3,6 +3,7 @@ package websocket
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -396,10 +397,23 @@ func (t *netTransport) Read(p []byte) (int, error) {
 			return n, nil // the error comes again with the next read
 		}
 		if err != nil {
-			return 0, err
+			return 0, asDeadline(err)
 		}
 	}
 	return 0, io.ErrNoProgress
+}
+
+// asDeadline returns err as an os.ErrDeadlineExceeded if it is the timeout of a net.Conn that reports
+// an expired deadline in its own way, as some userspace networks and multiplexers do. net/http
+// works on them too. A timeout of TCP is no deadline.
+func asDeadline(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+		return err
+	}
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
+	}
+	return err
 }
 
 func (t *netTransport) fill() error {
@@ -409,7 +423,7 @@ func (t *netTransport) fill() error {
 		n, err = t.Read(p)
 	}
 	if n == 0 {
-		return err
+		return asDeadline(err)
 	}
 	t.buf.filled(n, false)
 	return nil
@@ -424,14 +438,18 @@ func (t *netTransport) waitsWithoutBuffer() bool { return false }
 
 func (t *netTransport) Write(p []byte) (int, error) {
 	n, err := t.Conn.Write(p)
-	if err == nil && n < len(p) {
+	switch {
+	case err != nil:
+		err = asDeadline(err)
+	case n < len(p):
 		err = io.ErrShortWrite
 	}
 	return n, err
 }
 
 func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error) {
-	return writePieces(t.Conn, head, payload, progressSize, p)
+	n, err := writePieces(t.Conn, head, payload, progressSize, p)
+	return n, asDeadline(err)
 }
 
 func (t *netTransport) writeNow([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
@@ -446,9 +464,35 @@ func (t *netTransport) closeWrite() error {
 	return conn.CloseWrite()
 }
 
-func (t *netTransport) cut(bool)       { t.Conn.Close() }
+// cut closes what is below TLS first, if the net.Conn is a wrapper of a tls.Conn, see
+// tlsTransport.cut. The wrapper is closed too, because it may count its connections.
+func (t *netTransport) cut(bool) {
+	if encrypted := tlsIn(t.Conn); encrypted != nil {
+		encrypted.NetConn().Close()
+	}
+	t.Conn.Close()
+}
+
+// tlsIn returns the tls.Conn that conn wraps, or nil.
+func tlsIn(conn net.Conn) *tls.Conn {
+	for range maxWrappers {
+		if encrypted, ok := conn.(*tls.Conn); ok {
+			return encrypted
+		}
+		wrapper, wraps := conn.(netConner)
+		if !wraps {
+			return nil
+		}
+		conn = wrapper.NetConn()
+	}
+	return nil
+}
+
 func (t *netTransport) release()       {}
 func (t *netTransport) conn() net.Conn { return t.Conn }
+
+// A netConner is a wrapper of a net.Conn that says what it wraps.
+type netConner interface{ NetConn() net.Conn }
 
 // maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor, and
 // how many of an http.ResponseWriter. A faulty wrapper may return itself.
@@ -480,7 +524,7 @@ func acked(conn net.Conn) (a acks, ok bool) {
 // has a NetConn method, as a tls.Conn has.
 func fileOf(conn net.Conn) syscall.RawConn {
 	for range maxWrappers {
-		wrapper, wraps := conn.(interface{ NetConn() net.Conn })
+		wrapper, wraps := conn.(netConner)
 		if !wraps {
 			break
 		}

@@ -94,6 +94,13 @@ func TestConn_without_deadlines(t *testing.T) {
 // to five seconds for the peer to read it.
 func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*Conn, *peer) {
 	t.Helper()
+	s, p := newPipeTLS(t, certificates)
+	return newTestConn(s, nil, opts...), p
+}
+
+// newPipeTLS returns the server's end of a TLS connection over a net.Pipe, and its peer.
+func newPipeTLS(t *testing.T, certificates []tls.Certificate) (*tls.Conn, *peer) {
+	t.Helper()
 	server, client := net.Pipe()
 	// From TLS 1.3 on, the server also writes after the handshake.
 	s := tls.Server(server, &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS12})
@@ -103,15 +110,20 @@ func newTLSConn(t *testing.T, certificates []tls.Certificate, opts ...Option) (*
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return newTestConn(s, nil, opts...), p
+	return s, p
+}
+
+// testCertificates returns the certificates of a server of package httptest.
+func testCertificates() []tls.Certificate {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.StartTLS()
+	defer srv.Close()
+	return srv.TLS.Certificates
 }
 
 func TestEnds_over_TLS_are_bounded_where_the_peer_does_not_read(t *testing.T) {
 	computes(t)
-	srv := httptest.NewUnstartedServer(nil)
-	srv.StartTLS()
-	certificates := srv.TLS.Certificates
-	srv.Close()
+	certificates := testCertificates()
 	closes := func(c *Conn) error { return c.Close(4000, "") }
 	tests := []struct {
 		name string
