@@ -9,30 +9,44 @@ import (
 	"github.com/f44ffc3b/websocket/internal/sock"
 )
 
-// An eventTransport is the transport of a TCP connection that the event loop serves. While the
-// event loop runs the connection, inbuf.noWait is set, and reads return os.ErrDeadlineExceeded
-// when nothing has arrived. At other times it works as a tcpTransport: for a poll, for Ping, and
-// for the goroutine that ends the connection.
+// An eventTransport is the transport of a TCP connection or Unix socket that the event loop serves.
+// While the event loop runs the connection, inbuf.noWait is set, and reads return
+// os.ErrDeadlineExceeded when nothing has arrived. At other times it works as the transport in it: for
+// a poll, for Ping, and for the goroutine that ends the connection.
 //
 // A new deadline, or the end of the socket, makes a blocked read return. Here no goroutine is
 // blocked in a read, so both wake the connection in the event loop instead.
 type eventTransport struct {
-	*tcpTransport
+	rawSocket
 	messages *messages
 }
 
+// A rawSocket is a transport with a rawTransport in it.
+type rawSocket interface {
+	transport
+	rawPart() *rawTransport
+}
+
+func (t *rawTransport) rawPart() *rawTransport { return t }
+
 // isDrained reports whether a read would find nothing, because the last read has left free space
 // in the buffer. Bytes that have arrived since then cause an event. The end of the stream may
-// come with the last bytes, in one event.
+// come with the last bytes, in one event. A read from a Unix socket also ends where the peer has
+// passed a descriptor, so it says nothing.
 func (t *eventTransport) isDrained() bool {
-	return t.buf.noWait && t.buf.short && !t.messages.source.Ended()
+	buf := t.rawPart().buf
+	if !buf.noWait || !buf.short || t.messages.source.Ended() {
+		return false
+	}
+	_, isTCP := t.rawSocket.(*tcpTransport)
+	return isTCP
 }
 
 func (t *eventTransport) fill() error {
 	if t.isDrained() {
 		return os.ErrDeadlineExceeded
 	}
-	return t.withoutDeadline(t.tcpTransport.fill())
+	return t.withoutDeadline(t.rawSocket.fill())
 }
 
 // withoutDeadline returns errSocketDeadline in place of the error of a deadline that the library has
@@ -41,29 +55,30 @@ func (t *eventTransport) withoutDeadline(err error) error {
 	if err == nil || err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if !t.buf.noWait || t.messages.conn.life.current() >= phaseLost {
+	if !t.rawPart().buf.noWait || t.messages.conn.life.current() >= phaseLost {
 		return err
 	}
 	return errSocketDeadline
 }
 
 func (t *eventTransport) Read(p []byte) (int, error) {
+	raw := t.rawPart()
 	switch {
-	case !t.buf.noWait:
-		return t.tcpTransport.Read(p)
+	case !raw.buf.noWait:
+		return t.rawSocket.Read(p)
 	case t.isDrained():
 		return 0, os.ErrDeadlineExceeded
 	}
 	r := directReads.Get().(*directRead)
 	r.p, r.n, r.err = p, 0, nil
-	err := t.raw.Read(r.callback)
+	err := raw.raw.Read(r.callback)
 	n, readErr := max(r.n, 0), r.err
 	r.p, r.err = nil, nil
 	directReads.Put(r)
 	if err == nil && n == 0 {
 		err = emptyRead(readErr)
 	}
-	t.buf.short = n > 0 && n < len(p)
+	raw.buf.short = n > 0 && n < len(p)
 	return n, t.withoutDeadline(err)
 }
 
@@ -89,7 +104,7 @@ func (r *directRead) read(fd uintptr) bool {
 }
 
 func (t *eventTransport) SetReadDeadline(d time.Time) error {
-	err := t.tcpTransport.SetReadDeadline(d)
+	err := t.rawSocket.SetReadDeadline(d)
 	if !d.IsZero() {
 		t.messages.source.Wake()
 	}
@@ -98,6 +113,6 @@ func (t *eventTransport) SetReadDeadline(d time.Time) error {
 
 func (t *eventTransport) cut(told bool) {
 	t.messages.source.Unwatch() // before the number of the descriptor can be used again
-	t.tcpTransport.cut(told)
+	t.rawSocket.cut(told)
 	t.messages.source.Wake()
 }

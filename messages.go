@@ -68,7 +68,7 @@ func prepareMessages(c *Conn) {
 	m := &messages{conn: c}
 	m.inbox.messages = m
 	c.inbox = &m.inbox
-	if t, ok := c.socket.transport.(*tcpTransport); ok && events.Supported {
+	if t, ok := c.socket.transport.(rawSocket); ok && events.Supported {
 		c.socket.transport = &eventTransport{t, m}
 	}
 }
@@ -116,7 +116,7 @@ func (m *messages) watch() bool {
 	if !ok || m.conn.in.acquire() != nil { // the lock is held from now on, as by a goroutine that waits
 		return false
 	}
-	if events.Watch(&m.source, t.raw, m) == nil {
+	if events.Watch(&m.source, t.rawPart().raw, m) == nil {
 		return true
 	}
 	m.conn.in.release() // the process has too many descriptors, or watches too many

@@ -43,11 +43,23 @@ type messagesServer struct {
 }
 
 // messagesServers have the event loop, and the goroutine for each connection that replaces it.
-var messagesServers = map[string]func(testing.TB, openFunc, ...Option) *messagesServer{"TCP": startMessages, "TLS": startMessagesTLS}
+var messagesServers = map[string]func(testing.TB, openFunc, ...Option) *messagesServer{
+	"TCP":  startMessages,
+	"Unix": startMessagesUnix,
+	"TLS":  startMessagesTLS,
+}
 
 func startMessages(t testing.TB, open openFunc, opts ...Option) *messagesServer {
+	return startMessagesOn(t, wstest.Serve, open, opts)
+}
+
+func startMessagesUnix(t testing.TB, open openFunc, opts ...Option) *messagesServer {
+	return startMessagesOn(t, wstest.ServeUnix, open, opts)
+}
+
+func startMessagesOn(t testing.TB, serve func(testing.TB, http.Handler) *httptest.Server, open openFunc, opts []Option) *messagesServer {
 	h := HandleMessages(open, opts...)
-	srv := wstest.Serve(t, h)
+	srv := serve(t, h)
 	return &messagesServer{srv, h, func(t testing.TB, headers ...string) *peer {
 		t.Helper()
 		return dialServer(t, srv, headers...)
@@ -203,7 +215,7 @@ func TestHandleMessages_releases_the_request(t *testing.T) {
 			if c.Subprotocol() != "chat" || serverOf(c) == nil || pathOf(c) != "/" {
 				t.Errorf("got the subprotocol %q, the server %p and the path %q", c.Subprotocol(), serverOf(c), pathOf(c))
 			}
-			if got := inLoop(c); got != (server == "TCP" && events.Supported) {
+			if got := inLoop(c); got != (server != "TLS" && events.Supported) {
 				t.Errorf("served by the event loop: %t", got)
 			}
 			p.Close()
