@@ -56,19 +56,34 @@ func (all *paths) add(p path) {
 func startPaths(t *testing.T, a *app, h http.Handler) paths {
 	t.Helper()
 	cert := makeCertificate(t)
-	backend := serve(t, a.server(h), nil)
+	b := startBackend(t, a, h)
 	var all paths
-	all.add(cert.path("direct", backend, false))
+	all.add(cert.path("direct", b.tcp, false))
 	all.add(cert.path("tls", serve(t, a.server(h), cert.server), true))
-	reverse := cert.path("httputil", serve(t, a.server(a.reverseProxy(t, backend, keepHost)), nil), false)
+	reverse := cert.path("httputil", serve(t, a.server(a.reverseProxy(t, b.tcp, keepHost)), nil), false)
 	reverse.proxied, reverse.sample = true, true
 	all.add(reverse)
 	for _, p := range proxies {
-		for _, path := range p.paths(t, backend, cert) {
+		for _, path := range p.paths(t, b, cert) {
 			all.add(path)
 		}
 	}
 	return all
+}
+
+// startBackend serves h over TCP and over a Unix socket.
+func startBackend(t *testing.T, a *app, h http.Handler) backend {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "") // not t.TempDir, because the path of a socket has 108 bytes at most
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "backend"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return backend{tcp: serve(t, a.server(h), nil), unix: serveOn(t, l, a.server(h), nil)}
 }
 
 // startDirect serves h without TLS and without a proxy.
@@ -92,7 +107,12 @@ func listen(t *testing.T) net.Listener {
 // choose HTTP/1.1.
 func serve(t *testing.T, s *http.Server, config *tls.Config) string {
 	t.Helper()
-	l := listen(t)
+	return serveOn(t, listen(t), s, config)
+}
+
+// serveOn is serve with a listener.
+func serveOn(t *testing.T, l net.Listener, s *http.Server, config *tls.Config) string {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() {
 		if config == nil {

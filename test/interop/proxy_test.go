@@ -43,10 +43,15 @@ var four = []listener{
 
 // setup holds the values for the arguments and the configuration of a proxy.
 type setup struct {
-	Addrs                             []string // one for each listener
-	Backend, Certificate, Dir, Config string
-	IdleTimeout                       time.Duration
+	Addrs                    []string // one for each listener
+	Backend                  string   // its address for TCP
+	UnixBackend              string   // its Unix socket
+	Certificate, Dir, Config string
+	IdleTimeout              time.Duration
 }
+
+// A backend has the addresses of the server behind the proxies.
+type backend struct{ tcp, unix string }
 
 // The addresses of a proxy with the listeners four.
 func (s setup) Plain() string    { return s.Addrs[0] }
@@ -73,6 +78,15 @@ var (
 		config:  template.Must(template.New("nginx").Parse(nginxConfig)),
 		listens: four,
 	}
+	nginxUnix = proxy{
+		name:    "nginx-unix",
+		find:    nginx.find,
+		version: nginx.version,
+		args:    nginx.args,
+		config:  template.Must(template.New("nginx-unix").Parse(nginxUnixConfig)),
+		listens: []listener{{timeout: longTimeout}},
+		sample:  true,
+	}
 	haproxy = proxy{
 		name:    "haproxy",
 		find:    daemon("haproxy"),
@@ -93,7 +107,7 @@ var (
 		listens: []listener{{}},
 		sample:  true,
 	}
-	proxies = []proxy{nginx, haproxy, varnish, shortVarnish, vite}
+	proxies = []proxy{nginx, nginxUnix, haproxy, varnish, shortVarnish, vite}
 )
 
 // varnishProxy returns Varnish with this timeout, which the parameters set.
@@ -113,7 +127,7 @@ func varnishProxy(t timeout, parameters ...string) proxy {
 
 // start runs the proxy in front of backend until the test ends, and returns the address of
 // each listener. If the proxy is missing and INTEROP_SKIP_MISSING is set, it returns none.
-func (p proxy) start(t *testing.T, backend string, cert certificate) []string {
+func (p proxy) start(t *testing.T, b backend, cert certificate) []string {
 	t.Helper()
 	program, err := p.find()
 	version := ""
@@ -130,7 +144,7 @@ func (p proxy) start(t *testing.T, backend string, cert certificate) []string {
 	// Another process may take a free port before the proxy listens on it, so try again.
 	for range 3 {
 		dir := t.TempDir()
-		s := setup{Addrs: freeAddrs(t, len(p.listens)), Backend: backend, Certificate: cert.both, Dir: dir,
+		s := setup{Addrs: freeAddrs(t, len(p.listens)), Backend: b.tcp, UnixBackend: b.unix, Certificate: cert.both, Dir: dir,
 			Config: filepath.Join(dir, p.name+".conf"), IdleTimeout: idleTimeout}
 		if err = p.run(t, program, s); err == nil {
 			return s.Addrs
@@ -141,10 +155,10 @@ func (p proxy) start(t *testing.T, backend string, cert certificate) []string {
 }
 
 // paths starts the proxy and returns the path through each of its listeners.
-func (p proxy) paths(t *testing.T, backend string, cert certificate) []path {
+func (p proxy) paths(t *testing.T, b backend, cert certificate) []path {
 	t.Helper()
 	var all []path
-	for i, addr := range p.start(t, backend, cert) {
+	for i, addr := range p.start(t, b, cert) {
 		l := p.listens[i]
 		name := p.name
 		if l.tls {

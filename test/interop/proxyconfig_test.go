@@ -58,6 +58,34 @@ http {
 }
 `
 
+// nginxUnixConfig reaches the backend over a Unix socket.
+const nginxUnixConfig = `
+daemon off;
+master_process off; # the master process would need root
+pid {{.Dir}}/nginx.pid;
+error_log stderr error;
+events { worker_connections 1000; }
+http {
+	access_log off;
+	client_body_temp_path {{.Dir}}/body;
+	proxy_temp_path {{.Dir}}/proxy;
+	fastcgi_temp_path {{.Dir}}/fastcgi;
+	uwsgi_temp_path {{.Dir}}/uwsgi;
+	scgi_temp_path {{.Dir}}/scgi;
+
+	server {
+		listen {{.Plain}};
+		location / {
+			proxy_pass http://unix:{{.UnixBackend}};
+			proxy_http_version 1.1;
+			proxy_set_header Upgrade $http_upgrade;
+			proxy_set_header Connection "upgrade";
+			proxy_set_header Host $http_host;
+		}
+	}
+}
+`
+
 // haproxyConfig has the timeouts of Debian's default configuration, except in the backend
 // short.
 const haproxyConfig = `

@@ -43,7 +43,7 @@ func runSettings(t *testing.T, p path, tests []settingTest) {
 // startProxy starts a proxy in front of the app and returns the path without TLS.
 func (a *app) startProxy(t *testing.T, p proxy) path {
 	t.Helper()
-	all := p.paths(t, serve(t, a.server(&a.mux), nil), makeCertificate(t))
+	all := p.paths(t, startBackend(t, a, &a.mux), makeCertificate(t))
 	if len(all) == 0 {
 		t.Skipf("%s is missing", p.name)
 	}
