@@ -2,8 +2,10 @@ package wstest
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -147,3 +150,25 @@ func ReadRequest(raw string) *http.Request {
 	}
 	return r
 }
+
+// FreeAddr returns a free address for another program. Its port is below those that systems give to
+// connections and to listeners on port 0, so only a process that chooses its port can take it before
+// the program listens on it.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	const first, ports = 20_000, 10_000
+	for range ports {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+latestPort.Add(1)%ports)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatalf("no port from %d to %d is free", first, first+ports-1)
+	return ""
+}
+
+// latestPort begins at random, because the tests of several packages run at the same time.
+var latestPort atomic.Uint32
+
+func init() { latestPort.Store(rand.Uint32N(10_000)) }

@@ -5,18 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"text/template"
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // A proxy is a program that a test starts. It runs in front of the backend until the test
@@ -185,32 +184,14 @@ func daemon(name string) func() (string, error) {
 	}
 }
 
-// freeAddrs returns n free addresses. Their ports are below those that systems give to connections and
-// to listeners on port 0, so only another process that chooses its port can take one before the proxy
-// listens on it.
-func freeAddrs(t *testing.T, n int) []string {
+// freeAddrs returns n free addresses.
+func freeAddrs(t *testing.T, n int) (free []string) {
 	t.Helper()
-	const first, ports = 20_000, 10_000
-	var free []string
-	for range ports {
-		addr := fmt.Sprintf("127.0.0.1:%d", first+int(latestPort.Add(1)%ports))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if free = append(free, addr); len(free) == n {
-			return free
-		}
+	for range n {
+		free = append(free, wstest.FreeAddr(t))
 	}
-	t.Fatalf("no %d free ports from %d on", n, first)
-	return nil
+	return free
 }
-
-// latestPort begins at random, because several test processes may run.
-var latestPort atomic.Uint32
-
-func init() { latestPort.Store(rand.Uint32N(10_000)) }
 
 // run starts the proxy. It returns nil when the proxy accepts connections, or an error if
 // the proxy has ended or does not listen.

@@ -85,12 +85,7 @@ func TestHAProxy(t *testing.T) {
 // startHAProxy starts HAProxy in front of backend, until the test ends.
 func startHAProxy(t *testing.T, program, backend string) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	l.Close()
+	addr = wstest.FreeAddr(t)
 	config := filepath.Join(t.TempDir(), "haproxy.conf")
 	if err := os.WriteFile(config, fmt.Appendf(nil, haproxyConfig, addr, backend), 0o600); err != nil {
 		t.Fatal(err)
