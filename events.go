@@ -62,23 +62,23 @@ func (t *eventTransport) withoutDeadline(err error) error {
 }
 
 func (t *eventTransport) Read(p []byte) (int, error) {
-	raw := t.rawPart()
+	part := t.rawPart()
 	switch {
-	case !raw.buf.noWait:
+	case !part.buf.noWait:
 		return t.rawSocket.Read(p)
 	case t.isDrained():
 		return 0, os.ErrDeadlineExceeded
 	}
 	r := directReads.Get().(*directRead)
 	r.p, r.n, r.err = p, 0, nil
-	err := raw.raw.Read(r.callback)
+	err := part.raw.Read(r.callback)
 	n, readErr := max(r.n, 0), r.err
 	r.p, r.err = nil, nil
 	directReads.Put(r)
 	if err == nil && n == 0 {
 		err = emptyRead(readErr)
 	}
-	raw.buf.short = n > 0 && n < len(p)
+	part.buf.short = n > 0 && n < len(p)
 	return n, t.withoutDeadline(err)
 }
 

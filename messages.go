@@ -145,7 +145,8 @@ func passAll(c *Conn) error {
 			end = c.endAfter(end)
 		}
 		c.in.release()
-		if held = false; end == nil {
+		held = false
+		if end == nil {
 			end = m.fn(msg.op, msg.data)
 			releaseInput(msg.buf)
 		}
