@@ -341,6 +341,18 @@ func messageHandler(open func() (MessageFunc, error)) func(opts ...Option) *Hand
 	}
 }
 
+// A connection keeps its header, and over HTTP/2 a large one can be very short on the wire.
+func TestHTTP2_refuses_a_large_header_before_it_is_kept(t *testing.T) {
+	c := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, Handle(echoAll)).Listener.Addr().String(), 0)
+	for size, want := range map[int]int{maxConnectHeader / 2: 200, maxConnectHeader: 431, 100 << 10: 431} {
+		s, err := c.Connect("cookie: " + stars(size))
+		if err != nil || s.Status != want {
+			t.Errorf("got the status %d and error %v for a Cookie of %d bytes, want %d", s.Status, err, size, want)
+		}
+		s.Close()
+	}
+}
+
 // A request with very many header lines ends its stream only, and so does one with more bytes
 // than MaxHeaderBytes.
 func TestHTTP2_large_header(t *testing.T) {

@@ -190,6 +190,9 @@ func checkConnect(r *http.Request) *HandshakeError {
 	case len(protocol) != 1 || protocol[0] != "websocket":
 		return refusal(http.StatusNotImplemented,
 			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
+	case headerBytes(h) > maxConnectHeader:
+		return refusal(http.StatusRequestHeaderFieldsTooLarge,
+			"this request has a header of %d bytes; send at most %d over HTTP/2, because the connection keeps them until it ends", headerBytes(h), maxConnectHeader)
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
 	case r.ContentLength != -1:
@@ -197,4 +200,21 @@ func checkConnect(r *http.Request) *HandshakeError {
 			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
 	}
 	return checkWebSocketHeaders(r)
+}
+
+// maxConnectHeader is the largest size of the header of a handshake over HTTP/2. MaxHeaderBytes does
+// not suffice there: a client that repeats a compressed Cookie needs 345 bytes for a header of 1 MiB,
+// which net/http joins, and one TCP connection can hold 250 of them. Real handshakes have less than
+// half of it.
+const maxConnectHeader = 32 << 10
+
+// headerBytes returns the size of the names and values of a header.
+func headerBytes(h http.Header) int {
+	size := 0
+	for name, values := range h {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	return size
 }
