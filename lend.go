@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/f44ffc3b/websocket/internal/mask"
+	"github.com/f44ffc3b/websocket/internal/utf8"
 )
 
 // A MessageFunc is called with a message. data is valid only until it returns: the memory
@@ -149,11 +150,18 @@ func (r *reader) collects() bool {
 	if r.buf.full() || !r.buf.short && r.socket.waitsWithoutBuffer() {
 		r.buf.large = r.buf.large || size > readBufferSize
 	}
-	if !r.buf.short {
-		return true // the rest may be in the socket
+	// Invalid text fails the connection at its first bad byte, so it is checked before a wait.
+	if !r.buf.short { // the rest may be in the socket
+		return h.Opcode != Text || h.RSV1 || mayBeText(b[n:], h.MaskKey)
 	}
-	// Invalid text fails the connection at its first bad byte, so it is checked before the wait.
 	return h.Opcode != Text && (size <= readBufferSize || len(b) >= largeReadBufferSize/4)
+}
+
+// mayBeText reports whether the beginning of a text, which stays masked, has no invalid byte.
+func mayBeText(masked []byte, key [4]byte) bool {
+	mask.XOR(masked, key, 0)
+	defer mask.XOR(masked, key, 0)
+	return new(utf8.Checker).Check(masked)
 }
 
 // lendJoined is lend for all other messages: it joins the payload in a buffer of its own. If a

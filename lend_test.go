@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,35 @@ func TestReceiveFunc_shapes(t *testing.T) {
 						t.Fatalf("got %d bytes and error %v, want the %d bytes that were sent", len(data), err, len(want))
 					}
 				}
+			})
+		}
+	}
+}
+
+// Invalid text fails the connection when its first bad byte arrives, also if the bytes have filled the
+// buffer, or came with the handshake, so that more might wait in the socket.
+func TestReceiveFunc_checks_text_before_it_waits(t *testing.T) {
+	t.Parallel()
+	handlers := map[string]http.Handler{
+		"Handle":         Handle(func(c *Conn) error { return c.ReceiveFunc(func(Opcode, []byte) error { return nil }) }),
+		"HandleMessages": HandleMessages(openEcho),
+	}
+	for name, h := range handlers {
+		for _, missing := range []int{100, 2000, 100_000} {
+			full := clientFrame(true, Text, "\xff"+strings.Repeat("x", readBufferSize+missing))[:readBufferSize]
+			early := clientFrame(true, Text, "\xff"+strings.Repeat("x", 50+missing))[:50]
+			t.Run(fmt.Sprintf("%s/%d bytes are missing", name, missing), func(t *testing.T) {
+				t.Parallel()
+				srv := wstest.Serve(t, h)
+				p := dialServer(t, srv)
+				p.Conn.Write(full)
+				p.expectClose(1007)
+				p = dialTCP(t, srv)
+				p.Conn.Write(append([]byte(wstest.Handshake()), early...))
+				if err := p.ReadUpgrade(); err != nil {
+					t.Fatal(err)
+				}
+				p.expectClose(1007)
 			})
 		}
 	}
