@@ -38,9 +38,9 @@ func PrepareMessage(op Opcode, data []byte) (*PreparedMessage, error) {
 	return p, nil
 }
 
-// check refuses the zero value, which is not a message.
+// check refuses nil and the zero value, which are no messages.
 func (p *PreparedMessage) check() error {
-	if len(p.frame) == 0 {
+	if p == nil || len(p.frame) == 0 {
 		return fmt.Errorf("%w: this PreparedMessage is empty; make it with PrepareMessage", ErrInvalidOpcode)
 	}
 	return nil
@@ -137,7 +137,8 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 // the message once, and waits for no peer: if a socket does not take the message at once, it
 // waits in the queue of the connection, see [SendQueue]. A connection whose queue is full is
 // closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
-// CloseTimeout. The others get the message. Connections that have ended are left out.
+// CloseTimeout. The others get the message. Connections that have ended are left out. None may be
+// nil.
 //
 // The messages of one goroutine arrive in order. If [Conn.SendMessage] would refuse the message,
 // Broadcast returns the same error and sends the message to no connection. Broadcast does not use
@@ -149,6 +150,9 @@ func Broadcast(conns iter.Seq[*Conn], op Opcode, data []byte) error {
 	}
 	list := connLists.Get().(*[]*Conn)
 	for c := range conns {
+		if c == nil { // not on a goroutine of broadcast, where a panic ends the process
+			panic("websocket: Broadcast to a *Conn that is nil")
+		}
 		*list = append(*list, c)
 	}
 	broadcast(*list, p)
@@ -228,7 +232,7 @@ func (g *Group) Join(c *Conn) bool {
 		s.groups = append(s.groups, g)
 	}
 	s.mu.Unlock()
-	if joined && c.life.err() != nil { // Conn.ended may have run before s.groups contained g
+	if joined && c.life.err() != nil { // Conn.end may have run before s.groups contained g
 		g.Leave(c)
 		return false
 	}

@@ -2,8 +2,12 @@ package websocket
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -124,12 +128,36 @@ func TestTrySendPrepared_shares_the_rest_of_a_message(t *testing.T) {
 func TestPreparedMessage_zero_value_is_refused(t *testing.T) {
 	c, _ := newTCPConn(t)
 	defer c.CloseNow()
-	var p PreparedMessage
-	wantError(t, c.SendPrepared(&p), ErrInvalidOpcode)
-	wantError(t, c.TrySendPrepared(&p), ErrInvalidOpcode)
+	for _, p := range []*PreparedMessage{{}, nil} {
+		wantError(t, c.SendPrepared(p), ErrInvalidOpcode)
+		wantError(t, c.TrySendPrepared(p), ErrInvalidOpcode)
+	}
 	if s := c.Stats(); s.BytesSent > 0 || s.Queued > 0 || endOf(c) != nil {
 		t.Errorf("got %+v and end %v, want nothing sent", s, endOf(c))
 	}
+}
+
+// The panic must be on the goroutine of the caller, because net/http recovers it there. With many
+// connections, Broadcast uses other goroutines too.
+func TestBroadcast_to_nil_panics_on_the_goroutine_of_the_caller(t *testing.T) {
+	c, _ := newTCPConn(t)
+	conns := slices.Repeat([]*Conn{c}, 4*broadcastShare)
+	conns[len(conns)-1], conns[1] = nil, nil
+	defer func() {
+		if got := fmt.Sprint(recover()); got != "websocket: Broadcast to a *Conn that is nil" {
+			t.Errorf("got panic %s", got)
+		}
+	}()
+	Broadcast(slices.Values(conns), Text, []byte("hello"))
+}
+
+func TestHandler_zero_value_panics_with_a_text(t *testing.T) {
+	defer func() {
+		if got := fmt.Sprint(recover()); !strings.Contains(got, "the zero Handler") {
+			t.Errorf("got panic %s", got)
+		}
+	}()
+	new(Handler).ServeHTTP(httptest.NewRecorder(), wstest.ReadRequest(wstest.Request()))
 }
 
 func TestGroup_Join_of_nil_panics_and_changes_nothing(t *testing.T) {

@@ -74,7 +74,9 @@ import (
 //     is cut as by [Conn.Close]. If the code must not be sent, the connection is closed with
 //     1011 and OnError gets the error.
 //   - The error of a Conn method after the connection has ended does not change how the
-//     connection was closed.
+//     connection was closed. The error of another Conn counts as if the function had made it: if
+//     the peer of that Conn has closed it, its code and reason would close this one. So handle
+//     errors of other connections where they occur.
 //   - [ErrInvalidJSON] closes with 1007, and [ErrSendQueueFull] with 1013. They are common
 //     errors, see [PropagateCommonErrors].
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
@@ -88,7 +90,7 @@ import (
 type HandlerFunc func(c *Conn) error
 
 // A Handler is an [http.Handler] that upgrades requests to WebSocket connections
-// and runs a function with each. See [Handle] and [HandleMessages].
+// and runs a function with each. [Handle], [HandleConcurrent] and [HandleMessages] make one.
 type Handler struct {
 	fn         HandlerFunc
 	open       func(*Conn) (MessageFunc, error) // of HandleMessages
@@ -132,6 +134,9 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 // connection is closed or, with [Detached], when the handshake response is sent. With
 // [HandleMessages], it returns when open has returned a function.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.opts == nil {
+		panic("websocket: the zero Handler serves no connections; make one with Handle, HandleConcurrent or HandleMessages")
+	}
 	c, err := upgrade(w, r, h.opts, &h.conns)
 	if err != nil {
 		return // the refusal is answered
