@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -234,7 +235,7 @@ func TestOnRefused_is_not_called_if_the_response_cannot_be_sent(t *testing.T) {
 // Text of the peer does not make the texts longer than a kilobyte.
 func TestHandshakeError_is_short(t *testing.T) {
 	long := strings.Repeat("\x01\xff\"", 3000)
-	for _, name := range []string{"Upgrade", "Connection", "Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions", "Origin"} {
+	for _, name := range []string{"Upgrade", "Connection", "Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Extensions", "Origin"} {
 		r := wstest.ReadRequest(wstest.Request())
 		r.Host = long
 		for _, other := range []string{"Sec-Fetch-Site", "Upgrade", "Connection"} {
@@ -251,5 +252,67 @@ func TestHandshakeError_is_short(t *testing.T) {
 		if text := err.Error(); len(text) > 1024 || !strings.Contains(text, `\xff`) {
 			t.Errorf("%s: the text has %d bytes, want at most 1024 with a part of the value: %s", name, len(text), text)
 		}
+	}
+}
+
+// A page can send a token as a subprotocol, and OnRefused may log the reason. So the reason says
+// what is wrong with the list, and does not repeat it.
+func TestHandshakeError_does_not_repeat_subprotocols(t *testing.T) {
+	const secret = "q83vEjRWeJ"
+	tests := []struct {
+		name  string
+		lines []string
+		want  string
+	}{
+		{"base64 with padding", []string{"chat.v1, bearer." + secret + "A="}, "element 2 has the character '='"},
+		{"base64 with a slash", []string{"bearer." + secret + "/A, chat.v1"}, "element 1 has the character '/'"},
+		{"a space as in Authorization", []string{"chat.v1", ",, Bearer " + secret}, "element 2 has the character ' '"},
+		{"a control character", []string{secret + "\x01"}, `element 1 has the character '\x01'`},
+		{"a letter beyond ASCII", []string{secret + "é"}, "element 1 has the character 'é'"},
+		{"a byte that is not UTF-8", []string{secret + "\xff"}, "element 1 has the character '\ufffd'"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := wstest.ReadRequest(wstest.Request())
+			r.Header["Sec-Websocket-Protocol"] = tt.lines
+			r.Header["Cookie"], r.Header["Authorization"] = []string{"id=" + secret}, []string{"Bearer " + secret}
+			r.URL.RawQuery = "token=" + secret
+			w := httptest.NewRecorder()
+			_, err := Upgrade(w, r)
+			for _, text := range []string{err.Error(), w.Body.String()} {
+				if !strings.Contains(text, tt.want) || strings.Contains(text, secret) {
+					t.Errorf("got %q, want a text with %q and without the token", text, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// The reasons of other refusals repeat no header that has credentials, and no query.
+func TestHandshakeError_has_no_credentials(t *testing.T) {
+	const secret = "q83vEjRWeJ"
+	deny := AcceptConnection(func(*http.Request) bool { return false })
+	for name, change := range map[string]string{
+		"a page load":      "Upgrade",
+		"another version":  "Sec-WebSocket-Version: 8",
+		"no key":           "Sec-WebSocket-Key",
+		"a body":           "Content-Length: 3",
+		"extensions":       "Sec-WebSocket-Extensions: =",
+		"another origin":   "Origin: https://evil.example",
+		"an own policy":    "Origin: http://" + wstest.Host,
+		"a wrong host":     "Host: ",
+		"too many headers": "A: " + strings.Repeat("\r\nA: ", maxHeaderLines),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := wstest.ReadRequest(wstest.Request(change))
+			r.Header["Sec-Websocket-Protocol"] = []string{"chat.v1, bearer." + secret}
+			r.Header["Cookie"], r.Header["Authorization"] = []string{"id=" + secret}, []string{"Bearer " + secret}
+			r.URL.RawQuery = "token=" + secret
+			w := httptest.NewRecorder()
+			_, err := Upgrade(w, r, deny)
+			if text := fmt.Sprint(err, w.Body); err == nil || strings.Contains(text, secret) {
+				t.Errorf("got %q, want a refusal without credentials", text)
+			}
+		})
 	}
 }

@@ -66,8 +66,8 @@ func checkWebSocketHeaders(r *http.Request) *HandshakeError {
 	// but is treated as an absent header, because clients send it if they have no elements.
 	case !validList(h["Sec-Websocket-Protocol"], isToken):
 		return refusal(http.StatusBadRequest,
-			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; this request has %s",
-			headerText("Sec-WebSocket-Protocol", h["Sec-Websocket-Protocol"]))
+			"send Sec-WebSocket-Protocol as a list of tokens, or leave it out; %s",
+			noTokenText(h["Sec-Websocket-Protocol"]))
 	case !validExtensions(h["Sec-Websocket-Extensions"]):
 		return refusal(http.StatusBadRequest,
 			"send Sec-WebSocket-Extensions as a list of extensions (RFC 6455 section 9.1), or leave it out; this request has %s",
@@ -151,6 +151,21 @@ func validExtensions(values []string) bool {
 		}
 		return isToken(strings.Trim(name, " \t"))
 	})
+}
+
+// noTokenText says where a list has an element that is not a token. It does not repeat the element,
+// because pages send credentials as subprotocols, and the text gets into logs.
+func noTokenText(values []string) string {
+	n := 0
+	for element := range listElements(values) {
+		n++
+		for _, char := range element {
+			if !isToken(string(char)) {
+				return fmt.Sprintf("element %d has the character %q", n, char)
+			}
+		}
+	}
+	return "" // does not happen, because one of them is not a token
 }
 
 // validList reports whether all elements of a list header are valid. A header that is
