@@ -126,9 +126,13 @@ func FromContext(ctx context.Context) (*Conn, bool) {
 	return c, ok
 }
 
-// Request returns the handshake request. Its body must not be used. Its context may
-// be done before the connection has ended, and with [Detached] it always is: use
-// [Conn.Context].
+// Request returns the handshake request. Its context may be done before the connection has
+// ended, and with [Detached] it always is: use [Conn.Context].
+//
+// Its body must not be used. Over HTTP/2, the body that a client sends is the connection, so
+// this request, and that of the functions of the options, is a copy with an empty body.
+// Middleware gets the body itself. It must take parameters from URL.Query(), because FormValue
+// and ParseMultipartForm read the body, without a limit, if the client says that it is a form.
 //
 // With [HandleMessages], Request returns nil after open has returned. Otherwise the Conn keeps
 // the request until it ends. Its headers have 400 lines at most, see

@@ -110,7 +110,7 @@ func TestHTTP2_stream_turns_panics_into_its_end(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest("CONNECT", "/", nil)
 			r.Body = tt.body
-			s := newStream(returnedWriter{}, r)
+			s := newStream(returnedWriter{}, r, r.Body)
 			s.begin()
 			tt.use(t, s)
 			s.finish(true)
@@ -186,7 +186,7 @@ func TestH2stream_reads_of_a_stream_that_is_gone(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := httptest.NewRequest("CONNECT", "/", nil)
 				r.Body = tt.body()
-				s := newStream(returnedWriter{}, r)
+				s := newStream(returnedWriter{}, r, r.Body)
 				s.known, s.gone = true, tt.gone
 				s.SetReadDeadline(pastTime)
 				start := time.Now()

@@ -60,15 +60,15 @@ type h2stream struct {
 	untouched     atomic.Bool // the last write has failed before it wrote a byte
 }
 
-func newStream(w streamWriter, r *http.Request) *h2stream {
+func newStream(w streamWriter, r *http.Request, body io.ReadCloser) *h2stream {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local == nil {
 		local = textAddr("")
 	}
 	return &h2stream{
-		response: response{w}, body: requestBody{r.Body}, local: local, remote: parseAddr(r.RemoteAddr),
+		response: response{w}, body: requestBody{body}, local: local, remote: parseAddr(r.RemoteAddr),
 		ask: make(chan struct{}, 1), ready: make(chan struct{}, 1), watched: make(chan struct{}),
-		known: isStreamBody(r.Body),
+		known: isStreamBody(body),
 	}
 }
 

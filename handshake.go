@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -66,20 +67,34 @@ func afterClose(c *Conn, f func(*Conn, error)) {
 // conns, which is nil for Upgrade.
 func upgrade(w http.ResponseWriter, r *http.Request, o *options, conns *registry) (c *Conn, err error) {
 	a := admission{registry: conns}
+	body := r.Body
+	if isExtendedConnect(r) {
+		r = withoutBody(r)
+	}
 	defer func() {
 		if c == nil && !a.accepted { // even if a function of the user has panicked
 			conns.noteRefused()
 		}
 	}()
-	c, err = handshake(w, r, o, &a)
+	c, err = handshake(w, r, body, o, &a)
 	if refused, ok := err.(*HandshakeError); ok && o.onRefused != nil {
 		o.onRefused(r, refused)
 	}
 	return c, err
 }
 
-// handshake answers r, and returns a Conn or the reason why there is none.
-func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission) (c *Conn, err error) {
+// withoutBody returns a copy of r with an empty body. The functions of the user get it, because the
+// body of an extended CONNECT is the stream of the connection: r.FormValue would read from it, if
+// the client says that it is a form, and store what it has read without a limit.
+func withoutBody(r *http.Request) *http.Request {
+	r = r.WithContext(r.Context())
+	r.Body = http.NoBody
+	return r
+}
+
+// handshake answers r, and returns a Conn or the reason why there is none. body is that of the
+// request, from which a stream reads.
+func handshake(w http.ResponseWriter, r *http.Request, body io.ReadCloser, o *options, a *admission) (c *Conn, err error) {
 	if e := a.refusal(); e != nil {
 		return nil, refuse(w, r, e)
 	}
@@ -101,7 +116,7 @@ func handshake(w http.ResponseWriter, r *http.Request, o *options, a *admission)
 		}
 	}()
 	if isExtendedConnect(r) {
-		return establishStream(w, r, o, a)
+		return establishStream(w, r, body, o, a)
 	}
 	return establish(w, r, o, a)
 }

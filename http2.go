@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -8,7 +9,7 @@ import (
 
 // establishStream is establish for HTTP/2. The response has status 200 (RFC 8441 section 5).
 // Frames go to the innermost ResponseWriter, because a wrapper could compress them.
-func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admission) (*Conn, error) {
+func establishStream(w http.ResponseWriter, r *http.Request, body io.ReadCloser, o *options, a *admission) (*Conn, error) {
 	inner, ok := innermost(w).(streamWriter)
 	if !ok {
 		return nil, refuse(w, r, refusal(http.StatusInternalServerError,
@@ -25,7 +26,7 @@ func establishStream(w http.ResponseWriter, r *http.Request, o *options, a *admi
 	if err := inner.FlushError(); err != nil {
 		return nil, &connError{"sending the handshake response", err}
 	}
-	s := newStream(inner, r)
+	s := newStream(inner, r, body)
 	if a.registry != nil { // not after Upgrade
 		s.begin() // before onLost: the context may be done already
 	}

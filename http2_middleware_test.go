@@ -151,7 +151,7 @@ func TestHTTP2_stream_is_reset_only_by_a_write_that_fails(t *testing.T) {
 		t.Run(fmt.Sprintf("%v of %v", tt.takes, tt.limit), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := &timingWriter{takes: tt.takes}
-				s := newStream(w, httptest.NewRequest("CONNECT", "/", nil))
+				s := newStream(w, httptest.NewRequest("CONNECT", "/", nil), http.NoBody)
 				for range 3 {
 					if s.SetWriteDeadline(time.Time{}); tt.limit > 0 {
 						s.SetWriteDeadline(time.Now().Add(tt.limit))
@@ -176,7 +176,7 @@ func TestHTTP2_stream_with_another_body_ends(t *testing.T) {
 	for range 50 {
 		r := httptest.NewRequest("CONNECT", "/", nil)
 		r.Body = io.NopCloser(endless{})
-		s := newStream(&timingWriter{}, r)
+		s := newStream(&timingWriter{}, r, r.Body)
 		s.SetReadDeadline(time.Now().Add(time.Hour))
 		done := make(chan struct{})
 		go func() {
@@ -198,3 +198,67 @@ func TestHTTP2_stream_with_another_body_ends(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// The body of the request is the stream. Functions of the user cannot read from it, although
+// r.FormValue reads a body whose client says that it is a form.
+func TestHTTP2_forms_do_not_read_the_stream(t *testing.T) {
+	form := func(t *testing.T, r *http.Request) {
+		t.Helper()
+		if got := r.FormValue("user"); got != "Ada" {
+			t.Errorf("got the user %q, want Ada", got)
+		}
+	}
+	refuse := AcceptConnection(func(*http.Request) bool { return false })
+	tests := []struct {
+		name    string
+		status  int
+		handler func(t *testing.T) http.Handler
+	}{
+		{"in the function", 200, func(t *testing.T) http.Handler {
+			return Handle(func(c *Conn) error { form(t, c.Request()); return echoAll(c) })
+		}},
+		{"in AcceptConnection", 200, func(t *testing.T) http.Handler {
+			return HandleConcurrent(echoAll, AcceptConnection(func(r *http.Request) bool { form(t, r); return true }))
+		}},
+		{"in open of HandleMessages", 200, func(t *testing.T) http.Handler {
+			return HandleMessages(func(c *Conn) (MessageFunc, error) { form(t, c.Request()); return openEcho(c) })
+		}},
+		{"after Upgrade", 200, func(t *testing.T) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if c, err := Upgrade(w, r); err == nil {
+					form(t, c.Request())
+					echoAll(c)
+					c.Close(StatusNormalClosure, "")
+				}
+			})
+		}},
+		{"in AccessDenied", 403, func(t *testing.T) http.Handler {
+			return Handle(echoAll, refuse, AccessDenied(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				form(t, r)
+				w.WriteHeader(http.StatusForbidden)
+			})))
+		}},
+		{"in OnRefused", 403, func(t *testing.T) http.Handler {
+			return Handle(echoAll, refuse, OnRefused(func(r *http.Request, _ *HandshakeError) { form(t, r) }))
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ended := make(chan struct{})
+			h := tt.handler(t)
+			c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(ended)
+				h.ServeHTTP(w, r)
+			}))
+			s, err := c.Connect(":path: /?user=Ada", "content-type: multipart/form-data; boundary=x")
+			if err != nil || s.Status != tt.status {
+				t.Fatalf("got the status %d and error %v, want %d", s.Status, err, tt.status)
+			}
+			if p := (&peer{wstest.NewClient(t, s), t}); tt.status == 200 {
+				checkEcho(p)
+				p.Close()
+			}
+			await(t, ended)
+		})
+	}
+}
