@@ -64,7 +64,7 @@ func TestBroadcastTo(t *testing.T) {
 			return c.Discard()
 		})
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ws.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), nameKey{}, r.FormValue("name"))))
+			ws.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), nameKey{}, r.URL.Query().Get("name"))))
 		})
 		ada, bob := websockettest.Dial(t, h, websockettest.URL("/?name=Ada")), websockettest.Dial(t, h, websockettest.URL("/?name=Bob"))
 		synctest.Wait()

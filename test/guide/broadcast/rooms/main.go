@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/f44ffc3b/websocket"
 )
@@ -28,6 +29,8 @@ type rooms struct {
 	byName map[string]*room
 }
 
+const maxName = 64 // bytes: the name is sent with each message
+
 // A room counts the functions that use it. Len of the group is not enough to know when the room
 // can go, because a connection leaves its groups before its function returns.
 type room struct {
@@ -37,7 +40,10 @@ type room struct {
 
 // serve serves a client in the room that the path names.
 func (rs *rooms) serve(c *websocket.Conn) error {
-	name, user := c.Request().PathValue("room"), c.Request().FormValue("user")
+	name, user := c.Request().PathValue("room"), c.Request().URL.Query().Get("user")
+	if len(user) > maxName || !utf8.ValidString(user) { // a URL can have any bytes
+		return &websocket.CloseError{Code: websocket.StatusPolicyViolation, Reason: "want a short name in UTF-8"}
+	}
 	r := rs.enter(c, name, user)
 	defer rs.leave(c, r, name, user)
 	for msg, err := range c.Messages() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,26 @@ func TestRooms(t *testing.T) {
 				if rs.byName["tea"] != nil {
 					t.Error("the empty room is still there")
 				}
+			})
+		})
+	}
+}
+
+// A client whose name is refused does not enter the room, and nobody is told.
+func TestRooms_refuses_names(t *testing.T) {
+	for name, user := range map[string]string{
+		"bytes that are not UTF-8": "%ff",
+		"a long name":              strings.Repeat("x", maxName+1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rs := rooms{byName: make(map[string]*room)}
+				mux := http.NewServeMux()
+				mux.Handle("/rooms/{room}", websocket.Handle(rs.serve))
+				ada := enter(t, mux, "tea", strings.Repeat("x", maxName))
+				enter(t, mux, "tea", user).WantClose(websocket.StatusPolicyViolation)
+				wantNothing(t, ada)
+				ada.Close(websocket.StatusNormalClosure, "")
 			})
 		})
 	}
