@@ -103,7 +103,9 @@ func newHub(l limits) *hub {
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from := h.gate.enter(h.gate.address(r))
 	if from == nil {
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
+			w.Header().Set("Connection", "close")
+		}
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "there are too many connections: try again later", http.StatusServiceUnavailable)
 		return

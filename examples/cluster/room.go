@@ -67,7 +67,9 @@ func newRoom(name string, l limits) *room {
 func (r *room) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	leave, ok := r.gate.enter(r.gate.address(req))
 	if !ok {
-		w.Header().Set("Connection", "close")
+		if req.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
+			w.Header().Set("Connection", "close")
+		}
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "there are too many connections: try again later", http.StatusServiceUnavailable)
 		return

@@ -203,6 +203,9 @@ func TestLocalOnly(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("the Host header %q gets %d, want %d", host, w.Code, want)
 		}
+		if got := w.Header().Get("Connection"); want == http.StatusForbidden && got != "close" {
+			t.Errorf("the refusal of the Host header %q has Connection %q, want close", host, got)
+		}
 	}
 }
 
@@ -213,8 +216,8 @@ func TestAtMost(t *testing.T) {
 		first := websockettest.Dial(t, h)
 		websockettest.Dial(t, h)
 		res := websockettest.Dial(t, h).Response()
-		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") != "10" {
-			t.Errorf("the third connection gets %s with Retry-After %q, want 503 with 10", res.Status, res.Header.Get("Retry-After"))
+		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") != "10" || !res.Close {
+			t.Errorf("the third connection gets %s with Retry-After %q and close %t, want 503 with 10 and close", res.Status, res.Header.Get("Retry-After"), res.Close)
 		}
 		first.Close(websocket.StatusNormalClosure, "")
 		synctest.Wait()

@@ -178,9 +178,8 @@ func atMost(n int, next http.Handler) http.Handler {
 			defer func() { <-places }()
 			next.ServeHTTP(w, r)
 		default:
-			w.Header().Set("Connection", "close")
 			w.Header().Set("Retry-After", "10")
-			http.Error(w, "there are too many connections: try again later", http.StatusServiceUnavailable)
+			refuse(w, r, http.StatusServiceUnavailable, "there are too many connections: try again later")
 		}
 	})
 }
@@ -195,11 +194,20 @@ func localOnly(next http.Handler) http.Handler {
 			host = r.Host // without a port
 		}
 		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
-			http.Error(w, "this server is for localhost", http.StatusForbidden)
+			refuse(w, r, http.StatusForbidden, "this server is for localhost")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// refuse answers a request that may be a handshake, and closes its connection. A proxy may forward
+// raw bytes after a handshake that was refused, and further requests would reach the server unchecked.
+func refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
+		w.Header().Set("Connection", "close")
+	}
+	http.Error(w, text, status)
 }
 
 // secured adds security headers to the responses of next. The page may only load files of

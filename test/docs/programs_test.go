@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,50 @@ func TestPrograms_have_timeouts(t *testing.T) {
 	}
 	if servers < 7 {
 		t.Errorf("there are %d servers in the programs, want at least those of README.md, docs/deployment.md and the examples", servers)
+	}
+}
+
+// The programs are safe to copy, also where WebSockets come over HTTP/2.
+func TestPrograms_are_ready_for_HTTP2(t *testing.T) {
+	for _, p := range programs(t) {
+		for _, problem := range checkHTTP2(p.text) {
+			t.Errorf("%s: %s", p.name, problem)
+		}
+	}
+}
+
+var readsBody = regexp.MustCompile(`\.(FormValue|PostFormValue|FormFile|ParseMultipartForm|MultipartReader)\(`)
+
+// checkHTTP2 returns what would be a fault of the code over HTTP/2.
+func checkHTTP2(code string) (problems []string) {
+	for _, name := range readsBody.FindAllString(code, -1) {
+		problems = append(problems, name+") may read the body, which is the stream of the WebSocket: use URL.Query")
+	}
+	before := ""
+	for line := range strings.Lines(code) {
+		if strings.Contains(line, `.Set("Connection", "close")`) && !strings.Contains(before, ".ProtoMajor == 1 {") {
+			problems = append(problems, "Connection: close ends all streams: set it only if r.ProtoMajor == 1")
+		}
+		before = line
+	}
+	return problems
+}
+
+func TestCheckHTTP2(t *testing.T) {
+	for _, tt := range []struct {
+		name, code string
+		problems   int
+	}{
+		{"parameters of the URL", `r.URL.Query().Get("user")`, 0},
+		{"a form", `c.Request().FormValue("user")`, 1},
+		{"close over HTTP/1", "if r.ProtoMajor == 1 {\nw.Header().Set(\"Connection\", \"close\")\n}", 0},
+		{"close", `w.Header().Set("Connection", "close")`, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := checkHTTP2(tt.code); len(got) != tt.problems {
+				t.Errorf("got the problems %q, want %d", got, tt.problems)
+			}
+		})
 	}
 }
 

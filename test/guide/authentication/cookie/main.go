@@ -44,7 +44,9 @@ func authenticate(next http.Handler) http.Handler {
 			s, _ = sessions.Load(cookie.Value)
 		}
 		if s == nil {
-			w.Header().Set("Connection", "close") // as after each refused handshake
+			if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
+				w.Header().Set("Connection", "close") // as after each refused handshake
+			}
 			http.Error(w, "log in first", http.StatusUnauthorized)
 			return
 		}

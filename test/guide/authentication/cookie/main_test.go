@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	_ "github.com/f44ffc3b/websocket/extendedconnect"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 	"github.com/f44ffc3b/websocket/websockettest"
 )
@@ -85,4 +86,24 @@ func TestMaxLifetime(t *testing.T) {
 			t.Errorf("the connection lived for %v, want 54 to 60 minutes", took)
 		}
 	})
+}
+
+// Over HTTP/2, a refusal ends its own stream. Connection: close would end those of other users
+// too, who may share the connection of a proxy.
+func TestAuthenticate_over_HTTP2(t *testing.T) {
+	begin(&session{id: "4f2c8a", user: "Ada"})
+	defer sessions.Clear()
+	h := websocket.Handle(serve)
+	c := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, authenticate(h)).Listener.Addr().String(), 0)
+	for range 2 {
+		s, err := c.Connect()
+		if err != nil || s.Status != http.StatusUnauthorized {
+			t.Fatalf("got status %d and error %v, want 401", s.Status, err)
+		}
+	}
+	p := c.ConnectClient(t, "cookie: session=4f2c8a")
+	if f := p.Read(); string(f.Payload) != "hello Ada" {
+		t.Errorf("got %q, want a greeting of Ada", f.Payload)
+	}
+	p.Conn.Close()
 }

@@ -22,7 +22,9 @@ func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, ok := users[offeredToken(r)]
 		if !ok {
-			w.Header().Set("Connection", "close") // as after each refused handshake
+			if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
+				w.Header().Set("Connection", "close") // as after each refused handshake
+			}
 			http.Error(w, "the subprotocol bearer.<token> has no valid token", http.StatusUnauthorized)
 			return
 		}
