@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,9 +27,9 @@ type sample struct {
 	RTT           spread  `json:"rtt"`           // milliseconds, of the connections that have answered a ping
 	Queued        spread  `json:"queued"`        // bytes
 
-	Accepted uint64                          `json:"accepted"`
-	Refused  uint64                          `json:"refused"`
-	Closed   map[websocket.StatusCode]uint64 `json:"closed"`
+	Accepted uint64            `json:"accepted"`
+	Refused  uint64            `json:"refused"`
+	Closed   map[string]uint64 `json:"closed"` // by code, see byCode
 }
 
 // A spread describes one number of all connections.
@@ -128,8 +129,23 @@ func (m *monitor) take(now time.Time) sample {
 		Queued:        spreadOf(queues),
 		Accepted:      stats.Accepted,
 		Refused:       stats.Refused,
-		Closed:        stats.Closed,
+		Closed:        byCode(stats.Closed),
 	}
+}
+
+// byCode returns the numbers of the codes that RFC 6455 and its registry define, and the sum of the
+// others as "other". A client can close with any of about 2000 others. If each had a number in each
+// sample, the history would not fit into the queue of a viewer.
+func byCode(closed map[websocket.StatusCode]uint64) map[string]uint64 {
+	numbers := make(map[string]uint64)
+	for code, n := range closed {
+		key := "other"
+		if code < 1015 {
+			key = strconv.Itoa(int(code))
+		}
+		numbers[key] += n
+	}
+	return numbers
 }
 
 // perSecond returns how much a sum has grown in a second of d. A sum of bytes may have become

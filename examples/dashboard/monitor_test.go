@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -43,7 +44,7 @@ func TestMonitor_Samples(t *testing.T) {
 		time.Sleep(time.Second)
 		m.next()
 		s = samples(early)[0]
-		if s.Open != 0 || s.Accepted != 1 || s.Received != 0 || s.Closed[websocket.StatusNormalClosure] != 1 {
+		if s.Open != 0 || s.Accepted != 1 || s.Received != 0 || s.Closed["1000"] != 1 {
 			t.Errorf("after the end got %+v, want no connection and one end with 1000", s)
 		}
 		late := websockettest.Dial(t, m.socket)
@@ -104,6 +105,32 @@ func TestMonitor_RTT(t *testing.T) {
 	}
 }
 
+// Clients choose the codes that they close with. Those of a client that uses all of them do not make
+// the history too large for the queue of a viewer.
+func TestMonitor_many_codes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMonitor(newEchoes())
+		const codes = 2000
+		for code := range websocket.StatusCode(codes) {
+			client := websockettest.Dial(t, m.echoes)
+			client.Close(3000+code, "")
+		}
+		websockettest.Dial(t, m.echoes).Close(websocket.StatusInternalError, "")
+		synctest.Wait()
+		for range maxHistory {
+			time.Sleep(interval)
+			m.next()
+		}
+		got := samples(websockettest.Dial(t, m.socket))
+		if len(got) != maxHistory {
+			t.Fatalf("the history has %d samples, want %d", len(got), maxHistory)
+		}
+		if want := map[string]uint64{"other": codes, "1011": 1}; !maps.Equal(got[0].Closed, want) {
+			t.Errorf("the ends are %v, want %v", got[0].Closed, want)
+		}
+	})
+}
+
 func TestSpreadOf(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -155,7 +182,7 @@ func TestMonitor_JSON(t *testing.T) {
 	var codes struct {
 		Samples []struct{ Closed map[string]int }
 	}
-	data := m.encode(sample{Closed: map[websocket.StatusCode]uint64{websocket.StatusGoingAway: 2}})
+	data := m.encode(sample{Closed: byCode(map[websocket.StatusCode]uint64{websocket.StatusGoingAway: 2})})
 	if err := json.Unmarshal(data, &codes); err != nil || codes.Samples[0].Closed["1001"] != 2 {
 		t.Errorf("the message is %s with error %v, want 1001: 2", data, err)
 	}
