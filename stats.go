@@ -27,7 +27,11 @@ type HandlerStats struct {
 	MessagesSent     uint64
 	BytesReceived    uint64
 	BytesSent        uint64
-	Closed           map[StatusCode]uint64 // connections that have ended, by the code that OnClose gets; 1006 if the handshake response could not be sent
+
+	// Closed counts the connections that have ended, by the code that OnClose gets, and by 1006 if
+	// the handshake response could not be sent. If the peer has closed, it has chosen the code: one
+	// of about 2000. So 1011 does not say that a function has failed; OnError does.
+	Closed map[StatusCode]uint64
 }
 
 // Stats returns the statistics of the connection, even after it has ended. It does not wait, and

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -57,9 +59,10 @@ websocket_connections{handler="echo"} 1
 # HELP websocket_connections_accepted_total Handshakes that became a connection.
 # TYPE websocket_connections_accepted_total counter
 websocket_connections_accepted_total{handler="echo"} 2
-# HELP websocket_connections_closed_total Connections that have ended, by close code.
+# HELP websocket_connections_closed_total Connections that have ended, by close code and by the side that chose it.
 # TYPE websocket_connections_closed_total counter
-websocket_connections_closed_total{code="1000",handler="echo"} 1
+websocket_connections_closed_total{by="client",code="1000",handler="echo"} 1
+websocket_connections_closed_total{by="server",code="1011",handler="echo"} 0
 # HELP websocket_handshakes_refused_total Requests that did not become a connection.
 # TYPE websocket_handshakes_refused_total counter
 websocket_handshakes_refused_total{handler="echo"} 1
@@ -86,6 +89,70 @@ websocket_sent_messages_total{handler="echo"} 2
 			t.Error(err)
 		}
 	})
+}
+
+// Only a failure of the function counts as 1011 of the server. A client can send that code too, and
+// each of 2000 others, which are one series.
+func TestCollector_ends(t *testing.T) {
+	fail := func(c *websocket.Conn) error {
+		_, data, err := c.ReceiveMessage()
+		switch {
+		case err != nil || len(data) == 0:
+			return err
+		case string(data) == "bye":
+			c.SendMessage(websocket.Close, websocket.AppendClose(nil, 4000, ""))
+			return c.Discard()
+		}
+		return errors.New("failure")
+	}
+	tests := []struct {
+		name string
+		end  func(h *websocket.Handler, c *websockettest.Client)
+		want string
+	}{
+		{"a function that fails", func(_ *websocket.Handler, c *websockettest.Client) { c.Send(websocket.Text, []byte("x")) }, `{by="server",code="1011",handler="echo"} 1`},
+		{"a function that returns", func(_ *websocket.Handler, c *websockettest.Client) { c.Send(websocket.Text, nil) }, `{by="server",code="1000",handler="echo"} 1`},
+		{"a client with 1011", func(_ *websocket.Handler, c *websockettest.Client) { c.Close(1011, "ping timeout") }, `{by="client",code="1011",handler="echo"} 1`},
+		{"a client with a code of its own", func(_ *websocket.Handler, c *websockettest.Client) { c.Close(4999, "") }, `{by="client",code="other",handler="echo"} 1`},
+		{"a client without a code", func(_ *websocket.Handler, c *websockettest.Client) {
+			c.SendFrame(websocket.Frame{Header: websocket.Header{Fin: true, Opcode: websocket.Close}})
+		}, `{by="client",code="1005",handler="echo"} 1`},
+		{"a client that breaks a rule", func(_ *websocket.Handler, c *websockettest.Client) { c.Send(websocket.Text, []byte{0xff}) }, `{by="server",code="1007",handler="echo"} 1`},
+		{"a lost connection", func(_ *websocket.Handler, c *websockettest.Client) { c.Abort() }, `{by="server",code="1006",handler="echo"} 1`},
+		{"a shutdown", func(h *websocket.Handler, c *websockettest.Client) {
+			go h.Shutdown(context.Background())
+			c.WantClose(websocket.StatusGoingAway)
+		}, `{by="server",code="1001",handler="echo"} 1`},
+		{"a close frame of the function, which the client answers", func(_ *websocket.Handler, c *websockettest.Client) {
+			c.Send(websocket.Text, []byte("bye"))
+			c.WantClose(4000)
+		}, `{by="server",code="4000",handler="echo"} 1`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				collector := NewCollector("echo")
+				h := websocket.Handle(fail, websocket.OnClose(collector.OnClose), websocket.OnError(func(*websocket.Conn, error) {}))
+				collector.Watch(h)
+				c := websockettest.Dial(t, h)
+				tt.end(h, c)
+				time.Sleep(time.Minute) // until the close handshake is over
+				metrics, err := testutil.CollectAndFormat(collector, expfmt.TypeTextPlain, "websocket_connections_closed_total")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for line := range strings.Lines(string(metrics)) {
+					ends := strings.TrimPrefix(strings.TrimSpace(line), "websocket_connections_closed_total")
+					if strings.HasSuffix(ends, "} 1") && ends != tt.want {
+						t.Errorf("got the end %s, want %s", ends, tt.want)
+					}
+				}
+				if !strings.Contains(string(metrics), tt.want) {
+					t.Errorf("got the ends\n%swant %s", metrics, tt.want)
+				}
+			})
+		})
+	}
 }
 
 // The names and the units are those that Prometheus recommends.
