@@ -139,6 +139,25 @@ func (c *client) expect(t *testing.T, op websocket.Opcode, payload string) {
 	}
 }
 
+// A connection can upload maxFiles files and no more.
+func TestTooManyFiles(t *testing.T) {
+	url, dir := start(t)
+	c := connect(t, url)
+	for i := range maxFiles {
+		c.frame(t, websocket.Binary, true, fmt.Sprint(i))
+		if f, err := websocket.ReadFrame(c.r, 4096); err != nil || f.Opcode != websocket.Text {
+			t.Fatalf("got a %v frame and error %v for file %d, want a report", f.Opcode, err, i)
+		}
+	}
+	c.frame(t, websocket.Binary, true, "one more")
+	if _, err := c.readReports(func(progress) {}); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+		t.Errorf("the server closed with %v, want 1008", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != maxFiles {
+		t.Errorf("the server has stored %d files (error %v), want %d", len(files), err, maxFiles)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	frame := func(op websocket.Opcode, fin bool, size int) websocket.Frame {
 		h := websocket.Header{Fin: fin, Opcode: op, Masked: true}

@@ -7,6 +7,9 @@
 // when it arrives, so a file takes no more memory than a frame. The server reports its
 // progress in text frames. The last of them contains the SHA-256 of the file.
 //
+// Everybody who reaches the server can upload, and a connection at most 100 files of -limit bytes. On
+// the internet, check who the client is first, and limit how much each client may store.
+//
 // The programs use frames, not messages: server.go reads and writes frames with a Conn
 // and answers control frames; client.go reads and writes frames on a TCP connection.
 package main

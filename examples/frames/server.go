@@ -18,6 +18,10 @@ import (
 // reportEvery is the number of bytes between two reports of progress.
 const reportEvery = 1 << 20
 
+// maxFiles is how many files a connection can upload. A file of one byte takes a block of the disk and
+// a line of the log, so without a limit they would be cheap for a client and not for the server.
+const maxFiles = 100
+
 // A receiver stores the files of one connection, one after the other.
 type receiver struct {
 	conn     *websocket.Conn
@@ -25,6 +29,7 @@ type receiver struct {
 	limit    int64
 	patience time.Duration // for a whole file, from the end of the last one
 
+	files    int      // how many have begun
 	file     *os.File // the file of the message in progress; nil between messages
 	hash     hash.Hash
 	size     int64 // bytes stored so far
@@ -74,6 +79,8 @@ func (r *receiver) check(f websocket.Frame) error {
 		return refuse(websocket.StatusProtocolError, "a continuation frame needs a message to continue")
 	case f.Opcode == websocket.Binary && r.file != nil:
 		return refuse(websocket.StatusProtocolError, "a new message begins before the last one has ended")
+	case f.Opcode == websocket.Binary && r.files == maxFiles:
+		return refuse(websocket.StatusPolicyViolation, "want at most %d files", maxFiles)
 	case int64(len(f.Payload)) > r.limit-r.size:
 		return refuse(websocket.StatusMessageTooBig, "want a file of at most %d bytes", r.limit)
 	}
@@ -120,6 +127,7 @@ func (r *receiver) write(op websocket.Opcode, payload []byte) error {
 
 // begin creates the file for a message that begins.
 func (r *receiver) begin() (err error) {
+	r.files++
 	r.hash, r.size, r.reported = sha256.New(), 0, 0
 	r.file, err = os.CreateTemp(r.dir, "*.part")
 	return err
