@@ -20,14 +20,14 @@ const root = "../.."
 
 // sources holds the names in the Go files of the root module, in every package.
 type sources struct {
-	declared map[string][]string // by file, as a path from root: name, or Type.method
-	tests    map[string]bool
-	literals map[string]bool // the strings of the tests: names of cases are among them
+	declared map[string][]string        // by file, as a path from root: name, or Type.method
+	tests    map[string]map[string]bool // the strings of each test: names of cases are among them
+	shared   map[string]bool            // the strings of test files outside tests, such as tables of several tests
 }
 
 func parseSources(t *testing.T) sources {
 	t.Helper()
-	src := sources{map[string][]string{}, map[string]bool{}, map[string]bool{}}
+	src := sources{map[string][]string{}, map[string]map[string]bool{}, map[string]bool{}}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -83,18 +83,24 @@ func (src sources) addFile(path string) error {
 
 func (src sources) addTests(file *ast.File) {
 	for _, decl := range file.Decls {
+		literals := src.shared
 		if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil {
-			src.tests[f.Name.Name] = true
-		}
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			if s, err := strconv.Unquote(lit.Value); err == nil {
-				src.literals[s] = true
+			if src.tests[f.Name.Name] == nil {
+				src.tests[f.Name.Name] = make(map[string]bool)
+			}
+			if strings.HasPrefix(f.Name.Name, "Test") {
+				literals = src.tests[f.Name.Name]
 			}
 		}
-		return true
-	})
+		ast.Inspect(decl, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if s, err := strconv.Unquote(lit.Value); err == nil {
+					literals[s] = true
+				}
+			}
+			return true
+		})
+	}
 }
 
 func declaredNames(decl ast.Decl) []string {
@@ -180,10 +186,10 @@ func (src sources) check(where, shownBy string) (problems []string) {
 	}
 	for _, name := range codeSpans(shownBy) {
 		test, cases, _ := strings.Cut(name, "/")
-		if !src.tests[test] {
+		if src.tests[test] == nil {
 			problems = append(problems, fmt.Sprintf("there is no test %q", test))
 		}
-		if cases != "" && !src.literals[cases] {
+		if cases != "" && !src.tests[test][cases] && !src.shared[cases] {
 			problems = append(problems, fmt.Sprintf("%s has no case %q", test, cases))
 		}
 	}
