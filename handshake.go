@@ -30,7 +30,8 @@ import (
 // request IDs, except those that belong to the handshake, the connection or a body. w
 // may be wrapped by middleware if the wrapper has a Hijack or an Unwrap method, so
 // that [http.ResponseController] can hijack the connection. After a nil error, use
-// neither w nor the body of r.
+// neither w nor the body of r. Over HTTP/1, the handler of the request may return before the
+// connection ends; [Detached] says what that means for middleware.
 //
 // A request with more than 400 header lines is refused with 431, because the connection
 // would keep them, and each line takes about a hundred bytes more in net/http than its text.

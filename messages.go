@@ -26,15 +26,18 @@ import (
 // when the peer closes the connection, so [OnClose] is the place to release what open has
 // allocated.
 //
-// On Linux, over plain TCP, an idle connection has no goroutine and no buffer. Elsewhere the same
-// API uses a goroutine for each connection. In both cases the request is released when open has
-// returned: from then on, [Conn.Request] returns nil and [Conn.Context] has no values of the
-// request. Let open copy what the function needs into variables.
+// On Linux, an idle connection whose [net.Conn] is a [*net.TCPConn] has no goroutine and no buffer.
+// Every other connection has a goroutine: over TLS, HTTP/2 and Unix sockets, on other systems, and
+// if the [net.Listener] wraps its connections. So limit the number of connections in a handler, not
+// in a listener. In both cases the request is released when open has returned: from then on,
+// [Conn.Request] returns nil and [Conn.Context] has no values of the request. Let open copy what the
+// function needs into variables.
 //
-// A function that blocks holds a goroutine, and delays only its own connection. Only if functions
-// have not blocked for some time, other connections may wait too, for at most 20 ms. Pings are
-// answered within a second. The peer's close frame is answered after the messages in front of it,
-// or within a second if the function has got no message since the close frame arrived.
+// A function that blocks holds a goroutine, and delays only its own connection. If no function has
+// blocked for a while, the library needs up to 20 ms to notice the first one that blocks. Messages
+// of other connections can wait for that time. Pings are answered within a second. The peer's close
+// frame is answered after the messages in front of it, or within a second if the function has got no
+// message since the close frame arrived.
 //
 // The function may send and close. [Conn.Close] waits for the peer, and [Conn.StartClose] does not.
 // The receiving methods and SetReadDeadline return an error. All options apply, except [Detached],

@@ -164,9 +164,9 @@ func timeoutFor(ping time.Duration) time.Duration {
 // PingInterval.
 //
 // Over TLS, a connection that has been quiet for a PingInterval gives its read buffer of 4 KiB
-// back until something arrives; with 0 it does so after 15 s. A connection without TLS holds no
-// buffer while it waits. If the [net.Listener] wraps its connections in a type of its own, and
-// TLS runs on top of that type, the connection keeps its buffer.
+// back until something arrives; with 0 it does so after 15 s. On a Unix system, a connection without
+// TLS holds no buffer while it waits. If the [net.Listener] wraps its connections in a type of its
+// own, with or without TLS, and on other systems, a connection keeps its buffer.
 //
 // PingInterval does not change how fast the peer's control frames are answered. While a method is
 // receiving, they are answered at once; otherwise once a second, even after up to 4 KiB of unread
@@ -215,11 +215,12 @@ func ConnectionTimeout(d time.Duration) Option {
 //
 // Each 64 KiB of a large frame that the socket takes are progress: the time starts again,
 // and the peer counts as alive for ConnectionTimeout. Over TCP on Unix systems other than
-// Linux, a piece of progress has 256 KiB. Except for TCP on Linux, the first piece also
-// contains the frames that waited to be written before it, 64 KiB at most. On Linux, 32 KiB
-// that the peer acknowledges in the second half of d are progress too, because the socket may
-// take nothing for a long time while the peer reads what the kernel holds. So a peer gets a
-// frame of any size, if it reads at least that much within d and within ConnectionTimeout.
+// Linux, a piece of progress has 256 KiB. Except for TCP and Unix sockets on Linux, the first piece
+// also contains the frames that waited to be written before it, 64 KiB at most. On Linux, but not
+// over a Unix socket, 32 KiB that the peer acknowledges in the second half of d are progress too,
+// because the socket may take nothing for a long time while the peer reads what the kernel holds. So
+// a peer gets a frame of any size, if it reads at least that much within d and within
+// ConnectionTimeout.
 func WriteTimeout(d time.Duration) Option {
 	return duration("WriteTimeout", d, func(o *options) { o.writeTimeout = d })
 }
@@ -325,9 +326,11 @@ func MaxFragments(n int) Option {
 // with 1013. A message of Broadcast fits into an empty queue whatever its size, because the
 // connections share its bytes. The methods that wait for the peer do not use the queue.
 //
-// Over TLS and HTTP/2, and on Windows, every message of TrySend and Broadcast waits in the queue until a
-// goroutine writes it, because only that goroutine may wait for the socket. There, SendQueue has to hold
-// the largest burst of messages that are sent without a pause, even if all peers read fast.
+// Messages are written at once only to a [*net.TCPConn] or a [*net.UnixConn], on a Unix system. Over TLS
+// and HTTP/2, on Windows, and if the [net.Listener] wraps its connections, every message of TrySend and
+// Broadcast waits in the queue until a goroutine writes it, because only that goroutine may wait for the
+// socket. There, SendQueue has to hold the largest burst of messages that are sent without a pause, even
+// if all peers read fast.
 func SendQueue(n int) Option {
 	return inRange("SendQueue", int64(n), MaxSize, func(o *options) { o.sendQueue = n })
 }

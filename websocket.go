@@ -73,10 +73,12 @@ import (
 //   - A [*CloseError] that the function has made closes with its code and reason. The reason
 //     is cut as by [Conn.Close]. If the code must not be sent, the connection is closed with
 //     1011 and OnError gets the error.
-//   - The error of a Conn method after the connection has ended does not change how the
-//     connection was closed. The error of another Conn counts as if the function had made it: if
-//     the peer of that Conn has closed it, its code and reason would close this one. So handle
-//     errors of other connections where they occur.
+//   - If the connection has ended before, or a close frame was sent, the result does not
+//     change the code. OnError still gets a panic, and an error that does not say how the
+//     connection ended.
+//   - The error of another Conn counts as if the function had made it: if the peer of that Conn
+//     has closed it, its code and reason would close this one. So handle errors of other
+//     connections where they occur.
 //   - [ErrInvalidJSON] closes with 1007, and [ErrSendQueueFull] with 1013. They are common
 //     errors, see [PropagateCommonErrors].
 //   - Any other error, and a panic, closes with 1011. Its text is not sent to the peer;
@@ -103,6 +105,9 @@ type Handler struct {
 // handshake, and runs fn with the connection: on the goroutine of the request or, with
 // [Detached], on another goroutine. Other requests, and those that AcceptConnection
 // refuses, get an HTTP response.
+//
+// To send headers with the 101 response, such as cookies, set them on w.Header() in a handler
+// that then calls ServeHTTP of this one.
 //
 // When fn returns, the close handshake follows, for at most CloseTimeout, and the socket
 // is closed. Handle panics if fn is nil or an [Option] is invalid.
@@ -132,7 +137,8 @@ func HandleConcurrent(fn HandlerFunc, opts ...Option) *Handler {
 
 // ServeHTTP upgrades the request and runs the HandlerFunc. It returns when the
 // connection is closed or, with [Detached], when the handshake response is sent. With
-// [HandleMessages], it returns when open has returned a function.
+// [HandleMessages], it returns when open has returned a function. Over HTTP/2 it always returns
+// when the connection is closed.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.opts == nil {
 		panic("websocket: the zero Handler serves no connections; make one with Handle, HandleConcurrent or HandleMessages")
