@@ -24,6 +24,8 @@ import (
 //   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
 //     [ErrMessageTooLarge].
 //   - The peer was silent for too long: [ErrConnectionTimeout].
+//   - The peer read too slowly, so a [Broadcast] did not fit: [ErrSendQueueFull].
+//   - A [Conn.Stream] received a message of the other type: [net.ErrClosed], with the code 1003.
 //   - The TCP connection failed: the wrapped error of the network. A write that took
 //     longer than WriteTimeout is such a failure; for sending methods it is also
 //     [os.ErrDeadlineExceeded].
@@ -192,10 +194,11 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // was written, the connection ends. Only a [Conn.Stream] sends the rest later and continues.
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
-// written. Over TLS, and over a net.Conn of any other type, every expired write ends the
-// connection, because a part of the frame may have been sent. Over HTTP/2, a write that has
-// begun and expires resets the stream. A method whose write ends the connection returns up to 10
-// ms later, because the library first looks for a close frame of the peer.
+// written. Over TLS, and over a net.Conn of any other type, every write that the deadline
+// interrupts, or that begins after it, ends the connection, because a part of the frame may have
+// been sent. Over HTTP/2, a write that has begun and expires resets the stream. A method whose write
+// ends the connection returns up to 10 ms later, or up to about a second later if another goroutine
+// is receiving, because the library first looks for a close frame of the peer.
 //
 // The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
 // messages that were accepted earlier are not lost: a sending method waits for their

@@ -45,8 +45,9 @@ var (
 
 	// ErrCloseTimeout means that the peer did not answer a close frame within
 	// CloseTimeout, or was silent for ConnectionTimeout or did not read for WriteTimeout
-	// before that. The socket was closed without the peer's close frame. The error is a
-	// [net.Error] whose Timeout method returns true.
+	// before that. After a close frame of SendMessage or WriteFrame, these two limits give
+	// the errors of an open connection. The socket was closed without the peer's close
+	// frame. The error is a [net.Error] whose Timeout method returns true.
 	ErrCloseTimeout error = &timeoutError{text: "websocket: close timeout", ended: true}
 
 	// ErrInvalidOpcode means that a call got an opcode that cannot be sent as a

@@ -109,8 +109,9 @@ func ExampleHandle() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// A second goroutine reads while the function is busy. It answers pings, and when the
-// client closes the connection, the connection's context is done at once.
+// A second goroutine reads while the function is busy. It answers pings. When the client
+// closes the connection, the connection's context is done within a second, because the
+// function may first answer what it has received.
 func ExampleHandleConcurrent() {
 	h := websocket.HandleConcurrent(func(c *websocket.Conn) error {
 		for {

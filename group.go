@@ -273,8 +273,8 @@ func (g *Group) Len() int {
 	return len(g.members.list)
 }
 
-// All yields the members at the time of the call, in no order. Connections may join and leave
-// meanwhile.
+// All yields the members at the time when the loop begins, in no order. Connections may join and
+// leave meanwhile.
 func (g *Group) All() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		list := g.list()

@@ -20,7 +20,7 @@ type Stats struct {
 // HandlerStats are the statistics of a Handler. The sums include connections that have ended, and
 // never decrease.
 type HandlerStats struct {
-	Open             int    // connections that are being served: whose function has not returned
+	Open             int    // connections that are being served: from the handshake until OnClose has returned
 	Accepted         uint64 // connections so far: those that are open and those in Closed
 	Refused          uint64 // requests that did not become a connection
 	MessagesReceived uint64
