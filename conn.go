@@ -35,7 +35,8 @@ import (
 //
 // An error that a timeout caused is itself a [net.Error] whose Timeout method returns true, so
 // a type assertion and [os.IsTimeout] work too. If only a deadline of the user has passed, the
-// connection is still usable, and the error of the Context is nil.
+// connection is still usable, and the error of the Context is nil. Only then may a loop call the
+// method again: after the end each call returns at once, so the loop would never end.
 type Conn struct {
 	request     atomic.Pointer[http.Request] // nil after open of HandleMessages has returned
 	subprotocol *string                      // nil for none, as for most

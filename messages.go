@@ -26,10 +26,10 @@ import (
 // when the peer closes the connection, so [OnClose] is the place to release what open has
 // allocated.
 //
-// On Linux, an idle connection whose [net.Conn] is a [*net.TCPConn] has no goroutine and no buffer.
-// Every other connection has a goroutine: over TLS, HTTP/2 and Unix sockets, on other systems, and
-// if the [net.Listener] wraps its connections. So limit the number of connections in a handler, not
-// in a listener. In both cases the request is released when open has returned: from then on,
+// On Linux, an idle connection whose [net.Conn] is a [*net.TCPConn] or a [*net.UnixConn] has no
+// goroutine and no buffer. Every other connection has a goroutine: over TLS and HTTP/2, on other
+// systems, and if the [net.Listener] wraps its connections. So limit the number of connections in a
+// handler, not in a listener. In both cases the request is released when open has returned: from then on,
 // [Conn.Request] returns nil and [Conn.Context] has no values of the request. Let open copy what the
 // function needs into variables.
 //
