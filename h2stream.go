@@ -316,13 +316,18 @@ func (s *h2stream) limitWrite() {
 	wait.SetAlarm(&s.writeAlarm, time.Until(s.writeDeadline), s, (*h2stream).cutWrite)
 }
 
-// cutWrite resets the stream if the write deadline has passed during a write.
+// cutWrite resets the stream if the write deadline has passed during a write. It may have been called
+// too early, because the wall clock was set back.
 func (s *h2stream) cutWrite() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writing && !s.closed && s.writeExpired() {
+	switch {
+	case !s.writing || s.closed:
+	case s.writeExpired():
 		s.cutOff = true
 		s.reset()
+	default:
+		s.limitWrite()
 	}
 }
 

@@ -377,3 +377,13 @@ func TestHTTP2_large_header(t *testing.T) {
 		})
 	}
 }
+
+// If the wall clock is set back during a write, the alarm of its deadline comes too early.
+func TestStream_write_deadline_after_the_clock_was_set_back(t *testing.T) {
+	s := &h2stream{writing: true, writeDeadline: time.Now().Add(time.Hour).Round(0)}
+	s.cutWrite()
+	if s.cutOff || !isMade(&s.writeAlarm, "timer") {
+		t.Error("the alarm of the deadline is not set again")
+	}
+	s.writeAlarm.Stop()
+}

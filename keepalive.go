@@ -146,13 +146,16 @@ func (k *keepalive) bound(p phase, d time.Duration) {
 // maxExtensions is how often phaseLost is extended: for 0.6 s in total.
 const maxExtensions = 6
 
-// closePaused gives a phase in which the connection is closing more time, once, if this tick is late.
-// The process was paused, so what the peer has sent meanwhile may not be read yet. All connections
-// read after a pause, so this can take much longer than one read.
+// closePaused gives a phase in which the connection is closing more time, once, if its limit was
+// noticed late. The process was paused, so what the peer has sent meanwhile may not be read yet. All
+// connections read after a pause, so this can take much longer than one read.
 func (k *keepalive) closePaused(p phase, by, now time.Duration) bool {
 	late := now - by
-	if p < phaseClosing || k.closeLate || late < blockedTime {
-		return false
+	if p == phaseCloseSent {
+		late = k.lastPoll - by // the poll that began then is over
+	}
+	if p == phaseLost || k.closeLate || late < blockedTime {
+		return false // phaseLost has extensions of its own
 	}
 	k.closeLate = true
 	k.life().bound(p, now+min(max(late, maxPoll), drainTime))

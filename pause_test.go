@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,28 +170,46 @@ func TestWriteTimeout_of_a_process_that_is_always_late(t *testing.T) {
 // After a pause of the process in the close handshake, there is time to read the answer that has
 // arrived meanwhile.
 func TestCloseTimeout_after_a_pause_of_the_process(t *testing.T) {
-	for _, answers := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
-			c, p := newPipeConn(t)
-			closed := make(chan error, 1)
-			go func() { closed <- c.Close(StatusNormalClosure, "") }()
-			p.expectClose(StatusNormalClosure)
-			pauseTimer(c, time.Minute)
-			resumed := time.Now()
-			if answers {
-				time.Sleep(drainTime / 2)
-				p.send(Close, closeBody(StatusNormalClosure, ""))
-				p.Conn.Close()
+	closes := map[string]struct {
+		by   func(c *Conn) error
+		most time.Duration // the latest end if the peer does not answer
+	}{
+		"Close": {func(c *Conn) error { return c.Close(StatusNormalClosure, "") }, drainTime},
+		"SendMessage": {func(c *Conn) error {
+			c.SendMessage(Close, []byte(closeBody(StatusNormalClosure, "")))
+			if _, _, err := c.ReceiveMessage(); !errors.Is(err, io.EOF) {
+				return err
 			}
-			err := <-closed
-			took := time.Since(resumed)
-			if answers && err != nil {
-				t.Errorf("got error %v %v after the pause, want none", err, took)
-			}
-			if !answers && (!errors.Is(err, ErrCloseTimeout) || took != drainTime) {
-				t.Errorf("a peer that does not answer: got error %v %v after the pause, want a timeout after %v", err, took, drainTime)
-			}
-		})
+			return nil
+		}, drainTime + 2*pingPoll}, // after a poll, which cannot look because ReceiveMessage does
+	}
+	for name, tt := range closes {
+		for _, answers := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the peer answers: %t", name, answers), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
+					closed := make(chan error, 1)
+					go func() { closed <- tt.by(c) }()
+					p.expectClose(StatusNormalClosure)
+					pauseTimer(c, time.Minute)
+					resumed := time.Now()
+					if answers {
+						time.Sleep(drainTime / 2)
+						p.send(Close, closeBody(StatusNormalClosure, ""))
+						p.Conn.Close()
+					}
+					err := <-closed
+					took := time.Since(resumed)
+					if answers && err != nil {
+						t.Errorf("got error %v %v after the pause, want none", err, took)
+					}
+					if !answers && (!errors.Is(err, ErrCloseTimeout) || took < drainTime || took > tt.most) {
+						t.Errorf("a peer that does not answer: got error %v %v after the pause, want a timeout after %v", err, took, tt.most)
+					}
+					c.CloseNow()
+				})
+			})
+		}
 	}
 }
 
