@@ -13,7 +13,8 @@ import (
 // any goroutine, and by several at once.
 //
 // A connection ends once, and its error is sticky: every method that is waiting,
-// and every later call, returns an error that says how it ended.
+// and every later call, returns an error that says how it ended. Receiving methods may
+// first return messages that arrived before the end.
 //
 //   - The peer closed it: a [*CloseError], which is also [io.EOF] for 1000, 1001 and
 //     a close without a code.

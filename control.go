@@ -74,7 +74,7 @@ func (r *reader) look() (closeIsNext bool, err error) {
 	defer func() { r.polling = false }()
 	var s controlScan
 	for {
-		if err := r.scan(&s); err != nil || s.closed || r.buf.full() {
+		if err := r.scan(&s); err != nil || s.closed || r.buf.full() && !r.growForPoll() {
 			return s.closed && s.at == 0, err
 		}
 		r.buf.large = false // no handler waits for these bytes
@@ -88,10 +88,9 @@ func (r *reader) look() (closeIsNext bool, err error) {
 
 // lastLook reads what has arrived, after a write has failed, for pingPoll (see lookAgain). It
 // returns a *peerClose if the peer's close frame is there, else the error of the reads, or
-// nil. Unless it is final, it leaves input that the handler can receive in the buffer.
-// Otherwise it also looks for a close frame behind the buffer, and drops everything before it:
-// a sender waits for this end, and the handler may be that sender. If none waits, the messages in
-// the buffer stay for a handler that was busy.
+// nil. Unless it is final, it leaves input that the handler can receive where it is. Otherwise it
+// also looks for a close frame behind the buffer, and drops what is there. The messages in the
+// buffer stay in any case, because the handler may be busy.
 func (r *reader) lastLook(final bool) error {
 	if end := r.aheadEnd(); end != nil {
 		return end
@@ -107,13 +106,10 @@ func (r *reader) lastLook(final bool) error {
 			return r.endBehind(end)
 		}
 	}
-	switch {
-	case !final && (err != nil || r.holdsInput()):
+	if !final && (err != nil || r.holdsInput()) {
 		return err
-	case r.lastChance:
-		return r.endBehind(r.discardBehind())
 	}
-	return r.discard()
+	return r.endBehind(r.discardBehind())
 }
 
 // discardBehind is discard, but keeps what is in the buffer.

@@ -424,6 +424,12 @@ func lockInput(c *Conn) (unlock func()) {
 	return c.in.lock.Unlock
 }
 
+// dropUnread drops what arrived before the end of c and can still be received.
+func dropUnread(c *Conn) {
+	defer lockInput(c)()
+	c.life.noteUnread(false)
+}
+
 // bufferSize returns the size of the read buffer that c holds. No receiving call may be waiting.
 func bufferSize(c *Conn) int {
 	defer lockInput(c)()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -281,6 +282,40 @@ func TestHTTP2_message_before_a_reset_can_be_received(t *testing.T) {
 	s.Reset(wstest.H2Cancel)
 	if data := <-got; data != "last words" {
 		t.Errorf("got %q, want the message before the reset", data)
+	}
+}
+
+// A write waits for window when the TCP connection ends, and fails at that moment. The messages that
+// have arrived are still received, also one that is larger than the usual read buffer.
+func TestHTTP2_messages_before_a_failed_write_can_be_received(t *testing.T) {
+	computes(t)
+	for _, size := range []int{10, 2 * readBufferSize} {
+		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
+			for range 20 {
+				serving, got := make(chan error, 1), make(chan int, 1)
+				srv := wstest.ServeHTTP2(t, Handle(func(c *Conn) error {
+					serving <- c.TrySend(Binary, make([]byte, 10_000)) // in the background
+					<-c.Context().Done()
+					_, data, err := c.ReceiveMessage()
+					if err != nil {
+						t.Error(err)
+					}
+					got <- len(data)
+					return err
+				}))
+				c := wstest.DialHTTP2(t, srv.Listener.Addr().String(), 1)
+				c.HoldWindow(true)
+				p := connectHTTP2(t, c)
+				if err := <-serving; err != nil {
+					t.Fatal(err)
+				}
+				p.send(Text, stars(size))
+				c.Conn.(*net.TCPConn).CloseWrite()
+				if n := <-got; n != size {
+					t.Fatalf("got a message of %d bytes, want %d", n, size)
+				}
+			}
+		})
 	}
 }
 

@@ -160,7 +160,7 @@ func (c *Conn) lostPassed() {
 func (c *Conn) writePassed() {
 	limit := c.timer.timeouts.writeTimeout
 	var end error = &connError{fmt.Sprintf("sending: one write took longer than WriteTimeout %v", limit), errTimedOut}
-	locked := c.in.tryLock()
+	locked := c.life.current() < phaseClosing && c.in.tryLock()
 	if locked {
 		defer c.in.lock.Unlock()
 		if found, ok := c.in.lastLook(true).(*peerClose); ok && found.fault == nil {

@@ -172,6 +172,7 @@ func TestWriteCoalescing_ends_the_connection_if_a_write_fails(t *testing.T) {
 				s.FailWrites(os.ErrClosed)
 				err := tt.then(c)
 				wantError(t, err, os.ErrClosed)
+				receiveAll(c) // what arrived before the end
 				wantSticky(t, c, err)
 				if got := CloseStatus(err); got != StatusAbnormalClosure {
 					t.Errorf("got status %v, want %v", got, StatusAbnormalClosure)
