@@ -150,6 +150,9 @@ func (a *readAhead) next() (Message, error) {
 			return Message{}, errReadDeadline
 		}
 	case <-ended: // the goroutine may be in a write
+		if a.conn.life.hasUnread() {
+			return a.next() // noted before the end, but after this call began to wait
+		}
 	}
 	select {
 	case m, ok := <-a.messages:

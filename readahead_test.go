@@ -264,6 +264,31 @@ func TestHandleConcurrent_delivers_the_messages_before_the_end(t *testing.T) {
 	}
 }
 
+// A tick, a poll or a failed write may find the end while the handler waits, before the goroutine that
+// reads ahead gets a processor. The messages that are in the read buffer then are not lost.
+func TestHandleConcurrent_delivers_what_is_in_the_buffer_at_the_end(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, PingInterval(0))
+		unlock := lockInput(c)
+		done := runConcurrent(c, func(c *Conn) error {
+			_, data, err := c.ReceiveMessage()
+			if string(data) != "hello" {
+				t.Errorf("got %q and error %v, want hello", data, err)
+			}
+			return receiveAll(c)
+		})
+		synctest.Wait() // the handler waits for the goroutine, and that for the lock
+		c.in.buf.load(clientFrame(true, Text, "hello"))
+		c.in.endBehind(errStreamReset)
+		c.beginFailing(errStreamReset)
+		synctest.Wait() // the handler has seen the end
+		unlock()
+		time.AfterFunc(time.Second, func() { c.expire(nil) }) // the work of beginFailing
+		wantError(t, <-done, errStreamReset)
+		p.Conn.Close()
+	})
+}
+
 func TestHandleConcurrent_delivers_no_message_after_Close(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := newPipeConn(t)
