@@ -112,6 +112,17 @@ func (r *reader) lastLook(final bool) error {
 	return r.endBehind(r.discardBehind())
 }
 
+// closeBehind returns the peer's close frame if it is behind a full buffer, and drops what is in front
+// of it there. It is for a connection that ends in any case.
+func (r *reader) closeBehind() error {
+	if r.buf.full() {
+		if peer, ok := r.lastLook(true).(*peerClose); ok {
+			return peer
+		}
+	}
+	return nil
+}
+
 // discardBehind is discard, but keeps what is in the buffer.
 func (r *reader) discardBehind() error {
 	kept, before := append([]byte(nil), r.buf.bytes()...), r.incoming

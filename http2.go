@@ -102,7 +102,9 @@ func (c *Conn) foundEnd(s *h2stream) bool {
 	}
 	err := c.in.poll(allEndings)
 	if err == nil && lost && c.in.buf.full() {
-		err = c.in.endBehind(errStreamReset)
+		if err = c.in.closeBehind(); err == nil {
+			err = c.in.endBehind(errStreamReset)
+		}
 	}
 	if err != nil {
 		c.received(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -282,6 +283,25 @@ func TestHTTP2_message_before_a_reset_can_be_received(t *testing.T) {
 	s.Reset(wstest.H2Cancel)
 	if data := <-got; data != "last words" {
 		t.Errorf("got %q, want the message before the reset", data)
+	}
+}
+
+// More messages are in front of the close frame than the connection keeps.
+func TestHTTP2_close_frame_behind_many_messages(t *testing.T) {
+	t.Parallel()
+	serving, ended := make(chan struct{}), make(chan error, 1)
+	c := dialHTTP2(t, Handle(func(c *Conn) error {
+		close(serving)
+		err := waitForEnd(c)
+		ended <- err
+		return err
+	}))
+	p := connectHTTP2(t, c)
+	<-serving
+	p.Write(slices.Concat(messageBurst(100, stars(1000)), clientFrame(true, Close, closeBody(4002, ""))))
+	streamOf(p).Reset(wstest.H2Cancel)
+	if err := await(t, ended); CloseStatus(err) != 4002 {
+		t.Errorf("the connection has ended with %v, want the code 4002", err)
 	}
 }
 

@@ -196,6 +196,9 @@ func (c *Conn) endKnown() bool {
 	if end == nil {
 		end = c.in.endBehind(c.in.endInBuffer()) // the handler may be busy when the connection ends
 	}
+	if end == nil {
+		end = c.in.closeBehind()
+	}
 	if end != nil {
 		c.received(end)
 	}

@@ -113,6 +113,25 @@ func TestHandleMessages_passes_on_what_arrived_before_each_end(t *testing.T) {
 	}
 }
 
+// The peer's close frame is why the connection ends (RFC 6455 section 7.1.5), also if more messages
+// are in front of it than the connection keeps.
+func TestReceive_the_close_frame_that_arrived_before_the_end(t *testing.T) {
+	wire := slices.Concat(messageBurst(200, stars(1000)), clientFrame(true, Close, closeBody(4000, "bye")))
+	for _, end := range arrivedEnds {
+		for name, run := range runners {
+			t.Run(end.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					err := end.run(t, run, wire, waitForEnd)
+					var peer *CloseError
+					if !errors.As(err, &peer) || peer.Code != 4000 {
+						t.Errorf("got error %v, want the peer's close with 4000", err)
+					}
+				})
+			})
+		}
+	}
+}
+
 // receiveHello is a function that is busy until the connection has ended. It wants the message
 // "hello", and returns the error behind it.
 func receiveHello(t *testing.T, c *Conn) error {
