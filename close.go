@@ -36,8 +36,14 @@ func (c *Conn) received(err error) error {
 		return c.life.err()
 	case isClose:
 		return c.peerClosed(peer)
+	case err == errReadDeadline && c.socket.readExpired():
+		// A write has failed, and the user's deadline has ended the call, maybe before it looked at the socket.
+		if c.lastLook(false); c.life.err() != nil {
+			return c.life.err()
+		}
+		return err
 	case c.life.current() == phaseLost && (isDead || err == errReadDeadline):
-		return c.connectionLost(nil) // no close frame has arrived, so the error of the write is the cause
+		return c.connectionLost(nil) // a read has found no close frame, so the error of the write is the cause
 	case isDead:
 		return c.streamEnded(dead)
 	case CloseStatus(err) == 0:

@@ -486,6 +486,54 @@ func TestLost_looks_in_spite_of_a_read_deadline_that_has_passed(t *testing.T) {
 	}
 }
 
+// A receiving method whose deadline has passed before it reads ends the connection only if there is
+// nothing to receive, and then with the close frame that has arrived.
+func TestLost_receiving_after_a_read_deadline_that_has_passed(t *testing.T) {
+	reads := map[string]func(c *Conn) (string, error){
+		"ReceiveMessage": receiveOnce["ReceiveMessage"],
+		"Discard":        func(c *Conn) (string, error) { return "", c.Discard() },
+		"Stream": func(c *Conn) (string, error) {
+			b := make([]byte, 100)
+			n, err := c.Stream(Binary).Read(b)
+			return string(b[:n]), err
+		},
+	}
+	for name, read := range reads {
+		for _, want := range []string{"", "hello"} {
+			t.Run(fmt.Sprintf("%s, unread %q", name, want), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, client, p := newMemoryConn(t, PingInterval(0))
+					if want != "" {
+						p.send(Binary, want)
+					}
+					p.send(Close, closeBody(4000, "bye"))
+					client.Close()
+					c.TrySend(Text, nil)
+					synctest.Wait() // its write has failed
+					c.SetReadDeadline(time.Now())
+					got, err := read(c)
+					if want != "" && isTimeout(err) {
+						c.SetReadDeadline(time.Time{})
+						got, err = read(c)
+					}
+					if name == "Discard" {
+						got = want
+					}
+					if got != want {
+						t.Errorf("got %q and error %v, want %q", got, err, want)
+					}
+					if err == nil {
+						_, err = read(c)
+					}
+					if CloseStatus(err) != 4000 {
+						t.Errorf("got error %v, want the peer's close", err)
+					}
+				})
+			})
+		}
+	}
+}
+
 // A peer that sends all the time does not keep a receiving goroutine for ever.
 func TestLost_ends_for_a_goroutine_that_receives(t *testing.T) {
 	for _, concurrent := range []bool{false, true} {
