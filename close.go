@@ -361,7 +361,9 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // further call, but a later Close waits until its socket is closed. So a server can close many
 // connections at the same time.
 //
-// If the connection has ended already, StartClose returns the error that it ended with.
+// If the connection has ended already, StartClose returns the error that it ended with. If a write
+// has failed, StartClose returns the error of the write, because no close frame can be sent. The
+// connection then ends within about a second, with the peer's close frame if that has arrived.
 func (c *Conn) StartClose(code StatusCode, reason string) error {
 	payload, err := closePayload(code, reason)
 	if err != nil && c.life.err() == nil {
@@ -386,9 +388,10 @@ func (c *Conn) StartClose(code StatusCode, reason string) error {
 //
 // CloseNow also cuts off a close handshake that is in progress, for example that of Close,
 // which then returns an error. If the socket is closed already, CloseNow returns the error
-// that the connection ended with. Over HTTP/2 it resets the stream, unless the
-// peer has the close frame or has ended its side. Use Close instead, unless the peer must not
-// or cannot answer, because after CloseNow the peer does not learn why the connection has ended.
+// that the connection ended with. Over HTTP/2 it resets the stream, also while Close waits for the
+// peer, which may then lose the close frame. It does not reset a stream whose last close frame was
+// sent, or whose peer has ended its side. Use Close instead, unless the peer must not or cannot
+// answer, because after CloseNow the peer does not learn why the connection has ended.
 func (c *Conn) CloseNow() error {
 	var end error
 	if c.life.current() != phaseLost { // there the cause is the error of a write
