@@ -52,16 +52,6 @@ func (c *Conn) received(err error) error {
 	return c.failConnection(err)
 }
 
-// endAfter is received for a goroutine of the library that receives. It has no read deadline, so one
-// that has passed is of a user of NetConn, or of a net.Conn that sets deadlines itself. To receive
-// again could fail at once, for ever.
-func (c *Conn) endAfter(err error) error {
-	if err = c.received(err); c.life.err() == nil {
-		return c.connectionLost(&connError{"receiving", errSocketDeadline})
-	}
-	return err
-}
-
 // finishSend unlocks out.lock at the end of a sending method, and replaces its error.
 func (c *Conn) finishSend(err *error) {
 	c.out.release(bySender)

@@ -266,10 +266,10 @@ func messageCutOff(end error) error {
 // on, and their callers retry after os.ErrDeadlineExceeded.
 var errTimedOut error = &timeoutError{text: "i/o timeout", ended: true}
 
-// errSocketDeadline is wrapped by the connError of a connection of HandleConcurrent or HandleMessages
-// after a read deadline that the library has not set, see Conn.endAfter. It is not
-// os.ErrDeadlineExceeded, for the same reason. It is not errTimedOut either, because sending methods
-// would return that as os.ErrDeadlineExceeded.
+// errSocketDeadline is wrapped by the connError of a connection of HandleConcurrent whose
+// net.Conn sets read deadlines itself. It is not os.ErrDeadlineExceeded, for the same reason.
+// It is not errTimedOut either, because sending methods would return that as
+// os.ErrDeadlineExceeded.
 var errSocketDeadline error = &timeoutError{text: "i/o timeout", ended: true}
 
 // cutOffError wraps a connError with errTimedOut for the callers of sending methods.

@@ -46,19 +46,22 @@ func (t *eventTransport) fill() error {
 	if t.isDrained() {
 		return os.ErrDeadlineExceeded
 	}
-	return t.withoutDeadline(t.rawSocket.fill())
+	err := t.rawSocket.fill()
+	if t.hidesInput(err) {
+		t.messages.conn.socket.restoreRead()
+		err = t.rawSocket.fill()
+	}
+	return err
 }
 
-// withoutDeadline returns errSocketDeadline in place of the error of a deadline that the library has
-// not set: that of a user of NetConn. No event would come for the bytes that such a deadline hides.
-func (t *eventTransport) withoutDeadline(err error) error {
+// hidesInput reports whether err is that of a deadline that somebody else has set on the net.Conn,
+// while the event loop runs the connection. The read has not looked, and no event would come for
+// bytes that have arrived.
+func (t *eventTransport) hidesInput(err error) bool {
 	if err == nil || err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+		return false
 	}
-	if !t.rawPart().buf.noWait || t.messages.conn.life.current() >= phaseLost {
-		return err
-	}
-	return errSocketDeadline
+	return t.rawPart().buf.noWait && t.messages.conn.life.current() < phaseLost
 }
 
 func (t *eventTransport) Read(p []byte) (int, error) {
@@ -69,17 +72,27 @@ func (t *eventTransport) Read(p []byte) (int, error) {
 	case t.isDrained():
 		return 0, os.ErrDeadlineExceeded
 	}
+	n, err := part.readDirect(p)
+	if t.hidesInput(err) {
+		t.messages.conn.socket.restoreRead()
+		n, err = part.readDirect(p)
+	}
+	part.buf.short = n > 0 && n < len(p)
+	return n, err
+}
+
+// readDirect reads once into p, without waiting.
+func (t *rawTransport) readDirect(p []byte) (int, error) {
 	r := directReads.Get().(*directRead)
 	r.p, r.n, r.err = p, 0, nil
-	err := part.raw.Read(r.callback)
+	err := t.raw.Read(r.callback)
 	n, readErr := max(r.n, 0), r.err
 	r.p, r.err = nil, nil
 	directReads.Put(r)
 	if err == nil && n == 0 {
 		err = emptyRead(readErr)
 	}
-	part.buf.short = n > 0 && n < len(p)
-	return n, t.withoutDeadline(err)
+	return n, err
 }
 
 // A directRead is a call of eventTransport.Read. It is pooled, as largeWrite is.

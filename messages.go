@@ -145,11 +145,16 @@ func passAll(c *Conn) error {
 			end = c.in.lend(&msg)
 		}
 		if end != nil {
-			end = c.endAfter(end)
+			end = c.received(end)
 		}
 		c.in.release()
 		held = false
-		if end == nil {
+		switch {
+		case end == errReadDeadline: // the library has set none
+			c.socket.restoreRead()
+			end = nil
+			continue
+		case end == nil:
 			end = m.fn(msg.op, msg.data)
 			releaseInput(msg.buf)
 		}

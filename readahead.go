@@ -91,7 +91,9 @@ func (a *readAhead) end(err error) {
 	c := a.conn
 	c.in.lock.Lock()
 	defer c.in.lock.Unlock()
-	c.endAfter(err)
+	if c.received(err); c.life.err() == nil {
+		c.connectionLost(&connError{"receiving", errSocketDeadline})
+	}
 }
 
 // keep keeps one message for the handler. It returns false if the handler has ended.

@@ -329,6 +329,15 @@ func (s *socket) isPolled() bool {
 	return s.polling
 }
 
+// restoreRead removes a read deadline that somebody else has set on the net.Conn.
+func (s *socket) restoreRead() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.deadlineTaken() {
+		s.applyRead(time.Time{})
+	}
+}
+
 // isWanted reports whether a goroutine waits to receive.
 func (s *socket) isWanted() bool {
 	s.mu.Lock()
