@@ -187,7 +187,7 @@ func TestCloseTimeout_after_a_pause_of_the_process(t *testing.T) {
 		for _, answers := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, the peer answers: %t", name, answers), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(0))
+					c, p := newPipeConn(t, PingInterval(0), ConnectionTimeout(3*pingPoll)) // half of it passes before the pause
 					closed := make(chan error, 1)
 					go func() { closed <- tt.by(c) }()
 					p.expectClose(StatusNormalClosure)
