@@ -61,20 +61,24 @@ func (w *writer) mayWait(h *Header) bool {
 	return w.frameBuffered.Load() && w.coalescing && h.Opcode&opcodeBits != Close
 }
 
-// leaveToTimer leaves a frame of sendOwn to the flush timer if it cannot be pending. A close frame
-// has to be written after the queue. A pong must not wait for a large frame of which a part is
-// written. It reports whether it did. The lock is held.
-func (w *writer) leaveToTimer(h *Header, payload []byte) bool {
-	switch b := w.pendingFrames(); {
-	case h.Opcode&opcodeBits == Close && (w.queued() > 0 || len(b)+maxHeaderSize+len(payload) > pendingSize):
+// leaveToTimer leaves a frame of sendOwn to the flush timer. A close frame has to be written after
+// the queue. If a large frame is pending, of which a part may be written, a close frame waits in the
+// queue and does not move it, and only the latest pong is kept, so that a flood of pings takes no
+// memory. Pings have limits of their own. The lock is held.
+func (w *writer) leaveToTimer(h *Header, payload []byte) {
+	b := w.pendingFrames()
+	full := len(b) > pendingSize-maxHeaderSize-maxControlPayload
+	switch {
+	case h.Opcode&opcodeBits == Close && (full || w.queued() > 0):
 		w.seldomUsed().queue.add(AppendFrame(nil, Frame{*h, payload}))
-		w.hasPending.Store(true)
-		return true
-	case h.Opcode == Pong && len(b) > pendingSize-maxHeaderSize-maxControlPayload:
+	case h.Opcode == Pong && full:
 		w.urgent.keepPong(payload) // the flush timer sends it without a request
-		return true
+	default:
+		size := maxHeaderSize + len(payload)
+		w.pending.frames = append(h.append(withRoom(b, size), int64(len(payload))), payload...)
 	}
-	return false
+	w.hasPending.Store(true)
+	w.flushIn(0)
 }
 
 // appendPending appends a frame to those that are pending, if there are any and there is room. It
@@ -95,23 +99,17 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 	if wait && w.appendPending(h, payload) {
 		return nil
 	}
-	b := w.pendingFrames()
-	size := maxHeaderSize + len(payload)
-	behind := (!own || h.Opcode&opcodeBits == Close) && !w.isOrdered() // pings and pongs do not wait for the queue
-	if !wait && behind && w.openMessage() == nil && w.queued() > 0 {
-		if err := w.writeQueue(by, allWrites); err != nil {
-			return err
+	behind := !wait && !w.isOrdered() && (!own || h.Opcode&opcodeBits == Close) // pings and pongs do not wait for the queue
+	if err := w.makeRoom(by, len(payload), behind); err != nil {
+		if own && !w.broken { // a deadline of the call has passed meanwhile
+			w.leaveToTimer(h, payload)
 		}
-		b = w.pendingFrames()
+		return err
 	}
+	b := w.pendingFrames()
 	accepted := len(b)
-	if size > pendingSize-accepted {
-		if accepted > 0 && len(payload) <= maxCopied {
-			if err := w.flush(by, b, nil, accepted); err != nil {
-				return err
-			}
-			return w.sendPending(by, h, payload, wait, own)
-		}
+	size := maxHeaderSize + len(payload)
+	if size > pendingSize-accepted && !own {
 		w.count(h)
 		return w.flush(by, h.append(withRoom(b, maxHeaderSize), int64(len(payload))), payload, accepted)
 	}
@@ -132,6 +130,21 @@ func (w *writer) sendPending(by caller, h *Header, payload []byte, wait, own boo
 		accepted = len(b)
 	}
 	return w.flush(by, b, nil, accepted)
+}
+
+// makeRoom writes what has to leave before a frame with a payload of size bytes: the queue, if the
+// frame is behind it, and pending frames without room for a small frame.
+func (w *writer) makeRoom(by caller, size int, behind bool) error {
+	if behind && w.openMessage() == nil && w.queued() > 0 {
+		if err := w.writeQueue(by, allWrites); err != nil {
+			return err
+		}
+	}
+	b := w.pendingFrames()
+	if len(b) == 0 || size > maxCopied || maxHeaderSize+size <= pendingSize-len(b) {
+		return nil
+	}
+	return w.flush(by, b, nil, len(b))
 }
 
 // pendingFrames returns the frames that are pending.

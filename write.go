@@ -151,24 +151,14 @@ func (w *writer) sendOwn(by caller, h *Header, payload []byte) error {
 	if w.broken {
 		return w.ended()
 	}
-	toTimer := w.leavesToTimer(by)
-	if toTimer && w.leaveToTimer(h, payload) {
-		w.flushIn(0)
+	if w.leavesToTimer(by) {
+		w.leaveToTimer(h, payload)
 		return nil
 	}
-	wait := toTimer || w.mayWait(h) && w.life.err() == nil
-	if wait || w.hasPending.Load() {
-		err := w.sendPending(by, h, payload, wait, true)
-		if toTimer && err == nil {
-			w.flushIn(0)
-		}
-		return err
+	if wait := w.mayWait(h) && w.life.err() == nil; wait || w.hasPending.Load() {
+		return w.sendPending(by, h, payload, wait, true)
 	}
-	b := h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload)))
-	if len(payload) > maxCopied {
-		return w.flush(by, b, payload, 0)
-	}
-	b = append(b, payload...)
+	b := append(h.append(frameBuffers.Get().(*[frameBufferSize]byte)[:0], int64(len(payload))), payload...)
 	return w.flush(by, b, nil, len(b))
 }
 
