@@ -30,6 +30,14 @@ func (b *inbox) next() (Message, error) {
 	return b.ahead.next()
 }
 
+// readBytes reads the next bytes of a Stream.
+func (b *inbox) readBytes(op Opcode, p []byte) (int, error) {
+	if b.messages != nil {
+		return 0, errPassed
+	}
+	return b.ahead.readBytes(op, p)
+}
+
 // appendNext is next with the payload appended to dst.
 func (b *inbox) appendNext(dst []byte) (Opcode, []byte, error) {
 	m, err := b.next()

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-
-	"github.com/f44ffc3b/websocket/internal/wait"
 )
 
 // Stream returns the connection as a [net.Conn] for protocols that need a stream of bytes, in
@@ -50,9 +48,6 @@ type byteStream struct {
 
 	begun unfinished // reader.begun in the middle of a message; in.lock guards it
 
-	queue wait.Lock // guards rest, with HandleConcurrent
-	rest  []byte    // of the message that Read has begun
-
 	writing atomic.Bool // a Write has out.lock
 	partial atomic.Bool // char is not empty
 	char    []byte      // the beginning of a character for the next Write; out.lock guards it
@@ -76,7 +71,7 @@ func (s *byteStream) Read(p []byte) (n int, err error) {
 		return 0, err
 	}
 	if s.c.inbox != nil {
-		n, err = s.readQueued(p)
+		n, err = s.c.inbox.readBytes(s.op, p)
 	} else {
 		n, err = s.read(p)
 	}
@@ -135,36 +130,42 @@ func (r *reader) readBytes(s *byteStream, p []byte) (int, error) {
 	}
 }
 
-// readQueued is read with HandleConcurrent.
-func (s *byteStream) readQueued(p []byte) (int, error) {
-	s.queue.Lock() // without a limit, because its holder stops waiting at the same deadline
-	defer s.queue.Unlock()
-	c := s.c
-	for len(p) > 0 && len(s.rest) == 0 {
-		if c.life.err() == nil && c.inbox.expired() {
+// readBytes reads the next bytes of a Stream.
+func (a *readAhead) readBytes(op Opcode, p []byte) (int, error) {
+	a.reading.Lock() // without a limit, because its holder stops waiting at the same deadline
+	defer a.reading.Unlock()
+	for {
+		c, m := a.conn, a.rest.Load()
+		switch {
+		case a.isOver():
+			return 0, c.life.err()
+		case c.life.err() == nil && a.expired():
 			return 0, errReadDeadline
+		case len(p) == 0:
+			return 0, nil
+		case m == nil:
+			next, err := a.take()
+			if err != nil {
+				return 0, err
+			}
+			m = &next
+			a.rest.Store(m)
 		}
-		m, err := c.inbox.next()
-		if err != nil {
-			return 0, err
-		}
-		if m.Opcode != s.op {
-			err := &streamTypeError{s.op, m.Opcode}
+		if m.Opcode != op {
+			err := &streamTypeError{op, m.Opcode}
 			if c.beginFailing(err) {
 				c.failAsync(failPayload(err))
 			}
 			return 0, c.life.err()
 		}
-		s.rest = m.Data
+		n := copy(p, m.Data)
+		if m.Data = m.Data[n:]; len(m.Data) == 0 {
+			a.rest.CompareAndSwap(m, nil)
+		}
+		if n > 0 {
+			return n, nil
+		}
 	}
-	if c.life.err() == nil && c.inbox.expired() {
-		return 0, errReadDeadline
-	}
-	n := copy(p, s.rest)
-	if s.rest = s.rest[n:]; len(s.rest) == 0 {
-		s.rest = nil // so that the message becomes garbage
-	}
-	return n, nil
 }
 
 func (s *byteStream) Write(p []byte) (n int, err error) {

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -175,23 +176,58 @@ func TestStream_limits(t *testing.T) {
 // The stream and other receiving methods can take turns.
 func TestStream_and_other_methods(t *testing.T) {
 	for method, receive := range receiveOnce {
-		t.Run(method, func(t *testing.T) {
-			socket := wstest.NewSocket(slices.Concat(clientFrame(false, Binary, "begun"), clientFrame(true, Continuation, strings.Repeat("x", 40)),
-				clientFrame(true, Binary, "next"), clientFrame(true, Binary, "stream")))
-			c := newTestConn(socket, nil, MaxFrameSize(40), MaxMessageSize(30))
-			defer c.CloseNow()
-			p := make([]byte, 3)
-			if n, err := c.Stream(Binary).Read(p); string(p[:n]) != "beg" || err != nil {
+		for _, concurrent := range []bool{false, true} {
+			if concurrent && (method == "ReceiveFragments" || method == "ReadFrame") {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, HandleConcurrent %t", method, concurrent), func(t *testing.T) {
+				socket := wstest.NewSocket(slices.Concat(clientFrame(false, Binary, "begun"), clientFrame(true, Continuation, strings.Repeat("x", 20)),
+					clientFrame(true, Binary, "next"), clientFrame(true, Binary, "stream"), clientFrame(true, Text, "text")))
+				limit := 30
+				if !concurrent {
+					limit = 20 // it does not apply
+				}
+				c := newTestConn(socket, nil, MaxFrameSize(40), MaxMessageSize(int64(limit)))
+				if concurrent {
+					beginReadAhead(c)
+				}
+				defer c.CloseNow()
+				p := make([]byte, 3)
+				read := func(s net.Conn, want string) {
+					t.Helper()
+					if n, err := s.Read(p[:len(want)]); string(p[:n]) != want || err != nil {
+						t.Errorf("got %q and error %v, want %s", p[:n], err, want)
+					}
+				}
+				s := c.Stream(Binary)
+				read(s, "beg")
+				read(c.Stream(Binary), "un") // another stream continues
+				if got, err := receive(c); got != "next" || err != nil {
+					t.Errorf("got %q and error %v, want the next message", got, err)
+				}
+				read(s, "str")
+				read(s, "ea")
+				if _, err := c.Stream(Text).Read(p); CloseStatus(err) != StatusUnsupportedData {
+					t.Errorf("got error %v from a stream of the other type, want 1003", err)
+				}
+			})
+		}
+	}
+}
+
+// A message that a Stream has begun ends with the connection.
+func TestStream_reads_nothing_after_Close(t *testing.T) {
+	for name, begin := range map[string]func(c *Conn){"Handle": func(*Conn) {}, "HandleConcurrent": beginReadAhead} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestConn(wstest.NewSocket(clientFrame(true, Binary, "begun")), nil)
+			begin(c)
+			s, p := c.Stream(Binary), make([]byte, 3)
+			if n, err := s.Read(p); string(p[:n]) != "beg" || err != nil {
 				t.Fatalf("got %q and error %v, want beg", p[:n], err)
 			}
-			if n, err := c.Stream(Binary).Read(p); string(p[:n]) != "un" || err != nil { // another stream continues
-				t.Fatalf("got %q and error %v, want un", p[:n], err)
-			}
-			if got, err := receive(c); got != "next" || err != nil {
-				t.Errorf("got %q and error %v, want the next message", got, err)
-			}
-			if n, err := c.Stream(Binary).Read(p); string(p[:n]) != "str" || err != nil {
-				t.Errorf("got %q and error %v, want str", p[:n], err)
+			c.CloseNow()
+			if n, err := s.Read(p); n > 0 || !errors.Is(err, net.ErrClosed) {
+				t.Errorf("got %q and error %v, want the end", p[:n], err)
 			}
 		})
 	}

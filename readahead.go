@@ -29,6 +29,9 @@ type readAhead struct {
 	finished wait.Event    // the goroutine has ended
 	deadline wait.Deadline // the user's read deadline
 	over     atomic.Bool   // the end was returned: no message comes after it
+
+	reading wait.Lock               // held by the Read of a Stream
+	rest    atomic.Pointer[Message] // what Streams have to read of the message in progress
 }
 
 // newReadAhead returns a readAhead whose goroutine is not started yet.
@@ -128,12 +131,26 @@ func (a *readAhead) awaitHandler(limit time.Duration) {
 // a message after the last one, or because nothing can be sent any more.
 func (a *readAhead) endNow() { a.hurried.Set() }
 
-// next takes the next message. The messages that arrived before the peer ended the
-// connection are still returned. After Close they are not.
+// next is take for a method other than Read of a Stream: it drops the rest of the message that
+// Streams have begun.
 func (a *readAhead) next() (Message, error) {
+	if a.rest.Load() != nil {
+		a.rest.Store(nil)
+	}
+	return a.take()
+}
+
+// isOver reports whether no message is returned any more. The messages that arrived before the peer
+// ended the connection are still returned. After Close they are not.
+func (a *readAhead) isOver() bool {
 	var here *closedError
-	if err := a.conn.life.err(); a.over.Load() || errors.As(err, &here) && here.peer == nil {
-		return Message{}, err
+	return a.over.Load() || errors.As(a.conn.life.err(), &here) && here.peer == nil
+}
+
+// take takes the next message.
+func (a *readAhead) take() (Message, error) {
+	if a.isOver() {
+		return Message{}, a.conn.life.err()
 	}
 	select {
 	case m, ok := <-a.messages:
