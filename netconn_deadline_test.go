@@ -2,7 +2,9 @@ package websocket
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -202,5 +204,40 @@ func TestStream_write_deadline_over_TLS_ends_the_connection(t *testing.T) {
 	dialTLS(t, handler)
 	if err := await(t, ends); CloseStatus(err) != StatusAbnormalClosure {
 		t.Errorf("got error %v, want that of a connection that has ended with 1006", err)
+	}
+}
+
+// A deadline cuts off a method that drops the rest of a message. The Stream that has begun the message
+// does not continue in the middle of it.
+func TestStream_after_a_deadline_of_another_method(t *testing.T) {
+	computes(t)
+	text := strings.Repeat("é", 2000)
+	numbers := fmt.Sprint(rand.New(rand.NewPCG(1, 2)).Perm(1000)) // they are not compressed to a few bytes
+	for kind, tt := range map[string]struct {
+		op    Opcode
+		frame []byte
+		cut   int
+	}{
+		"binary":                              {Binary, clientFrame(true, Binary, "begun by the stream"), 12},
+		"text that is cut inside a character": {Text, clientFrame(true, Text, text), 1 + len(clientFrame(true, Text, text)) - len(text)/2},
+		"compressed":                          {Text, compressedMessage(Text, numbers), 1000},
+		"compressed fragments":                {Text, compressedFragments(Text, deflated(numbers), 400), 1000},
+	} {
+		for method, receive := range receiveOnce {
+			t.Run(kind+", "+method, func(t *testing.T) {
+				c, _ := newScriptConn(t, segments(tt.frame[:tt.cut], nil, slices.Concat(tt.frame[tt.cut:], clientFrame(true, tt.op, "next"))), Compression(0))
+				s, p := c.Stream(tt.op), make([]byte, 4)
+				if _, err := io.ReadFull(s, p); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := receive(c); !isTimeout(err) {
+					t.Fatalf("got error %v, want an expired deadline", err)
+				}
+				if n, err := s.Read(p); string(p[:n]) != "next" || err != nil {
+					t.Errorf("got %q and error %v, want the next message", p[:n], err)
+				}
+				wantNoDecoder(t, c)
+			})
+		}
 	}
 }

@@ -138,6 +138,9 @@ func (r *reader) resume(by receiveMethod) error {
 		r.stopInflating()
 	case begun == byStream && by == byStream: // it may be another Stream of this Conn
 	case begun == byDiscard || begun == byStream:
+		if begun == byStream {
+			r.begun = &unfinished{by: byDiscard} // if a deadline cuts this off, no Stream continues in the middle
+		}
 		if r.mode == modeStream {
 			r.mode = modeSkip // polls must not check the text of what is dropped
 		}
