@@ -42,8 +42,8 @@ func (r *reader) stopInflating() (ended bool) {
 		return false
 	}
 	c.returnDecoder()
-	if ended = r.inflating; ended {
-		r.inflating = false
+	ended = r.inflating && !r.incoming.midMessage()
+	if r.inflating = false; ended {
 		r.afterMessage()
 	}
 	return ended
@@ -126,15 +126,18 @@ func (r *reader) inflate(p []byte, mode frameMode) (n int, end frameEnd, err err
 		r.stopInflating()
 		return n, endOfMessage, nil
 	}
+	if r.incoming.midMessage() { // p may be full, and the next Read must not wait for the peer then
+		r.inflating = n == len(p) && (r.incoming.left == 0 || r.buf.empty())
+	}
 	return n, notEnd, nil
 }
 
 // compressed returns the next bytes of the open frame, at most limit and at least one, and
 // whether they are the last of their message. It waits for them, and unmasks them in the read
-// buffer, where they stay until advance. After the last bytes it returns none.
+// buffer, where they stay until advance. If the decoder may have more without them, it returns none.
 func (r *reader) compressed(limit int) (src []byte, last bool, err error) {
 	if r.inflating {
-		return nil, true, nil
+		return nil, !r.incoming.midMessage(), nil
 	}
 	if r.buf.empty() {
 		if err := r.fill(); err != nil {

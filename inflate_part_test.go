@@ -107,3 +107,55 @@ func TestClose_in_a_compressed_message(t *testing.T) {
 		t.Error("Read returned no error after Close")
 	}
 }
+
+// The decoder may have taken all bytes that have arrived before all of them are inflated. What is left
+// comes without another byte of the peer.
+func TestReceive_inflated_bytes_without_waiting(t *testing.T) {
+	const size, taken = 259, 100
+	payload := "\x4a\x1c\x05" // a fixed block: the literal 'a', and a match of 258 bytes
+	whole := withBits(rsv1Bit, clientFrame(true, Text, payload+"\x00"))
+	pieces := map[string][][]byte{
+		"a fragment":        segments(withBits(rsv1Bit, clientFrame(false, Text, payload)), nil, clientFrame(true, Continuation, "\x00")),
+		"a part of a frame": segments(whole[:len(whole)-1], nil, whole[len(whole)-1:]),
+		"a fragment in parts, before an empty one": segments(withBits(rsv1Bit, clientFrame(false, Text, payload[:2])), clientFrame(false, Continuation, payload[2:]),
+			clientFrame(false, Continuation, ""), nil, clientFrame(true, Continuation, "\x00")),
+	}
+	for name, open := range map[string]func(c *Conn) (io.Reader, error){
+		"MessageReader": func(c *Conn) (io.Reader, error) { _, r, err := c.MessageReader(); return r, err },
+		"Stream":        func(c *Conn) (io.Reader, error) { return c.Stream(Text), nil },
+	} {
+		for how, pieces := range pieces {
+			t.Run(name+", "+how, func(t *testing.T) {
+				c, _ := newScriptConn(t, append(pieces, clientFrame(true, Text, "next")), Compression(0))
+				r, err := open(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, n := range []int{taken, taken, size - 2*taken} { // then the last of them fills the slice
+					if n, err := io.ReadFull(r, make([]byte, n)); err != nil {
+						t.Fatalf("got %d bytes and error %v, want all %d", n, err, size)
+					}
+				}
+				if n, err := r.Read(make([]byte, size)); n != 0 || !isTimeout(err) {
+					t.Errorf("got %d bytes and error %v, want an expired deadline", n, err)
+				}
+				if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "next" {
+					t.Errorf("got %q and error %v, want the next message", data, err)
+				}
+				wantNoDecoder(t, c)
+			})
+			t.Run(name+", "+how+", dropped", func(t *testing.T) {
+				c, _ := newScriptConn(t, append(slices.DeleteFunc(slices.Clone(pieces), func(b []byte) bool { return b == nil }), clientFrame(true, Text, "next")), Compression(0))
+				r, err := open(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.ReadFull(r, make([]byte, taken))
+				if _, data, err := c.ReceiveMessage(); err != nil || string(data) != "next" {
+					t.Errorf("got %q and error %v, want the next message", data, err)
+				}
+				wantNoDecoder(t, c)
+			})
+		}
+	}
+}

@@ -25,7 +25,7 @@ type reader struct {
 	dropPings     bool        // see DropIncomingPings
 	lastChance    bool        // in phaseLost, the handler has had time to receive
 	bufferOnly    bool        // a read of the socket could wait for ever
-	inflating     bool        // a compressed message has ended, but not all of it is inflated
+	inflating     bool        // the decoder may have more of the message without another byte of the peer
 	freshMessages uint16      // received, but not in the tally yet; see also socket.freshBytes
 	begun         *unfinished // the message that a method has begun, nil for none
 	tally         tally       // messages and bytes that have arrived
