@@ -321,10 +321,11 @@ func MaxFragments(n int) Option {
 // connection whose peer does not read holds no more than SendQueue and the frames of one write,
 // which are 64 KiB or one larger frame. Most messages of TrySend are compressed only when they are
 // written; they count with their uncompressed size. A message that is compressed for all
-// connections counts with up to 4 KiB more, which the connection keeps for its history. If a
-// message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the connection
-// with 1013. A message of Broadcast fits into an empty queue whatever its size, because the
-// connections share its bytes. The methods that wait for the peer do not use the queue.
+// connections counts with its compressed size, with the end of the uncompressed message, up to 4
+// KiB plus a quarter, which the connection keeps for its history, and with 130 bytes instead of
+// 80. If a message does not fit, TrySend returns [ErrSendQueueFull], and Broadcast closes the
+// connection with 1013. A message of Broadcast fits into an empty queue whatever its size, because
+// the connections share its bytes. The methods that wait for the peer do not use the queue.
 //
 // Messages are written at once only to a [*net.TCPConn] or a [*net.UnixConn], on a Unix system. Over TLS
 // and HTTP/2, on Windows, and if the [net.Listener] wraps its connections, every message of TrySend and

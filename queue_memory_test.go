@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // newStalledConn returns a connection whose socket takes nothing.
@@ -106,5 +109,42 @@ func TestSendQueue_counts_the_size_of_an_entry(t *testing.T) {
 	}
 	if got := unsafe.Sizeof(aloneFrame{}); got > queueOverhead {
 		t.Errorf("an aloneFrame has %d bytes, and counts %d", got, queueOverhead)
+	}
+}
+
+// docs/broadcast.md has this formula for the bytes that a message counts in the queue.
+func TestSendQueue_formula_of_the_documentation(t *testing.T) {
+	const messages = 20
+	send := map[string]func(c *Conn, data []byte) error{
+		"Broadcast": func(c *Conn, data []byte) error { return Broadcast(slices.Values([]*Conn{c}), Text, data) },
+		"TrySend":   func(c *Conn, data []byte) error { return c.TrySend(Text, data) },
+	}
+	for name, send := range send {
+		for _, size := range []int{1, 30, 300, 1000, 4096, 5000, 33_000} {
+			for _, compressed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %d bytes, Compression %t", name, size, compressed), func(t *testing.T) {
+					counts := 1.25*float64(size) + 80
+					var opts []Option
+					if compressed {
+						counts = 1.25*float64(size+min(size, 4096)) + 130
+						opts = append(opts, Compression(0))
+					}
+					c := newTestConn(wstest.NewSocket(), nil, append(opts, SendQueue(16<<20))...)
+					defer c.CloseNow()
+					c.out.lock.Lock() // as during a write to a peer that does not read
+					defer c.out.lock.Unlock()
+					// Numbers are not compressed to a few bytes.
+					data := bytes.Repeat([]byte(fmt.Sprint(rand.New(rand.NewPCG(1, 2)).Perm(2000))), 4)[:size]
+					for range messages {
+						if err := send(c, data); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if got, most := c.out.queued(), messages*int(counts); got > most || got < messages*size/4 {
+						t.Errorf("%d messages count %d bytes, want at most %d", messages, got, most)
+					}
+				})
+			}
+		}
 	}
 }
