@@ -117,8 +117,10 @@ func (r *reader) readBytes(s *byteStream, p []byte) (int, error) {
 			return 0, &streamTypeError{s.op, op}
 		}
 		n := 0
-		if end == notEnd {
+		if end != endOfMessage { // also after a first fragment without payload
 			r.begun = &s.begun
+		}
+		if end == notEnd {
 			n, end, err = r.payload(p, modeStream)
 		}
 		if end == endOfMessage {

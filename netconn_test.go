@@ -215,6 +215,22 @@ func TestStream_and_other_methods(t *testing.T) {
 	}
 }
 
+// A Stream has begun a message even if no byte of it has arrived. Another method drops the rest.
+func TestStream_begins_a_message_with_an_empty_fragment(t *testing.T) {
+	for method, receive := range receiveOnce {
+		t.Run(method, func(t *testing.T) {
+			c, _ := newScriptConn(t, [][]byte{clientFrame(false, Binary, ""), nil,
+				slices.Concat(clientFrame(true, Continuation, "abc"), clientFrame(true, Binary, "next"))})
+			if _, err := c.Stream(Binary).Read(make([]byte, 3)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("got error %v, want a deadline", err)
+			}
+			if got, err := receive(c); got != "next" || err != nil {
+				t.Errorf("got %q and error %v, want the next message", got, err)
+			}
+		})
+	}
+}
+
 // A message that a Stream has begun ends with the connection.
 func TestStream_reads_nothing_after_Close(t *testing.T) {
 	for name, begin := range map[string]func(c *Conn){"Handle": func(*Conn) {}, "HandleConcurrent": beginReadAhead} {

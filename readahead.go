@@ -170,7 +170,7 @@ func (a *readAhead) take() (Message, error) {
 		}
 	case <-ended: // the goroutine may be in a write
 		if a.conn.life.hasUnread() {
-			return a.next() // noted before the end, but after this call began to wait
+			return a.take() // noted before the end, but after this call began to wait
 		}
 	}
 	select {
