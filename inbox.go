@@ -72,9 +72,6 @@ func (b *inbox) setDeadline(t time.Time) error {
 	return nil
 }
 
-// expired reports whether the user's read deadline has passed.
-func (b *inbox) expired() bool { return b.messages == nil && b.ahead.expired() }
-
 // stop ends the goroutine that reads ahead, and waits for it. The socket is closed before.
 func (b *inbox) stop() {
 	if b.ahead != nil {
