@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"errors"
 	"os"
 	"sync"
 	"time"
@@ -47,21 +46,22 @@ func (t *eventTransport) fill() error {
 		return os.ErrDeadlineExceeded
 	}
 	err := t.rawSocket.fill()
-	if t.hidesInput(err) {
-		t.messages.conn.socket.restoreRead()
+	if t.removesDeadline(err) {
 		err = t.rawSocket.fill()
 	}
 	return err
 }
 
-// hidesInput reports whether err is that of a deadline that somebody else has set on the net.Conn,
-// while the event loop runs the connection. The read has not looked, and no event would come for
-// bytes that have arrived.
-func (t *eventTransport) hidesInput(err error) bool {
-	if err == nil || err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
+// removesDeadline reports whether err is that of a deadline that somebody else has set on the net.Conn,
+// while the event loop runs the connection. Then it removes the deadline, and the read has to be
+// repeated: it has not looked, and no event would come for bytes that have arrived.
+func (t *eventTransport) removesDeadline(err error) bool {
+	c := t.messages.conn
+	if !hasNotLooked(err) || !t.rawPart().buf.noWait || c.life.current() >= phaseLost {
 		return false
 	}
-	return t.rawPart().buf.noWait && t.messages.conn.life.current() < phaseLost
+	c.socket.restoreRead()
+	return true
 }
 
 func (t *eventTransport) Read(p []byte) (int, error) {
@@ -73,8 +73,7 @@ func (t *eventTransport) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := part.readDirect(p)
-	if t.hidesInput(err) {
-		t.messages.conn.socket.restoreRead()
+	if t.removesDeadline(err) {
 		n, err = part.readDirect(p)
 	}
 	part.buf.short = n > 0 && n < len(p)

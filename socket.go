@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,8 +182,8 @@ const maxLooks = 3
 // report what has arrived, the read is repeated once if until, the deadline, has passed long ago; a zero
 // until is not known. The lock of the reader is held.
 func (s *socket) lookAgain(err error, until time.Time) bool {
-	if err == os.ErrDeadlineExceeded || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false // package net wraps the error of a deadline, but see emptyRead
+	if !hasNotLooked(err) {
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,10 +332,18 @@ func (s *socket) isPolled() bool {
 func (s *socket) restoreRead() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.applyUserRead()
+}
+
+// applyUserRead sets the user's read deadline, unless the library has the deadline. s.mu is held.
+func (s *socket) applyUserRead() {
 	if !s.deadlineTaken() {
 		s.applyRead(time.Time{})
 	}
 }
+
+// deadlineTaken reports whether the library has the read deadline. s.mu is held.
+func (s *socket) deadlineTaken() bool { return s.polling || s.ending || s.limited }
 
 // isWanted reports whether a goroutine waits to receive.
 func (s *socket) isWanted() bool {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/f44ffc3b/websocket/internal/sock"
 )
@@ -137,11 +136,6 @@ func (s *socket) resumeRead(t *tlsTransport) bool {
 		return false
 	}
 	t.interrupted = false
-	if !s.deadlineTaken() {
-		s.applyRead(time.Time{})
-	}
+	s.applyUserRead()
 	return true
 }
-
-// deadlineTaken reports whether the library has the read deadline. s.mu is held.
-func (s *socket) deadlineTaken() bool { return s.polling || s.ending || s.limited }

@@ -271,6 +271,12 @@ func emptyRead(err error) error {
 	return os.NewSyscallError("read", err)
 }
 
+// hasNotLooked reports whether err is that of a deadline that has ended a read before it has looked
+// at the socket. Package net wraps the error of such a deadline, unlike emptyRead.
+func hasNotLooked(err error) bool {
+	return err != os.ErrDeadlineExceeded && errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 func (t *rawTransport) behind() (unread int32, ended, ok bool) { return behindIn(t.raw) }
 func (t *rawTransport) acked() (a acks, ok bool)               { return ackedIn(t.raw) }
 
