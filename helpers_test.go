@@ -525,18 +525,18 @@ func isMade(v any, field string) bool {
 
 func tcpPair(t testing.TB) (client, server net.Conn) {
 	t.Helper()
-	return socketPair(t, "tcp", "127.0.0.1:0")
-}
-
-// socketPair returns both ends of a connection to a listener at an address.
-func socketPair(t testing.TB, network, addr string) (client, server net.Conn) {
-	t.Helper()
-	l, err := net.Listen(network, addr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return socketPair(t, l)
+}
+
+// socketPair returns both ends of a connection to l, and closes l.
+func socketPair(t testing.TB, l net.Listener) (client, server net.Conn) {
+	t.Helper()
 	defer l.Close()
-	client, err = net.Dial(network, l.Addr().String())
+	client, err := net.Dial(l.Addr().Network(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

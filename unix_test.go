@@ -2,11 +2,10 @@ package websocket
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/f44ffc3b/websocket/internal/sock"
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // newUnixConn is newTCPConn over a Unix socket.
@@ -15,12 +14,7 @@ func newUnixConn(t testing.TB, opts ...Option) (*Conn, *peer) {
 	if !sock.Supported {
 		t.Skip("the library knows no Unix sockets on this system")
 	}
-	dir, err := os.MkdirTemp("", "") // not t.TempDir, because the path of a socket has 108 bytes at most
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	client, server := socketPair(t, "unix", filepath.Join(dir, "s"))
+	client, server := socketPair(t, wstest.ListenUnix(t))
 	c := newTestConn(server, nil, opts...)
 	t.Cleanup(func() { client.Close(); c.Close(StatusNormalClosure, "") })
 	return c, newPeer(t, client)

@@ -77,8 +77,9 @@ func ServeTLS(t testing.TB, h http.Handler) *httptest.Server {
 	return serve(t, h, (*httptest.Server).StartTLS)
 }
 
-// ServeUnix is Serve over a Unix socket, as behind a proxy on the same machine.
-func ServeUnix(t testing.TB, h http.Handler) *httptest.Server {
+// ListenUnix listens on a Unix socket, as a server behind a proxy on the same machine does. The caller
+// closes the listener.
+func ListenUnix(t testing.TB) net.Listener {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "") // not t.TempDir, because the path of a socket has 108 bytes at most
 	if err != nil {
@@ -89,6 +90,13 @@ func ServeUnix(t testing.TB, h http.Handler) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return listener
+}
+
+// ServeUnix is Serve over a Unix socket.
+func ServeUnix(t testing.TB, h http.Handler) *httptest.Server {
+	t.Helper()
+	listener := ListenUnix(t)
 	return serve(t, h, func(srv *httptest.Server) {
 		srv.Listener.Close()
 		srv.Listener = listener

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 // A path is a way from a client to the server: directly or through a proxy, with or
@@ -74,16 +76,7 @@ func startPaths(t *testing.T, a *app, h http.Handler) paths {
 // startBackend serves h over TCP and over a Unix socket.
 func startBackend(t *testing.T, a *app, h http.Handler) backend {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "") // not t.TempDir, because the path of a socket has 108 bytes at most
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "backend"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return backend{tcp: serve(t, a.server(h), nil), unix: serveOn(t, l, a.server(h), nil)}
+	return backend{tcp: serve(t, a.server(h), nil), unix: serveOn(t, wstest.ListenUnix(t), a.server(h), nil)}
 }
 
 // startDirect serves h without TLS and without a proxy.

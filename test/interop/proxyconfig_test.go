@@ -2,7 +2,8 @@ package interop
 
 // The templates of the proxies' configurations. Their fields are those of setup.
 
-const nginxConfig = `
+// nginxHead begins each configuration of nginx, up to the settings of the servers.
+const nginxHead = `
 daemon off;
 master_process off; # the master process would need root
 pid {{.Dir}}/nginx.pid;
@@ -15,6 +16,9 @@ http {
 	fastcgi_temp_path {{.Dir}}/fastcgi;
 	uwsgi_temp_path {{.Dir}}/uwsgi;
 	scgi_temp_path {{.Dir}}/scgi;
+`
+
+const nginxConfig = nginxHead + `
 	ssl_certificate {{.Certificate}};
 	ssl_certificate_key {{.Certificate}};
 
@@ -59,19 +63,7 @@ http {
 `
 
 // nginxUnixConfig reaches the backend over a Unix socket.
-const nginxUnixConfig = `
-daemon off;
-master_process off; # the master process would need root
-pid {{.Dir}}/nginx.pid;
-error_log stderr error;
-events { worker_connections 1000; }
-http {
-	access_log off;
-	client_body_temp_path {{.Dir}}/body;
-	proxy_temp_path {{.Dir}}/proxy;
-	fastcgi_temp_path {{.Dir}}/fastcgi;
-	uwsgi_temp_path {{.Dir}}/uwsgi;
-	scgi_temp_path {{.Dir}}/scgi;
+const nginxUnixConfig = nginxHead + `
 
 	server {
 		listen {{.Plain}};
