@@ -213,6 +213,23 @@ func TestCloseTimeout_after_a_pause_of_the_process(t *testing.T) {
 	}
 }
 
+// When the limit that was late has passed, the tick for it ends the connection, and not a tick for the
+// silence.
+func TestCloseTimeout_after_a_pause_is_the_only_limit(t *testing.T) {
+	k := &keepalive{timeouts: &timeouts{connectionTimeout: 1}}
+	for _, by := range []time.Duration{time.Second, never} {
+		if k.silentBy(phaseCloseSent, by) == never {
+			t.Errorf("silence does not count before a pause, with the limit %v", by)
+		}
+	}
+	k.closeLate = true
+	for _, by := range []time.Duration{time.Second, never} {
+		if k.silentBy(phaseCloseSent, by) != never {
+			t.Errorf("silence counts after a pause, with the limit %v", by)
+		}
+	}
+}
+
 // A close handshake that is never finished ends, too, if each tick is late.
 func TestCloseTimeout_of_a_process_that_is_always_late(t *testing.T) {
 	const timeout, late = 5 * time.Second, 2 * time.Second

@@ -107,9 +107,10 @@ func (k *keepalive) noteBehind(unread int32, _, ok bool) {
 
 // silentBy is when the peer has been silent for ConnectionTimeout. by is the limit of phase p. If a
 // closing connection has such a limit, which is so unless CloseTimeout is 0, its silence does not
-// count, nor does it while the limit is late.
+// count. It does not count after the limit was late either, not even when that has passed at last and
+// by is never, because two ticks would then end the connection for different reasons.
 func (k *keepalive) silentBy(p phase, by time.Duration) time.Duration {
-	if by != never && (p >= phaseClosing || p == phaseCloseSent && k.closeLate) {
+	if p >= phaseClosing && by != never || p == phaseCloseSent && k.closeLate {
 		return never
 	}
 	return deadlineAfter(time.Duration(k.lastAlive.Load()), k.timeouts.connectionTimeout)
