@@ -25,7 +25,7 @@ import (
 //   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
 //     [ErrMessageTooLarge].
 //   - The peer was silent for too long: [ErrConnectionTimeout].
-//   - The peer read too slowly, so a [Broadcast] did not fit: [ErrSendQueueFull].
+//   - The peer read too slowly, so a [Broadcast] did not fit: [ErrSendQueueFull], which is also [net.ErrClosed].
 //   - A [Conn.Stream] received a message of the other type: [net.ErrClosed], with the code 1003.
 //   - The TCP connection failed: the wrapped error of the network. A write that took
 //     longer than WriteTimeout is such a failure; for sending methods it is also
@@ -178,8 +178,8 @@ func (c *Conn) NetConn() net.Conn { return c.socket.conn() }
 // that wait to be written together. With a deadline, it does not wait for that write, which then
 // continues in the background. There is one exception: the deadline is set while the method is
 // already in such a write, and passes before the write ends. Then a connection over TLS, over
-// HTTP/2, or over a net.Conn of an unknown type, ends: see SetWriteDeadline. SetReadDeadline returns
-// an error if the net.Conn has no deadlines.
+// HTTP/2, on Windows, or over a net.Conn of an unknown type, ends: see SetWriteDeadline.
+// SetReadDeadline returns an error if the net.Conn has no deadlines.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if err := c.life.err(); err != nil {
 		return err
@@ -196,11 +196,12 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // was written, the connection ends. Only a [Conn.Stream] sends the rest later and continues.
 //
 // Only a [*net.TCPConn], a [*net.UnixConn] and a [net.Pipe] report how much they have
-// written. Over TLS, and over a net.Conn of any other type, every write that the deadline
-// interrupts, or that begins after it, ends the connection, because a part of the frame may have
-// been sent. Over HTTP/2, a write that has begun and expires resets the stream. A method whose write
-// ends the connection returns up to 10 ms later, or up to about a second later if another goroutine
-// is receiving, because the library first looks for a close frame of the peer.
+// written, the first two not on Windows. Over TLS, and over a net.Conn of any other type, every
+// write that the deadline interrupts, or that begins after it, ends the connection, because a part
+// of the frame may have been sent. Over HTTP/2, a write that has begun and expires resets the
+// stream. A method whose write ends the connection returns up to 10 ms later, or up to about a
+// second later if another goroutine is receiving, because the library first looks for a close frame
+// of the peer.
 //
 // The deadline does not apply to Close. Pongs, pings of the keepalive, close frames and
 // messages that were accepted earlier are not lost: a sending method waits for their

@@ -126,7 +126,7 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 	}
 	size := len(f.bytes)
 	w.showCounts(size)
-	n, err := w.socket.writeNow(f.bytes, false)
+	n, err := w.socketNow(f.bytes)
 	if n < size {
 		w.takeBack(size - n)
 	}
@@ -148,7 +148,17 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 		return err
 	}
 	w.keep(ownFrame(f.bytes, n, f.shared))
+	w.pending.unawaited = true
 	return nil
+}
+
+// socketNow is socket.writeNow. The user's write deadline does not apply to it.
+func (w *writer) socketNow(p []byte) (int, error) {
+	if w.socket.hasDeadline(bySender) {
+		w.socket.writeAs(byLibrary)
+		defer w.socket.writeAs(bySender)
+	}
+	return w.socket.writeNow(p, false)
 }
 
 // ownFrame returns the bytes that become pending after n bytes of a frame were written, and how

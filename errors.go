@@ -62,7 +62,8 @@ var (
 
 	// ErrSendQueueFull means that a peer reads too slowly: a message does not fit into the
 	// queue of its connection, see [SendQueue]. [Conn.TrySend] has sent nothing then, and the
-	// connection stays as it is. [Broadcast] closes such a connection with 1013.
+	// connection stays as it is. [Broadcast] closes such a connection with 1013; from then on its
+	// methods return an error that is also [net.ErrClosed].
 	ErrSendQueueFull = errors.New("websocket: send queue full")
 )
 

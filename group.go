@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -137,7 +138,7 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 // the message once, and waits for no peer: if a socket does not take the message at once, it
 // waits in the queue of the connection, see [SendQueue]. A connection whose queue is full is
 // closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
-// CloseTimeout. The others get the message. Connections that have ended are left out. None may be
+// CloseTimeout; while a MessageWriter is open, the queue is dropped. The others get the message. Connections that have ended are left out. None may be
 // nil.
 //
 // The messages of one goroutine arrive in order. If [Conn.SendMessage] would refuse the message,
@@ -207,10 +208,20 @@ func deliver(conns []*Conn, p *PreparedMessage) {
 // fellBehind closes a connection whose queue is full. It does so on a goroutine, because the close
 // frame is sent after the queue.
 func (c *Conn) fellBehind(err error) {
-	if errors.Is(err, ErrSendQueueFull) && c.beginFailing(err) {
+	if !errors.Is(err, ErrSendQueueFull) {
+		return
+	}
+	if err = (slowPeerError{err}); c.beginFailing(err) {
 		c.timer.run(func() { c.failAsync(failPayload(err)) })
 	}
 }
+
+// A slowPeerError is the ErrSendQueueFull that a connection has ended with. It is net.ErrClosed too,
+// because a program that goes on after an ErrSendQueueFull of TrySend has to notice the end.
+type slowPeerError struct{ error }
+
+func (e slowPeerError) Unwrap() error   { return e.error }
+func (slowPeerError) Is(err error) bool { return err == net.ErrClosed }
 
 // A Group is a set of connections that get the same messages. The zero value is an empty
 // group. A connection that ends leaves all its groups. All methods may be called from any

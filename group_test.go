@@ -79,6 +79,7 @@ func TestBroadcast_closes_slow_connections(t *testing.T) {
 			g.Broadcast(Text, numbered(sent, 3000))
 			expectNumbers(t, reader, sent, sent+1)
 			wantError(t, endOf(slow), ErrSendQueueFull)
+			wantError(t, slow.TrySend(Text, nil), net.ErrClosed)
 			if got := CloseStatus(endOf(slow)); got != StatusTryAgainLater {
 				t.Errorf("got close status %v, want 1013", got)
 			}

@@ -21,14 +21,14 @@ import (
 //
 // Write sends each call as one message. If the write deadline cuts the frame off, Write returns
 // len(p) with the error: the rest is sent before anything else, and the stream continues. If
-// nothing of the frame was written, it returns 0. Over TLS and HTTP/2, a frame that is cut off
-// ends the connection instead. A Text stream keeps the bytes of an incomplete character for the
+// nothing of the frame was written, it returns 0. Over TLS and HTTP/2, and on Windows, a frame that
+// is cut off ends the connection instead. A Text stream keeps the bytes of an incomplete character for the
 // next Write, and refuses bytes that are not UTF-8 with [ErrInvalidUTF8].
 //
 // Close closes with 1000 and does not wait, as [Conn.StartClose]. From then on, the methods return
 // an error that is [net.ErrClosed]. If a Text stream ends inside a character, Close closes with
 // 1011 and returns ErrInvalidUTF8. Close also ends a Read and a Write that wait. But over TLS,
-// HTTP/2 and a net.Conn of an unknown type, the close frame can only follow a whole frame. So
+// HTTP/2 and a net.Conn of an unknown type, and on Windows, the close frame can only follow a whole frame. So
 // Write returns when its frame is sent, or after CloseTimeout; [Conn.CloseNow] ends it at once.
 //
 // The deadlines are those of the Conn, and can be removed again: see [Conn.SetReadDeadline] and

@@ -20,6 +20,7 @@ type pending struct {
 	written    int    // how much of frames was sent by a write that a deadline has cut off
 	flushTimer wait.Alarm
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
+	unawaited  bool          // frames begin with one of TrySend or Broadcast, whose write no receiving method waits for
 }
 
 // openMessage returns the channel that is closed when the open MessageWriter ends, or nil
@@ -162,7 +163,7 @@ func (w *writer) pendingOf() *pending {
 func (w *writer) takePending() (written int) {
 	p := w.pendingOf()
 	written = p.written
-	p.frames, p.written = nil, 0
+	p.frames, p.written, p.unawaited = nil, 0, false
 	if w.noPending() && !w.urgent.waits() && w.waitingPings() == nil {
 		p.flushTimer.Clear()
 	}

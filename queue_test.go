@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/f44ffc3b/websocket/internal/sock"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
@@ -200,6 +203,9 @@ func TestTrySend_returns_ErrSendQueueFull(t *testing.T) {
 				}
 			}
 			wantError(t, err, ErrSendQueueFull)
+			if errors.Is(err, net.ErrClosed) {
+				t.Errorf("the error %v says that the connection has ended", err)
+			}
 			wantMention(t, err.Error(), "3004", "SendQueue is 100000")
 			if got := CloseStatus(err); got != StatusTryAgainLater {
 				t.Errorf("got close status %v", got)
@@ -217,6 +223,42 @@ func TestTrySend_returns_ErrSendQueueFull(t *testing.T) {
 			expectNumbers(t, p, sent, sent+1)
 		})
 	}
+}
+
+// A write deadline of the user that has passed does not make messages wait that the socket takes at
+// once.
+func TestTrySend_after_a_write_deadline_has_passed(t *testing.T) {
+	c, p := newTCPConn(t, PingInterval(0))
+	if !sock.Supported {
+		t.Skip("this system cannot write without waiting")
+	}
+	c.SetWriteDeadline(pastTime)
+	c.out.lock.Lock()
+	c.out.stopped = true // the flush timer, so that the queue stays as it is
+	c.out.lock.Unlock()
+	if err := c.TrySend(Text, []byte("now")); err != nil || c.Stats().Queued > 0 {
+		t.Errorf("got error %v and %d bytes in the queue, want none", err, c.Stats().Queued)
+	}
+	p.expect(Text, "now")
+	wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
+}
+
+// The peer does not read what TrySend has sent. A receiving method of the same goroutine still gets
+// its messages.
+func TestTrySend_before_a_receiving_method(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newPipeConn(t, Compression(0), PingInterval(0)) // with compression, the message does not go into the queue
+		if err := c.TrySend(Text, []byte(stars(2000))); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, func() { p.Conn.Write(clientFrame(true, Text, "hello")) })
+		start := time.Now()
+		_, data, err := c.ReceiveMessage()
+		if took := time.Since(start); err != nil || string(data) != "hello" || took != time.Second {
+			t.Errorf("got %q and error %v after %v, want hello after 1s", data, err, took)
+		}
+		c.CloseNow()
+	})
 }
 
 // A close frame comes behind the queue, from every method that closes.

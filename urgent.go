@@ -125,7 +125,7 @@ func (w *writer) sendControls(by caller, ping bool, pong *pongPayload) {
 	w.sendRequestedPings(by)
 }
 
-// flushPending writes what is pending, or leaves that to the flush timer if a deadline
+// flushPending writes what is pending, or leaves that to the flush timer if the call
 // must not wait for it. The lock is held.
 func (w *writer) flushPending(by caller) {
 	switch {
@@ -152,9 +152,11 @@ func (w *writer) sendQueued(by caller) {
 
 // leavesToTimer reports whether frames that do not belong to the call are left to the goroutine of
 // the flush timer. Their write must not delay a call that has a deadline. Over TLS it cannot be cut
-// off either, because that would end the connection. The lock is held.
+// off either, because that would end the connection. A receiving method does not wait for what
+// TrySend or Broadcast has sent, as they do not. The lock is held.
 func (w *writer) leavesToTimer(by caller) bool {
-	return w.socket.hasDeadline(by) && !w.stopped && w.life.err() == nil
+	leaves := w.socket.hasDeadline(by) || by == byReceiver && w.pending != nil && w.pending.unawaited
+	return leaves && !w.stopped && w.life.err() == nil
 }
 
 // requestPings sends the pings of the calls that wait. It does not wait for the lock.

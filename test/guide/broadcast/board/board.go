@@ -4,6 +4,7 @@ package board
 import (
 	"errors"
 	"iter"
+	"net"
 	"sync"
 
 	"github.com/f44ffc3b/websocket"
@@ -64,7 +65,7 @@ func sendFrame(viewers *websocket.Group, frame []byte) error {
 			continue // the client is behind: it gets a later frame
 		}
 		err := c.TrySendPrepared(p)
-		if errors.Is(err, websocket.ErrSendQueueFull) {
+		if errors.Is(err, websocket.ErrSendQueueFull) && !errors.Is(err, net.ErrClosed) {
 			return err // the frame is larger than the queue
 		}
 	}
