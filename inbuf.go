@@ -102,7 +102,7 @@ func (b *inbuf) shrink() {
 	switch unused := b.unused(); {
 	case unused == 0:
 		b.release()
-	case len(b.buf) > readBufferSize && unused < readBufferSize:
+	case len(b.buf) > readBufferSize && unused <= readBufferSize:
 		b.exchange(readBufferSize)
 	}
 }

@@ -98,7 +98,8 @@ func (r *reader) lend(m *lentMessage) error {
 
 // lendBuffered is lend for a message that is one frame, complete in the buffer and valid. The
 // function gets the read buffer. If the buffer also holds bytes after the message, the smaller of
-// the two parts is copied to another buffer.
+// the two parts is copied to another buffer. A message that is far smaller than the buffer is copied
+// too, because the function may take long.
 func (r *reader) lendBuffered(m *lentMessage) bool {
 	b := r.buf.bytes()
 	op, start, end := r.incoming.whole(b)
@@ -106,7 +107,8 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 		return false
 	}
 	key, rest := [4]byte(b[start-4:]), len(b)-end
-	if rest >= end-start && rest > 0 {
+	copied := rest > 0 && rest >= end-start || len(r.buf.buf) > max(readBufferSize, 8*end)
+	if copied {
 		m.buf = takeInput(end - start)
 		m.data = m.buf[: end-start : end-start]
 		mask.Copy(m.data, b[start:end], key)
@@ -115,15 +117,16 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 		mask.XOR(m.data, key, 0)
 	}
 	if op == Text && !ValidUTF8(m.data) {
-		if m.buf == nil {
+		if !copied {
 			mask.XOR(m.data, key, 0) // lendJoined expects masked bytes
 		}
 		releaseInput(m.buf)
 		m.buf, m.data = nil, nil
 		return false
 	}
-	r.buf.discard(end)
-	if m.buf == nil {
+	if r.buf.discard(end); copied {
+		r.buf.shrink()
+	} else {
 		m.buf = r.buf.give()
 	}
 	m.op = op

@@ -236,7 +236,7 @@ func TestReceiveFunc_in_the_middle_of_a_message(t *testing.T) {
 func TestReceiveFunc_memory_follows_what_arrives(t *testing.T) {
 	t.Parallel()
 	for _, declared := range []int{70_000, 1 << 20} {
-		for _, arrived := range []int{10, 5000, 10_000, 17_000, 50_000} {
+		for _, arrived := range []int{10, readBufferSize - 14, 5000, 10_000, 17_000, 50_000} {
 			t.Run(fmt.Sprintf("%d of %d", arrived, declared), func(t *testing.T) {
 				c, p := newTCPConn(t)
 				skipIfBuffered(t, c)
@@ -252,6 +252,33 @@ func TestReceiveFunc_memory_follows_what_arrives(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A function may take long, so what it holds follows the size of its message.
+func TestReceiveFunc_lends_a_buffer_of_the_size_of_the_message(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{16, readBufferSize, 5000, 9000, 40_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			c, p := newTCPConn(t)
+			frame := clientFrame(true, Binary, strings.Repeat("x", size))
+			p.Write(append(frame, 0x82)) // a header begins behind it
+			waitForBytes(t, c, len(frame)+1)
+			var m lentMessage
+			c.in.lock.Lock()
+			err := c.in.lend(&m)
+			c.in.lock.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer releaseInput(m.buf)
+			if len(m.data) != size {
+				t.Errorf("got %d bytes, want %d", len(m.data), size)
+			}
+			if most := max(8*len(frame), readBufferSize); len(m.buf) > most || bufferSize(c) > readBufferSize {
+				t.Errorf("the function holds %d bytes and the connection %d, want at most %d and %d", len(m.buf), bufferSize(c), most, readBufferSize)
+			}
+		})
 	}
 }
 

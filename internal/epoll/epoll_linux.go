@@ -5,6 +5,7 @@ package epoll
 import (
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -40,6 +41,12 @@ func New() (*Set, error) {
 	}
 	s := &Set{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	if s.raw, err = s.file.SyscallConn(); err != nil {
+		s.file.Close()
+		return nil, err
+	}
+	// NewFile does not report that Go's poller has refused the descriptor, but then it has no
+	// deadlines, and Wait would return at once.
+	if err := s.file.SetReadDeadline(time.Time{}); err != nil {
 		s.file.Close()
 		return nil, err
 	}

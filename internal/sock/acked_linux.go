@@ -26,6 +26,9 @@ func AcksOf(fd uintptr) (a Acks, ok bool) {
 		return Acks{}, false
 	}
 	acked := binary.NativeEndian.Uint64(info[bytesAcked:])
+	if acked == 0 { // at least the handshake was acknowledged, so this kernel does not fill the field in
+		return Acks{}, false
+	}
 	return Acks{
 		Acked:   acked,
 		Written: acked + uint64(left),
