@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -101,14 +102,14 @@ func compete() error {
 		}
 		report.Race, err = r.run()
 	}
-	if err != nil {
+	if err != nil && len(report.InMemory)+len(report.Race) == 0 {
 		return err
 	}
 	fmt.Print(report.markdown())
-	if flags.json == "" {
-		return nil
+	if flags.json != "" {
+		err = errors.Join(err, report.write(flags.json))
 	}
-	return report.write(flags.json)
+	return err
 }
 
 // pick returns the elements of all whose names match one of the patterns.

@@ -218,3 +218,47 @@ func TestProcesses(t *testing.T) {
 		t.Errorf("got %+v, want a CPU time and a rate above 0", m)
 	}
 }
+
+// After an error in the middle of a race, the results before it are not lost.
+func TestRace_returns_results_with_an_error(t *testing.T) {
+	small, err := load.Find("echo-16B-1c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := small
+	large.Name, large.Size = "too large", 4<<20 // more than the servers accept
+	r := race{
+		contestants: ownAndGorilla(t), workloads: []load.Workload{small, large}, rounds: 1,
+		counted: load.Limit{Messages: 1},
+	}
+	results, err := r.run()
+	if err == nil || !strings.Contains(err.Error(), large.Name) {
+		t.Errorf("got error %v, want one with %q", err, large.Name)
+	}
+	if len(results) != 2 || results[0].Workload != small.Name {
+		t.Errorf("got %d results, want those of %s", len(results), small.Name)
+	}
+}
+
+func TestRounds(t *testing.T) {
+	results := func(samples ...int) (rs []Result) {
+		for _, n := range samples {
+			rs = append(rs, Result{Samples: make([]Sample, n)})
+		}
+		return rs
+	}
+	tests := map[string]struct {
+		race, inMemory []Result
+		want           string
+	}{
+		"all alike":         {results(5, 5), nil, "5"},
+		"different numbers": {results(3, 9, 1), nil, "1 to 9"},
+		"with in-memory":    {results(5), results(7, 7), "5, and 7 for the library alone"},
+		"only in-memory":    {nil, results(7), "7 for the library alone"},
+	}
+	for name, tt := range tests {
+		if got := (Report{Race: tt.race, InMemory: tt.inMemory}).rounds(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}

@@ -18,7 +18,8 @@ const (
 )
 
 // runInMemory runs the cases without network connections. It measures CPU time, as the
-// race does, because CPU time includes the garbage collector and excludes other processes.
+// race does, because CPU time includes the garbage collector and excludes other processes. After
+// an error it returns the results so far too.
 func (r race) runInMemory(cases []inmemory.Case) ([]Result, error) {
 	runtime.GOMAXPROCS(1)
 	if err := startProfile(r.profile); err != nil {
@@ -36,7 +37,7 @@ func (r race) runInMemory(cases []inmemory.Case) ([]Result, error) {
 				}
 				sample, err := r.inMemory(c, s)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", c.Name, s.Name, err)
+					return results, fmt.Errorf("%s, %s: %w", c.Name, s.Name, err)
 				}
 				samples[s.Name] = append(samples[s.Name], sample)
 			}

@@ -21,7 +21,8 @@ type race struct {
 }
 
 // run runs the race. Each round runs all contestants in turn, so that a period in which the
-// machine is slow affects all of them.
+// machine is slow affects all of them. After an error it returns the results so far too, because
+// a race takes long.
 func (r race) run() ([]Result, error) {
 	var results []Result
 	for _, w := range r.workloads {
@@ -43,7 +44,7 @@ func (r race) run() ([]Result, error) {
 				}
 				s, err := r.runOnce(c, w)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", w.Name, c.Name, err)
+					return results, fmt.Errorf("%s, %s: %w", w.Name, c.Name, err)
 				}
 				samples[c.Name] = append(samples[c.Name], s)
 			}

@@ -80,7 +80,7 @@ var memoryTables = []table{
 // markdown returns all tables.
 func (r Report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s on %s, %d cores. Each figure is the median of all rounds: %s.\n", r.Go, r.System, r.Cores, r.rounds())
+	fmt.Fprintf(&b, "%s on %s, %d cores. Each figure is the median of its rounds: %s.\n", r.Go, r.System, r.Cores, r.rounds())
 	results := append(slices.Clone(r.Race), slowResults(r.Race)...)
 	for _, t := range raceTables {
 		t.write(&b, results)
@@ -112,26 +112,27 @@ func slowResults(rs []Result) []Result {
 	return slow
 }
 
-// rounds describes how many rounds there were. It counts samples, because the reports
-// of the race and of the library alone can have different numbers of rounds.
+// rounds describes how many rounds there were. It counts samples, because the race and the library
+// alone can have different numbers of rounds, and so can workloads.
 func (r Report) rounds() string {
 	var parts []string
-	if n := mostSamples(r.Race); n > 0 {
-		parts = append(parts, fmt.Sprint(n))
+	if len(r.Race) > 0 {
+		parts = append(parts, roundsOf(r.Race))
 	}
-	if n := mostSamples(r.InMemory); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d for the library alone", n))
+	if len(r.InMemory) > 0 {
+		parts = append(parts, roundsOf(r.InMemory)+" for the library alone")
 	}
 	return strings.Join(parts, ", and ")
 }
 
-// mostSamples returns the number of rounds in rs. Not every workload has one sample for
-// each round: idle connections are measured once.
-func mostSamples(rs []Result) (most int) {
-	for _, r := range rs {
-		most = max(most, len(r.Samples))
+// roundsOf returns the number of samples of each result, or the smallest and the largest.
+func roundsOf(rs []Result) string {
+	bySamples := func(a, b Result) int { return len(a.Samples) - len(b.Samples) }
+	least, most := len(slices.MinFunc(rs, bySamples).Samples), len(slices.MaxFunc(rs, bySamples).Samples)
+	if least == most {
+		return fmt.Sprint(most)
 	}
-	return most
+	return fmt.Sprintf("%d to %d", least, most)
 }
 
 // write writes the table, unless it would be empty: idle connections have no CPU time, and

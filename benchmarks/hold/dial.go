@@ -69,13 +69,15 @@ func (d *dialer) dial(ctx context.Context) (*client, error) {
 	if d.tls != nil {
 		conn = tls.Client(conn, d.tls)
 	}
-	conn.SetDeadline(time.Now().Add(timeout))
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) }) // also after timeout
 	early, err := d.handshake(conn)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	conn.SetDeadline(time.Time{})
 	c := &client{conn: conn, r: conn}
 	if len(early) > 0 {
 		c.r = io.MultiReader(bytes.NewReader(early), conn)

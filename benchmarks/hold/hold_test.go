@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -95,5 +97,36 @@ func TestRun_refuses_bad_flags(t *testing.T) {
 				t.Errorf("got the error %v, want one with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// The server does not answer the handshake. The end does not wait for it.
+func TestRun_ends_during_handshakes(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, "ws://"+l.Addr().String(), options{conns: 1, opening: 1000, size: 8}, io.Discard, time.Hour)
+	}()
+	conn, err := l.Accept() // and nothing else
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(timeout / 2):
+		t.Error("the handshake still waits")
 	}
 }

@@ -31,17 +31,21 @@ func gobwasHandler(m Mode) http.Handler {
 }
 
 // gobwasServe reads through net/http's buffer. The buffer may hold bytes of the first
-// frame, and saves a read of the socket for each header.
+// frame, and saves a read of the socket for each header. When memory is measured, it reads
+// from the socket, as the documentation of gobwas/ws does, so that the buffer can be freed.
 func gobwasServe(m Mode, fn func(net.Conn, io.Reader)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, rw, _, err := ws.UpgradeHTTP(r, w)
 		if err != nil {
 			return
 		}
-		br := rw.Reader
+		var src io.Reader = rw.Reader
+		if !KeepMessages && rw.Reader.Buffered() == 0 {
+			src = c
+		}
 		run(m, func() {
 			defer c.Close()
-			fn(c, br)
+			fn(c, src)
 		})
 	}
 }

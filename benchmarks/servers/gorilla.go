@@ -3,6 +3,7 @@ package servers
 import (
 	"bytes"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -31,6 +32,12 @@ func gorillaHandler(m Mode) http.Handler {
 
 func gorillaServe(m Mode, deflate bool, fn func(*websocket.Conn)) http.HandlerFunc {
 	upgrader := &websocket.Upgrader{EnableCompression: deflate}
+	if !KeepMessages && m == Detached {
+		// The documentation advises this for many connections that seldom write. In the handler,
+		// the buffers of net/http are there anyway, and gorilla uses them.
+		upgrader.ReadBufferSize, upgrader.WriteBufferSize = 1024, 4096
+		upgrader.WriteBufferPool = new(sync.Pool)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {

@@ -33,14 +33,22 @@ func ownVariant(name string, handler func(Mode) http.Handler) Contestant {
 
 func ownLendHandler(m Mode) http.Handler {
 	s := ownHandler(m).(services)
-	s[EchoPath] = ownServe(m, func(c *websocket.Conn) error {
-		for {
-			if err := c.ReceiveFunc(c.SendMessage); err != nil {
-				return err
-			}
-		}
-	})
+	s[EchoPath] = ownServe(m, ownLendEcho)
+	s[PingPath] = ownServe(m, ownLendEcho, ownIdlePings()...)
 	return s
+}
+
+func ownLendEcho(c *websocket.Conn) error {
+	for {
+		if err := c.ReceiveFunc(c.SendMessage); err != nil {
+			return err
+		}
+	}
+}
+
+// ownIdlePings returns the options of PingPath.
+func ownIdlePings() []websocket.Option {
+	return []websocket.Option{websocket.PingInterval(IdlePing), websocket.ConnectionTimeout(0)}
 }
 
 func ownMessagesHandler(m Mode) http.Handler {
@@ -52,8 +60,7 @@ func ownMessagesHandler(m Mode) http.Handler {
 	return services{
 		EchoPath:      ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }),
 		BroadcastPath: chat, QueuePath: chat,
-		PingPath: ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage },
-			websocket.PingInterval(IdlePing), websocket.ConnectionTimeout(0)),
+		PingPath: ownPass(m, func(c *websocket.Conn) websocket.MessageFunc { return c.SendMessage }, ownIdlePings()...),
 	}
 }
 
@@ -78,7 +85,7 @@ func ownHandler(m Mode) http.Handler {
 		EchoPath: ownServe(m, echo), BroadcastPath: chat, QueuePath: chat,
 		DeflatePath: deflated, TakeoverPath: deflated,
 		QuietPath: ownServe(m, echo, websocket.Compression(minDeflated), websocket.PingInterval(QuietPing)),
-		PingPath:  ownServe(m, echo, websocket.PingInterval(IdlePing), websocket.ConnectionTimeout(0)),
+		PingPath:  ownServe(m, echo, ownIdlePings()...),
 		GroupPath: ownServe(m, func(c *websocket.Conn) error { return ownIdle(idle, c) }),
 	}
 }

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"bufio"
 	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/base64"
@@ -60,9 +61,9 @@ func rawServe(m Mode, loop func(net.Conn)) http.HandlerFunc {
 		if err != nil {
 			return
 		}
-		// Let the garbage collector free the buffers of net/http.
-		rw.Reader.Reset(nil)
-		rw.Writer.Reset(nil)
+		// Let the garbage collector free the buffers of net/http, which still holds rw. Reset would
+		// keep them.
+		*rw.Reader, *rw.Writer = bufio.Reader{}, bufio.Writer{}
 		run(m, func() {
 			defer c.Close()
 			if _, err := c.Write(rawResponse(r.Header.Get("Sec-WebSocket-Key"))); err == nil {

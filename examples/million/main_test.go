@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/f44ffc3b/websocket"
@@ -76,6 +77,33 @@ func TestRun(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// The second group waits for the first, until ctx is done.
+func TestCloseInGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := newHandler("messages")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var clients []*websockettest.Client
+		for range 5 {
+			clients = append(clients, websockettest.Dial(t, h))
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		closeInGroups(ctx, h, 2)
+		closed := 0
+		for _, c := range clients {
+			c.Send(websocket.Ping, nil)
+			if c.ReceiveFrame().Opcode == websocket.Close {
+				closed++
+			}
+		}
+		if closed != 2 {
+			t.Errorf("%d clients got a close frame, want those of the first group: 2", closed)
+		}
+	})
 }
 
 // A lineWriter passes lines on until it is full.
