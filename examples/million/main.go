@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -42,7 +41,8 @@ func main() {
 
 // serve runs the program until Ctrl-C.
 func serve(addr, way string, every time.Duration) error {
-	h, err := newHandler(way)
+	closing := newCloser()
+	h, err := newHandler(way, closing)
 	if err != nil {
 		return err
 	}
@@ -57,12 +57,12 @@ func serve(addr, way string, every time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return run(ctx, l, h, every, os.Stdout)
+	return run(ctx, l, h, closing, every, os.Stdout)
 }
 
 // newHandler returns the handler of the connections. They differ in what an idle one holds:
 // nothing but its Conn, a goroutine, or a goroutine and the request.
-func newHandler(way string) (*websocket.Handler, error) {
+func newHandler(way string, closing closer) (*websocket.Handler, error) {
 	opts := []websocket.Option{
 		websocket.AcceptConnection(websocket.AnyOrigin),
 		websocket.MaxMessageSize(64 << 10),
@@ -70,6 +70,7 @@ func newHandler(way string) (*websocket.Handler, error) {
 		// must be longer than this.
 		websocket.PingInterval(50 * time.Second),
 		websocket.ConnectionTimeout(2 * time.Minute),
+		websocket.OnClose(closing.closed),
 	}
 	switch way {
 	case "messages":
@@ -95,7 +96,7 @@ func echo(c *websocket.Conn) error {
 
 // run serves l until ctx is done, and writes the figures to out. Then it closes all connections
 // and waits for them.
-func run(ctx context.Context, l net.Listener, h *websocket.Handler, every time.Duration, out io.Writer) error {
+func run(ctx context.Context, l net.Listener, h *websocket.Handler, closing closer, every time.Duration, out io.Writer) error {
 	m := newMeter(h)
 	mux := http.NewServeMux()
 	mux.Handle("/ws", h)
@@ -123,7 +124,7 @@ func run(ctx context.Context, l net.Listener, h *websocket.Handler, every time.D
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 			defer cancel()
 			err := srv.Shutdown(ctx)
-			closeInGroups(ctx, h, groupSize)
+			closing.closeAll(ctx, h)
 			err = errors.Join(err, h.Shutdown(ctx))
 			<-served
 			return err
@@ -131,24 +132,31 @@ func run(ctx context.Context, l net.Listener, h *websocket.Handler, every time.D
 	}
 }
 
-// groupSize is how many close handshakes are in progress at the same time.
-const groupSize = 5000
+// A closer has an element for each close handshake in progress. A connection takes a goroutine, and
+// so several times its memory, until the client has answered the close frame. So it limits their
+// number.
+type closer chan struct{}
 
-// closeInGroups closes the connections in groups. A connection takes a goroutine, and so several
-// times its memory, until the client has answered the close frame.
-func closeInGroups(ctx context.Context, h *websocket.Handler, size int) {
-	for group := range slices.Chunk(slices.Collect(h.Conns()), size) {
-		for _, c := range group {
-			c.StartClose(websocket.StatusGoingAway, "")
-		}
-		for _, c := range group {
-			select {
-			case <-c.Context().Done():
-			case <-ctx.Done():
+func newCloser() closer { return make(closer, 5000) }
+
+// closeAll begins the close handshakes of all connections.
+func (cl closer) closeAll(ctx context.Context, h *websocket.Handler) {
+	for c := range h.Conns() {
+		select {
+		case cl <- struct{}{}:
+			if c.StartClose(websocket.StatusGoingAway, "") != nil { // it has ended before
+				cl.closed(c, nil)
 			}
-		}
-		if ctx.Err() != nil {
+		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// closed is for OnClose.
+func (cl closer) closed(*websocket.Conn, error) {
+	select {
+	case <-cl:
+	default: // the client has closed the connection
 	}
 }
