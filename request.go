@@ -52,16 +52,13 @@ func checkRequest(r *http.Request) *HandshakeError {
 		return refusal(http.StatusBadRequest,
 			"a WebSocket handshake has no body; send neither Content-Length nor Transfer-Encoding; this request has %s", bodyText(r))
 	}
-	return checkWebSocketHeaders(r)
+	return checkLists(h)
 }
 
-// checkWebSocketHeaders checks the headers that are the same over HTTP/1.1 and HTTP/2.
-func checkWebSocketHeaders(r *http.Request) *HandshakeError {
-	h := r.Header
+// checkLists checks the lists of the handshake, and the number of header lines. They are the same over
+// HTTP/1.1 and HTTP/2.
+func checkLists(h http.Header) *HandshakeError {
 	switch {
-	case !hasVersion13(h):
-		return versionRefusal(h)
-
 	// Items 8 and 9: lists as section 4.3 defines them. An empty list is not valid there,
 	// but is treated as an absent header, because clients send it if they have no elements.
 	case !validList(h["Sec-Websocket-Protocol"], isToken):
@@ -213,8 +210,10 @@ func checkConnect(r *http.Request) *HandshakeError {
 	case r.ContentLength != -1:
 		return refusal(http.StatusBadRequest,
 			"the stream of a WebSocket stays open and has no length; send the HEADERS frame without END_STREAM and without Content-Length")
+	case !hasVersion13(h):
+		return versionRefusal(h)
 	}
-	return checkWebSocketHeaders(r)
+	return checkLists(h)
 }
 
 // maxConnectHeader is the largest size of the header of a handshake over HTTP/2. MaxHeaderBytes does
