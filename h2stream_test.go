@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -343,13 +344,31 @@ func messageHandler(open func() (MessageFunc, error)) func(opts ...Option) *Hand
 
 // A connection keeps its header, and over HTTP/2 a large one can be very short on the wire.
 func TestHTTP2_refuses_a_large_header_before_it_is_kept(t *testing.T) {
-	c := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, Handle(echoAll)).Listener.Addr().String(), 0)
-	for size, want := range map[int]int{maxConnectHeader / 2: 200, maxConnectHeader: 431, 100 << 10: 431} {
-		s, err := c.Connect("cookie: " + stars(size))
-		if err != nil || s.Status != want {
-			t.Errorf("got the status %d and error %v for a Cookie of %d bytes, want %d", s.Status, err, size, want)
-		}
-		s.Close()
+	var names strings.Builder
+	for i := range 25_000 {
+		fmt.Fprintf(&names, "%d,", i)
+	}
+	tests := []struct {
+		name, field string
+		status      int
+	}{
+		{"half of the limit", "cookie: " + stars(maxConnectHeader/2), 200},
+		{"the limit in one field", "cookie: " + stars(maxConnectHeader), 431},
+		{"a Cookie", "cookie: " + stars(100<<10), 431},
+		{"a path", ":path: /" + stars(100<<10), 431},
+		{"an authority", ":authority: " + strings.Repeat("a", 100<<10), 431},
+		{"the name of a trailer", "trailer: a", 400},
+		{"names of trailers", "trailer: " + names.String(), 400},
+	}
+	c := dialHTTP2(t, Handle(echoAll))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := c.Connect(tt.field)
+			if err != nil || s.Status != tt.status {
+				t.Errorf("got the status %d and error %v, want %d", s.Status, err, tt.status)
+			}
+			s.Close()
+		})
 	}
 }
 

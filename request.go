@@ -202,9 +202,11 @@ func checkConnect(r *http.Request) *HandshakeError {
 	case len(protocol) != 1 || protocol[0] != "websocket":
 		return refusal(http.StatusNotImplemented,
 			"this server speaks only websocket over an extended CONNECT; this request has %s", headerText(":protocol", protocol))
-	case headerBytes(h) > maxConnectHeader:
+	case headerBytes(r) > maxConnectHeader:
 		return refusal(http.StatusRequestHeaderFieldsTooLarge,
-			"this request has a header of %d bytes; send at most %d over HTTP/2, because the connection keeps them until it ends", headerBytes(h), maxConnectHeader)
+			"this request has a header of %d bytes; send at most %d over HTTP/2, because the connection keeps them until it ends", headerBytes(r), maxConnectHeader)
+	case len(r.Trailer) > 0: // net/http keeps a map of the names, which is much larger than their text
+		return refusal(http.StatusBadRequest, "the stream of a WebSocket has no trailers; send no Trailer header")
 	case r.Host == "":
 		return refusal(http.StatusBadRequest, "the :authority is empty; send the name of the server")
 	case r.ContentLength != -1:
@@ -222,10 +224,11 @@ func checkConnect(r *http.Request) *HandshakeError {
 // half of it.
 const maxConnectHeader = 32 << 10
 
-// headerBytes returns the size of the names and values of a header.
-func headerBytes(h http.Header) int {
-	size := 0
-	for name, values := range h {
+// headerBytes returns the size of the header of r over HTTP/2: of the path, the authority, and the names
+// and values of the other fields.
+func headerBytes(r *http.Request) int {
+	size := len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
 		for _, value := range values {
 			size += len(name) + len(value)
 		}
