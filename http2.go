@@ -10,7 +10,8 @@ import (
 // establishStream is establish for HTTP/2. The response has status 200 (RFC 8441 section 5).
 // Frames go to the innermost ResponseWriter, because a wrapper could compress them.
 func establishStream(w http.ResponseWriter, r *http.Request, body io.ReadCloser, o *options, a *admission) (*Conn, error) {
-	inner, ok := innermost(w).(streamWriter)
+	writers := unwrapped(w)
+	inner, ok := writers[len(writers)-1].(streamWriter)
 	if !ok {
 		return nil, refuse(w, r, refusal(http.StatusInternalServerError,
 			"%s cannot send frames on an HTTP/2 stream: middleware that wraps the http.ResponseWriter needs an Unwrap method", writerTypes(w)))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,22 @@ func TestHTTP2_faulty_middleware(t *testing.T) {
 		if err != nil || s.Status != 500 {
 			t.Errorf("got the status %d and error %v, want 500", s.Status, err)
 		}
+		const types = "*websocket.ownWrapper cannot send frames"
+		if body, _ := io.ReadAll(s); !strings.HasPrefix(string(body), types) {
+			t.Errorf("got the body %q, want one that begins with %q", body, types)
+		}
 	})
+}
+
+// Each middleware may wrap the ResponseWriter.
+func TestHTTP2_many_wrappers(t *testing.T) {
+	c := dialHTTP2(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range 20 {
+			w = unwrapping{refusingWriter{w}}
+		}
+		Handle(echoAll).ServeHTTP(w, r)
+	}))
+	checkEcho(connectHTTP2(t, c))
 }
 
 // An ownWrapper has an Unwrap method with a fault.

@@ -8,19 +8,37 @@ import (
 	"html"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
-// innermost returns the ResponseWriter below all wrappers that have an Unwrap method.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for range maxWrappers {
+// maxWriters is how many wrappers of an http.ResponseWriter are opened. Programs have one for each
+// middleware. A faulty wrapper may return itself.
+const maxWriters = 100
+
+// unwrapped returns w and the ResponseWriters that it wraps. The last one is the innermost: it has no
+// Unwrap method.
+func unwrapped(w http.ResponseWriter) []http.ResponseWriter {
+	all := []http.ResponseWriter{w}
+	for range maxWriters {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
 			break
 		}
 		w = wrapper.Unwrap()
+		all = append(all, w)
 	}
-	return w
+	return all
+}
+
+// writerTypes returns the types of w and of the ResponseWriters that w wraps. The last type is the
+// one that has neither a Hijack nor an Unwrap method.
+func writerTypes(w http.ResponseWriter) string {
+	var types []string
+	for _, w := range unwrapped(w) {
+		types = append(types, fmt.Sprintf("%T", w))
+	}
+	return strings.Join(slices.Compact(types), " around ")
 }
 
 // setResponseHeader makes h the header of the response, with what middleware has set. A wrapper
@@ -110,21 +128,6 @@ func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) err
 	w.WriteHeader(e.Status)
 	fmt.Fprintf(w, "<h1>Access denied</h1>\n<p>%s</p>\n", html.EscapeString(e.Reason))
 	return e
-}
-
-// writerTypes returns the type of w and the types of the ResponseWriters that w wraps.
-// The last type is the one that has neither a Hijack nor an Unwrap method.
-func writerTypes(w http.ResponseWriter) string {
-	types := fmt.Sprintf("%T", w)
-	for range maxWrappers {
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = wrapper.Unwrap()
-		types += fmt.Sprintf(" around %T", w)
-	}
-	return types
 }
 
 // appendResponse appends the response of RFC 6455 section 4.2.2 step 5 to dst, with the

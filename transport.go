@@ -269,8 +269,8 @@ func (t *netTransport) conn() net.Conn { return t.Conn }
 // A netConner is a wrapper of a net.Conn that says what it wraps.
 type netConner interface{ NetConn() net.Conn }
 
-// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor, and
-// how many of an http.ResponseWriter. A faulty wrapper may return itself.
+// maxWrappers is how many wrappers of a net.Conn are opened to find its file descriptor. A faulty
+// wrapper may return itself.
 const maxWrappers = 8
 
 // behind implements transport.behind for any net.Conn.
