@@ -36,6 +36,41 @@ func establishStream(w http.ResponseWriter, r *http.Request, body io.ReadCloser,
 	return c, nil
 }
 
+// A denyingWriter is the ResponseWriter of the handler of AccessDenied. Over HTTP/2, every status 2xx
+// accepts the WebSocket (RFC 8441 section 5), so a denyingWriter sends 403 instead.
+type denyingWriter struct {
+	http.ResponseWriter
+	answered bool // with a status that is not informational
+}
+
+func (w *denyingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *denyingWriter) WriteHeader(status int) {
+	if status/100 == 2 {
+		status = http.StatusForbidden
+	}
+	w.answered = w.answered || status >= 200
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *denyingWriter) Write(p []byte) (int, error) {
+	w.deny()
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush sends the status too, as the methods of net/http do.
+func (w *denyingWriter) Flush() {
+	w.deny()
+	http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// deny answers with 403, unless there is an answer.
+func (w *denyingWriter) deny() {
+	if !w.answered {
+		w.WriteHeader(http.StatusForbidden)
+	}
+}
+
 var warnOnce sync.Once
 
 // warnUnbounded logs one line if a peer that stops reading from its TCP connection can hold

@@ -82,6 +82,54 @@ func TestHTTP2_many_wrappers(t *testing.T) {
 	checkEcho(connectHTTP2(t, c))
 }
 
+// The handler of AccessDenied cannot accept a WebSocket, as a status 2xx would do.
+func TestHTTP2_AccessDenied_does_not_accept(t *testing.T) {
+	flush := func(w http.ResponseWriter) { w.(http.Flusher).Flush() }
+	write := func(w http.ResponseWriter) { io.WriteString(w, "a") }
+	head := func(status int) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { w.WriteHeader(status) }
+	}
+	control := func(w http.ResponseWriter) { http.NewResponseController(w).Flush() }
+	tests := []struct {
+		name   string
+		steps  []func(http.ResponseWriter)
+		status int
+		body   string
+	}{
+		{"nothing", nil, 403, ""},
+		{"200", steps(head(200), write), 403, "a"},
+		{"204", steps(head(204)), 403, ""},
+		{"a body", steps(write, write), 403, "aa"},
+		{"a flush", steps(flush), 403, ""},
+		{"a flush of a ResponseController", steps(control, write), 403, "a"},
+		{"200, flushed before the body", steps(head(200), flush, write), 403, "a"},
+		{"early hints", steps(head(103)), 403, ""},
+		{"early hints and 200", steps(head(103), head(200), write), 403, "a"},
+		{"early hints and 401", steps(head(103), head(401), write), 401, "a"},
+		{"303", steps(head(303)), 303, ""},
+		{"401 and 200", steps(head(401), head(200), write), 401, "a"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dialHTTP2(t, Handle(noop, AcceptConnection(func(*http.Request) bool { return false }), denied(func(w http.ResponseWriter) {
+				for _, step := range tt.steps {
+					step(w)
+				}
+			})))
+			s, err := c.Connect()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The status is that of the last response, behind informational ones.
+			if body, err := io.ReadAll(s); err != nil || s.Status != tt.status || string(body) != tt.body {
+				t.Errorf("got the status %d, the body %q and error %v, want %d %q", s.Status, body, err, tt.status, tt.body)
+			}
+		})
+	}
+}
+
+func steps(s ...func(http.ResponseWriter)) []func(http.ResponseWriter) { return s }
+
 // An ownWrapper has an Unwrap method with a fault.
 type ownWrapper struct{ http.ResponseWriter }
 

@@ -244,8 +244,10 @@ func AcceptConnection(accept func(*http.Request) bool) Option {
 // refused. The default handler answers 403 with <h1>Access denied</h1> and the
 // reason.
 //
-// The header of the response already has Connection: close. The handler must leave it
-// there, because the HTTP connection must end after a refused handshake, see [Upgrade].
+// Over HTTP/1, the header of the response already has Connection: close. The handler must leave
+// it there, because the HTTP connection must end after a refused handshake, see [Upgrade]. Over
+// HTTP/2, a status 2xx would accept the WebSocket, so 403 is sent instead. It is also sent if the
+// handler writes nothing.
 func AccessDenied(h http.Handler) Option {
 	if h == nil {
 		return invalid("AccessDenied(nil): want an http.Handler")

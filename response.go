@@ -112,12 +112,19 @@ func accepts(w http.ResponseWriter, r *http.Request, policy func(*http.Request) 
 }
 
 // denyAccess answers a valid handshake that AcceptConnection refused, with the custom
-// handler if there is one. The error always has the status 403. A wrapper of w could record
-// the status of the custom handler, but would hide the other methods of w from the handler.
+// handler if there is one. The error always has the status 403. A wrapper of w could record the
+// status of the custom handler, but would hide the other methods of w from the handler. So there is
+// one only over HTTP/2, where it is necessary.
 func denyAccess(w http.ResponseWriter, r *http.Request, custom http.Handler) error {
 	e := &HandshakeError{Status: http.StatusForbidden, Reason: denial(r)}
 	closeAfterResponse(w, r)
-	if custom != nil {
+	switch {
+	case custom != nil && isExtendedConnect(r):
+		denying := &denyingWriter{ResponseWriter: w}
+		custom.ServeHTTP(denying, r)
+		denying.deny()
+		return e
+	case custom != nil:
 		custom.ServeHTTP(w, r)
 		closeAfterResponse(w, r) // if the handler has cleared the header and net/http has not sent it yet
 		return e
