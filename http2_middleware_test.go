@@ -130,6 +130,35 @@ func TestHTTP2_AccessDenied_does_not_accept(t *testing.T) {
 
 func steps(s ...func(http.ResponseWriter)) []func(http.ResponseWriter) { return s }
 
+// Middleware against cross-site requests lets the GET of HTTP/1.1 pass, but not CONNECT. docs/http2.md
+// says how to change that.
+func TestHTTP2_CrossOriginProtection(t *testing.T) {
+	var strict, bypassed http.CrossOriginProtection
+	bypassed.AddInsecureBypassPattern("CONNECT /ws")
+	tests := []struct {
+		name, origin, site string
+		protection         *http.CrossOriginProtection
+		status             int
+	}{
+		{"the own origin", "https://" + wstest.Host, "same-origin", &strict, 200},
+		{"an allowed origin", "https://pages.example", "cross-site", &strict, 403},
+		{"an allowed origin with a bypass", "https://pages.example", "cross-site", &bypassed, 200},
+		{"another origin with a bypass", "https://evil.example", "cross-site", &bypassed, 403},
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ws", Handle(echoAll, AcceptConnection(AllowOrigins("https://pages.example"))))
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dialHTTP2(t, tt.protection.Handler(mux))
+			s, err := c.Connect(":path: /ws", "origin: "+tt.origin, "sec-fetch-site: "+tt.site)
+			if err != nil || s.Status != tt.status {
+				t.Errorf("got the status %d and error %v, want %d", s.Status, err, tt.status)
+			}
+			s.Close()
+		})
+	}
+}
+
 // An ownWrapper has an Unwrap method with a fault.
 type ownWrapper struct{ http.ResponseWriter }
 
