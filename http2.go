@@ -74,14 +74,15 @@ func (w *denyingWriter) deny() {
 var warnOnce sync.Once
 
 // warnUnbounded logs one line if a peer that stops reading from its TCP connection can hold
-// handlers for ever. A handler can do nothing then to end its write.
+// handlers for ever. A handler can do nothing then to end its write. The timeouts of an http2.Server
+// of golang.org/x/net cannot be seen from here.
 func warnUnbounded(r *http.Request) {
 	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if !ok || srv.HTTP2 != nil && (srv.HTTP2.WriteByteTimeout > 0 || srv.HTTP2.SendPingTimeout > 0) {
 		return
 	}
 	warnOnce.Do(func() {
-		logTo(srv, "websocket: the http.Server of a WebSocket over HTTP/2 sets neither HTTP2.WriteByteTimeout nor HTTP2.SendPingTimeout: a client that stops reading can block handlers for ever; call extendedconnect.Configure")
+		logTo(srv, "websocket: the http.Server of a WebSocket over HTTP/2 sets neither HTTP2.WriteByteTimeout nor HTTP2.SendPingTimeout: unless the server of golang.org/x/net/http2 has such a timeout, a client that stops reading can block handlers for ever; call extendedconnect.Configure")
 	})
 }
 

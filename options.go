@@ -256,10 +256,11 @@ func AccessDenied(h http.Handler) Option {
 }
 
 // OnRefused sets the function that gets refused handshakes, for a log or a counter. It is called
-// after the request was answered, on the goroutine of the request; many goroutines may call it at
-// the same time. err has the status and the reason. Its status is 403 if AcceptConnection refused
-// the request, even if the handler of [AccessDenied] answered with another status. By default
-// nothing is logged, because any client can send such requests.
+// on the goroutine of the request when the answer is written, but net/http usually sends the answer
+// when f has returned: f must not block or panic. Many goroutines may call f at the same time.
+// err has the status and the reason. Its status is 403 if AcceptConnection refused the request, even
+// if the handler of [AccessDenied] answered with another status. By default nothing is logged, because
+// any client can send such requests.
 //
 // f is not called if the connection fails while the 101 response is sent, or if a policy or
 // the handler of AccessDenied panics.
