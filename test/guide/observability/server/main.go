@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	echo := newHandler(slog.Default())
+	echo := websocket.Handle(serve, observe(slog.Default().With("path", "/echo"))...)
 	expvar.Publish("websocket", expvar.Func(func() any { return echo.Stats() }))
 	go func() { // for the operator, on an address that only this machine can reach
 		log.Fatal(newServer("localhost:6060", http.DefaultServeMux).ListenAndServe())
@@ -33,14 +33,14 @@ func newServer(addr string, h http.Handler) *http.Server {
 	}
 }
 
-// newHandler returns a handler that logs the end of each connection, and each refusal.
-func newHandler(log *slog.Logger) *websocket.Handler {
-	return websocket.Handle(serve,
+// observe returns options that log the end of each connection, and each refusal. They do not use
+// the request of the connection, so they are also for HandleMessages, which has released it by then.
+func observe(log *slog.Logger) []websocket.Option {
+	return []websocket.Option{
 		websocket.OnClose(func(c *websocket.Conn, err error) {
 			s := c.Stats()
 			log.Info("websocket closed",
 				"remote", c.RemoteAddr(),
-				"path", c.Request().URL.Path,
 				"code", int(websocket.CloseStatus(err)),
 				"cause", err,
 				"duration", time.Since(s.Opened).Round(time.Millisecond),
@@ -53,7 +53,8 @@ func newHandler(log *slog.Logger) *websocket.Handler {
 		}),
 		websocket.OnRefused(func(r *http.Request, err *websocket.HandshakeError) {
 			log.Warn("websocket refused", "remote", r.RemoteAddr, "status", err.Status, "reason", err.Reason)
-		}))
+		}),
+	}
 }
 
 // serve gives its goroutine a label, which profiles show.

@@ -44,19 +44,19 @@ func (b *buffer) records(t *testing.T) (all []map[string]any) {
 	return all
 }
 
-func TestNewHandler_logs(t *testing.T) {
+func TestObserve_logs(t *testing.T) {
 	tests := []struct {
 		name string
 		run  func(t *testing.T, h *websocket.Handler)
 		want []map[string]any // of each record, some of the attributes
 	}{
 		{"a close by the client", func(t *testing.T, h *websocket.Handler) {
-			c := websockettest.Dial(t, h, websockettest.URL("/echo"))
+			c := websockettest.Dial(t, h)
 			c.Send(websocket.Text, []byte("hello"))
 			c.Receive()
 			time.Sleep(20 * time.Second)
 			c.Close(websocket.StatusGoingAway, "the page is closed")
-		}, []map[string]any{{"level": "INFO", "msg": "websocket closed", "path": "/echo", "code": 1001.0, "cause": `websocket: closed with 1001 (going away): "the page is closed"`, "duration": 20e9, "received": 1.0, "sent": 1.0}}},
+		}, []map[string]any{{"level": "INFO", "msg": "websocket closed", "code": 1001.0, "cause": `websocket: closed with 1001 (going away): "the page is closed"`, "duration": 20e9, "received": 1.0, "sent": 1.0}}},
 		{"a lost connection", func(t *testing.T, h *websocket.Handler) {
 			websockettest.Dial(t, h).Abort()
 		}, []map[string]any{{"msg": "websocket closed", "code": 1006.0}}},
@@ -68,31 +68,41 @@ func TestNewHandler_logs(t *testing.T) {
 			websockettest.Dial(t, h, websockettest.Header("Origin", "https://evil.example"))
 		}, []map[string]any{{"level": "WARN", "msg": "websocket refused", "status": 403.0}}},
 	}
+	kinds := map[string]func(opts ...websocket.Option) *websocket.Handler{
+		"Handle": func(opts ...websocket.Option) *websocket.Handler { return websocket.Handle(serve, opts...) },
+		"HandleMessages": func(opts ...websocket.Option) *websocket.Handler {
+			return websocket.HandleMessages(func(c *websocket.Conn) (websocket.MessageFunc, error) {
+				return c.SendMessage, nil
+			}, opts...)
+		},
+	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var log buffer
-				tt.run(t, newHandler(slog.New(slog.NewJSONHandler(&log, nil))))
-				synctest.Wait()
-				got := log.records(t)
-				if len(got) != len(tt.want) {
-					t.Fatalf("got the records %v, want %d", got, len(tt.want))
-				}
-				for i, want := range tt.want {
-					for name, value := range want {
-						if got[i][name] != value {
-							t.Errorf("record %d has %s %v, want %v", i, name, got[i][name], value)
+		for kind, newHandler := range kinds {
+			t.Run(tt.name+"/"+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var log buffer
+					tt.run(t, newHandler(observe(slog.New(slog.NewJSONHandler(&log, nil)))...))
+					synctest.Wait()
+					got := log.records(t)
+					if len(got) != len(tt.want) {
+						t.Fatalf("got the records %v, want %d", got, len(tt.want))
+					}
+					for i, want := range tt.want {
+						for name, value := range want {
+							if got[i][name] != value {
+								t.Errorf("record %d has %s %v, want %v", i, name, got[i][name], value)
+							}
 						}
 					}
-				}
+				})
 			})
-		})
+		}
 	}
 }
 
 // The profile of the goroutines names the handler of each.
 func TestServe_labels_its_goroutine(t *testing.T) {
-	c := websockettest.Dial(t, newHandler(slog.New(slog.DiscardHandler)), websockettest.URL("/echo"))
+	c := websockettest.Dial(t, websocket.Handle(serve), websockettest.URL("/echo"))
 	c.Send(websocket.Text, []byte("hello"))
 	c.Receive()
 	var profile bytes.Buffer
