@@ -48,10 +48,15 @@ func main() {
 // drain closes the connections of h one after the other, so that the clients come to the
 // other servers one after the other. It takes less time if there are few of them.
 func drain(h *websocket.Handler, over time.Duration) {
+	begin := time.Now()
 	conns := slices.Collect(h.Conns())
-	for _, c := range conns {
+	for i, c := range conns {
 		c.StartClose(websocket.StatusGoingAway, "")
-		time.Sleep(min(over/time.Duration(len(conns)), 100*time.Millisecond))
+		step := min(over/time.Duration(len(conns)), 100*time.Millisecond)
+		wait := time.Until(begin.Add(time.Duration(i+1) * step))
+		if wait >= time.Millisecond { // shorter sleeps take as long, which would add up
+			time.Sleep(wait)
+		}
 	}
 }
 

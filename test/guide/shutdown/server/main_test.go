@@ -65,6 +65,35 @@ func TestDrain_of_few_connections(t *testing.T) {
 	}
 }
 
+// Very many connections are closed in groups, because a sleep takes a millisecond or more.
+func TestDrain_in_groups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const conns, over = 60, 20 * time.Millisecond // three in each millisecond
+		h := websocket.Handle(serve)
+		for range conns {
+			websockettest.Dial(t, h)
+		}
+		synctest.Wait()
+		ends := make(chan time.Time, conns)
+		for c := range h.Conns() {
+			context.AfterFunc(c.Context(), func() { ends <- time.Now() })
+		}
+		begin := time.Now()
+		drain(h, over)
+		if took := time.Since(begin); took < over-time.Millisecond || took > over {
+			t.Errorf("drain took %v, want %v", took, over)
+		}
+		synctest.Wait()
+		groups := make(map[time.Time]int)
+		for range conns {
+			groups[<-ends]++
+		}
+		if most := int(over / time.Millisecond); len(groups) > most {
+			t.Errorf("the connections were closed at %d times, want at most %d", len(groups), most)
+		}
+	})
+}
+
 // The times of docs/shutdown.md.
 func TestShutdown_takes(t *testing.T) {
 	tests := []struct {
