@@ -60,3 +60,22 @@ func TestServeJobs(t *testing.T) {
 		})
 	}
 }
+
+// docs/shutdown.md says that drain, which calls StartClose, must not be called before awaitEnd.
+func TestServeJobs_loses_answers_after_StartClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := websocket.Handle(func(c *websocket.Conn) error {
+			return serveJobs(t.Context(), c, func(data []byte) []byte { time.Sleep(4 * time.Second); return data })
+		})
+		c := websockettest.Dial(t, h)
+		c.Send(websocket.Text, []byte("job"))
+		synctest.Wait()
+		for c := range h.Conns() {
+			c.StartClose(websocket.StatusGoingAway, "")
+		}
+		time.Sleep(5 * time.Second) // longer than the job
+		if f := c.ReceiveFrame(); f.Opcode != websocket.Close {
+			t.Errorf("got a frame with opcode %v, want a close frame and no answer", f.Opcode)
+		}
+	})
+}
