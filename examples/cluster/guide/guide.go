@@ -56,12 +56,16 @@ func (u *users) subscribe(nc *nats.Conn) (*nats.Subscription, error) {
 	})
 }
 
-// handler serves the connections. tokenOf authenticates a request.
+// handler serves the connections. tokenOf authenticates a request. It returns "" if the user has
+// to log in.
 func (u *users) handler(tokenOf func(*websocket.Conn) (token string, err error)) *websocket.Handler {
 	return websocket.Handle(func(c *websocket.Conn) error {
 		token, err := tokenOf(c)
 		if err != nil {
 			return err
+		}
+		if token == "" {
+			return &websocket.CloseError{Code: 4401, Reason: "log in"} // the client does not reconnect by itself
 		}
 		defer u.add(token, c)()
 		return c.Discard() // until the connection ends

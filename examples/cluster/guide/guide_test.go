@@ -1,6 +1,7 @@
 package guide
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -87,6 +88,24 @@ func TestSendTo(t *testing.T) {
 	}
 	if _, data := other.Receive(); string(data) != "for bob" {
 		t.Errorf("the client of bob got %q, want only its own message", data)
+	}
+}
+
+// A client that is not logged in must not reconnect, and is not an error of the server.
+func TestHandler_without_a_login(t *testing.T) {
+	tests := []struct {
+		name string
+		err  error // of tokenOf
+		code websocket.StatusCode
+	}{
+		{"not logged in", nil, 4401},
+		{"the database has failed", errors.New("no database"), websocket.StatusInternalError},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tokenOf := func(*websocket.Conn) (string, error) { return "", tt.err }
+			websockettest.Dial(t, new(users).handler(tokenOf)).WantClose(tt.code)
+		})
 	}
 }
 

@@ -34,8 +34,14 @@ func (s *session) end() {
 
 type sessionKey struct{}
 
-// authenticate adds the session to the context of the request, and refuses requests without
-// one.
+// loginFirst tells clients to log in. It accepts their handshakes, because a page sees the code of
+// a close frame, but not the status of a refused handshake.
+var loginFirst = websocket.Handle(func(*websocket.Conn) error {
+	return &websocket.CloseError{Code: statusLogin, Reason: "log in"}
+})
+
+// authenticate adds the session to the context of the request, and passes requests without one
+// to loginFirst.
 func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var s any
@@ -44,10 +50,7 @@ func authenticate(next http.Handler) http.Handler {
 			s, _ = sessions.Load(cookie.Value)
 		}
 		if s == nil {
-			if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
-				w.Header().Set("Connection", "close") // as after each refused handshake
-			}
-			http.Error(w, "log in first", http.StatusUnauthorized)
+			loginFirst.ServeHTTP(w, r)
 			return
 		}
 		ctx := context.WithValue(r.Context(), sessionKey{}, s)

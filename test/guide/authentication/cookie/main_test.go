@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
-	_ "github.com/f44ffc3b/websocket/extendedconnect"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 	"github.com/f44ffc3b/websocket/websockettest"
 )
@@ -21,12 +20,14 @@ func TestAuthenticate(t *testing.T) {
 		name   string
 		header []websockettest.DialOption
 		status int
+		code   websocket.StatusCode // with which the connection is closed at once, 0 if it is not
 	}{
-		{"a page of the site, with a session", []websockettest.DialOption{same, cookie}, http.StatusSwitchingProtocols},
-		{"a page of the site, without a session", []websockettest.DialOption{same}, http.StatusUnauthorized},
-		{"a page of the site, with a session that does not exist", []websockettest.DialOption{same, websockettest.Header("Cookie", "session=0")}, http.StatusUnauthorized},
-		{"a page of another site, whose browser has sent the cookie", []websockettest.DialOption{other, cookie}, http.StatusForbidden},
-		{"a program with the cookie", []websockettest.DialOption{cookie}, http.StatusSwitchingProtocols},
+		{"a page of the site, with a session", []websockettest.DialOption{same, cookie}, http.StatusSwitchingProtocols, 0},
+		{"a page of the site, without a session", []websockettest.DialOption{same}, http.StatusSwitchingProtocols, statusLogin},
+		{"a page of the site, with a session that does not exist", []websockettest.DialOption{same, websockettest.Header("Cookie", "session=0")}, http.StatusSwitchingProtocols, statusLogin},
+		{"a page of another site, whose browser has sent the cookie", []websockettest.DialOption{other, cookie}, http.StatusForbidden, 0},
+		{"a page of another site, without a session", []websockettest.DialOption{other}, http.StatusForbidden, 0},
+		{"a program with the cookie", []websockettest.DialOption{cookie}, http.StatusSwitchingProtocols, 0},
 	}
 	begin(&session{id: "4f2c8a", user: "Ada"})
 	defer sessions.Clear()
@@ -34,13 +35,13 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := websockettest.Dial(t, authenticate(websocket.Handle(serve)), tt.header...)
 			res := c.Response()
-			if res.StatusCode != tt.status {
+			switch {
+			case res.StatusCode != tt.status:
 				t.Fatalf("got %s, want %d", res.Status, tt.status)
-			}
-			if tt.status != http.StatusSwitchingProtocols {
-				if !res.Close {
-					t.Error("the connection stays open after a refusal")
-				}
+			case tt.status != http.StatusSwitchingProtocols:
+				return
+			case tt.code != 0:
+				c.WantClose(tt.code)
 				return
 			}
 			if _, data := c.Receive(); string(data) != "hello Ada" {
@@ -50,8 +51,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// The end of a session closes its connections, and also one whose handshake is in progress.
-// Later ones are refused.
+// The end of a session closes its connections, and also one whose handshake is in progress, and
+// later ones.
 func TestSession_end(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &session{id: "4f2c8a", user: "Ada"}
@@ -67,9 +68,7 @@ func TestSession_end(t *testing.T) {
 		}))
 		websockettest.Dial(t, inProgress, cookie).WantClose(statusLogin)
 		open.WantClose(statusLogin)
-		if got := websockettest.Dial(t, authenticate(handler), cookie).Response().StatusCode; got != http.StatusUnauthorized {
-			t.Errorf("got status %d for the cookie of a session that has ended, want 401", got)
-		}
+		websockettest.Dial(t, authenticate(handler), cookie).WantClose(statusLogin) // its cookie is not valid any more
 	})
 }
 
@@ -86,24 +85,4 @@ func TestMaxLifetime(t *testing.T) {
 			t.Errorf("the connection lived for %v, want 54 to 60 minutes", took)
 		}
 	})
-}
-
-// Over HTTP/2, a refusal ends its own stream. Connection: close would end those of other users
-// too, who may share the connection of a proxy.
-func TestAuthenticate_over_HTTP2(t *testing.T) {
-	begin(&session{id: "4f2c8a", user: "Ada"})
-	defer sessions.Clear()
-	h := websocket.Handle(serve)
-	c := wstest.DialHTTP2(t, wstest.ServeHTTP2(t, authenticate(h)).Listener.Addr().String(), 0)
-	for range 2 {
-		s, err := c.Connect()
-		if err != nil || s.Status != http.StatusUnauthorized {
-			t.Fatalf("got status %d and error %v, want 401", s.Status, err)
-		}
-	}
-	p := c.ConnectClient(t, "cookie: session=4f2c8a")
-	if f := p.Read(); string(f.Payload) != "hello Ada" {
-		t.Errorf("got %q, want a greeting of Ada", f.Payload)
-	}
-	p.Conn.Close()
 }

@@ -16,16 +16,22 @@ var users = map[string]string{"eyJ1IjoiQWRhIn0.x7Jq-Zw": "Ada"}
 
 type userKey struct{}
 
-// authenticate adds the user to the context of the request, and refuses requests without a
-// valid token.
+// chat is the subprotocol that the server agrees to.
+var chat = websocket.Subprotocols("chat.v1")
+
+// loginFirst tells clients to get another token. It accepts their handshakes, because a page sees
+// the code of a close frame, but not the status of a refused handshake.
+var loginFirst = websocket.Handle(func(*websocket.Conn) error {
+	return &websocket.CloseError{Code: 4401, Reason: "the subprotocol bearer.<token> has no valid token"}
+}, chat)
+
+// authenticate adds the user to the context of the request, and passes requests without a valid
+// token to loginFirst.
 func authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, ok := users[offeredToken(r)]
 		if !ok {
-			if r.ProtoMajor == 1 { // over HTTP/2, it would end the streams of other requests too
-				w.Header().Set("Connection", "close") // as after each refused handshake
-			}
-			http.Error(w, "the subprotocol bearer.<token> has no valid token", http.StatusUnauthorized)
+			loginFirst.ServeHTTP(w, r)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
@@ -45,7 +51,7 @@ func offeredToken(r *http.Request) string {
 }
 
 func main() {
-	http.Handle("/ws", authenticate(websocket.Handle(serve, websocket.Subprotocols("chat.v1"))))
+	http.Handle("/ws", authenticate(websocket.Handle(serve, chat)))
 	server := &http.Server{
 		Addr:              ":8080",
 		ReadHeaderTimeout: 10 * time.Second,

@@ -14,22 +14,27 @@ func TestMain(m *testing.M) { wstest.Main(m) }
 
 func TestAuthenticate(t *testing.T) {
 	const token = "bearer.eyJ1IjoiQWRhIn0.x7Jq-Zw"
+	offer := func(names ...string) []websockettest.DialOption {
+		return []websockettest.DialOption{websockettest.Subprotocols(names...)}
+	}
 	tests := []struct {
 		name    string
 		offered []websockettest.DialOption
 		status  int
+		agreed  string
+		code    websocket.StatusCode // with which the connection is closed at once, 0 if it is not
 	}{
-		{"a token behind the protocol", []websockettest.DialOption{websockettest.Subprotocols("chat.v1", token)}, http.StatusSwitchingProtocols},
-		{"a token before the protocol", []websockettest.DialOption{websockettest.Subprotocols(token, "chat.v1")}, http.StatusSwitchingProtocols},
-		{"a token that is not valid", []websockettest.DialOption{websockettest.Subprotocols("chat.v1", token+"x")}, http.StatusUnauthorized},
-		{"an empty token", []websockettest.DialOption{websockettest.Header("Sec-WebSocket-Protocol", "chat.v1, bearer.")}, http.StatusUnauthorized},
-		{"no token", []websockettest.DialOption{websockettest.Subprotocols("chat.v1")}, http.StatusUnauthorized},
-		{"no subprotocol", nil, http.StatusUnauthorized},
-		{"a page of another site, with a token", []websockettest.DialOption{websockettest.Subprotocols("chat.v1", token), websockettest.Header("Origin", "https://other.example")}, http.StatusForbidden},
+		{"a token behind the protocol", offer("chat.v1", token), http.StatusSwitchingProtocols, "chat.v1", 0},
+		{"a token before the protocol", offer(token, "chat.v1"), http.StatusSwitchingProtocols, "chat.v1", 0},
+		{"a token that is not valid", offer("chat.v1", token+"x"), http.StatusSwitchingProtocols, "chat.v1", 4401},
+		{"an empty token", offer("chat.v1", "bearer."), http.StatusSwitchingProtocols, "chat.v1", 4401},
+		{"no token", offer("chat.v1"), http.StatusSwitchingProtocols, "chat.v1", 4401},
+		{"no subprotocol", nil, http.StatusSwitchingProtocols, "", 4401},
+		{"a page of another site, with a token", append(offer("chat.v1", token), websockettest.Header("Origin", "https://other.example")), http.StatusForbidden, "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := websockettest.Dial(t, authenticate(websocket.Handle(serve, websocket.Subprotocols("chat.v1"))), tt.offered...)
+			c := websockettest.Dial(t, authenticate(websocket.Handle(serve, chat)), tt.offered...)
 			res := c.Response()
 			if res.StatusCode != tt.status {
 				t.Fatalf("got %s, want %d", res.Status, tt.status)
@@ -39,11 +44,15 @@ func TestAuthenticate(t *testing.T) {
 					t.Errorf("the response repeats the token in %s: %q", name, values)
 				}
 			}
-			if tt.status != http.StatusSwitchingProtocols {
-				return
+			if got := res.Header.Get("Sec-WebSocket-Protocol"); got != tt.agreed {
+				t.Errorf("the subprotocol is %q, want %q, because browsers want one of those that they have offered", got, tt.agreed)
 			}
-			if got := res.Header.Get("Sec-WebSocket-Protocol"); got != "chat.v1" {
-				t.Errorf("the subprotocol is %q, want chat.v1, because browsers want one of those that they have offered", got)
+			switch {
+			case tt.status != http.StatusSwitchingProtocols:
+				return
+			case tt.code != 0:
+				c.WantClose(tt.code)
+				return
 			}
 			if _, data := c.Receive(); string(data) != "hello Ada" {
 				t.Errorf("got %q, want a greeting of Ada", data)
