@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -31,7 +33,7 @@ func start(t *testing.T) (url, dir string) {
 // startPatient runs the server with a limit for the time of a file, and returns its URL.
 func startPatient(t *testing.T, dir string, patience time.Duration) (url string) {
 	t.Helper()
-	srv := httptest.NewServer(routes(dir, limit, patience))
+	srv := httptest.NewServer(routes(newHandler(dir, limit, patience)))
 	t.Cleanup(srv.Close)
 	return "ws" + strings.TrimPrefix(srv.URL, "http") + "/upload"
 }
@@ -230,6 +232,33 @@ func TestSlowUpload(t *testing.T) {
 			expectEmpty(t, c, dir)
 		})
 	}
+}
+
+// Ctrl-C closes the connections with 1001, and the server removes the unfinished files.
+func TestShutdown(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, l, newHandler(dir, limit, time.Hour)) }()
+	c := connect(t, "ws://"+l.Addr().String()+"/upload")
+	c.frame(t, websocket.Binary, false, "the beginning of a file")
+	c.frame(t, websocket.Ping, true, "is it stored?")
+	c.expect(t, websocket.Pong, "is it stored?")
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("the server has stored %v (error %v), want the unfinished file", files, err)
+	}
+
+	stop()
+	c.expect(t, websocket.Close, "\x03\xe9")
+	c.frame(t, websocket.Close, true, "\x03\xe9")
+	if err := <-ended; err != nil {
+		t.Errorf("the server stopped with %v, want no error", err)
+	}
+	expectEmpty(t, c, dir)
 }
 
 // expectEmpty waits for the end of the connection, and checks that the server has

@@ -15,15 +15,23 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/f44ffc3b/websocket"
 )
+
+// shutdownTimeout limits the time in which the server closes all connections.
+const shutdownTimeout = 10 * time.Second
 
 // progress is the report of the server, as JSON in a text frame.
 type progress struct {
@@ -54,7 +62,7 @@ func main() {
 	}
 }
 
-// serve runs the server until it fails. An empty dir stands for a new directory.
+// serve runs the server until Ctrl-C. An empty dir stands for a new directory.
 func serve(addr, dir string, limit int64, patience time.Duration) error {
 	if dir == "" {
 		var err error
@@ -62,28 +70,57 @@ func serve(addr, dir string, limit int64, patience time.Duration) error {
 			return err
 		}
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
 	log.Printf("listening on %s, keeping files in %s", addr, dir)
-	server := &http.Server{
-		Addr:              addr,
-		Handler:           routes(dir, limit, patience),
+	return run(ctx, l, newHandler(dir, limit, patience))
+}
+
+// run serves l until ctx is done. Then it closes all connections and waits for them, because
+// their functions remove the unfinished files.
+func run(ctx context.Context, l net.Listener, h *websocket.Handler) error {
+	srv := &http.Server{
+		Handler:           routes(h),
 		ReadHeaderTimeout: 5 * time.Second, // a client must send its handshake in this time
 		// These two are for other requests. A WebSocket has timeouts of its own.
 		ReadTimeout:  10 * time.Second, // also the time in which a client must send its next request
 		WriteTimeout: 10 * time.Second,
 	}
-	return server.ListenAndServe()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := errors.Join(h.Shutdown(ctx), srv.Shutdown(ctx))
+	<-served
+	return err
+}
+
+// newHandler returns the handler of the uploads.
+func newHandler(dir string, limit int64, patience time.Duration) *websocket.Handler {
+	return websocket.Handle(func(c *websocket.Conn) error {
+		r := receiver{conn: c, dir: dir, limit: limit, patience: patience}
+		defer r.discard()
+		return r.receive()
+	})
 }
 
 // routes returns the handler of the server: the WebSocket at /upload and a help text.
-func routes(dir string, limit int64, patience time.Duration) http.Handler {
+func routes(uploads http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Upload a file with\n\n\tgo run ./examples/frames -upload FILE ws://%s/upload\n", r.Host)
 	})
-	mux.Handle("/upload", websocket.Handle(func(c *websocket.Conn) error {
-		r := receiver{conn: c, dir: dir, limit: limit, patience: patience}
-		defer r.discard()
-		return r.receive()
-	}))
+	mux.Handle("/upload", uploads)
 	return mux
 }
