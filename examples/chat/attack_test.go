@@ -85,6 +85,9 @@ func (c *tcpClient) receive() (e event) {
 	if f.Opcode() != wstest.Text || json.Unmarshal(f.Payload, &e) != nil {
 		c.t.Fatalf("got %v, want an event", f)
 	}
+	if e.Type == "alive" {
+		return c.receive()
+	}
 	return e
 }
 

@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/f44ffc3b/websocket"
 	"github.com/f44ffc3b/websocket/websockettest"
@@ -116,6 +118,44 @@ func TestShutdown(t *testing.T) {
 		t.Error("the chat still accepts connections")
 	}
 }
+
+// A page notices a failure of the network because an event comes every 20 seconds otherwise.
+func TestAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(defaultLimits())
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		begin := time.Now()
+		go func() { ended <- run(ctx, make(idleListener), h) }()
+		ada, _ := join(t, h, "Ada")
+		for i := range 3 {
+			ada.expect("alive")
+			if got, want := time.Since(begin), time.Duration(i+1)*20*time.Second; got != want {
+				t.Errorf("event %d came after %v, want %v", i+1, got, want)
+			}
+		}
+		stop()
+		ada.WantClose(websocket.StatusGoingAway)
+		if err := <-ended; err != nil {
+			t.Errorf("the chat stopped with %v, want no error", err)
+		}
+	})
+}
+
+// An idleListener is a listener without clients, in memory.
+type idleListener chan struct{}
+
+func (l idleListener) Accept() (net.Conn, error) {
+	<-l
+	return nil, net.ErrClosed
+}
+
+func (l idleListener) Close() error {
+	close(l)
+	return nil
+}
+
+func (l idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestPage(t *testing.T) {
 	addr, _ := start(t, newHub(defaultLimits()))

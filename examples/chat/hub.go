@@ -16,6 +16,10 @@ import (
 const (
 	maxHistory = 50 // messages in the history that a new member gets
 	maxKey     = 64 // bytes; also the limit of a remark's ID
+
+	// aliveEvery is how often each member gets an event. page/chat.js reconnects if it has
+	// got none for 50 seconds.
+	aliveEvery = 20 * time.Second
 )
 
 // A hello is the first message of a browser on a connection.
@@ -45,7 +49,7 @@ type message struct {
 
 // An event is a message of the server to a browser.
 type event struct {
-	Type    string    `json:"type"`              // "welcome", "joined", "left" or "said"
+	Type    string    `json:"type"`              // "welcome", "joined", "left", "said" or "alive"
 	Name    string    `json:"name,omitempty"`    // the member that joined, left or is welcomed
 	People  []string  `json:"people,omitempty"`  // "welcome" only: the names of all members
 	History []message `json:"history,omitempty"` // "welcome" only: the last messages, oldest first
@@ -290,6 +294,24 @@ func (h *hub) tellLeft(name string) {
 // tell sends e to all members. The caller holds h.mu.
 func (h *hub) tell(e event) {
 	h.room.Broadcast(websocket.Text, e.encode()) // cannot fail, because JSON is valid UTF-8
+}
+
+// sayAlive sends an event to all members in each interval until ctx is done. Some network
+// failures cause no event in a page, and a page does not see the pings of the library. So a page
+// notices such a failure only if it knows that an event should have come.
+func (h *hub) sayAlive(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			h.mu.Lock()
+			h.tell(event{Type: "alive"})
+			h.mu.Unlock()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // find returns the members with this name or one that looks like it. The caller holds

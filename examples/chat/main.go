@@ -69,6 +69,7 @@ func run(ctx context.Context, l net.Listener, h *hub) error {
 	}
 	// Shutdown of the server neither closes nor waits for WebSocket connections.
 	srv.RegisterOnShutdown(func() { h.socket.Shutdown(context.Background()) })
+	go h.sayAlive(ctx, aliveEvery)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -99,6 +99,31 @@ func TestChat_SilentServer(t *testing.T) {
 	bob.sees("Ada", "Sent to a stopped server")
 }
 
+// TestChat_SilentServer_without_questions checks that a page that sends nothing reconnects too.
+func TestChat_SilentServer_without_questions(t *testing.T) {
+	s := startServer(t, "chat", "127.0.0.1:0")
+	bob := join(t, s.url(), "Bob")
+	ada := join(t, s.url(), "Ada", impatient)
+	// The server takes two messages per second, so these take longer than Ada's page waits.
+	for i := range 24 {
+		text := fmt.Sprint("Message ", i)
+		bob.say(text)
+		ada.sees("Bob", text)
+	}
+	ada.until("the page has not reconnected meanwhile", "closeCodes.length === 0")
+
+	s.signal(syscall.SIGSTOP)
+	ada.offline()
+	s.signal(syscall.SIGCONT)
+	ada.online()
+	ada.seesPeople("Ada", "Bob")
+}
+
+// impatient is a script that shortens the time in which the page waits for an event to a tenth.
+const impatient = `
+	const set = setTimeout;
+	window.setTimeout = (f, ms) => set(f, ms === 50_000 ? 5_000 : ms);`
+
 func TestChat_Restart(t *testing.T) {
 	s := startServer(t, "chat", "127.0.0.1:0")
 	ada := join(t, s.url(), "Ada")

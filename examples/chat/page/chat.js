@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 
 const maxShown = 500; // messages kept on the page
+const silentFor = 50_000; // the server sends an event every 20 seconds
 
 // sessionStorage keeps the name and the key for as long as the tab exists, so a reload
 // returns to the room under the same name.
@@ -26,6 +27,7 @@ let online = false; // whether socket is open and the server has sent its welcom
 let welcomed = 0; // the time of the last welcome, in milliseconds
 let attempts = 0; // attempts to connect since a connection lasted for 5 seconds
 let retry = 0; // the timer of the next attempt, or 0
+let silence = 0; // the timer that ends a connection without events
 
 function connect() {
   disconnect();
@@ -41,7 +43,7 @@ function connect() {
 }
 
 // expectAnswer reconnects if answered is false after 10 seconds, because some network
-// failures cause no event.
+// failures cause no event. A page that asks nothing notices them later, by silence.
 function expectAnswer(answered) {
   const ws = socket;
   setTimeout(() => ws === socket && !answered() && reconnectLater("no answer"), 10_000);
@@ -51,6 +53,7 @@ function expectAnswer(answered) {
 // the close event, which may take minutes if the network has failed.
 function disconnect() {
   clearTimeout(retry);
+  clearTimeout(silence);
   retry = 0;
   $("now").hidden = true;
   const ws = socket;
@@ -92,6 +95,8 @@ function status(text, isOnline = false) {
 // ---- Receiving ------------------------------------------------------------
 
 function receive(event) {
+  clearTimeout(silence);
+  silence = setTimeout(() => reconnectLater("no answer"), silentFor);
   switch (event.type) {
     case "welcome":
       return welcome(event);
