@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,6 +84,9 @@ func openBus(ctx context.Context, cfg busConfig, r *room) (*bus, error) {
 	b := &bus{cfg: cfg, to: r, wake: make(chan struct{}, 1)}
 	var err error
 	if b.nc, err = nats.Connect(cfg.url, b.options()...); err != nil {
+		if errors.As(err, new(*url.Error)) { // which has the whole URL, with the password
+			return nil, errors.New("the URL of NATS is not valid: special characters of a password must be escaped, as %2F for a slash")
+		}
 		return nil, fmt.Errorf("connecting to NATS at %s: %w; is it running, and is NATS_TOKEN its token?", redact(cfg.url), err)
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
@@ -150,10 +154,10 @@ func (b *bus) options() []nats.Option {
 // redact removes the user, the password and the token from URLs.
 func redact(urls string) string {
 	list := strings.Split(urls, ",")
-	for i, url := range list {
-		scheme, rest, found := strings.Cut(url, "://")
+	for i, one := range list {
+		scheme, rest, found := strings.Cut(one, "://")
 		if !found {
-			scheme, rest = "nats", url
+			scheme, rest = "nats", one
 		}
 		list[i] = scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
 	}
