@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,8 +68,8 @@ type tab struct {
 	ctx context.Context
 }
 
-// openTab opens the page and joins the chat.
-func openTab(t *testing.T, browser context.Context, url, name string) *tab {
+// openTab opens the page and joins the chat. The scripts run before those of the page.
+func openTab(t *testing.T, browser context.Context, url, name string, scripts ...string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
@@ -86,7 +87,14 @@ func openTab(t *testing.T, browser context.Context, url, name string) *tab {
 			}
 		}
 	})
-	p.run(log.Enable(), emulation.SetDeviceMetricsOverride(900, 620, 1, false), chromedp.Navigate(url))
+	p.run(log.Enable(), emulation.SetDeviceMetricsOverride(900, 620, 1, false))
+	for _, script := range scripts {
+		p.run(chromedp.ActionFunc(func(ctx context.Context) error {
+			_, err := page.AddScriptToEvaluateOnNewDocument(script).Do(ctx)
+			return err
+		}))
+	}
+	p.run(chromedp.Navigate(url))
 	p.until("the field for the name has the focus", `document.activeElement?.id === "name"`)
 	p.run(chromedp.KeyEvent(name), enterKey)
 	p.online()
@@ -272,3 +280,43 @@ func TestBrowser(t *testing.T) {
 	ada.screenshot("phone")
 	ada.until("the page fits a phone", "document.documentElement.scrollWidth <= 360")
 }
+
+// The network drops all bytes, without an event, while the page only reads. The page notices it,
+// reconnects, and gets what it has missed.
+func TestBrowser_silent_network(t *testing.T) {
+	browser := startBrowser(t)
+	r, _ := testRoom(1, 1, defaultLimits())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go r.sayAlive(ctx, aliveEvery/10)
+	srv := httptest.NewServer(routes(r))
+	defer srv.Close()
+	network := newNetwork(t, srv.Listener.Addr().String())
+	ada := openTab(t, browser, "http://"+network.addr, "Ada", impatient)
+	ada.shows("message 1")
+	ada.until("four events say that the server is alive", `events.filter((e) => e === "alive").length >= 4`)
+	ada.until("the page has not reconnected meanwhile", "connections === 1")
+
+	network.setSilent(true)
+	ada.until("the page has noticed it", `document.querySelector("#status").textContent === "No answer…"`)
+	deliverText(r, 2)
+	network.setSilent(false)
+	ada.online()
+	ada.shows("message 1", "message 2")
+}
+
+// impatient is a script that shortens the time in which the page waits for an event to a tenth. It
+// counts the connections of the page and records the types of the events.
+const impatient = `
+	const set = setTimeout;
+	window.setTimeout = (f, ms) => set(f, ms === 50_000 ? 5_000 : ms);
+	window.connections = 0;
+	window.events = [];
+	const Plain = WebSocket;
+	window.WebSocket = class extends Plain {
+		constructor(...args) {
+			super(...args);
+			connections++;
+			this.addEventListener("message", ({ data }) => events.push(JSON.parse(data).type));
+		}
+	};`

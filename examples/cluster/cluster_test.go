@@ -464,6 +464,9 @@ func (c *tcpClient) read() string {
 	if err := json.Unmarshal(data, &e); err != nil {
 		c.t.Fatal(err)
 	}
+	if e.Type == "alive" {
+		return c.read()
+	}
 	return line(e)
 }
 

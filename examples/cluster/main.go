@@ -111,6 +111,7 @@ func serve(ctx context.Context, l net.Listener, r *room) error {
 		WriteTimeout:   10 * time.Second,
 		MaxHeaderBytes: 16 << 10, // a WebSocket keeps its headers
 	}
+	go r.sayAlive(ctx, aliveEvery)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -74,6 +74,8 @@ type event struct {
 	// "stored" says that a remark of this client is in the stream, and "failed" that it
 	// probably is not.
 	Reason string `json:"reason,omitempty"`
+
+	// "alive" says only that the connection works, see sayAlive.
 }
 
 // encode returns the event as JSON.

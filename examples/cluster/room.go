@@ -19,6 +19,9 @@ const (
 	// are left, they go to its send queue, which is larger, and the client joins the group.
 	catchUpStep = 64 << 10
 	sendQueue   = 512 << 10
+	// aliveEvery is how often each client gets an event. page/cluster.js reconnects if it has
+	// got none for 50 seconds.
+	aliveEvery = 20 * time.Second
 )
 
 // A publisher stores the messages of clients. It is the bus, or that of a test.
@@ -402,4 +405,21 @@ func (r *room) setConnected(connected bool) {
 	r.connected = connected
 	r.changed()
 	r.live.Broadcast(websocket.Text, event{Type: "bus", Connected: &connected}.encode())
+}
+
+// sayAlive sends an event to all live clients in each interval until ctx is done. Some network
+// failures cause no event in a page, and a page does not see the pings of the library. So a page
+// notices such a failure only if it knows that an event should have come.
+func (r *room) sayAlive(ctx context.Context, every time.Duration) {
+	alive := event{Type: "alive"}.encode()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			r.live.Broadcast(websocket.Text, alive)
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +115,8 @@ func line(e event) string {
 		return fmt.Sprintf("%s %v", e.Type, *e.Connected)
 	case "failed":
 		return "failed " + e.ID
+	case "alive":
+		return "alive"
 	}
 	return fmt.Sprintf("%s %s", e.Type, e.ID)
 }
@@ -410,6 +413,45 @@ func TestRoom_skips_messages_of_others(t *testing.T) {
 	u.expect("3 message 3")
 	joinRoom(t, r, "s1", 1).expect("welcome", "3 message 3", "live true")
 }
+
+// A page notices a failure of the network because an event comes every 20 seconds otherwise.
+func TestServe_says_that_it_is_alive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := testRoom(1, 0, defaultLimits())
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		start := time.Now()
+		go func() { ended <- serve(ctx, make(idleListener), r) }()
+		u := joinRoom(t, r, "", 0)
+		u.expect("welcome", "live true")
+		for n := range 3 {
+			u.expect("alive")
+			if got, want := time.Since(start), time.Duration(n+1)*20*time.Second; got != want {
+				t.Errorf("event %d came after %v, want %v", n+1, got, want)
+			}
+		}
+		stop()
+		u.WantClose(websocket.StatusGoingAway)
+		if err := <-ended; err != nil {
+			t.Errorf("the server stopped with %v, want no error", err)
+		}
+	})
+}
+
+// An idleListener is a listener without clients, in memory.
+type idleListener chan struct{}
+
+func (l idleListener) Accept() (net.Conn, error) {
+	<-l
+	return nil, net.ErrClosed
+}
+
+func (l idleListener) Close() error {
+	close(l)
+	return nil
+}
+
+func (l idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestHistory_limits(t *testing.T) {
 	now := time.Now()

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 
 const maxShown = 500; // messages kept on the page
 const answerWithin = 10_000;
+const silentFor = 50_000; // the server sends an event every 20 seconds
 
 // NATS recognizes a message that is sent again for two minutes. After that, the page does
 // not send it again by itself.
@@ -27,6 +28,7 @@ let since = 0; // the time when it got them, in milliseconds
 let heard = 0; // the time of the last event
 let attempts = 0; // attempts to connect since a connection lasted for 5 seconds
 let retry = 0; // the timer of the next attempt, or 0
+let silence = 0; // the timer that ends a connection without events
 
 // The position of the page: the stream, and the number of the last message in it. The server
 // sends what comes behind it.
@@ -47,7 +49,7 @@ function connect() {
 }
 
 // expectAnswer reconnects if no event comes for some time, because some network failures
-// cause no event of the WebSocket.
+// cause no event of the WebSocket. A page that asks nothing notices them later, by silence.
 function expectAnswer() {
   const ws = socket;
   const asked = Date.now();
@@ -58,6 +60,7 @@ function expectAnswer() {
 // the close event, which may take minutes if the network has failed.
 function disconnect() {
   clearTimeout(retry);
+  clearTimeout(silence);
   retry = 0;
   $("now").hidden = true;
   const ws = socket;
@@ -101,6 +104,8 @@ let connected = true; // whether that process is connected to NATS
 
 function receive(event) {
   heard = Date.now();
+  clearTimeout(silence);
+  silence = setTimeout(() => reconnectLater("no answer"), silentFor);
   switch (event.type) {
     case "welcome":
       return welcome(event);
