@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -21,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/f44ffc3b/websocket"
 )
 
 // startBrowser starts Chromium. Without Chromium the test fails, unless BROWSERTEST=skip is
@@ -320,3 +323,51 @@ const impatient = `
 			this.addEventListener("message", ({ data }) => events.push(JSON.parse(data).type));
 		}
 	};`
+
+// The page sends the position of its last event, also if that is the welcome.
+func TestBrowser_position(t *testing.T) {
+	browser := startBrowser(t)
+	at := time.Now()
+	replies := [][]event{
+		{{Type: "welcome", Stream: "s1", Seq: 30, Time: at}},
+		{{Type: "welcome", Stream: "s1", Seq: 30, Time: at}, {Type: "said", Seq: 31, ID: "a", Text: "Hello", Time: at.Add(time.Hour)}},
+		{{Type: "welcome", Stream: "s1", Seq: 31, Time: at.Add(time.Hour)}, {Type: "missed", Seq: 40, Count: 9}},
+		{{Type: "welcome", Stream: "s2", Reset: true}},
+		{{Type: "welcome", Stream: "s2"}, {Type: "live", Connected: new(bool)}},
+	}
+	want := []hello{
+		{},
+		{Stream: "s1", Last: 30, Time: at},
+		{Stream: "s1", Last: 31, Time: at.Add(time.Hour)},
+		{Stream: "s1", Last: 40},
+		{Stream: "s2"},
+	}
+	got := make(chan hello, len(want))
+	mux := http.NewServeMux()
+	mux.Handle("/", routes(newRoom("test", defaultLimits())))
+	mux.Handle("/chat", websocket.Handle(func(c *websocket.Conn) error {
+		var in hello
+		if err := c.ReceiveJSON(&in); err != nil {
+			return err
+		}
+		for _, e := range replies[len(got)] {
+			e.Name, e.Server = in.Name, "test"
+			if err := c.SendMessage(websocket.Text, e.encode()); err != nil {
+				return err
+			}
+		}
+		if got <- in; len(got) < len(want) {
+			return nil // and the page connects again
+		}
+		return c.Discard()
+	}))
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	openTab(t, browser, srv.URL, "Ada", "const set = setTimeout; window.setTimeout = (f, ms) => set(f, ms < 10_000 ? ms / 20 : ms);")
+	for i, want := range want {
+		in := <-got
+		if in.Stream != want.Stream || in.Last != want.Last || !in.Time.Equal(want.Time) {
+			t.Errorf("the position of connection %d is %q, %d, %v; want %q, %d, %v", i+1, in.Stream, in.Last, in.Time, want.Stream, want.Last, want.Time)
+		}
+	}
+}

@@ -43,6 +43,11 @@ type busConfig struct {
 
 // A receiver gets what the bus reads from the stream. No method waits for a client.
 type receiver interface {
+	// last returns the number and the time of the newest message that the receiver has. The
+	// time is zero if the receiver does not know it.
+	last() (seq uint64, at time.Time)
+	// follows reports whether the messages of the stream continue those that the receiver has.
+	follows(s streamState) bool
 	// begin says which stream the next messages are from. It returns the sequence number of
 	// the first message that the receiver wants.
 	begin(s streamState) (next uint64)
@@ -52,11 +57,12 @@ type receiver interface {
 	setConnected(connected bool)
 }
 
-// A streamState describes a stream when a process begins to follow it.
+// A streamState describes a stream.
 type streamState struct {
-	id          string // changes if the stream is made again, because the numbers begin again
-	first, last uint64 // the messages in it; last is first-1 if there are none
-	messages    int64  // limits
+	id          string    // changes if the stream is made again, because the numbers begin again
+	first, last uint64    // the messages in it; last is first-1 if there are none
+	lastAt      time.Time // of the message with the number of receiver.last; zero if there is none
+	messages    int64     // limits
 	bytes       int64
 	age         time.Duration
 }
@@ -190,7 +196,33 @@ func (b *bus) stream(ctx context.Context) (jetstream.Stream, error) {
 	return s, err
 }
 
-// stateOf returns the state of a stream from its latest information.
+// state returns the state of a stream.
+func (b *bus) state(ctx context.Context, stream jetstream.Stream) (streamState, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return streamState{}, err
+	}
+	s := stateOf(info)
+	// A NATS server without copies may lose its newest messages if its machine fails, and then
+	// uses their numbers again. The times of the messages show this.
+	seq, at := b.to.last()
+	if at.IsZero() || seq < s.first || seq > s.last {
+		return s, nil
+	}
+	msg, err := stream.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // it was deleted
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	s.lastAt = msg.Time
+	return s, nil
+}
+
+// stateOf returns the part of the state that does not depend on the receiver.
 func stateOf(info *jetstream.StreamInfo) streamState {
 	s := streamState{
 		id:       strconv.FormatInt(info.Created.UnixNano(), 36),
@@ -268,7 +300,10 @@ func (b *bus) followOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	state := stateOf(stream.CachedInfo())
+	state, err := b.state(ctx, stream)
+	if err != nil {
+		return err
+	}
 	next := b.to.begin(state)
 	create, cancelCreate := context.WithTimeout(ctx, requestTimeout)
 	defer cancelCreate()
@@ -281,6 +316,7 @@ func (b *bus) followOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	name := consumer.CachedInfo().Name
 	messages, err := consumer.Messages(jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
 	if err != nil {
 		return err
@@ -288,14 +324,15 @@ func (b *bus) followOnce(ctx context.Context) error {
 	defer messages.Stop()
 	b.to.setConnected(true)
 	for {
-		if err := b.receive(ctx, stream, state, messages); err != nil {
+		if err := b.receive(ctx, stream, name, messages); err != nil {
 			return err
 		}
 	}
 }
 
-// receive delivers the next message. If none comes for idleCheck, it checks the stream.
-func (b *bus) receive(ctx context.Context, stream jetstream.Stream, state streamState, messages jetstream.MessagesContext) error {
+// receive delivers the next message, which the consumer with this name sends. If none comes
+// for idleCheck, it checks the stream.
+func (b *bus) receive(ctx context.Context, stream jetstream.Stream, name string, messages jetstream.MessagesContext) error {
 	wait, cancel := context.WithTimeout(ctx, idleCheck)
 	defer cancel()
 	msg, err := messages.Next(jetstream.NextContext(wait))
@@ -303,7 +340,7 @@ func (b *bus) receive(ctx context.Context, stream jetstream.Stream, state stream
 		if ctx.Err() != nil {
 			return errDisconnected
 		}
-		return b.checkStream(ctx, stream, state)
+		return b.checkStream(ctx, stream)
 	}
 	if err != nil {
 		return err
@@ -312,20 +349,21 @@ func (b *bus) receive(ctx context.Context, stream jetstream.Stream, state stream
 	if err != nil {
 		return err
 	}
+	if meta.Consumer != name { // the client of NATS has made another one, and has not checked the stream
+		return errors.New("the consumer was made again")
+	}
 	b.to.deliver(meta.Sequence.Stream, meta.Timestamp, msg.Data())
 	return nil
 }
 
-// checkStream returns an error if the stream was made again.
-func (b *bus) checkStream(ctx context.Context, stream jetstream.Stream, state streamState) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	info, err := stream.Info(ctx)
+// checkStream returns an error if the stream was made again, or has lost its newest messages.
+func (b *bus) checkStream(ctx context.Context, stream jetstream.Stream) error {
+	state, err := b.state(ctx, stream)
 	if err != nil {
 		return err
 	}
-	if now := stateOf(info); now.id != state.id || now.last < state.last {
-		return fmt.Errorf("the stream %s was made again", streamName)
+	if !b.to.follows(state) {
+		return fmt.Errorf("the stream %s was made again, or has lost its newest messages", streamName)
 	}
 	return nil
 }

@@ -195,6 +195,46 @@ func TestBus_when_NATS_has_lost_the_stream(t *testing.T) {
 	again.expectBoth("1 message 1", "live true")
 }
 
+// The machine of NATS fails, and NATS comes back without its newest messages. Other processes
+// use their numbers again before this process has reconnected.
+func TestBus_when_numbers_are_used_again(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), t.TempDir()
+	n := testNATS(t, embeddedConfig{dir: dir})
+	address := n.server.Addr().String()
+	network := newNetwork(t, address)
+	b, r := testBus(t, "nats://"+network.addr)
+	publishTest(t, b, "1", 1)
+	n.stop()
+	waitFor(t, r, "the process knows that NATS is away", func() bool { return !r.connected })
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	n = testNATS(t, embeddedConfig{listen: address, dir: dir})
+	waitFor(t, r, "the process is connected again", func() bool { return r.connected })
+	publishTest(t, b, "2", 2)
+	publishTest(t, b, "3", 3)
+	waitFor(t, r, "the room has all messages", r.has(3))
+	u := joinRoom(t, r, "", 0)
+	u.expect(concat([]string{"welcome"}, messages(1, 3))...)
+	newest := u.time
+	u.expect("live true")
+	old := r.stream
+
+	network.setSilent(true)
+	n.stop()
+	testNATS(t, embeddedConfig{listen: address, dir: backup})
+	other, _ := testBus(t, "nats://"+address)
+	for seq := uint64(2); seq <= 4; seq++ {
+		publishTest(t, other, fmt.Sprint("new-", seq), seq)
+	}
+	network.setSilent(false)
+	u.expect("bus false")
+	u.WantClose(1012)
+	again := joinRoomAt(t, r, old, 3, newest)
+	again.expect("welcome reset", "1 message 1", "2 message new-2", "3 message new-3", "4 message new-4")
+}
+
 // The stream is deleted while NATS runs.
 func TestBus_when_the_stream_is_deleted(t *testing.T) {
 	t.Parallel()

@@ -144,6 +144,7 @@ type reader struct {
 	conn         *client.Conn
 	stream       string
 	last         uint64
+	time         time.Time // of the message last
 	reconnected  int
 	texts        []string // in the order of the stream
 	problems     []string
@@ -178,7 +179,7 @@ func (r *reader) session(ctx context.Context) error {
 	}
 	defer conn.CloseNow()
 	r.conn = conn
-	if err := r.send(ctx, hello{Name: r.name, Stream: r.stream, Last: r.last}); err != nil {
+	if err := r.send(ctx, hello{Name: r.name, Stream: r.stream, Last: r.last, Time: r.time}); err != nil {
 		return err
 	}
 	for len(r.texts) < r.wantMessages || len(r.unconfirmed)+len(r.stillToSend) > 0 {
@@ -203,12 +204,15 @@ func (r *reader) handle(ctx context.Context, e event) error {
 		if e.Reset {
 			r.problems = append(r.problems, "the numbers were reset")
 		}
+		if e.Seq != r.last {
+			r.problems = append(r.problems, fmt.Sprintf("the position is %d, want %d", e.Seq, r.last))
+		}
 		r.stream = e.Stream
 	case "said":
 		if e.Seq != r.last+1 {
 			r.problems = append(r.problems, fmt.Sprintf("message %d came behind %d", e.Seq, r.last))
 		}
-		r.last = e.Seq
+		r.last, r.time = e.Seq, e.Time
 		r.texts = append(r.texts, e.Text)
 	case "missed":
 		r.problems = append(r.problems, line(e))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -24,7 +25,8 @@ const entryOverhead = 128
 type history struct {
 	entries []entry // with rising numbers
 	bytes   int64
-	last    uint64 // the number of the newest message, even if it is not in entries any more
+	last    uint64    // the number of the newest message, even if it is not in entries any more
+	lastAt  time.Time // of that message; zero if this process has not read it
 
 	maxEntries, maxBytes int64
 	maxAge               time.Duration // 0 is no limit
@@ -34,7 +36,7 @@ type history struct {
 func (h *history) add(e entry) {
 	h.entries = append(h.entries, e)
 	h.bytes += int64(e.size)
-	h.last = e.seq
+	h.last, h.lastAt = e.seq, e.at
 	h.expire(e.at)
 }
 
@@ -58,15 +60,7 @@ func (h *history) expire(now time.Time) {
 // end before maxBytes are exceeded, but there is one at least. complete says that they reach
 // the newest entry.
 func (h *history) after(seq uint64, maxBytes int) (entries []entry, complete bool) {
-	start, _ := slices.BinarySearchFunc(h.entries, seq+1, func(e entry, want uint64) int {
-		switch {
-		case e.seq < want:
-			return -1
-		case e.seq > want:
-			return 1
-		}
-		return 0
-	})
+	start, _ := h.find(seq + 1)
 	end, size := start, 0
 	for end < len(h.entries) && (end == start || size+h.entries[end].size <= maxBytes) {
 		size += h.entries[end].size
@@ -74,6 +68,23 @@ func (h *history) after(seq uint64, maxBytes int) (entries []entry, complete boo
 	}
 	// A copy, because expire moves the entries.
 	return slices.Clone(h.entries[start:end]), end == len(h.entries)
+}
+
+// find returns the index of the entry with the number seq, or of the first behind it.
+func (h *history) find(seq uint64) (index int, found bool) {
+	return slices.BinarySearchFunc(h.entries, seq, func(e entry, want uint64) int { return cmp.Compare(e.seq, want) })
+}
+
+// timeOf returns the time of the message with the number seq. It is zero if this process does
+// not have the message any more.
+func (h *history) timeOf(seq uint64) time.Time {
+	if seq == h.last {
+		return h.lastAt
+	}
+	if i, found := h.find(seq); found {
+		return h.entries[i].at
+	}
+	return time.Time{}
 }
 
 // beforeLast returns the position from which a client gets the newest n entries.

@@ -27,10 +27,12 @@ const (
 // A hello is the first message of a client on each connection.
 type hello struct {
 	Name string `json:"name"`
-	// Stream and Last are those of the last event that the client has seen. They are empty if
-	// it has seen none.
-	Stream string `json:"stream"`
-	Last   uint64 `json:"last"`
+	// Stream, Last and Time are the position of the client: the stream, and the number and the
+	// time of the last message that the client has seen. The time shows whether the stream has
+	// used the number again. They are empty if the client has seen none.
+	Stream string    `json:"stream"`
+	Last   uint64    `json:"last"`
+	Time   time.Time `json:"time,omitzero"`
 }
 
 // A remark is every other message of a client.
@@ -52,7 +54,8 @@ type stored struct {
 type event struct {
 	Type string `json:"type"`
 
-	// "welcome" is the first event. The messages that the client has missed follow.
+	// "welcome" is the first event. The messages that the client has missed follow. Seq and
+	// Time are the position before them.
 	Name   string `json:"name,omitempty"`   // as the server writes it; also in "said"
 	Stream string `json:"stream,omitempty"` // for the next hello
 	Reset  bool   `json:"reset,omitempty"`  // the numbers that the client knows are not valid any more
@@ -63,12 +66,13 @@ type event struct {
 	Connected *bool `json:"connected,omitempty"`
 
 	// "said" is a message.
-	Seq  uint64     `json:"seq,omitempty"` // also in "stored"
-	ID   string     `json:"id,omitempty"`  // also in "stored" and "failed"
-	Text string     `json:"text,omitempty"`
-	Time *time.Time `json:"time,omitempty"` // the clock of NATS
+	Seq  uint64    `json:"seq,omitempty"` // also in "stored"
+	ID   string    `json:"id,omitempty"`  // also in "stored" and "failed"
+	Text string    `json:"text,omitempty"`
+	Time time.Time `json:"time,omitzero"` // the clock of NATS
 
-	// "missed" says that the next Count messages are not in the history any more.
+	// "missed" says that the next Count messages are not in the history any more. Seq is the
+	// number of the last of them.
 	Count uint64 `json:"count,omitempty"`
 
 	// "stored" says that a remark of this client is in the stream, and "failed" that it
@@ -93,7 +97,7 @@ func said(seq uint64, at time.Time, data []byte) ([]byte, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, err
 	}
-	e := event{Type: "said", Seq: seq, ID: m.ID, Text: m.Text, Name: m.Name, Server: m.Server, Time: &at}
+	e := event{Type: "said", Seq: seq, ID: m.ID, Text: m.Text, Name: m.Name, Server: m.Server, Time: at}
 	return e.encode(), nil
 }
 

@@ -45,15 +45,15 @@ type room struct {
 	// to the group, and while a client gets the end of the history and joins the group. So
 	// each message reaches a client in one of these ways. Nothing waits for a client meanwhile.
 	mu        sync.Mutex
-	stream    string // the id of the stream; "" before the first begin
-	history   history
+	stream    string        // the id of the stream; "" before the first begin
+	history   *history      // a new one if the numbers of the old one are not valid any more
 	target    uint64        // the history is complete when its last is this or more
 	connected bool          // to NATS
 	advanced  chan struct{} // closed and removed when the fields above change; nil if no goroutine waits
 }
 
 func newRoom(name string, l limits) *room {
-	r := &room{name: name, limits: l, gate: newGate(l)}
+	r := &room{name: name, limits: l, gate: newGate(l), history: &history{}}
 	r.handler = websocket.Handle(r.run,
 		websocket.MaxMessageSize(maxMessage),
 		websocket.SendQueue(sendQueue),
@@ -149,18 +149,19 @@ func (r *room) say(c *websocket.Conn, name string, m remark) error {
 // join sends a client its welcome and all messages behind those that it has seen, and adds it
 // to the group. The client ends up with every message once, in order.
 func (r *room) join(c *websocket.Conn, name string, in hello) error {
-	at, welcome, err := r.position(c.Context(), in)
+	from, err := r.position(c.Context(), in)
 	if err != nil {
 		return err
 	}
-	stream := welcome.Stream
-	welcome.Name, welcome.Server = name, r.name
+	welcome := event{Type: "welcome", Name: name, Server: r.name,
+		Stream: from.stream, Seq: from.seq, Time: from.time, Reset: from.reset}
 	if err := c.SendMessage(websocket.Text, welcome.encode()); err != nil {
 		return err
 	}
+	at := from.seq
 	end := time.Now().Add(r.limits.catchUp)
 	for {
-		entries, joined, err := r.step(c, stream, &at)
+		entries, joined, err := r.step(c, from.history, &at)
 		if joined || err != nil {
 			return err
 		}
@@ -175,39 +176,48 @@ func (r *room) join(c *websocket.Conn, name string, in hello) error {
 	}
 }
 
-// position returns the number behind which the client's messages begin. It waits until this
-// process has all messages that the client has seen in another process.
-func (r *room) position(ctx context.Context, in hello) (at uint64, welcome event, err error) {
+// A position is where the messages of a client begin.
+type position struct {
+	history *history
+	stream  string
+	seq     uint64    // the number before them
+	time    time.Time // of the message with that number; zero if it is not known
+	reset   bool      // the client knew numbers that are not valid any more
+}
+
+// position returns the position of a client. It waits until this process has all messages that
+// the client has seen in another process.
+func (r *room) position(ctx context.Context, in hello) (position, error) {
 	late := time.After(r.limits.behind)
 	for waiting := true; waiting; {
-		at, welcome, wait := r.tryPosition(in)
+		p, wait := r.tryPosition(in)
 		if wait == nil {
-			return at, welcome, nil
+			return p, nil
 		}
 		select {
 		case <-wait:
 		case <-late:
 			waiting = false
 		case <-ctx.Done():
-			return 0, event{}, context.Cause(ctx)
+			return position{}, context.Cause(ctx)
 		}
 	}
 	// Either this process is behind, or the stream has lost the messages that the client has
 	// seen: a NATS server without copies may lose the newest ones if its machine fails.
 	if newest, err := r.bus.newest(ctx); err != nil || newest >= in.Last {
-		return 0, event{}, later("this server does not have all messages yet")
+		return position{}, later("this server does not have all messages yet")
 	}
-	at, welcome, wait := r.tryPosition(hello{})
+	p, wait := r.tryPosition(hello{})
 	if wait != nil {
-		return 0, event{}, later("this server does not have all messages yet")
+		return position{}, later("this server does not have all messages yet")
 	}
-	welcome.Reset = true
-	return at, welcome, nil
+	p.reset = true
+	return p, nil
 }
 
 // tryPosition is position, but does not wait. If the process is behind, it returns a channel
 // that is closed when that may have changed.
-func (r *room) tryPosition(in hello) (at uint64, welcome event, wait <-chan struct{}) {
+func (r *room) tryPosition(in hello) (p position, wait <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.history.expire(time.Now())
@@ -217,14 +227,18 @@ func (r *room) tryPosition(in hello) (at uint64, welcome event, wait <-chan stru
 		need = max(need, in.Last)
 	}
 	if r.stream == "" || r.history.last < need {
-		return 0, event{}, r.waitLocked()
+		return position{}, r.waitLocked()
 	}
-	welcome = event{Type: "welcome", Stream: r.stream}
-	if known {
-		return in.Last, welcome, nil
+	// The stream may have lost its newest messages and used their numbers again.
+	if at := r.history.timeOf(in.Last); !at.IsZero() && !in.Time.IsZero() && !at.Equal(in.Time) {
+		known = false
 	}
-	welcome.Reset = in.Stream != ""
-	return r.history.beforeLast(greeting), welcome, nil
+	seq := in.Last
+	if !known {
+		seq = r.history.beforeLast(greeting)
+	}
+	reset := in.Stream != "" && !known
+	return position{r.history, r.stream, seq, r.history.timeOf(seq), reset}, nil
 }
 
 // waitLocked returns a channel that is closed at the next change. r.mu is held.
@@ -270,14 +284,14 @@ func (r *room) ready() <-chan struct{} {
 
 // step returns the next entries for a client at the position at. If few are left, it puts them
 // into the client's send queue instead, and the client joins the group.
-func (r *room) step(c *websocket.Conn, stream string, at *uint64) (entries []entry, joined bool, err error) {
+func (r *room) step(c *websocket.Conn, h *history, at *uint64) (entries []entry, joined bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stream != stream {
+	if r.history != h {
 		return nil, false, restarted()
 	}
-	r.history.expire(time.Now())
-	entries, complete := r.history.after(*at, catchUpStep)
+	h.expire(time.Now())
+	entries, complete := h.after(*at, catchUpStep)
 	if !complete {
 		return entries, false, nil
 	}
@@ -287,7 +301,7 @@ func (r *room) step(c *websocket.Conn, stream string, at *uint64) (entries []ent
 		}
 	}
 	// The newest messages may be gone already.
-	if err := sendMissed(at, r.history.last+1, c.TrySend); err != nil {
+	if err := sendMissed(at, h.last+1, c.TrySend); err != nil {
 		return nil, false, err
 	}
 	live := event{Type: "live", Connected: &r.connected}
@@ -328,21 +342,40 @@ func restarted() error {
 	return &websocket.CloseError{Code: websocket.StatusServiceRestart, Reason: "the history was made again"}
 }
 
+// last implements receiver.
+func (r *room) last() (seq uint64, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.history.last, r.history.lastAt
+}
+
+// follows implements receiver.
+func (r *room) follows(s streamState) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.followsLocked(s)
+}
+
+func (r *room) followsLocked(s streamState) bool {
+	sameTime := s.lastAt.IsZero() || s.lastAt.Equal(r.history.lastAt)
+	return s.id == r.stream && s.last >= r.history.last && sameTime
+}
+
 // begin implements receiver.
 func (r *room) begin(s streamState) (next uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.changed()
-	if s.id != r.stream || s.last < r.history.last {
+	if !r.followsLocked(s) {
 		if r.stream != "" {
-			slog.Warn("the stream was made again", "last", s.last, "known", r.history.last)
+			slog.Warn("the stream was made again, or has lost its newest messages", "last", s.last, "known", r.history.last)
 		}
 		for c := range r.live.All() {
 			r.live.Leave(c)
 			c.StartClose(websocket.StatusServiceRestart, "the history was made again")
 		}
 		r.stream = s.id
-		r.history = history{last: s.first - 1}
+		r.history = &history{last: s.first - 1}
 	}
 	r.history.maxEntries = atMost(s.messages, r.limits.historyEntries)
 	r.history.maxBytes = atMost(s.bytes, r.limits.historyBytes)
@@ -351,7 +384,7 @@ func (r *room) begin(s streamState) (next uint64) {
 	// If the stream has dropped everything that this process does not have, no message comes.
 	if s.first > s.last && r.history.last < s.last {
 		r.missed(s.last + 1)
-		r.history.last = s.last
+		r.history.last, r.history.lastAt = s.last, time.Time{}
 	}
 	return r.history.last + 1
 }

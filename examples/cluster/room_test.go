@@ -63,27 +63,36 @@ func testRoom(first, last uint64, l limits) (*room, *fakeBus) {
 }
 
 // deliverText delivers the message "message n" with the number n.
-func deliverText(r *room, seq uint64) {
-	r.deliver(seq, time.Now(), fmt.Appendf(nil, `{"id":"id%d","name":"Bob","text":"message %d"}`, seq, seq))
+func deliverText(r *room, seq uint64) { deliverAt(r, seq, time.Now()) }
+
+func deliverAt(r *room, seq uint64, at time.Time) {
+	r.deliver(seq, at, fmt.Appendf(nil, `{"id":"id%d","name":"Bob","text":"message %d"}`, seq, seq))
 }
 
 // A user is a client of a room, in memory.
 type user struct {
 	*websockettest.Client
-	t testing.TB
+	t    testing.TB
+	time time.Time // of the last event that expect has received
 }
 
 func dialRoom(t testing.TB, r *room, opts ...websockettest.DialOption) *user {
 	t.Helper()
 	opts = append([]websockettest.DialOption{websockettest.URL("/chat"), websockettest.Header("Origin", "http://example.com")}, opts...)
-	return &user{websockettest.Dial(t, routes(r), opts...), t}
+	return &user{Client: websockettest.Dial(t, routes(r), opts...), t: t}
 }
 
 // joinRoom connects a user that has seen the messages up to last of the stream.
 func joinRoom(t testing.TB, r *room, stream string, last uint64) *user {
 	t.Helper()
+	return joinRoomAt(t, r, stream, last, time.Time{})
+}
+
+// joinRoomAt is joinRoom with the time of the last message.
+func joinRoomAt(t testing.TB, r *room, stream string, last uint64, at time.Time) *user {
+	t.Helper()
 	u := dialRoom(t, r)
-	u.SendJSON(hello{Name: "Ada", Stream: stream, Last: last})
+	u.SendJSON(hello{Name: "Ada", Stream: stream, Last: last, Time: at})
 	return u
 }
 
@@ -96,6 +105,7 @@ func (u *user) expect(lines ...string) {
 		if got := line(e); got != want {
 			u.t.Fatalf("event %d is %q, want %q", i, got, want)
 		}
+		u.time = e.Time
 	}
 }
 
@@ -170,6 +180,24 @@ func TestRoom_catches_up(t *testing.T) {
 			u.expect(messages(tt.last+1, tt.last+1)...)
 		})
 	}
+}
+
+// A new client gets its position with the welcome. If the connection ends before the first
+// message, the client reconnects with this position and gets the same messages.
+func TestRoom_tells_a_client_its_position(t *testing.T) {
+	start := time.Now()
+	r, _ := testRoom(1, 0, defaultLimits())
+	for seq := range uint64(80) {
+		deliverAt(r, seq+1, start.Add(time.Duration(seq+1)*time.Second))
+	}
+	u := joinRoom(t, r, "", 0)
+	var welcome event
+	u.ReceiveJSON(&welcome)
+	if want := start.Add(30 * time.Second); welcome.Seq != 30 || !welcome.Time.Equal(want) {
+		t.Errorf("the position is %d at %v, want 30 at %v", welcome.Seq, welcome.Time, want)
+	}
+	u = joinRoomAt(t, r, welcome.Stream, welcome.Seq, welcome.Time)
+	u.expect(concat([]string{"welcome"}, messages(31, 80), []string{"live true"})...)
 }
 
 // A client that knows another stream gets the messages of a new client, and is told so.
@@ -330,8 +358,10 @@ func TestRoom_closes_slow_clients(t *testing.T) {
 
 func TestRoom_when_the_stream_is_made_again(t *testing.T) {
 	for name, state := range map[string]streamState{
-		"with another id":             {id: "s2", first: 1, last: 4},
-		"or has lost its newest part": {id: "s1", first: 1, last: 1},
+		"with another id":                {id: "s2", first: 1, last: 4},
+		"or has lost its newest part":    {id: "s1", first: 1, last: 1},
+		"or has used its numbers again":  {id: "s1", first: 1, last: 3, lastAt: time.Now().Add(time.Hour)},
+		"or has used them and continued": {id: "s1", first: 1, last: 4, lastAt: time.Now().Add(time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := testRoom(1, 3, defaultLimits())
@@ -348,6 +378,75 @@ func TestRoom_when_the_stream_is_made_again(t *testing.T) {
 			again.expect(concat([]string{"welcome reset"}, messages(1, state.last), []string{"live true"})...)
 		})
 	}
+}
+
+// The stream has lost the messages 2 and 3, and other messages have these numbers now.
+func TestRoom_when_numbers_are_used_again(t *testing.T) {
+	old := time.Now()
+	again := old.Add(time.Hour)
+	tests := []struct {
+		name    string
+		entries int64 // in the history
+		seen    uint64
+		at      time.Time
+		want    []string
+	}{
+		{"the client has a message that is lost", 10, 3, old, concat([]string{"welcome reset"}, messages(1, 4))},
+		{"the client has the message that followed", 10, 3, again, concat([]string{"welcome"}, messages(4, 4))},
+		{"the client has none that is lost", 10, 1, old, concat([]string{"welcome"}, messages(2, 4))},
+		{"the client has none", 10, 0, time.Time{}, concat([]string{"welcome"}, messages(1, 4))},
+		{"the client does not know the time", 10, 3, time.Time{}, concat([]string{"welcome"}, messages(4, 4))},
+		{"the process does not know the time", 1, 3, old, concat([]string{"welcome"}, messages(4, 4))},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := defaultLimits()
+			l.historyEntries = tt.entries
+			r, _ := testRoom(1, 0, l)
+			for seq := uint64(1); seq <= 3; seq++ {
+				deliverAt(r, seq, old)
+			}
+			if next := r.begin(streamState{id: "s1", first: 1, last: 1}); next != 1 {
+				t.Errorf("the room wants the messages from %d, want 1", next)
+			}
+			deliverAt(r, 1, old)
+			for seq := uint64(2); seq <= 4; seq++ {
+				deliverAt(r, seq, again)
+			}
+			u := joinRoomAt(t, r, "s1", tt.seen, tt.at)
+			u.expect(append(tt.want, "live true")...)
+		})
+	}
+}
+
+// A client that catches up when the numbers become invalid is closed, and gets no message with
+// a new number.
+func TestRoom_when_the_stream_is_made_again_while_a_client_catches_up(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := testRoom(1, 5000, defaultLimits())
+		u := dialRoom(t, r)
+		u.StopReading()
+		u.SendJSON(hello{Name: "Ada", Stream: "s1"})
+		time.Sleep(time.Second)
+		r.begin(streamState{id: "s1", first: 1, last: 1})
+		deliverText(r, 1)
+		u.StartReading()
+		u.expect("welcome")
+		for next := uint64(1); ; next++ {
+			frame := u.ReceiveFrame()
+			if frame.Opcode == websocket.Close {
+				end, err := websocket.ParseClose(frame.Payload)
+				if err != nil || end.Code != websocket.StatusServiceRestart {
+					t.Errorf("the client was closed with %v (error %v), want 1012", end, err)
+				}
+				return
+			}
+			var e event
+			if err := json.Unmarshal(frame.Payload, &e); err != nil || e.Type != "said" || e.Seq != next {
+				t.Fatalf("got %q (error %v), want message %d", frame.Payload, err, next)
+			}
+		}
+	})
 }
 
 // NATS was away, and comes back with messages that this process has missed.
@@ -382,6 +481,32 @@ func TestRoom_when_the_stream_continues(t *testing.T) {
 			r.setConnected(true)
 			u.expect(append(tt.expected, "bus true")...)
 			late.expect(append(tt.expected, "bus true")...)
+		})
+	}
+}
+
+// A stream continues the messages of a process if its message with the number of the newest one
+// is the same message.
+func TestRoom_follows(t *testing.T) {
+	r, _ := testRoom(1, 3, defaultLimits())
+	_, at := r.last()
+	tests := []struct {
+		name  string
+		state streamState
+		want  bool
+	}{
+		{"the same messages", streamState{id: "s1", last: 3, lastAt: at}, true},
+		{"more messages", streamState{id: "s1", last: 4, lastAt: at}, true},
+		{"the newest was deleted", streamState{id: "s1", last: 4}, true},
+		{"fewer messages", streamState{id: "s1", last: 2}, false},
+		{"another message with this number", streamState{id: "s1", last: 4, lastAt: at.Add(time.Nanosecond)}, false},
+		{"another stream", streamState{id: "s2", last: 3, lastAt: at}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := r.follows(tt.state); got != tt.want {
+				t.Errorf("follows returned %v, want %v", got, tt.want)
+			}
 		})
 	}
 }

@@ -30,10 +30,11 @@ let attempts = 0; // attempts to connect since a connection lasted for 5 seconds
 let retry = 0; // the timer of the next attempt, or 0
 let silence = 0; // the timer that ends a connection without events
 
-// The position of the page: the stream, and the number of the last message in it. The server
-// sends what comes behind it.
+// The position of the page: the stream, and the number and the time of the last message in it.
+// The server sends what comes behind it.
 let stream = "";
 let last = 0;
+let lastTime; // undefined if it is not known
 
 function connect() {
   disconnect();
@@ -42,7 +43,7 @@ function connect() {
   url.protocol = url.protocol.replace("http", "ws");
   const ws = new WebSocket(url);
   socket = ws;
-  ws.onopen = () => ws.send(JSON.stringify({ name: me, stream, last }));
+  ws.onopen = () => ws.send(JSON.stringify({ name: me, stream, last, time: lastTime }));
   ws.onmessage = ({ data }) => ws === socket && receive(JSON.parse(data));
   ws.onclose = ({ code, reason }) => ws === socket && closed(code, reason);
   expectAnswer();
@@ -110,10 +111,10 @@ function receive(event) {
     case "welcome":
       return welcome(event);
     case "said":
-      last = event.seq;
+      moveTo(event);
       return show(event);
     case "missed":
-      last = event.seq;
+      moveTo(event);
       return notice(`${event.count} older ${event.count === 1 ? "message is" : "messages are"} not available any more`);
     case "live":
       since = Date.now();
@@ -133,12 +134,16 @@ function welcome(event) {
   me = event.name;
   server = event.server;
   sessionStorage.setItem("name", me);
-  if (event.reset) {
-    last = 0;
-    notice("The history began again");
-  }
+  if (event.reset) notice("The history began again");
   stream = event.stream;
+  moveTo(event);
   status("Catching up…");
+}
+
+// moveTo sets the position to that of an event.
+function moveTo(event) {
+  last = event.seq ?? 0;
+  lastTime = event.time;
 }
 
 function busChanged(now) {
@@ -301,7 +306,7 @@ function leave(reason = "") {
   disconnect();
   attempts = 0;
   stream = "";
-  last = 0;
+  moveTo({});
   sessionStorage.removeItem("name");
   unconfirmed.clear();
   shown.clear();
