@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,6 +62,7 @@ type receiver interface {
 type streamState struct {
 	id          string    // changes if the stream is made again, because the numbers begin again
 	first, last uint64    // the messages in it; last is first-1 if there are none
+	newest      uint64    // the newest message that was not deleted; 0 if there is none
 	lastAt      time.Time // of the message with the number of receiver.last; zero if there is none
 	messages    int64     // limits
 	bytes       int64
@@ -200,7 +202,7 @@ func (b *bus) stream(ctx context.Context) (jetstream.Stream, error) {
 func (b *bus) state(ctx context.Context, stream jetstream.Stream) (streamState, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	info, err := stream.Info(ctx)
+	info, err := stream.Info(ctx, jetstream.WithDeletedDetails(true))
 	if err != nil {
 		return streamState{}, err
 	}
@@ -228,12 +230,17 @@ func stateOf(info *jetstream.StreamInfo) streamState {
 		id:       strconv.FormatInt(info.Created.UnixNano(), 36),
 		first:    info.State.FirstSeq,
 		last:     info.State.LastSeq,
+		newest:   info.State.LastSeq,
 		messages: info.Config.MaxMsgs,
 		bytes:    info.Config.MaxBytes,
 		age:      info.Config.MaxAge,
 	}
 	if info.State.Msgs == 0 {
-		s.first = s.last + 1
+		s.first, s.newest = s.last+1, 0
+		return s
+	}
+	for slices.Contains(info.State.Deleted, s.newest) {
+		s.newest--
 	}
 	return s
 }

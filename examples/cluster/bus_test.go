@@ -235,6 +235,35 @@ func TestBus_when_numbers_are_used_again(t *testing.T) {
 	again.expect("welcome reset", "1 message 1", "2 message new-2", "3 message new-3", "4 message new-4")
 }
 
+// The newest messages are deleted from the stream. A process that starts does not wait for them.
+func TestBus_when_the_newest_messages_were_deleted(t *testing.T) {
+	t.Parallel()
+	n := testNATS(t, embeddedConfig{})
+	b, r := testBus(t, n.url())
+	for seq := range uint64(4) {
+		publishTest(t, b, fmt.Sprint(seq+1), seq+1)
+	}
+	waitFor(t, r, "the room has all messages", r.has(4))
+	stream, err := b.js.Stream(t.Context(), streamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{3, 4} {
+		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state, err := b.state(t.Context(), stream)
+	if err != nil || state.last != 4 || state.newest != 2 || !r.follows(state) {
+		t.Errorf("the state is %+v (error %v), want the newest message 2 of 4, and that the process follows it", state, err)
+	}
+	_, late := testBus(t, n.url())
+	joinRoom(t, late, r.stream, 4).expect("welcome", "live true")
+	publishTest(t, b, "5", 5)
+	waitFor(t, late, "the process has the next message", late.has(5))
+	joinRoom(t, late, r.stream, 1).expect("welcome", "2 message 2", "missed 2 up to 4", "5 message 5", "live true")
+}
+
 // The stream is deleted while NATS runs.
 func TestBus_when_the_stream_is_deleted(t *testing.T) {
 	t.Parallel()

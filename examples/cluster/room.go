@@ -48,6 +48,7 @@ type room struct {
 	stream    string        // the id of the stream; "" before the first begin
 	history   *history      // a new one if the numbers of the old one are not valid any more
 	target    uint64        // the history is complete when its last is this or more
+	newest    uint64        // the last message up to target that the stream still has
 	connected bool          // to NATS
 	advanced  chan struct{} // closed and removed when the fields above change; nil if no goroutine waits
 }
@@ -380,12 +381,8 @@ func (r *room) begin(s streamState) (next uint64) {
 	r.history.maxEntries = atMost(s.messages, r.limits.historyEntries)
 	r.history.maxBytes = atMost(s.bytes, r.limits.historyBytes)
 	r.history.maxAge = s.age
-	r.target = s.last
-	// If the stream has dropped everything that this process does not have, no message comes.
-	if s.first > s.last && r.history.last < s.last {
-		r.missed(s.last + 1)
-		r.history.last, r.history.lastAt = s.last, time.Time{}
-	}
+	r.target, r.newest = s.last, s.newest
+	r.skipDeleted()
 	return r.history.last + 1
 }
 
@@ -418,6 +415,17 @@ func (r *room) deliver(seq uint64, at time.Time, data []byte) {
 	if err == nil {
 		r.live.Broadcast(websocket.Text, message) // the error is that of PrepareMessage
 	}
+	r.skipDeleted()
+}
+
+// skipDeleted skips the numbers behind the newest message that the stream still has, because
+// no message with these numbers comes. r.mu is held.
+func (r *room) skipDeleted() {
+	if r.history.last < r.newest || r.history.last >= r.target {
+		return
+	}
+	r.missed(r.target + 1)
+	r.history.last, r.history.lastAt = r.target, time.Time{}
 }
 
 // missed tells the live clients that the messages between the last one and next are gone:

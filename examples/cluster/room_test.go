@@ -54,7 +54,7 @@ func testRoom(first, last uint64, l limits) (*room, *fakeBus) {
 	r := newRoom("test", l)
 	b := &fakeBus{room: r, last: last}
 	r.bus = b
-	r.begin(streamState{id: "s1", first: first, last: last})
+	r.begin(streamState{id: "s1", first: first, last: last, newest: last})
 	r.setConnected(true)
 	for seq := first; seq <= last; seq++ {
 		deliverText(r, seq)
@@ -251,7 +251,7 @@ func TestRoom_does_not_wait_without_end(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRoom("test", defaultLimits())
 			r.bus = &fakeBus{room: r, last: 3}
-			r.begin(streamState{id: "s1", first: 1, last: 3})
+			r.begin(streamState{id: "s1", first: 1, last: 3, newest: 3})
 			deliverText(r, 1)
 			joinRoom(t, r, "", 0).WantClose(websocket.StatusTryAgainLater)
 		})
@@ -358,10 +358,10 @@ func TestRoom_closes_slow_clients(t *testing.T) {
 
 func TestRoom_when_the_stream_is_made_again(t *testing.T) {
 	for name, state := range map[string]streamState{
-		"with another id":                {id: "s2", first: 1, last: 4},
-		"or has lost its newest part":    {id: "s1", first: 1, last: 1},
-		"or has used its numbers again":  {id: "s1", first: 1, last: 3, lastAt: time.Now().Add(time.Hour)},
-		"or has used them and continued": {id: "s1", first: 1, last: 4, lastAt: time.Now().Add(time.Hour)},
+		"with another id":                {id: "s2", first: 1, last: 4, newest: 4},
+		"or has lost its newest part":    {id: "s1", first: 1, last: 1, newest: 1},
+		"or has used its numbers again":  {id: "s1", first: 1, last: 3, newest: 3, lastAt: time.Now().Add(time.Hour)},
+		"or has used them and continued": {id: "s1", first: 1, last: 4, newest: 4, lastAt: time.Now().Add(time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := testRoom(1, 3, defaultLimits())
@@ -406,7 +406,7 @@ func TestRoom_when_numbers_are_used_again(t *testing.T) {
 			for seq := uint64(1); seq <= 3; seq++ {
 				deliverAt(r, seq, old)
 			}
-			if next := r.begin(streamState{id: "s1", first: 1, last: 1}); next != 1 {
+			if next := r.begin(streamState{id: "s1", first: 1, last: 1, newest: 1}); next != 1 {
 				t.Errorf("the room wants the messages from %d, want 1", next)
 			}
 			deliverAt(r, 1, old)
@@ -428,7 +428,7 @@ func TestRoom_when_the_stream_is_made_again_while_a_client_catches_up(t *testing
 		u.StopReading()
 		u.SendJSON(hello{Name: "Ada", Stream: "s1"})
 		time.Sleep(time.Second)
-		r.begin(streamState{id: "s1", first: 1, last: 1})
+		r.begin(streamState{id: "s1", first: 1, last: 1, newest: 1})
 		deliverText(r, 1)
 		u.StartReading()
 		u.expect("welcome")
@@ -449,6 +449,27 @@ func TestRoom_when_the_stream_is_made_again_while_a_client_catches_up(t *testing
 	})
 }
 
+// The newest messages of the stream were deleted, so that no message comes with their numbers.
+func TestRoom_when_the_newest_messages_were_deleted(t *testing.T) {
+	r := newRoom("test", defaultLimits())
+	r.bus = &fakeBus{room: r, last: 5}
+	r.begin(streamState{id: "s1", first: 1, last: 5, newest: 3})
+	r.setConnected(true)
+	for seq := uint64(1); seq <= 3; seq++ {
+		deliverText(r, seq)
+	}
+	if r.ready() != nil {
+		t.Error("the room is not ready, want that it does not wait for deleted messages")
+	}
+	newcomer := joinRoom(t, r, "", 0)
+	newcomer.expect(concat([]string{"welcome"}, messages(1, 3), []string{"missed 2 up to 5", "live true"})...)
+	again := joinRoom(t, r, "s1", 5)
+	again.expect("welcome", "live true")
+	deliverText(r, 6)
+	newcomer.expect(messages(6, 6)...)
+	again.expect(messages(6, 6)...)
+}
+
 // NATS was away, and comes back with messages that this process has missed.
 func TestRoom_when_the_stream_continues(t *testing.T) {
 	tests := []struct {
@@ -458,10 +479,13 @@ func TestRoom_when_the_stream_continues(t *testing.T) {
 		deliver  []uint64
 		expected []string
 	}{
-		{"with all messages", streamState{id: "s1", first: 1, last: 5}, 4, []uint64{4, 5}, messages(4, 5)},
-		{"with messages that were delivered before", streamState{id: "s1", first: 1, last: 4}, 4, []uint64{2, 3, 4}, messages(4, 4)},
-		{"without some messages", streamState{id: "s1", first: 6, last: 6}, 4, []uint64{6}, concat([]string{"missed 2 up to 5"}, messages(6, 6))},
+		{"with all messages", streamState{id: "s1", first: 1, last: 5, newest: 5}, 4, []uint64{4, 5}, messages(4, 5)},
+		{"with messages that were delivered before", streamState{id: "s1", first: 1, last: 4, newest: 4}, 4, []uint64{2, 3, 4}, messages(4, 4)},
+		{"without some messages", streamState{id: "s1", first: 6, last: 6, newest: 6}, 4, []uint64{6}, concat([]string{"missed 2 up to 5"}, messages(6, 6))},
 		{"without any message", streamState{id: "s1", first: 6, last: 5}, 6, []uint64{6}, concat([]string{"missed 2 up to 5"}, messages(6, 6))},
+		{"without the newest message", streamState{id: "s1", first: 1, last: 5, newest: 4}, 4, []uint64{4, 6},
+			concat(messages(4, 4), []string{"missed 1 up to 5"}, messages(6, 6))},
+		{"without the newest messages", streamState{id: "s1", first: 1, last: 5, newest: 2}, 6, []uint64{6}, concat([]string{"missed 2 up to 5"}, messages(6, 6))},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
