@@ -13,7 +13,7 @@ import (
 
 // newMemoryConn returns a Conn on a connection in memory that behaves like TCP, its client's
 // end, and a peer on that.
-func newMemoryConn(t *testing.T, opts ...Option) (*Conn, *memnet.Conn, *peer) {
+func newMemoryConn(t testing.TB, opts ...Option) (*Conn, *memnet.Conn, *peer) {
 	server, client := memnet.Pipe(&net.TCPAddr{Port: 1}, &net.TCPAddr{Port: 2})
 	return newTestConn(server, nil, opts...), client, newPeer(t, client)
 }

@@ -26,6 +26,14 @@ var queueSockets = map[string]func(t testing.TB, opts ...Option) (*Conn, *peer){
 		t.Cleanup(func() { c.CloseNow() }) // a poll would find the end of the peer within a second
 		return c, p
 	},
+	"memnet": func(t testing.TB, opts ...Option) (*Conn, *peer) {
+		c, client, p := newMemoryConn(t, opts...)
+		t.Cleanup(func() {
+			client.Close()
+			c.Close(StatusNormalClosure, "")
+		})
+		return c, p
+	},
 	"a net.Conn of unknown type": func(t testing.TB, opts ...Option) (*Conn, *peer) {
 		client, server := tcpPair(t)
 		c := newTestConn(wrapped{server}, nil, opts...)

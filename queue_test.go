@@ -54,28 +54,45 @@ func expectNumbers(t *testing.T, p *peer, first, last int) {
 }
 
 func TestTrySend_sends_at_once(t *testing.T) {
-	c, p := newTCPConn(t, PingInterval(0))
 	tests := []struct {
 		op   Opcode
 		data string
 	}{{Text, "hello"}, {Binary, ""}, {Binary, strings.Repeat("x", 20_000)}, {Ping, "ping"}, {Pong, ""}}
-	for _, tt := range tests {
-		if err := c.TrySend(tt.op, []byte(tt.data)); err != nil {
-			t.Fatal(err)
-		}
-		prepared, err := PrepareMessage(tt.op, []byte(tt.data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(c.TrySendPrepared(prepared), c.SendPrepared(prepared)); err != nil {
-			t.Fatal(err)
-		}
-		for range 3 {
-			p.expect(tt.op, tt.data)
-		}
+	for _, name := range []string{"TCP", "a Unix socket", "memnet"} {
+		t.Run(name, func(t *testing.T) {
+			c, p := queueSockets[name](t, PingInterval(0))
+			for _, tt := range tests {
+				prepared, err := PrepareMessage(tt.op, []byte(tt.data))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(c.TrySend(tt.op, []byte(tt.data)), c.TrySendPrepared(prepared)); err != nil {
+					t.Fatal(err)
+				}
+				if c.out.queued() != 0 || c.out.hasPending.Load() {
+					t.Errorf("something of the %v message of %d bytes is left to be sent", tt.op, len(tt.data))
+				}
+				if err := c.SendPrepared(prepared); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					p.expect(tt.op, tt.data)
+				}
+			}
+		})
 	}
-	if c.out.queued() != 0 || c.out.hasPending.Load() {
-		t.Error("something is left to be sent")
+}
+
+// If the user has closed the socket, TrySend accepts a message, because a write has not failed yet.
+func TestTrySend_on_a_socket_that_is_closed(t *testing.T) {
+	for name, connect := range queueSockets {
+		t.Run(name, func(t *testing.T) {
+			c, _ := connect(t, PingInterval(0))
+			c.NetConn().Close()
+			if err := c.TrySend(Text, []byte("lost")); err != nil {
+				t.Errorf("got error %v, want nil", err)
+			}
+		})
 	}
 }
 

@@ -227,7 +227,17 @@ func (t *netTransport) writeLarge(head, payload []byte, p progress) (int, error)
 	return n, asDeadline(err)
 }
 
-func (t *netTransport) writeNow([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
+func (t *netTransport) writeNow(p []byte, _ bool) (int, error) {
+	conn, ok := t.Conn.(*memnet.Conn)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	n, err := conn.TryWrite(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return 0, errors.ErrUnsupported // the connection is ending, and Write returns why
+	}
+	return n, err
+}
 
 func (t *netTransport) exact() bool { return t.known }
 

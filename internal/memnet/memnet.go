@@ -49,6 +49,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.opError("write", err)
 }
 
+// TryWrite writes as much of p as the peer's read buffer has room for, and does not wait. It writes
+// nothing while a Write waits. Its errors are those of Write.
+func (c *Conn) TryWrite(p []byte) (int, error) {
+	if !c.writing.TryLock() {
+		return 0, nil
+	}
+	defer c.writing.Unlock()
+	if isDone(c.writeBy.Done()) {
+		return 0, c.opError("write", os.ErrDeadlineExceeded)
+	}
+	n, _, err := c.out.tryWrite(p)
+	return n, c.opError("write", err)
+}
+
 // opError wraps err as package net does.
 func (c *Conn) opError(op string, err error) error {
 	if err == nil || err == io.EOF {

@@ -200,6 +200,53 @@ func TestConn_Write_by_several_goroutines(t *testing.T) {
 	})
 }
 
+func TestConn_TryWrite(t *testing.T) {
+	begin := time.Now()
+	tests := []struct {
+		name   string
+		before func(a, b *Conn)
+		n      int // of 10 bytes
+		err    error
+	}{
+		{"with room", func(a, b *Conn) {}, 10, nil},
+		{"before the deadline", func(a, b *Conn) { a.SetWriteDeadline(begin.Add(time.Hour)) }, 10, nil},
+		{"with room for a part", func(a, b *Conn) { b.SetReadBuffer(7) }, 7, nil},
+		{"without room", func(a, b *Conn) { b.SetReadBuffer(0) }, 0, nil},
+		{"after the deadline", func(a, b *Conn) { a.SetWriteDeadline(begin) }, 0, os.ErrDeadlineExceeded},
+		{"after Close", func(a, b *Conn) { a.Close() }, 0, net.ErrClosed},
+		{"after CloseWrite", func(a, b *Conn) { a.CloseWrite() }, 0, errBrokenPipe},
+		{"after Close of the peer", func(a, b *Conn) { b.Close() }, 0, errBrokenPipe},
+		{"after Reset of the peer", func(a, b *Conn) { b.Reset() }, 0, errReset},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := Pipe(addrA, addrB)
+			defer a.Close()
+			tt.before(a, b)
+			n, err := a.TryWrite(make([]byte, 10))
+			if n != tt.n || !errors.Is(err, tt.err) || tt.err == nil && err != nil {
+				t.Errorf("got %d and %v, want %d and %v", n, err, tt.n, tt.err)
+			}
+			if got := b.Unread(); got != tt.n {
+				t.Errorf("the peer has %d bytes, want %d", got, tt.n)
+			}
+		})
+	}
+	t.Run("while a Write waits", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := Pipe(addrA, addrB)
+			b.SetReadBuffer(10)
+			go a.Write([]byte("first and more"))
+			synctest.Wait()
+			b.Read(make([]byte, 5))
+			if n, err := a.TryWrite([]byte("second")); n != 0 || err != nil {
+				t.Errorf("got %d and %v, want 0 and nil", n, err)
+			}
+			b.Close()
+		})
+	})
+}
+
 func TestConn_errors_are_those_of_package_net(t *testing.T) {
 	a, b := Pipe(addrA, addrB)
 	if a.LocalAddr() != net.Addr(addrA) || a.RemoteAddr() != net.Addr(addrB) || b.RemoteAddr() != net.Addr(addrA) {
