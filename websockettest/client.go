@@ -72,12 +72,15 @@ func (c *Client) SendJSON(v any) {
 	c.send("SendJSON", websocket.Text, data)
 }
 
-// SendFrame sends a frame as it is, even one that breaks the rules. A frame that is not masked is
-// masked with a random key; the payload of f is not changed. A frame with Masked set is sent as it
-// is, so its payload must be masked already. Length is ignored. SendFrame fails the test if the
-// connection has ended.
+// SendFrame sends a frame as it is, even one that breaks the rules. But it cannot send a frame that is
+// not masked: it masks such a frame with a random key, and does not change the payload of f. A frame
+// with Masked set is sent as it is, so its payload must be masked already. Length is ignored.
+// SendFrame fails the test if the connection has ended.
 func (c *Client) SendFrame(f websocket.Frame) {
 	c.t.Helper()
+	if c.deflate != nil && f.RSV1 {
+		c.deflate.forget()
+	}
 	c.sendFrame("SendFrame", f)
 }
 
@@ -148,8 +151,7 @@ func (c *Client) ReceiveJSON(v any) {
 // ends, or if no frame arrives in time.
 //
 // If the test calls Receive, ReceiveJSON, WantClose or Close in the middle of a message of which
-// ReceiveFrame has returned a frame, the rest of that message is dropped. With compression, it may
-// then be impossible to inflate later messages, because they can refer to it.
+// ReceiveFrame has returned a frame, the rest of that message is dropped.
 func (c *Client) ReceiveFrame() websocket.Frame {
 	c.t.Helper()
 	r := c.begin("ReceiveFrame", "a frame")
@@ -161,9 +163,17 @@ func (c *Client) ReceiveFrame() websocket.Frame {
 		c.closed = describe(f)
 	}
 	if !f.Opcode.IsControl() {
-		c.midMessage = !f.Fin
+		c.pass(f)
 	}
 	return f
+}
+
+// pass notes a frame of a message that no method returns as a message.
+func (c *Client) pass(f websocket.Frame) {
+	c.midMessage = !f.Fin
+	if c.deflate != nil {
+		c.deflate.pass(f)
+	}
 }
 
 // WantClose reads up to the close frame of the server and returns its reason. It drops the

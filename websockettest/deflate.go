@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/f44ffc3b/websocket"
 )
 
 // deflateOffer is what browsers offer.
@@ -22,6 +24,9 @@ type deflate struct {
 	writer *flate.Writer
 	sent   bytes.Buffer // what writer writes to
 	window []byte       // the end of what was inflated, if the server has context takeover
+
+	passing bool   // the frames of pass are those of a compressed message
+	passed  []byte // their payloads
 }
 
 const maxBits = 15
@@ -108,6 +113,10 @@ func (d *deflate) compress(data []byte) []byte {
 	return bytes.TrimSuffix(d.sent.Bytes(), []byte(flushed))
 }
 
+// forget makes compress refer to no earlier message. The test has sent a compressed message itself, so
+// the window of the server does not have the bytes that writer expects.
+func (d *deflate) forget() { d.writer = nil }
+
 // writeWindows compresses data for a window that is smaller than that of compress/flate. It forgets
 // the window after as many bytes as the smaller window has, so that no distance is larger than
 // that.
@@ -143,6 +152,22 @@ func (d *deflate) inflate(payload []byte) ([]byte, error) {
 		d.window = bytes.Clone(tail(out.Bytes(), 1<<d.serverBits))
 	}
 	return out.Bytes()[before:], nil
+}
+
+// pass is inflate for a message whose frames come one by one and that is not needed, because later
+// messages can refer to it.
+func (d *deflate) pass(f websocket.Frame) {
+	if f.Opcode != websocket.Continuation {
+		d.passing, d.passed = f.RSV1, nil
+	}
+	if !d.passing {
+		return
+	}
+	d.passed = append(d.passed, f.Payload...)
+	if f.Fin {
+		d.inflate(d.passed) // if it fails, a later message that refers to this one fails too
+		d.passing, d.passed = false, nil
+	}
 }
 
 // tail returns the last n bytes of b, or all of them.

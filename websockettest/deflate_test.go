@@ -213,6 +213,70 @@ func TestCompression_declined(t *testing.T) {
 	wantMessage(t, c, websocket.Text, "plain too")
 }
 
+// A compressed message of SendFrame is in the window of the server, but not in that of the client.
+func TestSendFrame_between_compressed_messages(t *testing.T) {
+	got := make(chan string, 1)
+	var stream flateStream
+	c := websockettest.Dial(t, deflated("", func(conn net.Conn, in *bufio.Reader) {
+		for {
+			f, err := websocket.ReadFrame(in, 1<<20)
+			if err != nil {
+				return
+			}
+			f.Unmask()
+			got <- stream.inflate(f.Payload)
+		}
+	}), websockettest.Compression())
+	message := strings.Repeat("a message of Send", 10)
+	for range 2 {
+		c.Send(websocket.Text, []byte(message))
+		if inflated := <-got; inflated != message {
+			t.Errorf("the server got %q, want %q", inflated, message)
+		}
+		c.SendFrame(websocket.Frame{
+			Header:  websocket.Header{Fin: true, RSV1: true, Opcode: websocket.Text},
+			Payload: wstest.Unhex("f2 48 cd c9 c9 07 00"),
+		})
+		if inflated := <-got; inflated != "Hello" {
+			t.Errorf("the server got %q, want Hello", inflated)
+		}
+	}
+}
+
+// A compressed message can refer to earlier ones, also to those of ReceiveFrame.
+func TestReceive_of_compressed_messages_after_ReceiveFrame(t *testing.T) {
+	const (
+		hello = "c1 07 f2 48 cd c9 c9 07 00"
+		again = "c1 05 f2 00 11 00 00" // refers to Hello
+	)
+	tests := []struct {
+		name   string
+		wire   string
+		frames int // of ReceiveFrame
+		want   string
+	}{
+		{"one frame", hello + again, 1, "Hello"},
+		{"two messages", hello + again + again, 2, "Hello"},
+		{"fragments, with a ping between them", "41 03 f2 48 cd 89 00 80 04 c9 c9 07 00" + again, 3, "Hello"},
+		{"a message whose rest is dropped", "41 03 f2 48 cd 00 01 c9 80 03 c9 07 00" + again, 1, "Hello"},
+		{"a message that is not compressed", hello + "81 01 61" + again, 2, "Hello"},
+		{"bytes that are not compressed", hello + "c1 01 ff" + again, 2, "Hello"},
+		{"a message that a new one breaks off", hello + "41 03 f2 48 cd 81 01 61" + again, 3, "Hello"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := websockettest.Dial(t, deflated("", func(conn net.Conn, in *bufio.Reader) {
+				conn.Write(wstest.Unhex(tt.wire))
+				io.Copy(io.Discard, in)
+			}), websockettest.Compression())
+			for range tt.frames {
+				c.ReceiveFrame()
+			}
+			wantMessage(t, c, websocket.Text, tt.want)
+		})
+	}
+}
+
 // The client and the library understand each other, with and without context takeover, and with
 // small windows.
 func TestCompression_with_a_Handler(t *testing.T) {
@@ -264,5 +328,7 @@ func TestCompression_with_a_Handler(t *testing.T) {
 		if f := c.ReceiveFrame(); f.RSV1 || string(f.Payload) != "short" {
 			t.Errorf("got %+v with %q, want a frame that is not compressed", f.Header, f.Payload)
 		}
+		c.Send(websocket.Text, []byte(strings.Repeat("Hello", 100)))
+		wantMessage(t, c, websocket.Text, strings.Repeat("Hello", 100))
 	})
 }

@@ -178,7 +178,7 @@ func (r *reading) message() (first websocket.Frame, data []byte, err error) {
 			return f, nil, nil
 		}
 		if r.midMessage && !begun && f.Opcode == websocket.Continuation {
-			r.midMessage = !f.Fin // the rest of a message of ReceiveFrame
+			r.pass(f) // the rest of a message of ReceiveFrame
 			continue
 		}
 		switch continues := f.Opcode == websocket.Continuation; {
