@@ -145,7 +145,10 @@ func Compression() DialOption {
 // a browser that is closed does. The test then waits until the handler has returned and has
 // closed the connection. If that takes 20 seconds, or 48 hours of the clock of a bubble, the
 // test fails with the stacks of the handler's goroutines. If the handler waits for something
-// that the test does, do it before the test function returns, for example with defer.
+// that the test does, do it before the test function returns, for example with defer. If there are
+// several clients, each of them closes when its cleanup runs, the last one first. But if its handler
+// has not returned after a twentieth of that time, all clients close, because the handler may wait for
+// one of them.
 func Dial(t testing.TB, h http.Handler, opts ...DialOption) *Client {
 	t.Helper()
 	if h == nil {
@@ -170,10 +173,8 @@ func Dial(t testing.TB, h http.Handler, opts ...DialOption) *Client {
 	near.SetReadBuffer(readBuffer)
 	far.SetReadBuffer(sendBuffer)
 	c := &Client{t: t, conn: near, in: bufio.NewReader(near), limit: limit, server: newServer(t, h, far)}
-	t.Cleanup(func() {
-		near.Close()
-		c.server.wait(end)
-	})
+	clients := addClient(t, c)
+	t.Cleanup(func() { clients.end(c, end) })
 	c.server.start()
 	c.handshake(d, req)
 	return c
@@ -283,7 +284,7 @@ func (c *Client) handshake(d *dialer, req *http.Request) {
 	}
 	res, err := c.readResponse(req)
 	if isTimeout(err) {
-		c.t.Fatalf("websockettest: Dial: the handler has sent no whole response in %v\n%s", c.limit, c.server.stacks())
+		c.t.Fatalf("websockettest: Dial: the handler has sent no whole response in %v\n%s", c.limit, stacks([]string{c.server.label}))
 	}
 	if err != nil {
 		c.t.Fatalf("websockettest: Dial: want a response to the handshake: %v", err)

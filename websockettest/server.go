@@ -35,6 +35,7 @@ type server struct {
 	label string
 
 	called   atomic.Bool
+	leftOpen bool          // the handler has returned before its connection was closed, as with Detached
 	returned chan struct{} // closed when the handler has returned
 }
 
@@ -82,6 +83,7 @@ func (l *oneConn) Addr() net.Addr { return serverAddr }
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.called.Store(true)
 	defer close(s.returned)
+	defer func() { s.leftOpen = !s.isClosed() }()
 	defer s.logPanic(r)
 	pprof.Do(r.Context(), pprof.Labels(labelKey, s.label), func(ctx context.Context) {
 		s.handler.ServeHTTP(w, r.WithContext(ctx))
@@ -112,24 +114,23 @@ func (s *server) isClosed() bool {
 	}
 }
 
-// wait waits until the handler has returned and its connection is closed. The client has
-// closed its end before.
-func (s *server) wait(limit time.Duration) {
-	s.t.Helper()
-	defer s.log.end()
-	defer s.conn.Close()
-	var by wait.Deadline
-	by.Set(time.Now().Add(limit))
-	defer by.Set(time.Time{})
-	closed := isDone(s.conn.Closed(), &by) // s.called does not change after it
+// await waits until the handler has returned and its connection is closed. It returns what has not
+// happened until the deadline, as a format for the limit, or "". The client has closed its end before.
+func (s *server) await(by *wait.Deadline) (missing string) {
+	closed := isDone(s.conn.Closed(), by) // s.called does not change after it
 	switch {
-	case s.called.Load() && !isDone(s.returned, &by):
-		s.t.Errorf("websockettest: the handler has not returned %v after the client has closed the connection\n%s", limit, s.stacks())
+	case s.called.Load() && !isDone(s.returned, by):
+		return "the handler has not returned %v after the client has closed the connection"
 	case !closed && !s.isClosed():
-		s.t.Errorf("websockettest: the handler has returned, but it has not closed the connection %v after the client: call Conn.Close after Upgrade\n%s", limit, s.stacks())
-	case s.called.Load() && !s.waitDetached(&by):
-		s.t.Errorf("websockettest: the function of the detached connection has not returned %v after the client has closed the connection\n%s", limit, s.stacks())
+		return "the handler has returned, but it has not closed the connection %v after the client: call Conn.Close after Upgrade"
 	}
+	return ""
+}
+
+// release ends what the server has for a test that ends.
+func (s *server) release() {
+	s.conn.Close()
+	s.log.end()
 }
 
 // isDone waits until done is closed, but not longer than the deadline.
@@ -150,12 +151,12 @@ func isDone(done <-chan struct{}, by *wait.Deadline) bool {
 // libraryCode begins the names of the functions of package websocket.
 var libraryCode = reflect.TypeFor[websocket.Conn]().PkgPath() + "."
 
-// waitDetached waits until the goroutines that package websocket has started for the handler have
-// ended. The function of a detached connection runs on such a goroutine, and no other event shows
-// that it has returned. It can still run when the connection is closed.
-func (s *server) waitDetached(by *wait.Deadline) bool {
+// waitDetached waits until the goroutines with these labels whose outermost function is one of package
+// websocket have ended. The function of a detached connection runs on such a goroutine, and no other
+// event shows that it has returned. It can still run when the connection is closed.
+func waitDetached(labels []string, by *wait.Deadline) bool {
 	pause := time.Millisecond // grows, because an hour of a bubble's clock would be many pauses
-	for slices.ContainsFunc(s.goroutines(), isLibraryGoroutine) {
+	for slices.ContainsFunc(goroutines(labels), isLibraryGoroutine) {
 		select {
 		case <-by.Done():
 			return false
@@ -173,22 +174,23 @@ func isLibraryGoroutine(stack string) bool {
 	return strings.HasPrefix(lines[max(0, len(lines)-2)], libraryCode)
 }
 
-// stacks returns the stacks of the handler's goroutines as a text.
-func (s *server) stacks() string {
-	stacks := s.goroutines()
+// stacks returns the stacks of the goroutines with these labels as a text.
+func stacks(labels []string) string {
+	stacks := goroutines(labels)
 	if len(stacks) == 0 {
 		return "none of the handler's goroutines is left"
 	}
 	return strings.Join(stacks, "\n")
 }
 
-// goroutines returns the stacks of the handler's goroutines.
-func (s *server) goroutines() (stacks []string) {
+// goroutines returns the stacks of the goroutines with these labels.
+func goroutines(labels []string) (stacks []string) {
 	var profile strings.Builder
 	pprof.Lookup("goroutine").WriteTo(&profile, 1)
-	label := fmt.Sprintf("%q:%q", labelKey, s.label)
+	key := fmt.Sprintf(`%q:"`, labelKey)
 	for record := range strings.SplitSeq(profile.String(), "\n\n") {
-		if strings.Contains(record, label) {
+		_, value, _ := strings.Cut(record, key)
+		if label, _, ok := strings.Cut(value, `"`); ok && slices.Contains(labels, label) {
 			stacks = append(stacks, formatStack(record))
 		}
 	}
@@ -196,18 +198,21 @@ func (s *server) goroutines() (stacks []string) {
 }
 
 // formatStack turns a record of a goroutine profile into a stack like those of a panic. The
-// lines of the record that matter have four columns: #, address, function and position.
+// lines of the record that matter have four columns: #, address, function and position. Tabs
+// separate them, because a path may have spaces.
 func formatStack(record string) string {
 	count, _, _ := strings.Cut(record, " ")
 	stack := []string{count + " goroutine(s):"}
 	for line := range strings.SplitSeq(record, "\n") {
-		if columns := strings.Fields(line); len(columns) == 4 && columns[0] == "#" {
+		if columns := strings.FieldsFunc(line, isTab); len(columns) == 4 && columns[0] == "#" {
 			function, _, _ := strings.Cut(columns[2], "+0x")
 			stack = append(stack, function, "\t"+columns[3])
 		}
 	}
 	return strings.Join(stack, "\n")
 }
+
+func isTab(r rune) bool { return r == '\t' }
 
 // A testLog writes to the log of a test until the test has ended. A test must not log
 // later, so later lines go to standard error.
