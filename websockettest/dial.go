@@ -22,7 +22,8 @@
 // # Time
 //
 // A test of timeouts runs in a bubble of [testing/synctest], whose clock is fake: an hour
-// passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble.
+// passes as soon as all goroutines of the bubble wait. Call Dial inside the bubble, with the t of
+// the bubble.
 //
 // A method fails the test if it has waited for 10 seconds or, inside a bubble, for 48 hours
 // of the fake clock. These hours take about a second, and they leave time for every timeout
@@ -31,7 +32,9 @@
 //
 // The fake clock stands still while a goroutine of the bubble is busy. So a method also
 // fails the test when it has read 250,000 frames, because a handler may send without a
-// pause. A handler that is busy for ever and sends nothing blocks its test.
+// pause. A handler that is busy for ever and sends nothing blocks its test. So does a goroutine of
+// the bubble that waits for a sync.Mutex, or for something outside of the bubble, such as a file or
+// a network connection: see "Blocking" in the documentation of testing/synctest.
 //
 // # The client
 //
@@ -111,7 +114,8 @@ func URL(path string) DialOption {
 // Header adds a header to the request, such as an Origin, a cookie or a token. By default
 // the request has no Origin header, so it is not that of a browser. If Dial sends a header
 // of this name itself, such as Sec-WebSocket-Version, the first Header of that name replaces
-// it. The name Host sets the host.
+// it. The name Host sets the host. Dial fails the test if net/http does not send the header as it is,
+// such as Content-Length.
 func Header(name, value string) DialOption {
 	return func(d *dialer) {
 		d.header[http.CanonicalHeaderKey(name)] = append(d.header[http.CanonicalHeaderKey(name)], value)
@@ -135,7 +139,7 @@ func Compression() DialOption {
 
 // Dial sends a handshake to h and returns the client of the connection. The client and h
 // are connected in memory. Inside a testing/synctest bubble, Dial must be called by a
-// goroutine of the bubble, and the connection belongs to the bubble.
+// goroutine of the bubble, with the t of the bubble, and the connection belongs to the bubble.
 //
 // If h refuses the handshake, Dial returns too. [Client.Response] has the refusal, and
 // methods that send or receive fail the test. Dial fails the test if h sends no response, or
@@ -165,6 +169,10 @@ func Dial(t testing.TB, h http.Handler, opts ...DialOption) *Client {
 	if err != nil {
 		t.Fatalf("websockettest: Dial: %v", err)
 	}
+	wire, err := d.encode(req)
+	if err != nil {
+		t.Fatalf("websockettest: Dial: %v", err)
+	}
 	limit, end := waitLimit, endLimit
 	if inBubble() {
 		limit, end = bubbleLimit, bubbleLimit
@@ -176,7 +184,7 @@ func Dial(t testing.TB, h http.Handler, opts ...DialOption) *Client {
 	clients := addClient(t, c)
 	t.Cleanup(func() { clients.end(c, end) })
 	c.server.start()
-	c.handshake(d, req)
+	c.handshake(d, req, wire)
 	return c
 }
 
@@ -213,9 +221,6 @@ func (d *dialer) request() (*http.Request, error) {
 	}
 	req.Header = d.defaults()
 	for name, values := range d.header {
-		if err := checkHeader(name, values); err != nil {
-			return nil, err
-		}
 		if name == "Host" {
 			req.Host = values[len(values)-1]
 			continue
@@ -262,24 +267,30 @@ func (d *dialer) defaults() http.Header {
 	return h
 }
 
-// checkHeader refuses headers that net/http would change or leave out.
-func checkHeader(name string, values []string) error {
-	if name == "" || strings.ContainsAny(name, " \t\r\n:") {
-		return fmt.Errorf("Header(%q): want the name of a header", name)
+// encode returns the bytes of the request. It refuses headers that net/http changes or leaves out.
+func (d *dialer) encode(req *http.Request) ([]byte, error) {
+	var wire bytes.Buffer
+	if err := req.Write(&wire); err != nil {
+		return nil, err
 	}
-	for _, value := range values {
-		if strings.ContainsAny(value, "\r\n\x00") {
-			return fmt.Errorf("Header(%q, %q): want a value of one line", name, value)
+	sent, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(wire.Bytes())))
+	if err != nil {
+		return nil, err
+	}
+	sent.Header["Host"] = []string{sent.Host}
+	for name, values := range d.header {
+		if got := sent.Header[name]; !slices.Equal(got, values) {
+			return nil, fmt.Errorf("Header(%q): net/http would send the values %q, not %q", name, got, values)
 		}
 	}
-	return nil
+	return wire.Bytes(), nil
 }
 
 // handshake sends the request and reads the response.
-func (c *Client) handshake(d *dialer, req *http.Request) {
+func (c *Client) handshake(d *dialer, req *http.Request, wire []byte) {
 	c.t.Helper()
 	c.conn.SetDeadline(time.Now().Add(c.limit))
-	if err := req.Write(c.conn); err != nil {
+	if _, err := c.conn.Write(wire); err != nil {
 		c.t.Fatalf("websockettest: Dial: the handler has ended the connection before a response: %v", err)
 	}
 	res, err := c.readResponse(req)

@@ -112,8 +112,22 @@ func TestDial_failures(t *testing.T) {
 		{"path without a slash", ok, []websockettest.DialOption{websockettest.URL("chat")}, `URL("chat"): want a path that begins with /, or ws://host/path`},
 		{"https", ok, []websockettest.DialOption{websockettest.URL("https://a/")}, `URL("https://a/"): want a path that begins with /, or ws://host/path`},
 		{"path that is not a URL", ok, []websockettest.DialOption{websockettest.URL("/%")}, `URL("/%"): parse "ws://example.com/%": invalid URL escape "%"`},
-		{"header without a name", ok, []websockettest.DialOption{websockettest.Header("a b", "c")}, `Header("a b"): want the name of a header`},
-		{"header of two lines", ok, []websockettest.DialOption{websockettest.Header("A", "b\r\nC: d")}, `Header("A", "b\r\nC: d"): want a value of one line`},
+		{"header of two lines", ok, []websockettest.DialOption{websockettest.Header("A", "b\r\nC: d")},
+			`Header("A"): net/http would send the values ["b  C: d"], not ["b\r\nC: d"]`},
+		{"header with spaces around its value", ok, []websockettest.DialOption{websockettest.Header("A", "b"), websockettest.Header("A", " c\t")},
+			`Header("A"): net/http would send the values ["b" "c"], not ["b" " c\t"]`},
+		{"header without a name", ok, []websockettest.DialOption{websockettest.Header("", "c")}, notSent("", "c")},
+		{"header with a name of two words", ok, []websockettest.DialOption{websockettest.Header("a b", "c")}, notSent("a b", "c")},
+		{"header with a name that is not a token", ok, []websockettest.DialOption{websockettest.Header("a@b", "c")}, notSent("a@b", "c")},
+		{"Content-Length", ok, []websockettest.DialOption{websockettest.Header("content-length", "5")}, notSent("Content-Length", "5")},
+		{"Transfer-Encoding", ok, []websockettest.DialOption{websockettest.Header("Transfer-Encoding", "chunked")}, notSent("Transfer-Encoding", "chunked")},
+		{"Trailer", ok, []websockettest.DialOption{websockettest.Header("Trailer", "A")}, notSent("Trailer", "A")},
+		{"User-Agent twice", ok, []websockettest.DialOption{websockettest.Header("User-Agent", "a"), websockettest.Header("User-Agent", "b")},
+			`Header("User-Agent"): net/http would send the values ["a"], not ["a" "b"]`},
+		{"Host twice", ok, []websockettest.DialOption{websockettest.Header("Host", "a"), websockettest.Header("Host", "b")},
+			`Header("Host"): net/http would send the values ["b"], not ["a" "b"]`},
+		{"Host that is not valid", ok, []websockettest.DialOption{websockettest.Header("Host", "a b")},
+			`Header("Host"): net/http would send the values [""], not ["a b"]`},
 
 		{"no response", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), nil,
 			"want a response to the handshake: unexpected EOF"},
@@ -150,6 +164,11 @@ func TestDial_failures(t *testing.T) {
 			})
 		})
 	}
+}
+
+// notSent is what Dial says about a header that net/http leaves out.
+func notSent(name, value string) string {
+	return fmt.Sprintf("Header(%q): net/http would send the values [], not [%q]", name, value)
 }
 
 // waitForTheClient waits until the client has closed the connection of r.
