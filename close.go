@@ -241,7 +241,7 @@ func failPayload(err error) []byte {
 // close sends a close frame, the last frame of this side, after all urgent and pending
 // frames. The lock is held.
 func (w *writer) close(by caller, payload []byte) error {
-	if w.urgent.any.Load() {
+	if w.urgent.any.Load() || w.urgent.waits() {
 		w.sendUrgent(by)
 	}
 	w.noteClose(payload)

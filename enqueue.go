@@ -148,16 +148,17 @@ func (w *writer) writeNow(q *sendQueue, f queuedFrame, ordered bool) error {
 		return err
 	}
 	w.keep(ownFrame(f.bytes, n, f.shared))
-	w.pending.unawaited = true
 	return nil
 }
 
-// socketNow is socket.writeNow. The user's write deadline does not apply to it.
+// socketNow is socket.writeNow, but the user's write deadline does not apply to it.
 func (w *writer) socketNow(p []byte) (int, error) {
-	if w.socket.hasDeadline(bySender) {
-		w.socket.writeAs(byLibrary)
-		defer w.socket.writeAs(bySender)
+	n, err := w.socket.writeNow(p, false)
+	if err != errors.ErrUnsupported || !w.socket.hasDeadline(bySender) || !w.socket.exact() {
+		return n, err
 	}
+	w.socket.writeAs(byLibrary) // the deadline may have passed
+	defer w.socket.writeAs(bySender)
 	return w.socket.writeNow(p, false)
 }
 

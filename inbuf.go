@@ -69,11 +69,11 @@ func (b *inbuf) space() []byte {
 	return b.buf[b.w:]
 }
 
-// take makes sure that there is a buffer, large if the last read filled a
+// take makes sure that there is a buffer with free space, large if the last read filled a
 // small one, with the unused bytes at its start.
 func (b *inbuf) take() {
 	size := readBufferSize
-	if b.large {
+	if b.large || b.full() {
 		size = largeReadBufferSize
 	}
 	switch {

@@ -20,7 +20,7 @@ type pending struct {
 	written    int    // how much of frames was sent by a write that a deadline has cut off
 	flushTimer wait.Alarm
 	open       chan struct{} // closed when the open MessageWriter ends; nil without one
-	unawaited  bool          // frames begin with one of TrySend or Broadcast, whose write no receiving method waits for
+	unawaited  bool          // the socket did not take frames at once, so no receiving method waits for their write
 }
 
 // openMessage returns the channel that is closed when the open MessageWriter ends, or nil

@@ -100,6 +100,31 @@ func TestPong_that_is_left_to_the_flush_timer_is_sent(t *testing.T) {
 	p.expect(Pong, "pong")
 }
 
+// A pong that is left to the flush timer is sent before the close frame, and not after a later pong.
+func TestPong_that_is_left_to_the_flush_timer_keeps_its_place(t *testing.T) {
+	keep := func(c *Conn) {
+		c.out.lock.Lock()
+		defer c.out.lock.Unlock()
+		c.out.urgent.keepPong([]byte("one"))
+	}
+	t.Run("before a close frame", func(t *testing.T) {
+		c, p := newTCPConn(t, PingInterval(0))
+		keep(c)
+		c.SendMessage(Close, []byte(closeBody(4000, "")))
+		p.expect(Pong, "one")
+		p.expectClose(4000)
+	})
+	t.Run("before a later pong", func(t *testing.T) {
+		c, p := newTCPConn(t, PingInterval(0))
+		keep(c)
+		c.out.pong(byReceiver, []byte("two"))
+		c.out.requestFlush(byLibrary)
+		c.SendMessage(Text, []byte("end"))
+		p.expect(Pong, "two") // RFC 6455 section 5.5.3: the latest is enough
+		p.expect(Text, "end")
+	})
+}
+
 // A Broadcast that is larger than SendQueue reaches the members that keep up.
 func TestBroadcast_larger_than_SendQueue(t *testing.T) {
 	var g Group

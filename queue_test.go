@@ -260,22 +260,45 @@ func TestTrySend_after_a_write_deadline_has_passed(t *testing.T) {
 	wantError(t, c.SendMessage(Text, []byte("late")), os.ErrDeadlineExceeded)
 }
 
-// The peer does not read what TrySend has sent. A receiving method of the same goroutine still gets
-// its messages.
-func TestTrySend_before_a_receiving_method(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newPipeConn(t, Compression(0), PingInterval(0)) // with compression, the message does not go into the queue
-		if err := c.TrySend(Text, []byte(stars(2000))); err != nil {
-			t.Fatal(err)
-		}
-		time.AfterFunc(time.Second, func() { p.Conn.Write(clientFrame(true, Text, "hello")) })
-		start := time.Now()
-		_, data, err := c.ReceiveMessage()
-		if took := time.Since(start); err != nil || string(data) != "hello" || took != time.Second {
-			t.Errorf("got %q and error %v after %v, want hello after 1s", data, err, took)
-		}
-		c.CloseNow()
-	})
+// The peer does not read what was sent without waiting for it. A receiving method of the same
+// goroutine still gets its messages.
+func TestReceive_does_not_wait_for_the_rest_of_a_write(t *testing.T) {
+	late := func(t *testing.T, err error) {
+		t.Helper()
+		wantError(t, err, os.ErrDeadlineExceeded)
+	}
+	for name, send := range map[string]func(t *testing.T, c *Conn){
+		"TrySend": func(t *testing.T, c *Conn) {
+			if err := c.TrySend(Text, []byte(stars(2000))); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"TrySend, and a SendMessage that was cut off": func(t *testing.T, c *Conn) {
+			c.TrySend(Text, []byte(stars(2000)))
+			c.SetWriteDeadline(pastTime)
+			late(t, c.SendMessage(Text, []byte("late")))
+		},
+		"Write of a Stream that was cut off": func(t *testing.T, c *Conn) {
+			s := c.Stream(Text)
+			s.SetWriteDeadline(time.Now().Add(time.Millisecond))
+			_, err := s.Write([]byte("x"))
+			late(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := newPipeConn(t, Compression(0), PingInterval(0)) // with compression, the message does not go into the queue
+				send(t, c)
+				start := time.Now()
+				time.AfterFunc(time.Second, func() { p.Conn.Write(clientFrame(true, Text, "hello")) })
+				_, data, err := c.ReceiveMessage()
+				if took := time.Since(start); err != nil || string(data) != "hello" || took != time.Second {
+					t.Errorf("got %q and error %v after %v, want hello after 1s", data, err, took)
+				}
+				c.CloseNow()
+			})
+		})
+	}
 }
 
 // A close frame comes behind the queue, from every method that closes.

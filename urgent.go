@@ -12,8 +12,8 @@ type urgent struct {
 	mu    sync.Mutex
 	any   atomic.Bool
 	ping  bool
-	flush bool         // the pending frames
-	pong  *pongPayload // nil for none
+	flush bool                        // the pending frames
+	pong  atomic.Pointer[pongPayload] // nil for none; mu guards changes, and the payload
 }
 
 // A pongPayload is the payload of a pong frame.
@@ -31,6 +31,7 @@ func (w *writer) pong(by caller, payload []byte) {
 		return
 	}
 	defer w.release(by)
+	w.urgent.dropPong()
 	if w.check() == nil {
 		w.sendOwn(by, &Header{Fin: true, Opcode: Pong}, payload)
 	}
@@ -79,10 +80,22 @@ func (u *urgent) setPong(payload []byte) {
 func (u *urgent) keepPong(payload []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.pong == nil {
-		u.pong = new(pongPayload)
+	p := u.pong.Load()
+	if p == nil {
+		p = new(pongPayload)
+		u.pong.Store(p)
 	}
-	u.pong.size = byte(copy(u.pong.payload[:], payload))
+	p.size = byte(copy(p.payload[:], payload))
+}
+
+// dropPong drops a pong that was left to the flush timer, because a later one is about to be sent.
+func (u *urgent) dropPong() {
+	if u.pong.Load() == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pong.Store(nil)
 }
 
 // waits reports whether there is something to send. releaseNow and keepPong have left it to the
@@ -90,14 +103,14 @@ func (u *urgent) keepPong(payload []byte) {
 func (u *urgent) waits() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.ping || u.pong != nil
+	return u.ping || u.pong.Load() != nil
 }
 
 func (u *urgent) take() (ping bool, pong *pongPayload, flush bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	ping, pong, flush = u.ping, u.pong, u.flush
-	u.ping, u.pong, u.flush = false, nil, false
+	ping, pong, flush = u.ping, u.pong.Swap(nil), u.flush
+	u.ping, u.flush = false, false
 	u.any.Store(false)
 	return ping, pong, flush
 }
@@ -152,8 +165,8 @@ func (w *writer) sendQueued(by caller) {
 
 // leavesToTimer reports whether frames that do not belong to the call are left to the goroutine of
 // the flush timer. Their write must not delay a call that has a deadline. Over TLS it cannot be cut
-// off either, because that would end the connection. A receiving method does not wait for what
-// TrySend or Broadcast has sent, as they do not. The lock is held.
+// off either, because that would end the connection. A receiving method does not wait for the rest of a
+// frame whose sender has not waited. The lock is held.
 func (w *writer) leavesToTimer(by caller) bool {
 	leaves := w.socket.hasDeadline(by) || by == byReceiver && w.pending != nil && w.pending.unawaited
 	return leaves && !w.stopped && w.life.err() == nil

@@ -277,7 +277,7 @@ func (w *writer) keep(b []byte, n int) {
 		return
 	}
 	p := w.pendingOf()
-	p.frames, p.written = b, n
+	p.frames, p.written, p.unawaited = b, n, true
 	w.hasPending.Store(true)
 	w.flushIn(0)
 }

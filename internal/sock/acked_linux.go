@@ -26,7 +26,7 @@ func AcksOf(fd uintptr) (a Acks, ok bool) {
 		return Acks{}, false
 	}
 	acked := binary.NativeEndian.Uint64(info[bytesAcked:])
-	if acked == 0 { // at least the handshake was acknowledged, so this kernel does not fill the field in
+	if acked == 0 { // a kernel that does not fill the field in, or nothing is known yet
 		return Acks{}, false
 	}
 	return Acks{
