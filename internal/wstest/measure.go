@@ -3,6 +3,7 @@ package wstest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -75,6 +76,21 @@ func MaxFiles() int {
 		return 1000 // not Linux
 	}
 	return 256
+}
+
+// Registrations returns how many descriptors the epoll sets of the process watch. It skips the test
+// if the system does not tell.
+func Registrations(t testing.TB) (n int) {
+	t.Helper()
+	files, _ := filepath.Glob("/proc/self/fdinfo/*")
+	for _, file := range files {
+		info, _ := os.ReadFile(file) // some are closed meanwhile
+		n += strings.Count(string(info), "tfd:")
+	}
+	if n == 0 {
+		t.Skip("the system does not tell what epoll sets watch")
+	}
+	return n
 }
 
 // RaceEnabled reports whether this is a build with the race detector. That detector
