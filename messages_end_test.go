@@ -245,3 +245,33 @@ func TestHandleMessages_panics_beside_other_connections(t *testing.T) {
 	checkEcho(other)
 	other.Close()
 }
+
+// A connection that the event loop cannot watch gets a goroutine, which ends it.
+func TestHandleMessages_that_cannot_be_watched(t *testing.T) {
+	ended := make(chan error, 1)
+	srv := startMessages(t, func(c *Conn) (MessageFunc, error) {
+		c.NetConn().Close()
+		return c.SendMessage, nil
+	}, PingInterval(0), OnClose(func(_ *Conn, err error) { ended <- err }))
+	srv.dial(t)
+	if err := await(t, ended); CloseStatus(err) != 1006 {
+		t.Errorf("got the end %v, want 1006", err)
+	}
+}
+
+// OnError gets the value of a panic, also if the event loop has logged it.
+func TestHandleMessages_reports_a_panic(t *testing.T) {
+	for server, start := range messagesServers {
+		t.Run(server, func(t *testing.T) {
+			reported := make(chan error, 1)
+			srv := start(t, openWith(func(*Conn, Opcode, []byte) error { panic("on purpose") }),
+				OnError(func(_ *Conn, err error) { reported <- err }))
+			p := srv.dial(t)
+			p.send(Text, "go")
+			answerClose(StatusInternalError, "")(p)
+			if got, want := await(t, reported).Error(), "websocket: handler panicked: on purpose"; got != want {
+				t.Errorf("got the error %q, want %q", got, want)
+			}
+		})
+	}
+}

@@ -1,9 +1,12 @@
 package websocket
 
 import (
+	"bytes"
 	"fmt"
+	"net/http"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -180,5 +183,91 @@ func TestHandleMessages_shutdown_has_one_goroutine_per_connection(t *testing.T) 
 	}
 	if !wstest.Eventually(func() bool { return ended.Load() == conns && srv.h.Stats().Open == 0 }) {
 		t.Errorf("OnClose was called %d times, want %d; %+v", ended.Load(), conns, srv.h.Stats())
+	}
+}
+
+// Connections that are closing hold no worker of the event loop while they wait for their peers.
+func TestHandleMessages_closing_connections_hold_no_worker(t *testing.T) {
+	const conns, most = 100, 50
+	ends := map[string]MessageFunc{
+		"the function returns an error": func(Opcode, []byte) error { return &CloseError{Code: 4008} },
+		"the function panics":           func(Opcode, []byte) error { panic(http.ErrAbortHandler) },
+	}
+	for name, fn := range ends {
+		t.Run(name, func(t *testing.T) {
+			srv := startMessages(t, func(*Conn) (MessageFunc, error) { return fn, nil }, CloseTimeout(time.Minute))
+			peers := make([]*peer, conns)
+			for i := range peers {
+				peers[i] = srv.dial(t)
+				peers[i].send(Text, "close")
+				if f := peers[i].Read(); f.Opcode() != byte(Close) {
+					t.Fatalf("got %v, want a close frame", f)
+				}
+			}
+			if !wstest.Eventually(func() bool { return workers() <= most }) {
+				t.Errorf("%d connections that are closing have %d workers, want at most %d", conns, workers(), most)
+			}
+			for _, p := range peers {
+				p.Conn.Close()
+			}
+		})
+	}
+}
+
+// workers returns how many goroutines are workers of the event loop.
+func workers() int {
+	stacks := make([]byte, 4<<20)
+	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("events.(*loop).work("))
+}
+
+// Two connections that always have more messages take turns. Both the number of the messages and
+// their bytes count.
+func TestHandleMessages_busy_connections_take_turns(t *testing.T) {
+	if !events.Supported {
+		t.Skip("this system has no event loop")
+	}
+	tests := []struct {
+		name     string
+		wire     []byte // of a connection, few bytes, so that they arrive before the connection is served
+		messages int
+	}{
+		{"many small messages", bytes.Repeat(clientFrame(true, Binary, ""), 12_000), 12_000},
+		{"64 large messages", bytes.Repeat(compressedMessage(Binary, stars(64<<10)), 64), 64},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+			opened, begin, done := make(chan bool, 2), make(chan bool), make(chan bool)
+			var mu sync.Mutex
+			var latest *Conn
+			turns, left := 0, 2*tt.messages
+			open := openWith(func(c *Conn, _ Opcode, _ []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if latest != c {
+					latest = c
+					turns++
+				}
+				if left--; left == 0 {
+					close(done)
+				}
+				return nil
+			})
+			srv := startMessages(t, func(c *Conn) (MessageFunc, error) {
+				opened <- true
+				<-begin
+				return open(c)
+			}, Compression(0))
+			for range 2 {
+				p := srv.dial(t, "Sec-WebSocket-Extensions: permessage-deflate\r\n")
+				p.Write(tt.wire)
+				await(t, opened)
+			}
+			close(begin)
+			await(t, done)
+			if turns < 4 {
+				t.Errorf("the connections have taken %d turns, want at least 4", turns)
+			}
+		})
 	}
 }

@@ -368,12 +368,13 @@ func TestHandleMessages_while_the_function_blocks(t *testing.T) {
 	p.send(Text, "hello")
 	p.send(Text, "hello again")
 	p.send(Ping, "there?")
-	p.expect(Pong, "there?")
+	timedCallWithin(t, "the pong", 5*time.Second, func() { p.expect(Pong, "there?") }) // a second is promised
 	goOn <- true
 	p.expect(Text, "hello")
-	goOn <- true
-	p.expect(Text, "hello again")
-	p.Close()
+	p.send(Close, closeBody(4006, "")) // while the function blocks with the second message
+	timedCallWithin(t, "the answer to the close frame", 5*time.Second, func() { p.expectClose(4006) })
+	close(goOn)
+	p.ExpectEOF()
 }
 
 // newMessagesConn serves a connection in memory with HandleMessages.
