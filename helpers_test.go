@@ -436,6 +436,13 @@ func bufferSize(c *Conn) int {
 	return len(c.in.buf.buf)
 }
 
+// unused returns the bytes in the read buffer of c that were not used yet. No receiving call may be
+// waiting.
+func unused(c *Conn) []byte {
+	defer lockInput(c)()
+	return c.in.buf.bytes()
+}
+
 // unfinishedSize returns how much c keeps of a message that a deadline has interrupted.
 func unfinishedSize(c *Conn) int {
 	defer lockInput(c)()

@@ -33,19 +33,38 @@ func TestWriteCoalescing_of_an_echo(t *testing.T) {
 		{"a message of 20,000 bytes after small ones", segments(slices.Concat(small, small, clientFrame(true, Binary, strings.Repeat("x", 20000)))), nil, []int{2, 1}},
 		{"each message is written alone without WriteCoalescing", segments(messageBurst(5, "small")), []Option{WriteCoalescing(false)}, []int{1, 1, 1, 1, 1}},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, s := newScriptConn(t, tt.pieces, tt.opts...)
-				joinFrameWrites(s)
-				err := echoAll(c)
-				wantError(t, err, io.ErrUnexpectedEOF)
-				if got := framesPerWrite(t, s); !slices.Equal(got, tt.want) {
-					t.Errorf("got writes of %v frames, want %v", got, tt.want)
-				}
+	for how, echo := range echoes {
+		for _, tt := range tests {
+			t.Run(how+"/"+tt.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c, s := newScriptConn(t, tt.pieces, tt.opts...)
+					joinFrameWrites(s)
+					err := echo(c)
+					wantError(t, err, io.ErrUnexpectedEOF)
+					if got := framesPerWrite(t, s); !slices.Equal(got, tt.want) {
+						t.Errorf("got writes of %v frames, want %v", got, tt.want)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// echoes are echoes with the methods that receive messages in different ways.
+var echoes = map[string]HandlerFunc{
+	"ReceiveMessage": echoAll,
+	"ReceiveFunc": func(c *Conn) error {
+		for {
+			if err := c.ReceiveFunc(c.SendMessage); err != nil {
+				return err
+			}
+		}
+	},
+	"HandleMessages": func(c *Conn) error {
+		prepareMessages(c)
+		c.inbox.messages.fn = c.SendMessage
+		return passAll(c)
+	},
 }
 
 // joinFrameWrites makes one write of the two writes of a large frame, because these tests
