@@ -50,7 +50,8 @@ func Track[C any](l *Load, fn func(C) error) func(C) error {
 const healthyHeader = "X-Healthy"
 
 // Run calls load while a server runs h for the clients of the load and healthy,
-// which must be an echo, for the healthy client. configure may be nil.
+// which must be an echo, for the healthy client. configure may be nil. load may change
+// l.Before, which Peak uses.
 func (l *Load) Run(h, healthy http.Handler, configure func(*http.Server), load func()) {
 	l.Helper()
 	l.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,6 +70,7 @@ func (l *Load) Run(h, healthy http.Handler, configure func(*http.Server), load f
 	}
 	l.Server.Start()
 	defer l.Server.Close()
+	before := Measure()
 	client := Dial(l.T, l.Server.Listener.Addr().String())
 	client.Handshake(healthyHeader + ": yes\r\n")
 	if err := client.RoundTrip("here"); err != nil {
@@ -81,8 +83,8 @@ func (l *Load) Run(h, healthy http.Handler, configure func(*http.Server), load f
 		defer l.CloseClients()
 		load()
 	}()
-	l.wantBefore()
-	client.Close()
+	client.Close() // first, because the event loop of HandleMessages keeps a few goroutines while it has a connection
+	l.wantBefore(before)
 }
 
 // keepServed exchanges a message with the healthy client every few milliseconds
@@ -117,16 +119,16 @@ func (l *Load) keepServed(client *Client) (stop func()) {
 }
 
 // wantBefore waits until the process uses no more than before the load.
-func (l *Load) wantBefore() {
+func (l *Load) wantBefore(before Usage) {
 	l.Helper()
 	var now Usage
 	if !Eventually(func() bool {
 		now = Measure()
-		return now.Memory <= l.Before.Memory+MemorySlack && now.Goroutines <= l.Before.Goroutines && now.Files <= l.Before.Files
+		return now.Memory <= before.Memory+MemorySlack && now.Goroutines <= before.Goroutines && now.Files <= before.Files
 	}) {
-		l.Errorf("after the load the process uses %v, want no more than before: %v", now, l.Before)
+		l.Errorf("after the load the process uses %v, want no more than before: %v", now, before)
 	}
-	l.Logf("before %v; after %v", l.Before, now)
+	l.Logf("before %v; after %v", before, now)
 }
 
 // UseHTTP2 makes Connect open streams on HTTP/2 connections; streams is how many each connection

@@ -16,14 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/f44ffc3b/websocket"
 	"github.com/f44ffc3b/websocket/internal/wstest"
 )
 
 func TestHostile_200_handshakes_a_byte_at_a_time(t *testing.T) {
 	const limit = 250 * time.Millisecond
 	configure := func(srv *http.Server) { srv.ReadHeaderTimeout = limit }
-	attackServer(t, websocket.Handle, configure, echo, func(l *wstest.Load) {
+	attackServer(t, handle, configure, echo, func(l *wstest.Load) {
 		n := wstest.Scale(t, 200, 100)
 		var slowest atomic.Int64
 		l.Each(n, n, func(int) error {
@@ -84,7 +83,7 @@ func TestHostile_50_requests_of_each_kind_that_never_end(t *testing.T) {
 		{"a refused request and half of the next", wstest.Request("Upgrade") + "GET / HT"},
 	}
 	configure := func(srv *http.Server) { srv.ReadHeaderTimeout, srv.ReadTimeout = limit, limit }
-	attackServer(t, websocket.Handle, configure, echo, func(l *wstest.Load) {
+	attackServer(t, handle, configure, echo, func(l *wstest.Load) {
 		n := len(kinds) * wstest.Scale(t, 50, 20)
 		l.Each(n, n, func(i int) error {
 			c, err := l.Connect()
@@ -119,7 +118,7 @@ var leaves = []func(c *wstest.Client) error{
 }
 
 func TestHostile_burst_of_5000_connects_and_disconnects(t *testing.T) {
-	attack(t, echo, func(l *wstest.Load) {
+	attack(t, echoes, func(l *wstest.Load) {
 		n := wstest.Scale(t, 5000, 1500)
 		start := time.Now()
 		l.Each(n, 64, func(i int) error {
@@ -146,7 +145,7 @@ func TestHostile_10000_idle_connections(t *testing.T) {
 		runIdleClients(t, addr)
 		return
 	}
-	attack(t, receiveAll, func(l *wstest.Load) {
+	attackServer(t, handle, nil, receiveAll, func(l *wstest.Load) {
 		n := min(wstest.Scale(t, 10_000, 2_000), wstest.MaxFiles()-l.Before.Files-100)
 		before := wstest.Measure()
 		stop := startIdleClients(l, n)

@@ -2,7 +2,6 @@ package hostile
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -18,34 +17,34 @@ var (
 	messageFlood = bytes.Repeat(wstest.Message(wstest.Binary, strings.Repeat("m", 4096)), 4)
 )
 
-// waitForEnd neither receives nor sends. It returns when the connection ends.
+// waitForEnd neither receives nor sends. It returns when the socket is closed.
 func waitForEnd(c *websocket.Conn) error {
 	<-c.Context().Done()
-	return context.Cause(c.Context())
+	return c.Close(websocket.StatusNormalClosure, "") // the error that the connection ended with
 }
 
 // floods are the frames that clients send without end, after one text message. These
 // clients never read. perConn limits the memory of a connection, on both sides together.
 var floods = []struct {
 	name    string
-	handle  handleFunc
+	kind    kind
 	fn      websocket.HandlerFunc
 	flood   []byte
 	perConn uint64
 }{
-	{"pings", websocket.Handle, receiveAll, pingFlood, 256 << 10},
-	{"pings beside a busy handler", websocket.HandleConcurrent, waitForEnd, pingFlood, 256 << 10},
-	{"pings while a sender is stuck", websocket.HandleConcurrent, sendWhenAsked(large), pingFlood, 256 << 10},
-	{"messages to an echo", websocket.Handle, echo, messageFlood, 256 << 10},
-	{"pings to a MessageFunc", passToNothing, waitForEnd, pingFlood, 256 << 10},
-	{"messages to a MessageFunc that echoes", passToEcho, waitForEnd, messageFlood, 256 << 10},
-	{"messages to a concurrent echo", websocket.HandleConcurrent, echo, messageFlood, 384 << 10},
+	{"pings", handle, receiveAll, pingFlood, 256 << 10},
+	{"pings beside a busy handler", handleConcurrent, waitForEnd, pingFlood, 256 << 10},
+	{"pings while a sender is stuck", handleConcurrent, sendWhenAsked(large).fn, pingFlood, 256 << 10},
+	{"messages to an echo", handle, echo, messageFlood, 256 << 10},
+	{"pings to a MessageFunc", passTo(ignore), waitForEnd, pingFlood, 256 << 10},
+	{"messages to a MessageFunc that echoes", passTo(echoes.message), waitForEnd, messageFlood, 256 << 10},
+	{"messages to a concurrent echo", handleConcurrent, echo, messageFlood, 384 << 10},
 }
 
 func TestHostile_50_clients_that_send_for_ever_and_never_read(t *testing.T) {
 	for _, tt := range floods {
 		t.Run(tt.name, func(t *testing.T) {
-			attackServer(t, tt.handle, nil, limitWriteBuffer(tt.fn), func(l *wstest.Load) {
+			attackServer(t, tt.kind, nil, limitWriteBuffer(tt.fn), func(l *wstest.Load) {
 				clients := l.ConnectAll(wstest.Scale(t, 50, 50))
 				var sent atomic.Int64
 				peak := l.Peak(func() {

@@ -17,17 +17,17 @@ import (
 )
 
 // attackStreams is attack with clients that are streams of HTTP/2 connections.
-func attackStreams(t *testing.T, handle handleFunc, streams int, fn websocket.HandlerFunc, clients func(l *wstest.Load), opts ...websocket.Option) {
+func attackStreams(t *testing.T, k kind, streams int, fn websocket.HandlerFunc, clients func(l *wstest.Load), opts ...websocket.Option) {
 	t.Helper()
 	l := wstest.NewLoad(t)
 	l.UseHTTP2(streams)
-	l.Run(handle(wstest.Track(l, fn), opts...), websocket.Handle(echo), extendedconnect.Configure, func() { clients(l) })
+	l.Run(k.handler(wstest.Track(l, fn), opts...), k.healthy, extendedconnect.Configure, func() { clients(l) })
 }
 
 func TestHostile_HTTP2_50_streams_that_send_for_ever_and_never_read(t *testing.T) {
 	for _, tt := range floods {
 		t.Run(tt.name, func(t *testing.T) {
-			attackStreams(t, tt.handle, 10, limitWriteBuffer(tt.fn), func(l *wstest.Load) {
+			attackStreams(t, tt.kind, 10, limitWriteBuffer(tt.fn), func(l *wstest.Load) {
 				clients := l.ConnectAll(wstest.Scale(t, 50, 20))
 				peak := l.Peak(func() {
 					l.UntilCut(clients, func(c *wstest.Client) {
@@ -43,7 +43,7 @@ func TestHostile_HTTP2_50_streams_that_send_for_ever_and_never_read(t *testing.T
 
 func TestHostile_HTTP2_slow_readers_get_everything(t *testing.T) {
 	message := bytes.Repeat([]byte("slow"), 1500) // more than the window
-	attackStreams(t, websocket.Handle, 10, sendWhenAsked(message), func(l *wstest.Load) {
+	attackStreams(t, handle, 10, sendWhenAsked(message).fn, func(l *wstest.Load) {
 		clients := l.ConnectAll(10)
 		l.Together(clients, func(c *wstest.Client) error {
 			c.Conn.Write(wstest.Message(wstest.Text, "go"))
@@ -58,7 +58,7 @@ func TestHostile_HTTP2_slow_readers_get_everything(t *testing.T) {
 
 // Nothing of 1000 streams is left, however they end.
 func TestHostile_HTTP2_250_streams_on_each_connection(t *testing.T) {
-	attackStreams(t, websocket.Handle, 250, echo, func(l *wstest.Load) {
+	attackStreams(t, handle, 250, echo, func(l *wstest.Load) {
 		clients := l.ConnectAll(wstest.Scale(t, 1000, 300))
 		l.Each(len(clients), 16, func(i int) error {
 			c := clients[i]
@@ -92,9 +92,9 @@ func TestHostile_HTTP2_ends_at_every_moment(t *testing.T) {
 		"close frame, then reset": func(c *wstest.Client) { c.Conn.Write(script[len(script)-8:]); c.Reset() },
 	}
 	for name, end := range ends {
-		for _, handle := range []handleFunc{websocket.Handle, websocket.HandleConcurrent} {
+		for _, k := range []kind{handle, handleConcurrent} {
 			t.Run(name, func(t *testing.T) {
-				attackStreams(t, handle, 250, echo, func(l *wstest.Load) {
+				attackStreams(t, k, 250, echo, func(l *wstest.Load) {
 					l.Each(len(script), 8, func(i int) error {
 						c, err := l.Connect()
 						if err == nil {
@@ -213,7 +213,7 @@ func TestHostile_HTTP2_streams_that_are_reset_at_once(t *testing.T) {
 
 // As many streams as net/http allows send nothing but pings. Each gets its last pong.
 func TestHostile_HTTP2_250_streams_that_send_pings(t *testing.T) {
-	attackStreams(t, websocket.Handle, 250, echo, func(l *wstest.Load) {
+	attackStreams(t, handle, 250, echo, func(l *wstest.Load) {
 		clients := l.ConnectAll(wstest.Scale(t, 250, 50))
 		pings := append(bytes.Repeat(wstest.Message(wstest.Ping, "again"), 300), wstest.Message(wstest.Ping, "last")...)
 		l.Together(clients, func(c *wstest.Client) error {

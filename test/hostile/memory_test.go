@@ -14,12 +14,7 @@ import (
 )
 
 func TestHostile_2000_connections_that_declare_1_MiB_and_send_10_bytes(t *testing.T) {
-	t.Run("Handle", func(t *testing.T) { attackByDeclaring(t, websocket.Handle, receiveAll) })
-	t.Run("HandleMessages", func(t *testing.T) { attackByDeclaring(t, passToNothing, waitForEnd) })
-}
-
-func attackByDeclaring(t *testing.T, handle handleFunc, fn websocket.HandlerFunc) {
-	attackServer(t, handle, nil, fn, func(l *wstest.Load) {
+	attack(t, ignores, func(l *wstest.Load) {
 		clients := l.ConnectAll(wstest.Scale(t, 2000, 1000))
 		connected := wstest.Measure()
 		// The pong shows that the server has read the frame after the ping, because
@@ -53,7 +48,7 @@ func TestHostile_4_handshakes_with_128000_headers(t *testing.T) {
 	}
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
-			attack(t, receiveAll, func(l *wstest.Load) {
+			attackServer(t, handle, nil, receiveAll, func(l *wstest.Load) {
 				n := wstest.Scale(t, 4, 2)
 				l.Each(n, 2, func(int) error {
 					c, err := l.Connect()
@@ -76,7 +71,7 @@ func TestHostile_4_handshakes_with_1_MiB_of_headers(t *testing.T) {
 	headers := strings.Repeat("a: "+strings.Repeat("x", 2660)+"\r\n", 390)
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Detached(%t)", detached), func(t *testing.T) {
-			attack(t, receiveAll, func(l *wstest.Load) {
+			attackServer(t, handle, nil, receiveAll, func(l *wstest.Load) {
 				n := wstest.Scale(t, 4, 2)
 				clients := make([]*wstest.Client, n)
 				l.Each(n, 2, func(i int) (err error) {
@@ -119,7 +114,7 @@ func TestHostile_lengths_of_64_bits(t *testing.T) {
 		{"\x00\x00\x00\x00\x80\x00\x00\x00", 1009, websocket.ErrMessageTooLarge},
 	} {
 		t.Run(fmt.Sprintf("%x", tt.length), func(t *testing.T) {
-			attack(t, receiveAll, func(l *wstest.Load) {
+			attack(t, ignores, func(l *wstest.Load) {
 				clients := l.ConnectAll(wstest.Scale(t, 100, 100))
 				l.Together(clients, func(c *wstest.Client) error {
 					_, err := c.Conn.Write([]byte("\x82\xff" + tt.length + "keyspayload"))
@@ -143,7 +138,7 @@ func splitMessage(n int, payload string) (most, last []byte) {
 func TestHostile_100000_empty_fragments(t *testing.T) {
 	most, last := splitMessage(100_000, "")
 	t.Run("and the end", func(t *testing.T) {
-		attack(t, echo, func(l *wstest.Load) {
+		attack(t, echoes, func(l *wstest.Load) {
 			clients := l.ConnectAll(wstest.Scale(t, 20, 5))
 			peak := l.Peak(func() {
 				l.Together(clients, func(c *wstest.Client) error {
@@ -161,7 +156,7 @@ func TestHostile_100000_empty_fragments(t *testing.T) {
 		})
 	})
 	t.Run("and more than MaxFragments", func(t *testing.T) {
-		attack(t, receiveAll, func(l *wstest.Load) {
+		attack(t, ignores, func(l *wstest.Load) {
 			clients := l.ConnectAll(wstest.Scale(t, 20, 5))
 			l.Together(clients, func(c *wstest.Client) error {
 				_, err := c.Conn.Write(most)
@@ -201,7 +196,7 @@ func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
 		}
 	})
 	t.Run("comes back whole", func(t *testing.T) {
-		attack(t, echo, func(l *wstest.Load) {
+		attack(t, echoes, func(l *wstest.Load) {
 			clients := l.ConnectAll(wstest.Scale(t, 4, 2))
 			wire := oneByteFragments(size)
 			l.Before = wstest.Measure() // the attackers share what they send
@@ -212,7 +207,7 @@ func TestHostile_1_MiB_in_fragments_of_one_byte(t *testing.T) {
 		}, websocket.MaxFragments(size))
 	})
 	t.Run("is over the default MaxFragments", func(t *testing.T) {
-		attack(t, receiveAll, func(l *wstest.Load) {
+		attack(t, ignores, func(l *wstest.Load) {
 			clients := l.ConnectAll(4)
 			l.Together(clients, func(c *wstest.Client) error {
 				_, err := c.Conn.Write(slices.Concat(oneByteFragments(defaultMaxFragments + 2)...))

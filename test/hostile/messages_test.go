@@ -32,7 +32,7 @@ func TestHostile_5000_clients_of_HandleMessages_that_never_answer_a_close(t *tes
 		}, nil
 	}, websocket.CloseTimeout(limit), websocket.OnClose(func(*websocket.Conn, error) { ended.Add(1) }))
 	l := wstest.NewLoad(t)
-	l.Run(h, websocket.Handle(echo), nil, func() {
+	l.Run(h, inLoop, nil, func() {
 		other := connectOne(l)
 		clients := make([]*wstest.Client, n)
 		l.Each(n, 64, func(i int) (err error) {
@@ -86,7 +86,7 @@ func TestHostile_20000_idle_connections_of_HandleMessages(t *testing.T) {
 			return c.SendMessage(op, data)
 		}, nil
 	}, websocket.OnClose(func(*websocket.Conn, error) { ended.Add(1) }))
-	l.Run(h, websocket.Handle(echo), nil, func() {
+	l.Run(h, inLoop, nil, func() {
 		n := min(20_000, wstest.MaxFiles()-l.Before.Files-100)
 		before, resident := wstest.Measure(), residentMemory(t)
 		stop := startIdleClients(l, n, idleEcho+"=yes")
@@ -154,7 +154,7 @@ func TestHostile_functions_that_never_return(t *testing.T) {
 			return c.SendMessage(op, data)
 		}, nil
 	}, websocket.OnError(func(*websocket.Conn, error) {}))
-	l.Run(h, websocket.Handle(echo), nil, func() {
+	l.Run(h, inLoop, nil, func() {
 		l.Each(n, 32, func(int) error {
 			c, err := l.Connect()
 			if err == nil {

@@ -119,12 +119,12 @@ func wantSticky(t *testing.T, c *websocket.Conn, want error, without ...string) 
 func TestHostile_100_races_of_Close_Send_Receive_and_the_watchdog(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		handle  handleFunc
+		kind    kind
 		without []string
 	}{
-		{"Handle", websocket.Handle, nil},
-		{"HandleConcurrent", websocket.HandleConcurrent, []string{"ReadFrame", "ReceiveFragments"}},
-		{"HandleMessages", passToNothing, []string{"ReceiveMessage", "AppendMessage", "MessageReader", "ReceiveJSON", "Messages", "ReadFrame", "ReceiveFragments"}},
+		{"Handle", handle, nil},
+		{"HandleConcurrent", handleConcurrent, []string{"ReadFrame", "ReceiveFragments"}},
+		{"HandleMessages", passTo(ignore), []string{"ReceiveMessage", "AppendMessage", "MessageReader", "ReceiveJSON", "Messages", "ReadFrame", "ReceiveFragments"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fn := func(c *websocket.Conn) error {
@@ -133,7 +133,7 @@ func TestHostile_100_races_of_Close_Send_Receive_and_the_watchdog(t *testing.T) 
 				wantSticky(t, c, err, tt.without...)
 				return err
 			}
-			attackServer(t, tt.handle, nil, fn, func(l *wstest.Load) {
+			attackServer(t, tt.kind, nil, fn, func(l *wstest.Load) {
 				n := wstest.Scale(t, 100, 40)
 				l.Each(n, 8, func(int) error { return chat(l) })
 				l.WantEnds(n, anyError)

@@ -73,12 +73,12 @@ func TestHostile_2000_clients_of_a_server_that_shuts_down(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			l := wstest.NewLoad(t)
-			handle, fn := websocket.Handle, tt.fn
+			k, fn := handle, tt.fn
 			if fn == nil {
-				handle, fn = passToNothing, waitForEnd
+				k, fn = passTo(ignore), waitForEnd
 			}
-			h := handle(wstest.Track(l, fn), websocket.CloseTimeout(shutdownLimit))
-			l.Run(h, websocket.Handle(echo), nil, func() {
+			h := k.handler(wstest.Track(l, fn), websocket.CloseTimeout(shutdownLimit))
+			l.Run(h, k.healthy, nil, func() {
 				n := min(wstest.Scale(t, 2000, 200), wstest.MaxFiles()/3)
 				clients := l.ConnectAll(n)
 				ended := make(chan bool)
