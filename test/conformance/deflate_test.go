@@ -28,6 +28,7 @@ func conformDeflate(t *testing.T, cases []wireCase, opts ...websocket.Option) {
 		})
 	}
 	run("HandleConcurrent", websocket.HandleConcurrent(echo, opts...), expectEarlyPongs)
+	run("HandleMessages", websocket.HandleMessages(openEcho, opts...), expectBytes)
 	for _, r := range receivers {
 		if r.name != "ReceiveFragments" {
 			run(r.name, websocket.Handle(echoWith(r.receive), opts...), expectBytes)
