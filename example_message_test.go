@@ -60,7 +60,7 @@ func ExampleConn_AppendMessage() {
 	// server closes with 1000 (normal closure) ""
 }
 
-// The function gets each message where it has arrived, without a copy.
+// The function gets each message where it has arrived, usually without a copy.
 func ExampleConn_ReceiveFunc() {
 	h := websocket.Handle(func(c *websocket.Conn) error {
 		for {

@@ -13,9 +13,9 @@ import (
 type MessageFunc func(op Opcode, data []byte) error
 
 // ReceiveFunc waits for the next message and calls fn with it. It lends the message to fn,
-// without a copy: data is valid only until fn returns. It returns the error of fn unchanged. If
-// no message can be received, it returns the error of [Conn.ReceiveMessage] and does not call fn.
-// If fn is nil, it returns an error and receives nothing.
+// usually without a copy: data is valid only until fn returns. It returns the error of fn
+// unchanged. If no message can be received, it returns the error of [Conn.ReceiveMessage] and does
+// not call fn. If fn is nil, it returns an error and receives nothing.
 //
 // It is the fastest way to receive, above all for messages of 16 KiB and more. All connections
 // share the memory for the messages, so it is often still in the cache of the processor.
