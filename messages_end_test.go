@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -218,6 +219,53 @@ func TestHandleMessages_reset(t *testing.T) {
 	p.Reset()
 	if err := await(t, ended); CloseStatus(err) != 1006 {
 		t.Errorf("got the end %v, want 1006", err)
+	}
+}
+
+// Wherever the peer ends the stream, the messages before arrive, and the connection ends once.
+func TestHandleMessages_peer_ends_after_each_byte(t *testing.T) {
+	t.Parallel()
+	frames := [][]byte{clientFrame(true, Text, "hello"), clientFrame(false, Text, "frag"), clientFrame(true, Ping, "?"),
+		clientFrame(true, Continuation, "ment"), clientFrame(true, Close, closeBody(4010, ""))}
+	script := slices.Concat(frames...)
+	whole := map[string]int{"hello": len(frames[0]), "fragment": len(script) - len(frames[4])} // where each message ends
+	for server, start := range messagesServers {
+		for _, reset := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/reset %t", server, reset), func(t *testing.T) {
+				computes(t)
+				var got []string
+				ended := make(chan error, 2)
+				srv := start(t, openWith(func(c *Conn, op Opcode, data []byte) error {
+					got = append(got, string(data))
+					return nil
+				}), OnClose(func(_ *Conn, err error) { ended <- err }))
+				for n := range len(script) + 1 {
+					p := srv.dial(t)
+					p.Write(script[:n])
+					if reset {
+						p.Reset()
+					} else {
+						hangUp(p)
+					}
+					err, code := await(t, ended), StatusAbnormalClosure
+					if n == len(script) {
+						code = 4010
+					}
+					if got := CloseStatus(err); got != code && !reset {
+						t.Errorf("after %d bytes: got the end %v, want the code %d", n, err, code)
+					}
+					for message, end := range whole {
+						if arrived := slices.Contains(got, message); arrived != (n >= end) && (arrived || !reset) {
+							t.Errorf("after %d bytes: got the messages %q", n, got)
+						}
+					}
+					got = nil
+				}
+				if len(ended) > 0 {
+					t.Error("OnClose was called twice for a connection")
+				}
+			})
+		}
 	}
 }
 

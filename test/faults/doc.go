@@ -3,6 +3,6 @@
 // message for which a method has returned nil.
 //
 // The connections are in memory, so those of HandleMessages have a goroutine. The tests of the event
-// loop use real sockets: TestHandleMessages_reset, TestHandleMessages_half_close and
+// loop use real sockets: TestHandleMessages_peer_ends_after_each_byte and
 // TestHostile_100_resets_at_every_moment.
 package faults
