@@ -124,17 +124,18 @@ func serveHTTP2(srv *http.Server) {
 }
 
 func serve(t testing.TB, h http.Handler, start func(*httptest.Server)) *httptest.Server {
-	var running sync.WaitGroup
+	var running sync.RWMutex // not a WaitGroup, because a handler may begin while the test waits for others
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		running.Add(1)
-		defer running.Done()
+		running.RLock()
+		defer running.RUnlock()
 		h.ServeHTTP(w, r)
 	}))
 	srv.Config.ErrorLog = NoLog
 	start(srv)
 	t.Cleanup(func() {
 		srv.Close()
-		running.Wait()
+		running.Lock()
+		defer running.Unlock()
 	})
 	return srv
 }
