@@ -104,7 +104,7 @@ func TestDial_waits_for_detached_functions_of_several_clients(t *testing.T) {
 func TestDial_with_a_wrapper(t *testing.T) {
 	type wrapper struct {
 		testing.TB
-		hooks []func()
+		_ []func()
 	}
 	websockettest.Dial(wrapper{TB: t}, websocket.Handle(echo)).Close(websocket.StatusNormalClosure, "")
 }
