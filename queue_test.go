@@ -69,7 +69,8 @@ func TestTrySend_sends_at_once(t *testing.T) {
 				if err := errors.Join(c.TrySend(tt.op, []byte(tt.data)), c.TrySendPrepared(prepared)); err != nil {
 					t.Fatal(err)
 				}
-				if c.out.queued() != 0 || c.out.hasPending.Load() {
+				atOnce := sock.Supported || name == "memnet" // else the flush timer writes it
+				if atOnce && (c.out.queued() != 0 || c.out.hasPending.Load()) {
 					t.Errorf("something of the %v message of %d bytes is left to be sent", tt.op, len(tt.data))
 				}
 				if err := c.SendPrepared(prepared); err != nil {
