@@ -91,6 +91,7 @@ func TestCloseAll(t *testing.T) {
 		for range 5 {
 			websockettest.Dial(t, h) // and does not answer the close frame
 		}
+		synctest.Wait() // until the handler has all of them
 		start := time.Now()
 		closing.closeAll(t.Context(), h)
 		const closeTimeout = 5 * time.Second // the default
