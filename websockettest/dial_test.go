@@ -317,7 +317,12 @@ func TestDial_reports_a_handler_that_does_not_end(t *testing.T) {
 		{"Detached", websocket.Handle(handlerThatSleeps, websocket.Detached(true)),
 			"websockettest: the handler has returned, but a goroutine that it has started in package websocket has not ended 48h0m0s after the client has closed the connection; with Detached, it runs the function of the connection\n…", "websockettest_test.handlerThatSleeps\n"},
 		{"a goroutine of the handler in package websocket", websocket.Handle(func(*websocket.Conn) error {
-			go websocket.Broadcast(func(func(*websocket.Conn) bool) { handlerThatSleeps(nil) }, websocket.Text, nil)
+			begun := make(chan struct{})
+			go websocket.Broadcast(func(func(*websocket.Conn) bool) {
+				close(begun)
+				handlerThatSleeps(nil)
+			}, websocket.Text, nil)
+			<-begun
 			return nil
 		}), "websockettest: the handler has returned, but a goroutine that it has started in package websocket has not ended 48h0m0s after the client has closed the connection; with Detached, it runs the function of the connection\n…", "websockettest_test.handlerThatSleeps\n"},
 		{"a hijacked connection that nothing closes", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
