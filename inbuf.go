@@ -69,11 +69,11 @@ func (b *inbuf) space() []byte {
 	return b.buf[b.w:]
 }
 
-// take makes sure that there is a buffer with free space, large if the last read filled a
+// take makes sure that there is a buffer, large if the last read filled a
 // small one, with the unused bytes at its start.
 func (b *inbuf) take() {
 	size := readBufferSize
-	if b.large || b.full() {
+	if b.large {
 		size = largeReadBufferSize
 	}
 	switch {
@@ -104,6 +104,7 @@ func (b *inbuf) shrink() {
 		b.release()
 	case len(b.buf) > readBufferSize && unused <= readBufferSize:
 		b.exchange(readBufferSize)
+		b.large = b.large || b.full() // a read into a full buffer would look like the end of the stream
 	}
 }
 

@@ -70,3 +70,21 @@ func TestInbuf_holds_as_little_as_possible(t *testing.T) {
 		})
 	}
 }
+
+// A small buffer can be full after shrink. The next read needs free space, because a read of no bytes
+// would look like the end of the stream.
+func TestInbuf_has_space_after_shrink(t *testing.T) {
+	for _, unused := range []int{0, 1, readBufferSize - 1, readBufferSize, readBufferSize + 1} {
+		var b inbuf
+		b.large = true
+		b.filled(copy(b.space(), make([]byte, unused)), true)
+		b.large = false
+		b.shrink()
+		if len(b.bytes()) != unused || unused <= readBufferSize && len(b.buf) > readBufferSize {
+			t.Errorf("%d unused bytes: got %d in a buffer of %d bytes", unused, len(b.bytes()), len(b.buf))
+		}
+		if len(b.space()) == 0 {
+			t.Errorf("%d unused bytes: there is no space for a read", unused)
+		}
+	}
+}
