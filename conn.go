@@ -25,7 +25,8 @@ import (
 //   - The peer broke a rule or a limit: [ErrProtocol], [ErrInvalidUTF8] or
 //     [ErrMessageTooLarge].
 //   - The peer was silent for too long: [ErrConnectionTimeout].
-//   - The peer read too slowly, so a [Broadcast] did not fit: [ErrSendQueueFull], which is also [net.ErrClosed].
+//   - The peer read too slowly, so a [Broadcast] did not fit: [ErrSendQueueFull], which is also
+//     [net.ErrClosed].
 //   - A [Conn.Stream] received a message of the other type: [net.ErrClosed], with the code 1003.
 //   - The TCP connection failed: the wrapped error of the network. A write that took
 //     longer than WriteTimeout is such a failure; for sending methods it is also

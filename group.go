@@ -138,8 +138,8 @@ func (c *Conn) TrySendPrepared(p *PreparedMessage) error {
 // the message once, and waits for no peer: if a socket does not take the message at once, it
 // waits in the queue of the connection, see [SendQueue]. A connection whose queue is full is
 // closed with 1013 and [ErrSendQueueFull], after the frames in its queue and within
-// CloseTimeout; while a MessageWriter is open, the queue is dropped. The others get the message. Connections that have ended are left out. None may be
-// nil.
+// CloseTimeout; while a MessageWriter is open, the queue is dropped. The others get the message.
+// Connections that have ended are left out. None may be nil.
 //
 // The messages of one goroutine arrive in order. If [Conn.SendMessage] would refuse the message,
 // Broadcast returns the same error and sends the message to no connection. Broadcast does not use

@@ -124,7 +124,8 @@ func (r *reader) lendBuffered(m *lentMessage) bool {
 		m.buf, m.data = nil, nil
 		return false
 	}
-	if r.buf.discard(end); copied {
+	r.buf.discard(end)
+	if copied {
 		r.buf.shrink()
 	} else {
 		m.buf = r.buf.give()

@@ -211,7 +211,7 @@ func (t *rawTransport) writeNow(p []byte, more bool) (int, error) {
 	smallWrites.Put(w)
 	switch {
 	case rawErr != nil:
-		return 0, errors.ErrUnsupported // the connection is ending, and Write returns why
+		return 0, errors.ErrUnsupported // a deadline has passed, or the socket is closed: Write returns which
 	case sock.WouldWait(err):
 		return 0, nil
 	case err != nil:

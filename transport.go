@@ -234,7 +234,7 @@ func (t *netTransport) writeNow(p []byte, _ bool) (int, error) {
 	}
 	n, err := conn.TryWrite(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
-		return 0, errors.ErrUnsupported // the connection is ending, and Write returns why
+		return 0, errors.ErrUnsupported // as rawTransport does
 	}
 	return n, err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
 	"github.com/f44ffc3b/websocket/websockettest"
 )
 
@@ -126,7 +127,7 @@ func TestAlive(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		begin := time.Now()
-		go func() { ended <- run(ctx, make(idleListener), h) }()
+		go func() { ended <- run(ctx, make(wstest.IdleListener), h) }()
 		ada, _ := join(t, h, "Ada")
 		for i := range 3 {
 			ada.expect("alive")
@@ -141,21 +142,6 @@ func TestAlive(t *testing.T) {
 		}
 	})
 }
-
-// An idleListener is a listener without clients, in memory.
-type idleListener chan struct{}
-
-func (l idleListener) Accept() (net.Conn, error) {
-	<-l
-	return nil, net.ErrClosed
-}
-
-func (l idleListener) Close() error {
-	close(l)
-	return nil
-}
-
-func (l idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestPage(t *testing.T) {
 	addr, _ := start(t, newHub(defaultLimits()))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/f44ffc3b/websocket"
+	"github.com/f44ffc3b/websocket/internal/wstest"
 	"github.com/f44ffc3b/websocket/websockettest"
 )
 
@@ -570,7 +570,7 @@ func TestServe_says_that_it_is_alive(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		start := time.Now()
-		go func() { ended <- serve(ctx, make(idleListener), r) }()
+		go func() { ended <- serve(ctx, make(wstest.IdleListener), r) }()
 		u := joinRoom(t, r, "", 0)
 		u.expect("welcome", "live true")
 		for n := range 3 {
@@ -586,21 +586,6 @@ func TestServe_says_that_it_is_alive(t *testing.T) {
 		}
 	})
 }
-
-// An idleListener is a listener without clients, in memory.
-type idleListener chan struct{}
-
-func (l idleListener) Accept() (net.Conn, error) {
-	<-l
-	return nil, net.ErrClosed
-}
-
-func (l idleListener) Close() error {
-	close(l)
-	return nil
-}
-
-func (l idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestHistory_limits(t *testing.T) {
 	now := time.Now()

@@ -93,6 +93,22 @@ func ListenUnix(t testing.TB) net.Listener {
 	return listener
 }
 
+// An IdleListener is a listener without clients, in memory, for a server in a bubble of testing/synctest.
+// Make it in the bubble.
+type IdleListener chan struct{}
+
+func (l IdleListener) Accept() (net.Conn, error) {
+	<-l
+	return nil, net.ErrClosed
+}
+
+func (l IdleListener) Close() error {
+	close(l)
+	return nil
+}
+
+func (l IdleListener) Addr() net.Addr { return &net.TCPAddr{} }
+
 // ServeUnix is Serve over a Unix socket.
 func ServeUnix(t testing.TB, h http.Handler) *httptest.Server {
 	t.Helper()
